@@ -1,0 +1,32 @@
+"""Which parameter-efficient tuning method suits your segmentation task, and what does it cost?
+
+The public API is `plan`, `run`, `load_results` and `report`; it loads when first used, so that
+`python -m benchmark --help` stays fast.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from benchmark.grid import run
+    from benchmark.planner import Selection, plan
+    from benchmark.reporting.report import write_report as report
+    from benchmark.results import load_results
+
+__version__ = "0.1.0"
+__all__ = ["Selection", "load_results", "plan", "report", "run"]
+
+_HOME = {
+    "Selection": ("benchmark.planner", "Selection"),
+    "load_results": ("benchmark.results", "load_results"),
+    "plan": ("benchmark.planner", "plan"),
+    "report": ("benchmark.reporting.report", "write_report"),
+    "run": ("benchmark.grid", "run"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'benchmark' has no attribute {name!r}")
+    module, attribute = _HOME[name]
+    return getattr(importlib.import_module(module), attribute)

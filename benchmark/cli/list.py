@@ -1,0 +1,134 @@
+"""`list`: what there is to choose from."""
+
+import dataclasses
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+EXAMPLES = """[bold]Examples[/bold]
+
+python -m benchmark list
+
+python -m benchmark list methods
+
+python -m benchmark list backbones --filter 'vit_*_patch16*'
+"""
+
+
+class What(str, Enum):
+    """The kinds of things that can be listed."""
+
+    methods = "methods"
+    backbones = "backbones"
+    benchmarks = "benchmarks"
+    suites = "suites"
+
+
+def list_things(
+    what: Annotated[What | None, typer.Argument(help="One kind only.")] = None,
+    filter: Annotated[
+        str | None,
+        typer.Option(metavar="GLOB", help="Backbones: all of timm's names that match."),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(envvar="BENCHMARK_WEIGHTS", metavar="DIR", help="Folder with weights."),
+    ] = None,
+) -> None:
+    """List methods, backbones, benchmarks and suites, with what they support."""
+    from rich.console import Console
+
+    console = Console()
+    for kind in [what] if what else list(What):
+        if kind is What.backbones:
+            table = _backbones(filter, weights or [])
+        else:
+            table = {What.methods: _methods, What.benchmarks: _benchmarks, What.suites: _suites}[
+                kind
+            ]()
+        console.print(table)
+
+
+def _table(title: str, *columns: str) -> "Table":
+    from rich.table import Table
+
+    return Table(*columns, title=title, title_justify="left", title_style="bold", box=None)
+
+
+def _methods() -> "Table":
+    from rich.text import Text
+
+    from benchmark.catalogue import METHODS
+
+    table = _table("methods", "name", "backbones", "traits", "fields = defaults", "reference")
+    for name in METHODS.names():
+        cls = METHODS.get(name)
+        traits = {
+            "keeps structure": cls.keeps_structure,
+            "mergeable": cls.mergeable,
+            "identity at init": cls.identity_at_init,
+        }
+        fields = ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(cls))
+        table.add_row(
+            name,
+            ", ".join(sorted(cls.supports)),
+            ", ".join(trait for trait, holds in traits.items() if holds),
+            Text(fields),
+            Text(cls.reference),
+        )
+    return table
+
+
+def _benchmarks() -> "Table":
+    from rich.text import Text
+
+    from benchmark.catalogue import BENCHMARKS
+
+    table = _table("benchmarks", "name", "domain", "classes", "files", "licence")
+    for name in BENCHMARKS.names():
+        cls = BENCHMARKS.get(name)
+        classes = f"{len(cls.classes)}: {', '.join(cls.classes)}"
+        files = f"BENCHMARK_DATA/{cls.folder}" if cls.folder else "none (generated)"
+        table.add_row(name, cls.domain, Text(classes), files, Text(cls.licence))
+    return table
+
+
+def _suites() -> "Table":
+    from benchmark.catalogue import SUITES
+
+    table = _table("suites", "name", "benchmarks", "backbones", "methods", "about")
+    for name in SUITES.names():
+        suite = SUITES.get(name)
+        table.add_row(
+            name,
+            ", ".join(suite.benchmarks),
+            ", ".join(suite.backbones),
+            suite.methods.replace(",", ", "),
+            suite.description,
+        )
+    return table
+
+
+def _backbones(filter: str | None, weights: list[str]) -> "Table":
+    from pathlib import Path
+
+    from benchmark.models.weights import PACKAGED, local_weights
+
+    if filter:
+        import timm
+
+        table = _table(f"timm backbones like {filter}", "name", "pretrained weights in the hub")
+        for name in timm.list_models(filter):
+            tags = ", ".join(timm.list_pretrained(f"{name}.*")[:4])
+            table.add_row(name, tags)
+        return table
+    table = _table(
+        "backbones (any timm name works; those with weights on this disk)", "name", "file"
+    )
+    for path in local_weights([*(Path(w) for w in weights if w != "none"), PACKAGED]):
+        table.add_row(path.stem, str(path))
+    return table

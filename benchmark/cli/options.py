@@ -1,0 +1,181 @@
+"""Options that several verbs share, and how they combine with a configuration file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from benchmark.errors import UserError
+from benchmark.planner import Selection
+from benchmark.registry import did_you_mean
+
+WHAT, HOW, WHERE = "What to run", "How", "Where"
+
+Suite = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Suite (default: demo).", rich_help_panel=WHAT),
+]
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help=r"Methods: names, globs, name\[field=value,...]; a|b as a value runs both.",
+        rich_help_panel=WHAT,
+    ),
+]
+Benchmarks = Annotated[
+    str | None,
+    typer.Option(metavar="LIST", help="Benchmarks: names, globs.", rich_help_panel=WHAT),
+]
+Backbones = Annotated[
+    str | None, typer.Option(metavar="LIST", help="Any timm names.", rich_help_panel=WHAT)
+]
+Seeds = Annotated[
+    str | None, typer.Option(metavar="LIST", help="Seeds: 0,1,2.", rich_help_panel=WHAT)
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Protocol field that differs from the suite's; repeatable.",
+        rich_help_panel=HOW,
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="YAML with the same names; what is typed wins.",
+        rich_help_panel=HOW,
+    ),
+]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(
+        envvar="BENCHMARK_WEIGHTS",
+        metavar="DIR|none",
+        help="Folder with pretrained weights, or none for random ones.",
+        rich_help_panel=WHERE,
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="BENCHMARK_DATA",
+        metavar="DIR",
+        help="Root of the benchmarks' files.",
+        rich_help_panel=WHERE,
+    ),
+]
+Results = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Folder of the results (default: results).", rich_help_panel=WHERE
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of a verb after the configuration file was merged in."""
+
+    selection: Selection
+    results: Path
+    data: Path | None
+    weights: tuple[Path, ...]
+
+
+def resolve(config: Path | None, **typed: Any) -> Request:
+    """Merges typed options over those of the configuration file.
+
+    Args:
+        config: YAML file, or None.
+        **typed: the options by name; None where the user typed nothing.
+
+    Raises:
+        UserError: the file cannot be read, or an option does not exist or contradicts another.
+    """
+    options = _read_config(config, list(typed)) if config else {}
+    protocol = (options.get("set") or {}) | _pairs(typed["set"] or ())
+    options |= {key: value for key, value in typed.items() if value is not None}
+    weights = _strings(options.get("weights"))
+    if "none" in weights and len(weights) > 1:
+        raise UserError(f"--weights {' '.join(weights)}: none contradicts a folder; keep one")
+    random = weights == ["none"]
+    text = {
+        key: ",".join(_strings(options[key])) if options.get(key) is not None else None
+        for key in ("methods", "benchmarks", "backbones", "seeds")
+    }
+    return Request(
+        Selection(
+            suite=str(options.get("suite") or "demo"),
+            methods=text["methods"],
+            benchmarks=text["benchmarks"],
+            backbones=text["backbones"],
+            seeds=_seeds(text["seeds"]),
+            protocol=protocol,
+            weights="none" if random else "pretrained",
+        ),
+        results=Path(options.get("results") or "results"),
+        data=Path(options["data"]) if options.get("data") else None,
+        weights=() if random else tuple(_folder(Path(name)) for name in weights),
+    )
+
+
+def _read_config(path: Path, known: Sequence[str]) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path}: cannot be read ({error}); check the path") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"--config {path}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"--config {path}: write option names and values, as in `suite: demo`")
+    for key in content:
+        if key not in known:
+            raise UserError(
+                f"--config {path}: unknown option {key!r}{did_you_mean(str(key), known)}"
+            )
+    if not isinstance(content.get("set") or {}, dict):
+        raise UserError(f"--config {path}: `set` is a table of protocol fields")
+    return content
+
+
+def _strings(value: Any) -> list[str]:
+    if value is None:
+        return []
+    return [str(item) for item in value] if isinstance(value, list | tuple) else [str(value)]
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in texts:
+        field, equals, value = (part.strip() for part in text.partition("="))
+        if not (field and equals and value):
+            raise UserError(f"--set {text!r}: write FIELD=VALUE")
+        if pairs.get(field, value) != value:
+            raise UserError(f"--set {field} is given as {pairs[field]} and as {value}; keep one")
+        pairs[field] = value
+    return pairs
+
+
+def _seeds(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        seeds = tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        seeds = ()
+    if not seeds or min(seeds) < 0:
+        raise UserError(f"--seeds {text!r}: write whole numbers from 0 on, as in 0,1,2")
+    return seeds
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise UserError(f"--weights {path}: no such folder; name one, or none for random weights")
+    return path

@@ -1,0 +1,61 @@
+"""`plan`: what `run` would do."""
+
+from benchmark.cli import options
+
+EXAMPLES = """[bold]Examples[/bold]
+
+python -m benchmark plan
+
+python -m benchmark plan --suite small --methods 'lora\\[rank=4|16],spm'
+"""
+
+
+def plan(
+    suite: options.Suite = None,
+    methods: options.Methods = None,
+    benchmarks: options.Benchmarks = None,
+    backbones: options.Backbones = None,
+    seeds: options.Seeds = None,
+    set_: options.Set = None,
+    config: options.Config = None,
+    weights: options.Weights = None,
+    results: options.Results = None,
+) -> None:
+    """List the cells that `run` with the same options would run, and which are done."""
+    request = options.resolve(
+        config,
+        suite=suite,
+        methods=methods,
+        benchmarks=benchmarks,
+        backbones=backbones,
+        seeds=seeds,
+        set=set_,
+        weights=weights,
+        data=None,
+        results=results,
+    )
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from benchmark import planner, store
+
+    cells = planner.plan(request.selection)
+    table = Table("state", "benchmark", "backbone", "method", "seed", "run", box=None)
+    counts: dict[str, int] = {}
+    for cell in cells:
+        record = store.read_record(request.results / cell.folder)
+        state = record.status if record else "missing"
+        counts[state] = counts.get(state, 0) + 1
+        table.add_row(
+            state,
+            cell.benchmark,
+            cell.backbone,
+            Text(cell.method_label),
+            str(cell.seed),
+            cell.run_id,
+        )
+    console = Console()
+    console.print(table)
+    tally = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
+    console.print(f"{len(cells)} cells: {tally}", highlight=False)

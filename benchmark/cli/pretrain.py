@@ -1,0 +1,28 @@
+"""`pretrain`: makes the weights of the demo backbone."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLES = """[bold]Examples[/bold]
+
+python -m benchmark pretrain --out demo_vit.safetensors
+
+python -m benchmark pretrain --steps 20 --out /tmp/trial.safetensors
+"""
+
+
+def pretrain(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the weights.")] = Path(
+        "demo_vit.safetensors"
+    ),
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Steps (default: the shipped weights').")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed.")] = 0,
+) -> None:
+    """Pretrain the demo backbone on generated images; the same seed gives the same weights."""
+    from rich.console import Console
+
+    console = Console()

@@ -1,0 +1,95 @@
+"""`run`: runs the cells that are not done."""
+
+from typing import Annotated
+
+import typer
+
+from benchmark.cli import options
+
+EXAMPLES = """[bold]Examples[/bold]
+
+python -m benchmark run
+
+python -m benchmark run --methods spm,vpt,lora
+
+python -m benchmark run --methods 'lora\\[rank=4|16],v*' --seeds 0,1,2
+
+python -m benchmark run --suite small --data DIR --weights DIR
+
+python -m benchmark run --set steps=400 --set crop=128 --weights none
+"""
+
+
+def run(
+    suite: options.Suite = None,
+    methods: options.Methods = None,
+    benchmarks: options.Benchmarks = None,
+    backbones: options.Backbones = None,
+    seeds: options.Seeds = None,
+    set_: options.Set = None,
+    config: options.Config = None,
+    weights: options.Weights = None,
+    data: options.Data = None,
+    results: options.Results = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="auto, cpu, cuda, cuda:N.", rich_help_panel=options.WHERE
+        ),
+    ] = "auto",
+) -> None:
+    """Run every selected cell of method x backbone x benchmark x seed that is not done yet.
+
+    Exit code 0: all cells are done. 1: a cell failed. 2: the request or the files are at fault.
+    """
+    request = options.resolve(
+        config,
+        suite=suite,
+        methods=methods,
+        benchmarks=benchmarks,
+        backbones=backbones,
+        seeds=seeds,
+        set=set_,
+        weights=weights,
+        data=data,
+        results=results,
+    )
+    from rich.console import Console
+
+    from benchmark import grid, planner
+    from benchmark.cli.progress import listener
+
+    console = Console()
+    cells = planner.plan(request.selection)
+    todo = grid.pending(cells, request.results)
+    skipped = len(cells) - len(todo)
+    console.print(
+        f"{len(cells)} cells, {skipped} done already, {len(todo)} to run", highlight=False
+    )
+    records = []
+    if todo:
+        with listener(console, len(todo)) as watcher:
+            records = grid.run(
+                request.selection, request.results, request.data, request.weights, device, watcher
+            )
+    failed = [record for record in records if record.status == "failed"]
+    _summary(console, request, cells)
+    for record in failed:
+        console.print(
+            f"failed: {record.method} on {record.benchmark}, seed {record.seed}: {record.reason}",
+            style="red",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    if failed:
+        console.print("the same command runs the failed cells again", highlight=False)
+        raise typer.Exit(1)
+
+
+def _summary(console: "object", request: options.Request, cells: "list") -> None:
+    from benchmark.reporting.report import print_report
+    from benchmark.results import load_results
+
+    runs = load_results(request.results, request.selection.suite)
+    print_report(runs[runs["run_id"].isin([cell.run_id for cell in cells])], console)

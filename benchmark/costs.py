@@ -1,0 +1,109 @@
+"""What a run costs: memory, FLOPs and latency. Parameters and bytes come from the delta."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmark.engine import autocast
+from benchmark.models.segmenter import Segmenter
+from benchmark.record import InferCost
+from benchmark.spec import Protocol
+
+LATENCY_REPEATS = 30
+"""Timed passes at batch 1, after a tenth as many untimed ones."""
+
+THROUGHPUT_REPEATS = 3
+"""Timed passes at the protocol's batch size."""
+
+
+@dataclass
+class PeakMemory:
+    """Largest memory in use inside the `measure` block, bytes; set when the block ends."""
+
+    bytes: int = 0
+
+    @contextlib.contextmanager
+    def measure(self, device: torch.device) -> Iterator[None]:
+        """On a GPU its allocated memory; on the CPU the resident size of the whole process."""
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            yield
+            self.bytes = torch.cuda.max_memory_allocated(device)
+            return
+        # Writing 5 resets the kernel's high-water mark of this process (proc(5)).
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+        yield
+        self.bytes = _high_water_mark()
+
+
+def _high_water_mark() -> int:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+@torch.inference_mode()
+def measure_inference(segmenter: Segmenter, protocol: Protocol, precision: str) -> InferCost:
+    """Latency, throughput, FLOPs and memory of a forward pass at the protocol's crop size.
+
+    Args:
+        segmenter: in eval mode.
+        protocol: crop and batch size; the crop is rounded up to what the backbone takes.
+        precision: fp32 or bf16.
+    """
+    device = next(segmenter.parameters()).device
+    step = segmenter.backbone.divisor
+    side = -(-protocol.crop // step) * step
+    one = torch.zeros(1, 3, side, side, device=device)
+    many = one.expand(protocol.batch_size, -1, -1, -1).contiguous()
+
+    def seconds(images: torch.Tensor) -> float:
+        start = time.perf_counter()
+        with autocast(device, precision):
+            segmenter(images)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - start
+
+    for _ in range(LATENCY_REPEATS // 10):
+        seconds(one)
+    peak = PeakMemory()
+    with peak.measure(device):
+        latencies = 1000 * np.array([seconds(one) for _ in range(LATENCY_REPEATS)])
+    seconds(many)
+    throughput = protocol.batch_size / np.median([seconds(many) for _ in range(THROUGHPUT_REPEATS)])
+    # The fused attention kernels hide their matrix products from the counter; the plain one does not.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        segmenter(one)
+    return InferCost(
+        latency_ms_p50=float(np.percentile(latencies, 50)),
+        latency_ms_p95=float(np.percentile(latencies, 95)),
+        images_per_second=float(throughput),
+        flops=int(counter.get_total_flops()),
+        peak_memory_bytes=peak.bytes,
+    )
+
+
+def first_trainable_depth(segmenter: Segmenter, protocol: Protocol) -> int:
+    """Leading stages (0..4) whose output needs no gradient, found by asking autograd."""
+    step = segmenter.backbone.divisor
+    side = -(-min(protocol.crop, 64) // step) * step
+    device = next(segmenter.parameters()).device
+    with torch.enable_grad():
+        features = segmenter.backbone(torch.zeros(1, 3, side, side, device=device))
+    needs = [feature.requires_grad for feature in features]
+    return needs.index(True) if any(needs) else len(needs)

@@ -1,0 +1,169 @@
+"""What a benchmark is, and the checks that every example passes before anything is trained on it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, TypeVar
+
+import numpy as np
+
+from benchmark.errors import DataError
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+IGNORE = 255
+"""Label value of pixels that count nowhere; every loader maps its own void to it."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image with its labels, as decoded.
+
+    Attributes:
+        id: unique and stable within the benchmark.
+        image: (H, W, 3) uint8, RGB.
+        label: (H, W) uint8, class index or 255.
+    """
+
+    id: str
+    image: np.ndarray
+    label: np.ndarray
+
+
+class Benchmark(ABC):
+    """A segmentation task with fixed splits.
+
+    Class attributes:
+        name: what users type; set by `register`.
+        title: one line for people.
+        domain: driving, aerial, ...
+        classes: names; the label value is the index.
+        folder: folder below the data root in its origin layout; None = generated, needs no files.
+        origin: where the files come from, and how to get them.
+        licence: licence of the data.
+        citation: how to cite it.
+
+    Args:
+        root: the data root (`BENCHMARK_DATA`); None for generated benchmarks.
+
+    Raises:
+        DataError: the folder or a file that the layout needs is missing.
+    """
+
+    name: ClassVar[str] = ""
+    title: ClassVar[str]
+    domain: ClassVar[str]
+    classes: ClassVar[tuple[str, ...]]
+    folder: ClassVar[str | None] = None
+    origin: ClassVar[str]
+    licence: ClassVar[str]
+    citation: ClassVar[str] = ""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root
+
+    @abstractmethod
+    def ids(self, split: Split) -> list[str]:
+        """Ids of a split, in a fixed order; the three splits share none."""
+
+    @abstractmethod
+    def read(self, id: str) -> tuple[np.ndarray, np.ndarray]:
+        """Image (H, W, 3) uint8 RGB and label (H, W) uint8 with 255 = void, at native size.
+
+        Raises:
+            DataError: a file is missing, truncated, or not what the layout promises.
+        """
+
+    def where(self, id: str) -> str:
+        """Where the example comes from (its label file), for error messages."""
+        return f"{self.name}/{id}"
+
+    def scale(self, height: int, width: int) -> float:
+        """Factor by which the network sees an image of this native size resized; 1 = as it is.
+
+        Labels of evaluated images keep their native size.
+        """
+        return 1.0
+
+
+BENCHMARKS: dict[str, type[Benchmark]] = {}
+
+B = TypeVar("B", bound=type[Benchmark])
+
+
+def register(name: str) -> Callable[[B], B]:
+    """Class decorator: makes a benchmark selectable under `name`."""
+
+    def add(cls: B) -> B:
+        if name in BENCHMARKS:
+            raise ValueError(f"benchmark {name!r} is registered twice")
+        cls.name = name
+        BENCHMARKS[name] = cls
+        return cls
+
+    return add
+
+
+def load_split(benchmark: Benchmark, split: Split) -> list[Example]:
+    """Decodes and audits a split.
+
+    Raises:
+        DataError: the split is empty; image and label differ in size; a label is out of range.
+    """
+    ids = benchmark.ids(split)
+    if not ids:
+        raise DataError(
+            f"{benchmark.name}: the {split} split is empty; check the files under "
+            f"{benchmark.folder or 'the benchmark'} or its split list"
+        )
+    return [_audited(benchmark, id) for id in ids]
+
+
+def _audited(benchmark: Benchmark, id: str) -> Example:
+    image, label = benchmark.read(id)
+    if image.shape[:2] != label.shape:
+        raise DataError(
+            f"{benchmark.where(id)}: the label is {label.shape[1]}x{label.shape[0]} px but its "
+            f"image is {image.shape[1]}x{image.shape[0]}; restore the original pair"
+        )
+    bad = (label >= len(benchmark.classes)) & (label != IGNORE)
+    if bad.any():
+        raise DataError(
+            f"{benchmark.where(id)}: label value {int(label[bad][0])} is out of range; "
+            f"{benchmark.name} has classes 0..{len(benchmark.classes) - 1} and void"
+        )
+    return Example(id, image, label)
+
+
+def carve(
+    ids: Sequence[str],
+    fractions: tuple[float, float, float],
+    strata: Mapping[str, Hashable] | None = None,
+    seed: int = 0,
+) -> dict[Split, list[str]]:
+    """Splits ids that come without official splits, by a fixed seed, within each stratum.
+
+    Args:
+        ids: all ids.
+        fractions: of train, val and test; they sum to 1.
+        strata: stratum of each id; None = one stratum.
+        seed: of the permutation; part of the benchmark's definition, not of a run.
+
+    Returns:
+        Sorted ids per split.
+    """
+    rng = np.random.default_rng(seed)
+    groups: dict[str, list[str]] = {}
+    for id in sorted(ids):
+        groups.setdefault(str(strata[id]) if strata else "", []).append(id)
+    out: dict[Split, list[str]] = {split: [] for split in SPLITS}
+    for key in sorted(groups):
+        members = groups[key]
+        order = [members[i] for i in rng.permutation(len(members))]
+        first = round(fractions[0] * len(order))
+        second = first + round(fractions[1] * len(order))
+        out["train"] += order[:first]
+        out["val"] += order[first:second]
+        out["test"] += order[second:]
+    return {split: sorted(members) for split, members in out.items()}

@@ -1,0 +1,127 @@
+"""Reading of benchmark files from disk, with errors that say what to do."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
+
+import numpy as np
+from PIL import Image
+
+from benchmark.data.base import IGNORE, Benchmark
+from benchmark.errors import DataError
+
+
+class FolderBenchmark(Benchmark):
+    """A benchmark whose files lie in `folder` below the data root.
+
+    Attributes:
+        path: the folder itself.
+
+    Raises:
+        DataError: there is no data root, or the folder is not in it.
+    """
+
+    folder: ClassVar[str]
+
+    def __init__(self, root: Path | None = None) -> None:
+        super().__init__(root)
+        if root is None:
+            raise DataError(
+                f"{self.name}: no data root is given; set BENCHMARK_DATA or --data to the folder "
+                f"that holds '{self.folder}' (from {self.origin})"
+            )
+        self.path = Path(root) / self.folder
+        if not self.path.is_dir():
+            raise DataError(
+                f"{self.name}: the folder {self.path} is missing; fetch it from {self.origin}, "
+                f"or set BENCHMARK_DATA or --data to the folder that holds '{self.folder}'"
+            )
+
+
+def stems(folder: Path, pattern: str, origin: str) -> list[str]:
+    """Sorted file names without suffix, of the files in `folder` that match `pattern`.
+
+    Raises:
+        DataError: the folder is missing.
+    """
+    if not folder.is_dir():
+        raise DataError(f"the folder {folder} is missing; fetch it again from {origin}")
+    # File managers and archives leave `._001.png` beside `001.png`; those are not images.
+    return sorted(p.stem for p in folder.glob(pattern) if not p.name.startswith("."))
+
+
+def read_with(path: Path, origin: str, decode: Callable[[BinaryIO], Any]) -> Any:
+    """What `decode` makes of an open file, with its failures told as a `DataError`.
+
+    Raises:
+        DataError: the file is missing, not permitted to be read, or cannot be decoded.
+    """
+    try:
+        with path.open("rb") as file:
+            return decode(file)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing; fetch it again from {origin}") from None
+    except PermissionError:
+        raise DataError(f"{path} may not be read; change its permissions") from None
+    except Exception as error:
+        # Decoders report damage by whatever exception the damage happens to trigger.
+        raise DataError(f"{path} is truncated or damaged; fetch it again from {origin}") from error
+
+
+def read_rgb(path: Path, origin: str) -> np.ndarray:
+    """An image of any mode as (H, W, 3) uint8 RGB; palettes are resolved.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    return read_with(path, origin, lambda file: _pixels(file, "RGB"))
+
+
+def read_gray(path: Path, origin: str) -> np.ndarray:
+    """Brightness (H, W) uint8, 0..255, for masks whose meaning is how bright they look.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    return read_with(path, origin, lambda file: _pixels(file, "L"))
+
+
+def read_indexed(path: Path, origin: str) -> np.ndarray:
+    """Stored values (H, W) uint8, for masks that store class indices; palettes stay unresolved.
+
+    Raises:
+        DataError: the file is missing, damaged, or has not one channel of 8 bits.
+    """
+    values = read_with(path, origin, lambda file: _pixels(file, None))
+    if values.ndim != 2 or values.dtype != np.uint8:
+        raise DataError(
+            f"{path} does not store one class index of 8 bits per pixel; "
+            f"fetch it again from {origin}"
+        )
+    return values
+
+
+def _pixels(file: BinaryIO, mode: str | None) -> np.ndarray:
+    with Image.open(file) as image:
+        return np.array(image.convert(mode) if mode else image)
+
+
+def remap(raw: np.ndarray, table: np.ndarray, where: str) -> np.ndarray:
+    """Replaces raw value v by table[v]; values beyond the table stay, for the audit to report.
+
+    Args:
+        raw: (H, W) uint8.
+        table: (n,) uint8, at least as long as the benchmark has classes.
+        where: the label file, for the error.
+
+    Raises:
+        DataError: a raw value is 255, which as it is would pass for void.
+    """
+    if (raw == IGNORE).any():
+        raise DataError(
+            f"{where}: label value {IGNORE} is out of range; "
+            f"the files of its origin store 0..{len(table) - 1}"
+        )
+    full = np.arange(256, dtype=np.uint8)
+    full[: len(table)] = table
+    return full[raw]

@@ -1,0 +1,67 @@
+"""MTD: defects on the surface of magnetic tiles.
+
+Format: one folder per defect, `mtd/MT_<Defect>/Imgs/<name>.jpg` (grey, of many sizes) with a mask
+`<name>.png` (grey, anti-aliased edges). `MT_Free` holds tiles without defect and empty masks; a few
+masks in `MT_Uneven` are empty too.
+
+Classes: background, and five defects named by their folder; a pixel belongs to the defect where
+its mask is at least 128. Void: none. Splits: 60/10/30 carved by a fixed seed within each folder.
+Most defects were photographed several times under other exposures (`exp1` to `exp6`), and photos
+of one tile may fall into different splits: scores compare methods, they do not tell how well a
+method does on tiles never seen.
+
+Licence: free use, cite.
+
+Citation: Y. Huang, C. Qiu, K. Yuan, "Surface defect saliency of magnetic tile", The Visual
+Computer 36, 2020.
+"""
+
+import numpy as np
+
+from benchmark.data.base import Split, carve, register
+from benchmark.data.files import FolderBenchmark, read_gray, read_rgb, stems
+
+FOLDERS = {
+    "MT_Free": 0,
+    "MT_Blowhole": 1,
+    "MT_Break": 2,
+    "MT_Crack": 3,
+    "MT_Fray": 4,
+    "MT_Uneven": 5,
+}
+
+
+@register("mtd")
+class MTD(FolderBenchmark):
+    """Magnetic tiles; carved splits, stratified by defect."""
+
+    title = "MTD: surface defects of magnetic tiles"
+    domain = "industrial surface"
+    classes = ("background", "blowhole", "break", "crack", "fray", "uneven")
+    folder = "mtd"
+    origin = "https://github.com/abin24/Magnetic-tile-defect-datasets. @ cc4eb530"
+    licence = "free use, cite"
+    citation = (
+        "Huang, Qiu, Yuan: Surface defect saliency of magnetic tile. The Visual Computer 36, 2020"
+    )
+
+    def ids(self, split: Split) -> list[str]:
+        """Ids such as `MT_Fray/exp6_num_77744`."""
+        strata = {
+            f"{name}/{stem}": name
+            for name in FOLDERS
+            for stem in stems(self.path / name / "Imgs", "*.jpg", self.origin)
+        }
+        return carve(list(strata), (0.6, 0.1, 0.3), strata)[split]
+
+    def read(self, id: str) -> tuple[np.ndarray, np.ndarray]:
+        """See `Benchmark.read`."""
+        folder, stem = id.split("/")
+        image = read_rgb(self.path / folder / "Imgs" / f"{stem}.jpg", self.origin)
+        mask = read_gray(self.path / folder / "Imgs" / f"{stem}.png", self.origin)
+        return image, (mask >= 128) * np.uint8(FOLDERS[folder])
+
+    def where(self, id: str) -> str:
+        """See `Benchmark.where`."""
+        folder, stem = id.split("/")
+        return str(self.path / folder / "Imgs" / f"{stem}.png")

@@ -1,0 +1,250 @@
+"""Prediction at the label's own resolution, and everything that is counted of it.
+
+An image passes the network whole where it fits, else by overlapping windows whose coarse logits
+are averaged. Logits are brought to label resolution a strip of rows at a time, so memory is
+bounded by the strip, not by classes x pixels.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmark.data.base import IGNORE, Benchmark, Example
+from benchmark.data.batches import Normalise, resize_image, to_tensors
+from benchmark.engine import autocast
+from benchmark.models.segmenter import Segmenter
+from benchmark.spec import Protocol
+
+STRIP_VALUES = 4_000_000
+"""Logits that are held at label resolution at once (16 MB in float32)."""
+
+BINS = 15
+"""Equal-width confidence bins of the calibration error."""
+
+Counts = dict[str, np.ndarray]
+
+
+def evaluate(
+    segmenter: Segmenter,
+    benchmark: Benchmark,
+    examples: Iterable[Example],
+    protocol: Protocol,
+    precision: str,
+    full: bool = True,
+) -> Counts:
+    """Counts of every image, in order.
+
+    Args:
+        segmenter: in eval mode.
+        benchmark: gives the classes and the working scale.
+        examples: at native resolution.
+        protocol: says when an image is cut into windows.
+        precision: fp32 or bf16.
+        full: also count borders and calibration; the class counts do not depend on it.
+
+    Returns:
+        `intersection`, `prediction`, `label`: (N, K) int64 pixels. With `full` also
+        `boundary_intersection`, `boundary_union`: (N, K) int64, `nll`: (N,) summed nats,
+        `bin_count`, `bin_correct`: (N, 15) int64 and `bin_confidence`: (N, 15).
+    """
+    normalise = Normalise(segmenter.backbone.mean, segmenter.backbone.std)
+    rows = [
+        _count(segmenter, benchmark, example, protocol, precision, normalise, full)
+        for example in examples
+    ]
+    return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+
+
+@torch.inference_mode()
+def _count(
+    segmenter: Segmenter,
+    benchmark: Benchmark,
+    example: Example,
+    protocol: Protocol,
+    precision: str,
+    normalise: Normalise,
+    full: bool,
+) -> Counts:
+    image, label = to_tensors(example)
+    device = next(segmenter.parameters()).device
+    factor = benchmark.scale(*label.shape)
+    height, width = (max(1, round(side * factor)) for side in label.shape)
+    step = segmenter.backbone.divisor
+    padded = (_round_up(height, step), _round_up(width, step))
+    batch = normalise(resize_image(image, height, width))[None].to(device)
+    batch = F.pad(batch, (0, padded[1] - width, 0, padded[0] - height))
+    with autocast(device, precision):
+        coarse = coarse_logits(segmenter, batch, protocol)
+    classes = len(benchmark.classes)
+    predicted = torch.empty_like(label)
+    sums = {"nll": 0.0, "bin_count": 0.0, "bin_correct": 0.0, "bin_confidence": 0.0}
+    for rows, logits in label_strips(coarse, padded, (height, width), example.label.shape):
+        best = logits.argmax(0)
+        predicted[rows] = best.byte().cpu()
+        if full:
+            for key, value in _calibration(logits, best, label[rows].to(device)).items():
+                sums[key] = sums[key] + value
+    intersection, prediction, labelled = class_counts(predicted.numpy(), example.label, classes)
+    counts: Counts = {"intersection": intersection, "prediction": prediction, "label": labelled}
+    if full:
+        counts["boundary_intersection"], counts["boundary_union"] = boundary_counts(
+            predicted.numpy(), example.label, classes
+        )
+        counts |= {key: np.asarray(value) for key, value in sums.items()}
+    return counts
+
+
+def coarse_logits(segmenter: Segmenter, image: Tensor, protocol: Protocol) -> Tensor:
+    """Logits of the whole image at the decoder's resolution.
+
+    Args:
+        segmenter: in eval mode.
+        image: (1, 3, H, W), normalised, sides divisible by the backbone's `divisor`.
+        protocol: largest image that passes whole, and the window.
+
+    Returns:
+        (K, h, w) float32.
+    """
+    step = segmenter.backbone.divisor
+    height, width = image.shape[-2:]
+    if height * width <= protocol.eval_max_pixels:
+        return segmenter(image)[0].float()
+    window = _round_up(protocol.eval_window, step)
+    total: Tensor | None = None
+    for top in window_starts(height, window, step):
+        for left in window_starts(width, window, step):
+            part = image[:, :, top : top + window, left : left + window]
+            logits = segmenter(part)[0].float()
+            stride = part.shape[-1] // logits.shape[-1]
+            if total is None:
+                total = logits.new_zeros(len(logits) + 1, height // stride, width // stride)
+            y, x = top // stride, left // stride
+            area = total[:, y : y + logits.shape[1], x : x + logits.shape[2]]
+            area[:-1] += logits
+            area[-1] += 1
+    assert total is not None
+    return total[:-1] / total[-1]
+
+
+def window_starts(side: int, window: int, step: int) -> list[int]:
+    """Starts of windows that overlap by at least a third, on multiples of `step`."""
+    if side <= window:
+        return [0]
+    count = -(-(side - window) // (window * 2 // 3)) + 1
+    return [round(i * (side - window) / (count - 1) / step) * step for i in range(count)]
+
+
+def _round_up(value: int, step: int) -> int:
+    return -(-value // step) * step
+
+
+def label_strips(
+    coarse: Tensor, padded: tuple[int, int], size: tuple[int, int], target: tuple[int, int]
+) -> Iterator[tuple[slice, Tensor]]:
+    """Bilinear logits at label resolution, a strip of rows at a time.
+
+    One interpolation takes the coarse grid of the padded network input straight to label pixels
+    (half-pixel centres, as `F.interpolate(align_corners=False)`).
+
+    Args:
+        coarse: (K, h, w) logits of the padded input.
+        padded: (H, W) of the network input.
+        size: (H, W) of the network input before padding.
+        target: (H, W) of the label.
+
+    Yields:
+        Rows of the label, and their logits (K, rows, W).
+    """
+    classes, h, w = coarse.shape
+    y0, y1, wy = _taps(target[0], size[0] / padded[0], h, coarse.device)
+    x0, x1, wx = _taps(target[1], size[1] / padded[1], w, coarse.device)
+    rows = max(1, STRIP_VALUES // (classes * target[1]))
+    for top in range(0, target[0], rows):
+        part = slice(top, min(top + rows, target[0]))
+        weight = wy[part, None]
+        strip = torch.lerp(coarse[:, y0[part]], coarse[:, y1[part]], weight)
+        yield part, torch.lerp(strip[:, :, x0], strip[:, :, x1], wx)
+
+
+def _taps(out: int, share: float, grid: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Lower and upper grid index and upper weight for `out` pixels over a share of the grid."""
+    centre = (torch.arange(out, dtype=torch.float64) + 0.5) * (share * grid / out) - 0.5
+    centre = centre.clamp(0, grid - 1)
+    low = centre.floor().long()
+    high = (low + 1).clamp(max=grid - 1)
+    return low.to(device), high.to(device), (centre - low).float().to(device)
+
+
+def class_counts(
+    predicted: np.ndarray, label: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels per class, each (K,) int64: right ones, predicted ones, labelled ones.
+
+    Args:
+        predicted: (H, W) class indices.
+        label: (H, W) class indices, 255 = void; void pixels count nowhere.
+        classes: K.
+    """
+    valid = label != IGNORE
+    predicted, label = predicted[valid].astype(np.int64), label[valid].astype(np.int64)
+    return (
+        np.bincount(label[predicted == label], minlength=classes),
+        np.bincount(predicted, minlength=classes),
+        np.bincount(label, minlength=classes),
+    )
+
+
+def boundary_counts(
+    predicted: np.ndarray, label: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Intersection and union of the bands inside class borders, each (K,) int64.
+
+    A class's band is its mask without the mask eroded by max(1, round(0.02 x diagonal)) steps of a
+    3x3 square; the image's edge is a border (Cheng et al., Boundary IoU, CVPR 2021).
+    """
+    reach = max(1, round(0.02 * float(np.hypot(*label.shape))))
+    valid = label != IGNORE
+    intersection, union = np.zeros((2, classes), np.int64)
+    present = np.union1d(np.unique(predicted[valid]), np.unique(label[valid]))
+    for index in present:
+        ours = band(valid & (predicted == index), reach) & valid
+        theirs = band(valid & (label == index), reach) & valid
+        intersection[index] = (ours & theirs).sum()
+        union[index] = (ours | theirs).sum()
+    return intersection, union
+
+
+def band(mask: np.ndarray, reach: int) -> np.ndarray:
+    """Pixels of a mask (H, W) within `reach` of its border, by sums over a sliding square."""
+    side = 2 * reach + 1
+    padded = np.pad(mask.astype(np.int32), ((reach + 1, reach), (reach + 1, reach)))
+    sums = padded.cumsum(0).cumsum(1)
+    inside = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    return mask & (inside < side * side)
+
+
+def _calibration(logits: Tensor, best: Tensor, label: Tensor) -> dict[str, np.ndarray]:
+    valid = label != IGNORE
+    logp = logits.log_softmax(0)[:, valid]
+    truth, guess = label[valid].long(), best[valid]
+    confidence = logp.gather(0, guess[None])[0].exp()
+    bins = (confidence * BINS).long().clamp(max=BINS - 1)
+
+    def per_bin(weight: Tensor | None = None) -> np.ndarray:
+        return torch.bincount(bins, weight, minlength=BINS).double().cpu().numpy()
+
+    return {
+        "nll": -logp.gather(0, truth[None]).sum(dtype=torch.float64).cpu().numpy(),
+        "bin_count": per_bin(),
+        "bin_correct": per_bin((guess == truth).double()),
+        "bin_confidence": per_bin(confidence.double()),
+    }
+
+
+def same_class_counts(a: Counts, b: Counts) -> bool:
+    """Whether two evaluations agree on every image, bit for bit."""
+    keys: Sequence[str] = ("intersection", "prediction", "label")
+    return all(np.array_equal(a[key], b[key]) for key in keys)

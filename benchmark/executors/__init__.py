@@ -1,0 +1,1 @@
+"""Ways to hand out cells. Each takes cells and yields records."""

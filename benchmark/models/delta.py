@@ -1,0 +1,161 @@
+"""What one more task adds to the shared backbone: every tensor that is not the backbone's own.
+
+The difference is derived by comparing bits, not declared by methods, so a statistic that drifted
+or a layer that a method touched on the side is in the file too.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.models.backbone import StagedBackbone
+from benchmark.models.segmenter import Segmenter
+from benchmark.record import Params
+
+_PREFIX = "backbone.model."
+
+
+@dataclass(frozen=True)
+class Pristine:
+    """A backbone's tensors before a method touched it.
+
+    Parameters are recognised by object, which survives the renaming that peft does; buffers by
+    name, because moving a model to another device replaces them.
+
+    Attributes:
+        parameters: name -> the parameter itself (no copy).
+        hashes: name -> sha256 of the bytes of the parameter or buffer.
+
+    """
+
+    parameters: dict[str, nn.Parameter]
+    hashes: dict[str, str]
+
+    def name_of(self, name: str, tensor: Tensor, by_id: Mapping[int, str]) -> str | None:
+        """Pristine name of a tensor of `backbone.model`; None for one that was added."""
+        found = by_id.get(id(tensor))
+        if found is not None:
+            return found
+        if isinstance(tensor, nn.Parameter):
+            return None
+        name = _timm_name(name)
+        return name if name in self.hashes and name not in self.parameters else None
+
+
+def snapshot(backbone: StagedBackbone) -> Pristine:
+    """Remembers a backbone; call it before `method.apply`."""
+    state = backbone.model.state_dict(keep_vars=True)
+    return Pristine(
+        parameters={k: v for k, v in state.items() if isinstance(v, nn.Parameter)},
+        hashes={name: _sha256(tensor) for name, tensor in state.items()},
+    )
+
+
+def delta(segmenter: Segmenter, pristine: Pristine) -> dict[str, Tensor]:
+    """Every tensor of the state dict that differs from the pristine backbone or is not in it.
+
+    Returns:
+        Name in `segmenter.state_dict()` -> a contiguous copy on the CPU.
+
+    """
+    return {
+        name: tensor.detach().to("cpu", copy=True).contiguous()
+        for name, tensor, origin in _tensors(segmenter, pristine)
+        if origin is None or _sha256(tensor) != pristine.hashes[origin]
+    }
+
+
+@torch.no_grad()
+def load_delta(segmenter: Segmenter, state: Mapping[str, Tensor]) -> None:
+    """Puts a delta onto a fresh backbone with the same method applied and a fresh decoder.
+
+    Raises:
+        ValueError: a tensor that only a delta can provide is missing, one is unknown, or a shape
+            does not fit; nothing has been changed then.
+
+    """
+    own = segmenter.state_dict(keep_vars=True)
+    from_backbone = segmenter.backbone.pretrained_names
+    missing = [name for name in own if name not in state and _timm_name(name) not in from_backbone]
+    unexpected = [name for name in state if name not in own]
+    misfits = [n for n, t in state.items() if n in own and own[n].shape != t.shape]
+    for what, names in (
+        ("misses", missing),
+        ("holds unknown", unexpected),
+        ("has other shapes for", misfits),
+    ):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise ValueError(f"the delta {what} {', '.join(names[:3])}{more}")
+    for name, tensor in state.items():
+        own[name].copy_(tensor)
+
+
+def frozen_hash(backbone: StagedBackbone) -> str:
+    """sha256 over the pretrained backbone's frozen parameters and the buffers beside them.
+
+    A buffer counts as frozen where its module has no trainable parameter of its own.
+    """
+    digest = hashlib.sha256()
+    for module_name, module in backbone.model.named_modules():
+        if module not in backbone.pretrained_modules:
+            continue
+        trained = any(p.requires_grad for p in module.parameters(recurse=False))
+        frozen: list[tuple[str, Tensor]] = [
+            (n, p) for n, p in module.named_parameters(recurse=False) if not p.requires_grad
+        ]
+        if not trained:
+            frozen += list(module.named_buffers(recurse=False))
+        for name, tensor in frozen:
+            digest.update(f"{_timm_name(f'{module_name}.{name}')}:{_sha256(tensor)}\n".encode())
+    return digest.hexdigest()
+
+
+def count_parameters(segmenter: Segmenter, pristine: Pristine) -> Params:
+    """Parameters of a segmenter after `method.apply`, by where they belong."""
+    ids = {id(p) for p in pristine.parameters.values()}
+    trained = [p for p in segmenter.backbone.parameters() if p.requires_grad]
+    inserted = sum(p.numel() for p in trained if id(p) not in ids)
+    tuned = sum(p.numel() for p in trained if id(p) in ids)
+    decoder = sum(p.numel() for p in segmenter.decoder.parameters() if p.requires_grad)
+    return Params(
+        backbone=sum(p.numel() for p in pristine.parameters.values()),
+        inserted=inserted,
+        tuned_backbone=tuned,
+        decoder=decoder,
+        total_trainable=inserted + tuned + decoder,
+    )
+
+
+def changed_buffers(segmenter: Segmenter, pristine: Pristine) -> int:
+    """Numbers in buffers of the pretrained backbone that are no longer what they were."""
+    return sum(
+        tensor.numel()
+        for _, tensor, origin in _tensors(segmenter, pristine)
+        if origin is not None
+        and origin not in pristine.parameters
+        and _sha256(tensor) != pristine.hashes[origin]
+    )
+
+
+def _tensors(segmenter: Segmenter, pristine: Pristine) -> Iterator[tuple[str, Tensor, str | None]]:
+    """(name, tensor, pristine name or None) of everything in the state dict."""
+    by_id = {id(parameter): name for name, parameter in pristine.parameters.items()}
+    for name, tensor in segmenter.state_dict(keep_vars=True).items():
+        inside = name.startswith(_PREFIX)
+        yield name, tensor, pristine.name_of(name, tensor, by_id) if inside else None
+
+
+def _timm_name(name: str) -> str:
+    """The name that timm gave a tensor, whatever a wrapper made of it."""
+    return name.removeprefix(_PREFIX).replace(".base_layer.", ".")
+
+
+def _sha256(tensor: Tensor) -> str:
+    if tensor.is_meta:
+        raise ValueError("tensors on the meta device have no values")
+    data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.sha256(data.numpy().data).hexdigest()

@@ -1,0 +1,322 @@
+"""Finds pretrained weights, says exactly what is missing, and builds backbones from them.
+
+Order of the look-up: `<name>.safetensors`, else the only `<name>.<tag>.safetensors`, in each given
+folder and then in the package's own; then timm's hub cache; then the hub. The metadata of a file
+says how to build the model (`timm_model`, `timm_kwargs`) and how to normalise images (`mean`,
+`std`); a plain timm state dict saved as safetensors works without metadata.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from benchmark.errors import UserError
+from benchmark.models.backbone import StagedBackbone
+
+PACKAGED = Path(__file__).resolve().parent.parent / "weights"
+HUB_PATIENCE_SECONDS = 5.0
+
+Weights = Literal["pretrained", "none"]
+
+_ANY_SIZE: tuple[dict[str, Any], ...] = (
+    {"strict_img_size": False, "dynamic_mask": True},
+    {"strict_img_size": False},
+    {"dynamic_img_size": True},
+    {},
+)
+"""Arguments by which timm's classes accept images of any size; the first that fits is taken.
+
+Swin's come first: older timm lets Swin swallow arguments that it does not know.
+"""
+
+
+@dataclass(frozen=True)
+class _File:
+    """A weights file and what its metadata says."""
+
+    path: Path
+    timm_model: str
+    timm_kwargs: dict[str, Any]
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+
+
+def find_weights(name: str, dirs: Sequence[Path]) -> Path | None:
+    """The weights file for a backbone, from `dirs` or the package; None where there is none.
+
+    Raises:
+        UserError: several files of one folder fit the name.
+
+    """
+    for folder in (*map(Path, dirs), PACKAGED):
+        exact = folder / f"{name}.safetensors"
+        if exact.is_file():
+            return exact
+        tagged = sorted(p for p in folder.glob("*.safetensors") if p.name.startswith(f"{name}."))
+        if len(tagged) > 1:
+            raise UserError(
+                f"backbone {name!r}: {len(tagged)} weights files in {folder} fit this name; "
+                f"use one of {', '.join(repr(p.stem) for p in tagged)}"
+            )
+        if tagged:
+            return tagged[0]
+    return None
+
+
+def check_weights(name: str, weights: Weights, dirs: Sequence[Path]) -> None:
+    """Preflight: raises what `build_backbone` would raise, without building anything.
+
+    Raises:
+        UserError: unknown name, missing or unreadable weights.
+
+    """
+    path = find_weights(name, dirs)
+    if path is not None:
+        _read_metadata(path, name)
+        return
+    if not _is_timm(name):
+        raise _unknown(name, dirs)
+    if weights == "pretrained" and _hub_cached(name) is None and not _hub_answers(name):
+        raise _missing(name, dirs)
+
+
+def build_backbone(name: str, weights: Weights, weights_dirs: Sequence[Path]) -> StagedBackbone:
+    """Builds a frozen backbone.
+
+    Args:
+        name: a timm model name, with or without tag, or the name of a weights file.
+        weights: `pretrained`, or `none` for random ones drawn from torch's global generator.
+        weights_dirs: folders to look in first.
+
+    Returns:
+        The backbone with `weights_source` and `weights_sha256` set.
+
+    Raises:
+        UserError: unknown name, missing, damaged or ill-fitting weights.
+
+    """
+    check_weights(name, weights, weights_dirs)
+    path = find_weights(name, weights_dirs)
+    file = None if path is None else _read_metadata(path, name)
+    if weights == "none":
+        # A timm name means timm's own definition, whatever files happen to lie around.
+        if file is None or _is_timm(name):
+            return StagedBackbone(_create(name, {}), name=name)
+        model = _create(file.timm_model, file.timm_kwargs)
+        return StagedBackbone(model, name=name, mean=file.mean, std=file.std)
+    if file is not None:
+        model = _create(file.timm_model, file.timm_kwargs)
+        _load(model, file.path)
+        backbone = StagedBackbone(model, name=name, mean=file.mean, std=file.std)
+        backbone.weights_source = file.path.name
+        backbone.weights_sha256 = _sha256(file.path)
+        return backbone
+    return _from_hub(name, weights_dirs)
+
+
+def _create(name: str, kwargs: Mapping[str, Any], **more: Any) -> nn.Module:
+    """A timm model without classifier, for any image size where its class can do that."""
+    for any_size in _ANY_SIZE:
+        try:
+            return timm.create_model(name, num_classes=0, **{**any_size, **kwargs}, **more)
+        except TypeError as error:
+            # Raised when the class is called, before it draws any random number.
+            if not any(f"'{key}'" in str(error) for key in any_size):
+                raise
+    raise AssertionError("the last choice has no argument that a class could refuse")
+
+
+def _read_metadata(path: Path, name: str) -> _File:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        kwargs = json.loads(metadata.get("timm_kwargs", "{}"))
+        mean, std = (
+            tuple(map(float, json.loads(metadata[key]))) if key in metadata else None
+            for key in ("mean", "std")
+        )
+        result = _File(path, metadata.get("timm_model", name), dict(kwargs), mean, std)
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise UserError(f"weights file {path} cannot be read: {_line(error)}") from error
+    if not timm.is_model(result.timm_model):
+        raise UserError(
+            f"weights file {path}: its metadata name no timm model to build "
+            f"(timm_model = {result.timm_model!r})"
+        )
+    return result
+
+
+def _load(model: nn.Module, path: Path) -> None:
+    """Strict load in fp32; only the classifier, which is not built, may be left over."""
+    state: dict[str, Tensor] = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 - safe_open is no mapping
+                tensor = file.get_tensor(key)
+                state[key] = tensor.float() if tensor.is_floating_point() else tensor
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"weights file {path} cannot be read: {_line(error)}") from error
+    own = model.state_dict()
+    classifier = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
+    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    missing = [key for key in own if key not in state]
+    unexpected = [
+        key for key in state if key not in own and not any(key.startswith(f"{h}.") for h in heads)
+    ]
+    misfits = [key for key in state if key in own and own[key].shape != state[key].shape]
+    for what, keys in (("misses", missing), ("has unknown", unexpected), ("misfits in", misfits)):
+        if keys:
+            raise UserError(
+                f"weights file {path} does not fit {type(model).__name__}: "
+                f"{what} {keys[0]}{f' and {len(keys) - 1} more tensors' if len(keys) > 1 else ''}"
+            )
+    model.load_state_dict({key: state[key] for key in own})
+
+
+def _from_hub(name: str, dirs: Sequence[Path]) -> StagedBackbone:
+    cached = _hub_cached(name)
+    try:
+        if cached is not None:
+            # Reading the cached file by path keeps an offline machine from asking the hub first.
+            overlay = {"file": str(cached)}
+            model = _create(name, {}, pretrained=True, pretrained_cfg_overlay=overlay)
+        else:
+            model = _create(name, {}, pretrained=True)
+            cached = _hub_cached(name)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{_missing(name, dirs)} (the hub said: {_line(error)})") from error
+    backbone = StagedBackbone(model, name=name)
+    tag = getattr(model, "pretrained_cfg", {}).get("tag")
+    full_name = f"{name}.{tag}" if tag and "." not in name else name
+    backbone.weights_source = f"timm hub: {full_name}"
+    backbone.weights_sha256 = None if cached is None else _sha256(cached)
+    return backbone
+
+
+def _is_timm(name: str) -> bool:
+    if not timm.is_model(name):
+        return False
+    _, _, tag = name.partition(".")
+    return not tag or timm.get_pretrained_cfg(name, allow_unregistered=False) is not None
+
+
+def _hub_config(name: str) -> Any:
+    try:
+        return timm.get_pretrained_cfg(name)
+    except RuntimeError:
+        return None
+
+
+def _hub_cached(name: str) -> Path | None:
+    """The file that timm's default weights for a name would be read from, if downloaded."""
+    config = _hub_config(name)
+    if config is None:
+        return None
+    if config.hf_hub_id:
+        from huggingface_hub import try_to_load_from_cache
+
+        for filename in (
+            config.hf_hub_filename,
+            "model.safetensors",
+            "pytorch_model.bin",
+        ):
+            found = filename and try_to_load_from_cache(config.hf_hub_id, filename)
+            if isinstance(found, str):
+                return Path(found)
+    if config.url:
+        stored = Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(config.url)
+        return stored if stored.is_file() else None
+    return None
+
+
+def _hub_answers(name: str) -> bool:
+    config = _hub_config(name)
+    if config is None or not (config.hf_hub_id or config.url):
+        return False
+
+    def ask() -> None:
+        if config.hf_hub_id:
+            from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+            filename = config.hf_hub_filename or "model.safetensors"
+            get_hf_file_metadata(hf_hub_url(config.hf_hub_id, filename), timeout=3)
+        else:
+            from urllib.request import Request, urlopen
+
+            urlopen(Request(config.url, method="HEAD"), timeout=3).close()
+
+    return _within(HUB_PATIENCE_SECONDS, ask)
+
+
+def _within(seconds: float, ask: Callable[[], None]) -> bool:
+    """Whether `ask` returned in time; a look-up of a host name has no time limit of its own."""
+    answers: list[bool] = []
+
+    def attempt() -> None:
+        try:
+            ask()
+        except Exception:
+            return
+        answers.append(True)
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return bool(answers)
+
+
+def _unknown(name: str, dirs: Sequence[Path]) -> UserError:
+    files = [p.stem for d in (*map(Path, dirs), PACKAGED) for p in d.glob("*.safetensors")]
+    candidates = sorted({*files, *(f.split(".")[0] for f in files), *timm.list_models()})
+    base, _, tag = name.partition(".")
+    if tag and timm.is_model(base):
+        tags = [full for full in timm.list_pretrained(f"{base}.*")]
+        close = difflib.get_close_matches(name, tags, n=3, cutoff=0.0)
+        kind = f"timm has no weights {tag!r} for {base!r}"
+    else:
+        close = difflib.get_close_matches(name, candidates, n=3)
+        kind = f"unknown backbone {name!r}: neither a timm model nor a weights file"
+    hint = f"; did you mean {', '.join(close)}?" if close else ""
+    return UserError(f"{kind}{hint}")
+
+
+def _missing(name: str, dirs: Sequence[Path]) -> UserError:
+    folders = ", ".join(str(d) for d in dirs) or "no folder (none given)"
+    config = _hub_config(name)
+    looked = f"looked for {name}.safetensors or {name}.<tag>.safetensors in {folders}"
+    if config is None or not (config.hf_hub_id or config.url):
+        return UserError(
+            f"no pretrained weights for backbone {name!r}: {looked}, and timm offers none; put "
+            f"{name}.safetensors into a folder named by --weights DIR or BENCHMARK_WEIGHTS, or "
+            "train on random weights with --weights none"
+        )
+    once = (
+        f'python -c "import timm, safetensors.torch as s; s.save_file(timm.create_model('
+        f"'{name}', pretrained=True).state_dict(), '{name}.safetensors')\""
+    )
+    return UserError(
+        f"no pretrained weights for backbone {name!r}: {looked} and in timm's hub cache, and the "
+        f"hub cannot be reached; on a machine with network access let timm download them: {once} "
+        f"- and put {name}.safetensors into a folder named by --weights DIR or BENCHMARK_WEIGHTS; "
+        "or train on random weights with --weights none"
+    )
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

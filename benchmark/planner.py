@@ -1,0 +1,84 @@
+"""From a selection to the list of cells, and which of them are done."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from benchmark.catalogue import BENCHMARKS, METHODS, SUITES, build_method, method_label
+from benchmark.errors import UserError
+from benchmark.registry import did_you_mean, split_selectors
+from benchmark.spec import Protocol, RunSpec, Weights, one_line
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a user asked for; None = as the suite says.
+
+    Attributes:
+        suite: name of the suite.
+        methods: comma list of names, globs and `name[field=value]`.
+        benchmarks: comma list of names and globs.
+        backbones: comma list of timm names.
+        seeds: seeds to run.
+        protocol: protocol fields that differ from the suite's.
+        weights: pretrained, or none for random ones.
+    """
+
+    suite: str = "demo"
+    methods: str | None = None
+    benchmarks: str | None = None
+    backbones: str | None = None
+    seeds: Sequence[int] | None = None
+    protocol: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    weights: Weights = "pretrained"
+
+
+def plan(selection: Selection) -> list[RunSpec]:
+    """All cells of a selection, ordered so that a benchmark is decoded once.
+
+    Raises:
+        UserError: a name, a field or a value does not exist or does not fit.
+    """
+    suite = SUITES.get(selection.suite)
+    protocol = _protocol(suite.protocol, selection.protocol)
+    chosen = METHODS.select(selection.methods or suite.methods)
+    methods = [build_method(name, params) for name, params in chosen]
+    benchmarks = BENCHMARKS.select(selection.benchmarks or ",".join(suite.benchmarks))
+    for name, params in benchmarks:
+        if params:
+            raise UserError(f"benchmark {name!r} takes no fields; write {name!r} alone")
+    backbones = split_selectors(selection.backbones or ",".join(suite.backbones))
+    seeds = list(suite.seeds if selection.seeds is None else selection.seeds)
+    cells = [
+        RunSpec(
+            suite=suite.name,
+            benchmark=benchmark,
+            backbone=backbone,
+            weights=selection.weights,
+            method=method.name,
+            method_label=method_label(method),
+            method_params=dataclasses.asdict(method),
+            seed=seed,
+            protocol=protocol,
+        )
+        for benchmark, _ in benchmarks
+        for backbone in dict.fromkeys(backbones)
+        for seed in dict.fromkeys(seeds)
+        for method in methods
+    ]
+    # `lora` and `lora[rank=8]` are one cell where 8 is the default.
+    return list({cell.run_id: cell for cell in cells}.values())
+
+
+def _protocol(base: Protocol, changes: Mapping[str, Any]) -> Protocol:
+    for field in changes:
+        if field not in Protocol.model_fields:
+            hint = did_you_mean(field, Protocol.model_fields)
+            raise UserError(f"unknown protocol field {field!r}{hint}")
+    try:
+        return Protocol.model_validate(base.model_dump() | dict(changes))
+    except ValidationError as error:
+        raise UserError(one_line(error, "protocol")) from error

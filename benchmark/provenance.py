@@ -1,0 +1,69 @@
+"""Where a number comes from: code, packages, hardware, weights and data."""
+
+import functools
+import hashlib
+import platform
+import subprocess
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.data.base import Example
+
+PACKAGES = ("petseg-bench", "torch", "torchvision", "timm", "peft", "numpy", "pillow")
+
+
+@functools.cache
+def git_state() -> tuple[str | None, bool | None]:
+    """Commit of the checkout that this code runs from, and whether tracked files differ from it.
+
+    Asked once a process: it describes the code that was loaded, not what the folder holds later.
+    """
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "-uno", "--", ":/"))
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+
+
+def package_versions() -> dict[str, str]:
+    """Installed versions of the packages that numbers depend on."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def processor() -> str:
+    """Name of the CPU and number of its logical cores, as far as the system tells."""
+    import os
+
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = (line for line in info.read_text().splitlines() if line.startswith("model name"))
+        name = next(lines, f":{name}").partition(":")[2].strip()
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def data_sha256(examples: Iterable[Example]) -> str:
+    """Fingerprint of decoded examples: ids, shapes, pixels and labels."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(f"{example.id}{example.image.shape}".encode())
+        digest.update(np.ascontiguousarray(example.image).data)
+        digest.update(np.ascontiguousarray(example.label).data)
+    return digest.hexdigest()

@@ -1,0 +1,129 @@
+"""The result schema: one `Record` per run, stored as `record.json`.
+
+Units are in the names or the field comments. `load_results` flattens a record with dotted names
+(`costs.params.total_trainable`), so this file is also the list of the columns of that table.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION = 1
+
+Status = Literal["ok", "failed", "unsupported"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Metrics(_Part):
+    """Quality on the evaluated split, all in [0, 1], from per-image class counts."""
+
+    miou: float  # mean over classes present in the labels of the split
+    image_miou: float  # mean over images of the mean over classes present in that image's label
+    pixel_accuracy: float
+    mean_accuracy: float
+    fw_iou: float  # IoU weighted by label frequency
+    boundary_miou: float  # IoU of the bands along class borders, mean as in miou
+    nll: float  # nats per labelled pixel; not bounded by 1
+    ece: float  # expected calibration error, 15 equal-width bins
+    class_iou: dict[str, float | None]  # None: class absent from the labels of the split
+    absent_classes: list[str]
+    images: int
+
+
+class Params(_Part):
+    """Numbers of parameters."""
+
+    backbone: int  # of the frozen backbone, before the method
+    inserted: int  # trainable, added to the backbone by the method
+    tuned_backbone: int  # trainable, part of the pretrained backbone
+    decoder: int
+    total_trainable: int
+
+
+class Stored(_Part):
+    """What one more task adds on disk beside the shared backbone."""
+
+    params: int  # numbers in delta.safetensors
+    bytes: int  # size of delta.safetensors
+    bytes_fp16: int  # size of the same file with floating-point tensors in half precision
+    changed_buffers: int  # numbers in buffers of the pretrained backbone that changed
+
+
+class TrainCost(_Part):
+    """Cost of training."""
+
+    seconds: float
+    images_per_second: float  # warm-up steps left out
+    peak_memory_bytes: int
+    first_trainable_depth: int  # leading stages (0..4) whose output needs no gradient
+
+
+class InferCost(_Part):
+    """Cost of inference at the protocol's crop size."""
+
+    latency_ms_p50: float  # batch 1
+    latency_ms_p95: float
+    images_per_second: float  # at the protocol's batch size
+    flops: int  # of one image, a multiply-add counts as two
+    peak_memory_bytes: int
+
+
+class Costs(_Part):
+    """Everything that a run costs, each apart."""
+
+    params: Params
+    stored: Stored
+    train: TrainCost
+    infer: InferCost
+
+
+class Curve(_Part):
+    """Summary of curve.jsonl."""
+
+    steps: int
+    first_loss: float  # mean of the first tenth of the steps
+    last_loss: float  # mean of the last tenth
+
+
+class Provenance(_Part):
+    """What produced the numbers."""
+
+    git_commit: str | None  # None: not run from a checkout
+    git_dirty: bool | None
+    packages: dict[str, str]
+    python: str
+    platform: str
+    device: str
+    threads: int
+    precision: str  # fp32 | bf16, as resolved on this hardware
+    weights: str  # "<file or source>" | "none (random)"
+    weights_sha256: str | None
+    data_sha256: str | None  # of the decoded examples that were used
+    started: str  # UTC, ISO 8601
+
+
+class Record(_Part):
+    """One cell of method x backbone x benchmark x seed under one protocol."""
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    suite: str
+    benchmark: str
+    backbone: str
+    method: str  # label with the fields that differ from the defaults: lora[rank=4]
+    method_params: dict[str, Any]  # every field
+    method_traits: dict[str, Any]  # keeps_structure, mergeable, identity_at_init, reference
+    weights: Literal["pretrained", "none"]
+    seed: int
+    protocol: dict[str, Any]
+    protocol_hash: str  # only equal ones are ranked together
+    status: Status
+    reason: str = ""  # why it failed or is unsupported, one line
+    metrics: Metrics | None = None
+    costs: Costs | None = None
+    timings: dict[str, float] = {}  # seconds by phase
+    curve: Curve | None = None
+    provenance: Provenance

@@ -1,0 +1,1 @@
+"""Tables, figures and the report page, from the runs alone; nothing here imports torch."""

@@ -1,0 +1,69 @@
+"""How figures look: colours and markers of methods, fonts, lines."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import matplotlib.style
+from matplotlib.lines import Line2D
+
+# Okabe and Ito's colours, yellow darkened to be legible on white. The numbers of colours and
+# markers have no common divisor, so each of their 88 pairs names one method.
+COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800",
+)  # fmt: skip
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p")
+_LARGER = {"*": 1.35, "^": 1.1, "v": 1.1, "<": 1.1, ">": 1.1, "P": 1.25, "D": 0.88, "p": 1.1}
+SIZE = 6.5  # of a marker, in typographic points
+LABEL_SIZE = 8.5  # of a method's name, in typographic points
+LEADER: dict[str, Any] = {"color": "#9A9A9A", "linewidth": 0.6, "zorder": 1.5}
+FRONT: dict[str, Any] = {"color": "#8A8A8A", "linewidth": 1.2, "zorder": 1}
+
+RC = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#555555",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.7,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    # Without a salt, and with the date, equal figures would differ in their bytes.
+    "svg.hashsalt": "petseg-bench",
+    "svg.fonttype": "path",
+    "path.simplify": False,
+}
+
+
+class Style(NamedTuple):
+    """How a method looks in every figure."""
+
+    colour: str
+    marker: str
+
+
+def method_styles(methods: Sequence[str]) -> dict[str, Style]:
+    """A colour and a marker for each method, by the order of the names."""
+    return {
+        name: Style(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
+        for index, name in enumerate(sorted(set(methods)))
+    }
+
+
+def look() -> AbstractContextManager[None]:
+    """Settings under which figures are drawn and saved, whatever the user's own are."""
+    context: AbstractContextManager[None] = matplotlib.style.context(["default", RC])
+    return context
+
+
+def handle(name: str, style: Style, x: Sequence[float] = (), y: Sequence[float] = ()) -> Line2D:
+    """A method's marker at given places; at none it is an entry of a legend."""
+    return Line2D(x, y, linestyle="none", marker=style.marker, color=style.colour, label=name,
+                  markersize=SIZE * _LARGER.get(style.marker, 1), markeredgecolor="white",
+                  markeredgewidth=0.6, zorder=3)  # fmt: skip

@@ -1,0 +1,229 @@
+"""Tables for people: one description of the columns, four ways to write them."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from rich.markup import escape
+from rich.table import Table
+
+Kind = Literal["text", "integer", "points", "count", "bytes", "seconds", "ms", "rate", "number"]
+
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Column:
+    """How one column of a DataFrame is shown.
+
+    Attributes:
+        name: of the column in the DataFrame.
+        header: what people read.
+        kind: the unit of the numbers; `points` are fractions shown as percent points.
+        best: which end is set in bold; None for neither.
+    """
+
+    name: str
+    header: str
+    kind: Kind = "text"
+    best: Literal["max", "min"] | None = None
+
+
+COLUMNS = (
+    Column("rank", "#", "integer"),
+    Column("method", "Method"),
+    Column("metrics.miou", "mIoU", "points", "max"),
+    Column("ci95", "± 95 %", "points"),
+    Column("complete", "Done"),
+    Column("seeds", "Seeds", "integer"),
+    Column("costs.params.inserted", "Inserted", "count"),
+    Column("costs.params.tuned_backbone", "Tuned", "count"),
+    Column("costs.params.decoder", "Decoder", "count"),
+    Column("costs.params.total_trainable", "Trainable", "count", "min"),
+    Column("costs.stored.bytes", "Stored", "bytes", "min"),
+    Column("costs.train.seconds", "Training", "seconds", "min"),
+    Column("costs.train.images_per_second", "Images/s", "rate", "max"),
+    Column("costs.train.peak_memory_bytes", "Memory", "bytes", "min"),
+    Column("costs.infer.latency_ms_p50", "Latency", "ms", "min"),
+    Column("ppt", "PPT", "number", "max"),
+)
+"""The columns of the leaderboard."""
+
+_METRIC = ("", " k", " M", " G", " T")
+# Minutes start at two, because "1.2 min" hides differences that "71.3 s" shows.
+_TIME = ((1.0, "s"), (60.0, "min"), (3600.0, "h"))
+
+
+def human(value: Any, kind: Kind) -> str:
+    """A value as people read it: 1.2 M, 45.3 kB, 12.3 ms, 45.3 (points of mIoU).
+
+    Args:
+        value: a number in base units (bytes, seconds, fractions of mIoU), text, or a missing value.
+        kind: what it counts.
+
+    Returns:
+        The text; a dash for a missing value.
+    """
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return MISSING
+    if kind == "text":
+        return str(value)
+    number = float(value)
+    if kind == "count":
+        return _scaled(number, "")
+    if kind == "bytes":
+        return _scaled(number, "B")
+    if kind == "seconds":
+        return _duration(number)
+    formats = {"integer": ".0f", "points": ".1f", "ms": ".1f", "rate": ".1f", "number": ".3f"}
+    text = format(100 * number if kind == "points" else number, formats[kind])
+    return f"{text} ms" if kind == "ms" else text
+
+
+def to_markdown(frame: pd.DataFrame, columns: Sequence[Column], group: Sequence[str] = ()) -> str:
+    """A GitHub table with the best of each column in bold, ending in a newline.
+
+    Args:
+        frame: the numbers.
+        columns: what to show, in order.
+        group: rows that differ in these columns of the frame do not compete for bold.
+    """
+    body = _texts(frame, columns, group, _markdown, lambda text: f"**{text}**")
+    head = [_markdown(column.header) for column in columns]
+    rule = [":--" if column.kind == "text" else "--:" for column in columns]
+    return "".join(f"| {' | '.join(row)} |\n" for row in [head, rule, *body])
+
+
+def to_latex(frame: pd.DataFrame, columns: Sequence[Column], group: Sequence[str] = ()) -> str:
+    """A booktabs tabular with the best of each column in bold; arguments as in `to_markdown`."""
+    body = _texts(frame, columns, group, _latex, lambda text: f"\\textbf{{{text}}}")
+    head = [_latex(column.header) for column in columns]
+    align = "".join("l" if column.kind == "text" else "r" for column in columns)
+    lines = [f"\\begin{{tabular}}{{{align}}}", "\\toprule", f"{' & '.join(head)} \\\\", "\\midrule"]
+    lines += [f"{' & '.join(row)} \\\\" for row in body]
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    """The numbers as they are, under the record's own column names."""
+    return str(frame.to_csv(index=False, lineterminator="\n", float_format="%.10g"))
+
+
+def to_rich(frame: pd.DataFrame, columns: Sequence[Column], title: str) -> Table:
+    """A terminal table; arguments as in `to_markdown`."""
+    table = Table(title=escape(title), title_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        text = column.kind == "text"
+        # Names fold and numbers never do: half a number misleads, half a name does not.
+        table.add_column(
+            escape(column.header),
+            justify="left" if text else "right",
+            overflow="fold",
+            no_wrap=not text,
+        )
+    for row in _texts(frame, columns, (), escape, lambda text: f"[bold]{text}[/bold]"):
+        table.add_row(*row)
+    return table
+
+
+def write_table(
+    frame: pd.DataFrame, columns: Sequence[Column], stem: Path, group: Sequence[str] = ()
+) -> list[Path]:
+    """Writes `<stem>.csv`, `<stem>.md` and `<stem>.tex`.
+
+    Args:
+        frame: the numbers; the CSV holds all of its columns.
+        columns: what the Markdown and LaTeX tables show.
+        stem: path without a suffix; its folder exists.
+        group: rows that differ in these columns do not compete for bold.
+
+    Returns:
+        The three paths.
+    """
+    texts = {
+        "csv": to_csv(frame),
+        "md": to_markdown(frame, columns, group),
+        "tex": to_latex(frame, columns, group),
+    }
+    # Not with_suffix: a benchmark's name may hold a dot.
+    paths = {suffix: stem.with_name(f"{stem.name}.{suffix}") for suffix in texts}
+    for suffix, path in paths.items():
+        path.write_text(texts[suffix], encoding="utf-8", newline="\n")
+    return list(paths.values())
+
+
+def _texts(
+    frame: pd.DataFrame,
+    columns: Sequence[Column],
+    group: Sequence[str],
+    quote: Callable[[str], str],
+    bold: Callable[[str], str],
+) -> list[list[str]]:
+    """The cells of the body, row by row."""
+    by_column = []
+    for column in columns:
+        texts = [quote(_cell(value, column.kind)) for value in frame[column.name]]
+        marks = _best(frame, column, group)
+        by_column.append(
+            [bold(text) if mark else text for text, mark in zip(texts, marks, strict=True)]
+        )
+    return [list(row) for row in zip(*by_column, strict=True)]
+
+
+def _cell(value: Any, kind: Kind) -> str:
+    # A column of numbers may hold a word ("failed") where there is no number.
+    return human(value, "text" if isinstance(value, str) else kind)
+
+
+def _best(frame: pd.DataFrame, column: Column, group: Sequence[str]) -> list[bool]:
+    """Which cells print the best value of their group; none where there is no competition."""
+    if column.best is None:
+        return [False] * len(frame)
+    numbers = pd.to_numeric(frame[column.name], errors="coerce")
+    keys = [frame[name] for name in group] or [pd.Series(0, index=frame.index)]
+    groups = numbers.groupby(keys)
+    best = groups.transform(column.best)
+    rivals = groups.transform("count")
+    return [
+        rival > 1 and human(number, column.kind) == human(top, column.kind) != MISSING
+        for number, top, rival in zip(numbers, best, rivals, strict=True)
+    ]
+
+
+def _scaled(number: float, unit: str) -> str:
+    step = 0
+    # 999.95 would print as 1000.0, which belongs to the next prefix.
+    while abs(number) >= (999.95 if step else 999.5) and step < len(_METRIC) - 1:
+        number /= 1000
+        step += 1
+    prefix = _METRIC[step] if step or not unit else " "
+    return f"{number:.{1 if step else 0}f}{prefix}{unit}"
+
+
+def _duration(number: float) -> str:
+    size, unit = max((pair for pair in _TIME if number >= 2 * pair[0]), default=_TIME[0])
+    return f"{number / size:.1f} {unit}"
+
+
+def _markdown(text: str) -> str:
+    for sign in "\\|*<`":
+        text = text.replace(sign, "\\" + sign)
+    return " ".join(text.split())
+
+
+def _latex(text: str) -> str:
+    signs = {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "–": "--",
+        "#": r"\#",
+    }
+    signs |= {sign: "\\" + sign for sign in "&%$_{}"}
+    # A row that starts with [ would be read as the optional argument of the \\ before it.
+    signs |= {"[": "{[}", "]": "{]}"}
+    return " ".join("".join(signs.get(letter, letter) for letter in text).split())

@@ -1,0 +1,64 @@
+"""Reads stored records into the table from which every report is derived."""
+
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import ValidationError
+
+from benchmark.record import Record
+
+RECORD = "record.json"
+PUBLISHED = "published"
+"""Folder of committed records; read only when asked for, so that they never mix with one's own."""
+
+
+def load_results(root: Path, suite: str | None = None) -> pd.DataFrame:
+    """Loads every record below a results folder, one row a record.
+
+    Args:
+        root: the results folder (suites inside), or one suite's folder. Hidden folders are left
+            out, and so is `published` unless `root` is that folder or lies in it.
+        suite: load this suite only; None loads all.
+
+    Returns:
+        The records flattened to dotted columns (`metrics.miou`, `costs.params.inserted`, ...), in
+        the order of their paths; empty when there are none. A file that is no record is left out
+        with a warning.
+    """
+    base = root / suite if suite is not None and (root / suite).is_dir() else root
+    rows: list[dict[str, Any]] = []
+    for path in _record_files(base):
+        try:
+            record = Record.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            warnings.warn(f"{path} is left out: {_one_line(error)}", stacklevel=2)
+            continue
+        if suite is None or record.suite == suite:
+            rows.append(flat(record))
+    return pd.json_normalize(rows) if rows else pd.DataFrame(columns=list(Record.model_fields))
+
+
+def flat(record: Record) -> dict[str, Any]:
+    """A record as a nested dict to normalize; parts that a failed run lacks are left out."""
+    content: dict[str, Any] = json.loads(record.model_dump_json())
+    return {name: value for name, value in content.items() if value is not None}
+
+
+def _record_files(root: Path) -> Iterator[Path]:
+    for folder, names, files in os.walk(root):
+        names[:] = sorted(name for name in names if not name.startswith(".") and name != PUBLISHED)
+        if RECORD in files:
+            yield Path(folder, RECORD)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return f"{where}: {first['msg']}" if where else str(first["msg"])
+    return " ".join(str(error).split())

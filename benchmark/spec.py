@@ -1,0 +1,134 @@
+"""What a run is: protocol, suite and run specification, validated, immutable, hashed."""
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from benchmark.errors import UserError
+
+Weights = Literal["pretrained", "none"]
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with one spelling for one value, for hashing."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def short_hash(value: Any) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:12]
+
+
+class Protocol(BaseModel):
+    """Everything that is the same for all methods of a comparison."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(200, ge=1, description="optimiser steps")
+    batch_size: int = Field(8, ge=1, description="images a step")
+    crop: int = Field(192, ge=16, description="side of the square training crop, px")
+    decoder: str = Field("linear", description="segmentation decoder on the four levels")
+    decoder_lr: float = Field(3e-3, gt=0, description="peak learning rate of the decoder")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps with rising rate")
+    grad_clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    scale_min: float = Field(0.75, gt=0, description="smallest random zoom of a crop")
+    scale_max: float = Field(1.5, gt=0, description="largest random zoom of a crop")
+    flip: bool = Field(True, description="mirror half of the crops left to right")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="bf16 autocast where the hardware has it, or as named"
+    )
+    eval_split: Literal["test", "val"] = Field("test", description="split that is evaluated")
+    eval_max_pixels: int = Field(
+        1_500_000, ge=4096, description="largest image evaluated whole, px; else sliding window"
+    )
+    eval_window: int = Field(768, ge=32, description="side of the sliding window, px")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Protocol":
+        if self.scale_min > self.scale_max:
+            raise ValueError(
+                f"scale_min={self.scale_min} is above scale_max={self.scale_max}; swap them"
+            )
+        if self.eval_window**2 > self.eval_max_pixels:
+            raise ValueError(
+                f"eval_window={self.eval_window} holds more than eval_max_pixels="
+                f"{self.eval_max_pixels} pixels; lower the one or raise the other"
+            )
+        return self
+
+    @cached_property
+    def hash(self) -> str:
+        """Runs are ranked together only where this is equal."""
+        return short_hash(self.model_dump())
+
+
+class Suite(BaseModel):
+    """A named selection of benchmarks and backbones with its protocol."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    description: str
+    benchmarks: tuple[str, ...]
+    backbones: tuple[str, ...]
+    methods: str
+    seeds: tuple[int, ...] = (0,)
+    protocol: Protocol
+
+
+class RunSpec(BaseModel):
+    """One cell: method x backbone x benchmark x seed under a protocol."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    suite: str
+    benchmark: str
+    backbone: str
+    weights: Weights
+    method: str
+    method_label: str
+    method_params: dict[str, Any]
+    seed: int
+    protocol: Protocol
+
+    @cached_property
+    def run_id(self) -> str:
+        """Hash of everything that defines the run; the label is derived and left out."""
+        return short_hash(self.model_dump(exclude={"method_label"}))
+
+    @property
+    def folder(self) -> Path:
+        """Where the run lies below the results folder."""
+        return Path(self.suite, self.benchmark, self.backbone, self.method, self.run_id)
+
+
+def one_line(error: ValidationError, what: str) -> str:
+    """The first problem of a pydantic error as `what field: problem (got value)`."""
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"]))
+    problem = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"{what}: {problem}"
+    return f"{what} {field}: {problem} (got {first['input']!r})"
+
+
+def load_suites() -> dict[str, Suite]:
+    """The suites that ship with the package, by name.
+
+    Raises:
+        UserError: a suite file does not fit the schema.
+    """
+    suites = {}
+    for path in sorted((Path(__file__).parent / "suites").glob("*.yaml")):
+        try:
+            suite = Suite.model_validate(yaml.safe_load(path.read_text()) | {"name": path.stem})
+        except ValidationError as error:
+            raise UserError(one_line(error, f"suite {path.name}")) from error
+        suites[suite.name] = suite
+    return suites

@@ -1,0 +1,108 @@
+"""One folder per run, written whole or not at all.
+
+A run is built in a hidden sibling of its final folder and renamed into place. Rename is atomic
+within a file system, so a reader sees either no run or a complete one; a crash leaves a hidden
+folder that nothing reads and the next write of that run removes.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from benchmark.errors import UserError
+from benchmark.record import Record
+from benchmark.spec import RunSpec
+
+
+def check_writable(root: Path) -> None:
+    """Creates the results folder and proves that it takes files.
+
+    Raises:
+        UserError: it does not.
+    """
+    probe = root / f".probe-{os.getpid()}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"results folder {root} cannot be written ({error.strerror}); "
+            "choose another with --results DIR"
+        ) from error
+
+
+def read_record(folder: Path) -> Record | None:
+    """The record in a run's folder; None where there is none that can be read."""
+    try:
+        return Record.model_validate_json((folder / "record.json").read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def is_done(root: Path, spec: RunSpec) -> bool:
+    """Whether a run needs no more work: it is there, and did not fail."""
+    record = read_record(root / spec.folder)
+    return record is not None and record.run_id == spec.run_id and record.status != "failed"
+
+
+@contextmanager
+def staging(root: Path, spec: RunSpec) -> Iterator[Path]:
+    """A folder to fill; renamed to the run's place when the block ends without an exception."""
+    final = root / spec.folder
+    final.parent.mkdir(parents=True, exist_ok=True)
+    stage = final.with_name(f".{final.name}")
+    if stage.exists():
+        shutil.rmtree(stage)
+    stage.mkdir()
+    try:
+        yield stage
+        _sync(stage)
+    except BaseException:
+        shutil.rmtree(stage, ignore_errors=True)
+        raise
+    if final.exists():
+        shutil.rmtree(final)
+    os.replace(stage, final)
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Writes record.json."""
+    (folder / "record.json").write_text(record.model_dump_json(indent=1) + "\n")
+
+
+def write_curve(folder: Path, curve: Sequence[Mapping[str, float]]) -> None:
+    """Writes curve.jsonl, a line a step."""
+    (folder / "curve.jsonl").write_text("".join(json.dumps(point) + "\n" for point in curve))
+
+
+def write_counts(folder: Path, ids: Sequence[str], counts: Mapping[str, np.ndarray]) -> None:
+    """Writes images.npz: ids (N,) and every array of per-image counts, first axis N."""
+    np.savez_compressed(folder / "images.npz", ids=np.array(ids), **counts)
+
+
+def read_counts(folder: Path) -> dict[str, np.ndarray]:
+    """Reads images.npz."""
+    with np.load(folder / "images.npz", allow_pickle=False) as archive:
+        return dict(archive)
+
+
+def find_runs(root: Path, prefix: str) -> list[Path]:
+    """Folders of the runs whose id starts with `prefix`."""
+    return sorted(
+        path.parent
+        for path in root.glob("*/*/*/*/*/record.json")
+        if path.parent.name.startswith(prefix)
+    )

@@ -1,0 +1,178 @@
+"""The contract between a tuning method and the backbone that it tunes.
+
+A method sees a backbone only through the `Backbone` protocol below, so this package works on any
+timm model that satisfies it and imports nothing from the harness.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
+
+from torch import Tensor, nn
+
+Kind = Literal["plain", "hierarchical", "cnn"]
+"""plain: ViT-like, one resolution. hierarchical: transformer with stages (Swin). cnn: the rest."""
+
+Role = Literal["block", "qkv", "proj", "fc1", "fc2", "mlp", "attention", "conv", "norm"]
+"""What a module does in a backbone. `conv`: dense (groups = 1) convolutions behind the stem."""
+
+ALL_KINDS: frozenset[Kind] = frozenset(("plain", "hierarchical", "cnn"))
+
+
+class Unsupported(Exception):
+    """The method cannot act on this backbone; the message is the reason, on one line."""
+
+
+class Backbone(Protocol):
+    """What a method may know of a backbone and do to it.
+
+    Attributes:
+        kind: family of the architecture.
+        model: the timm model; its parameters are frozen when a method receives it.
+        channels: channels of the outputs of the four stages.
+        strides: strides of the outputs of the four stages, in input pixels.
+        prefix_tokens: tokens before the patch tokens (class, registers); 0 where there are none.
+        inserted: modules that a method put in; part of what is trained and stored.
+
+    """
+
+    kind: Kind
+    model: nn.Module
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    prefix_tokens: int
+    inserted: nn.ModuleDict
+
+    def names(self, role: Role) -> list[str]:
+        """Dotted names (inside `model`) of the modules with a role, in forward order."""
+
+    def stage_blocks(self) -> tuple[tuple[str, ...], ...]:
+        """Names of the blocks of each of the four stages, in forward order."""
+
+    def width(self, block: str) -> int:
+        """Channels of the output of a block (they may differ inside a stage)."""
+
+    def channel_axis(self, block: str) -> int:
+        """Where the channels of the output of a block are: 1 (N, C, H, W) or -1 (..., C)."""
+
+    def insert(self, name: str, module: nn.Module) -> nn.Module:
+        """Registers a trainable module under `inserted[name]` and returns it."""
+
+    def before(self, target: str, fn: Callable[[Tensor], Tensor]) -> None:
+        """Calls `fn(x) -> x` on the input of the module named `target`."""
+
+    def after(self, target: str, fn: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Calls `fn(x, y) -> y` on the input and output of the module named `target`."""
+
+    def at_boundary(self, stage: int, fn: Callable[[Tensor], Tensor]) -> None:
+        """Calls `fn` on the output of stage 0..3 as a map (N, C, H, W); prefix tokens pass by.
+
+        The next stage and the decoder both see what `fn` returns. Stage modules stay untouched.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """A tuning method; its dataclass fields are its hyperparameters.
+
+    A method holds no tensors: what it trains lives in the backbone, so that one instance can be
+    applied to any number of backbones. A method that trains something in the backbone has a field
+    `lr`, the learning rate of that something (the decoder's rate is the protocol's).
+
+    Class attributes:
+        name: what users type; set by `register`.
+        supports: kinds of backbone it can act on.
+        keeps_structure: the modules of the frozen stages stay as they are (nothing inside a stage
+            is replaced, wrapped or fed extra tokens).
+        mergeable: what it learns can be folded into the backbone's weights.
+        identity_at_init: before the first step the tuned backbone equals the frozen one.
+        reference: paper or text that defines it.
+    """
+
+    name: ClassVar[str] = ""
+    supports: ClassVar[frozenset[Kind]] = ALL_KINDS
+    keeps_structure: ClassVar[bool] = False
+    mergeable: ClassVar[bool] = False
+    identity_at_init: ClassVar[bool] = True
+    reference: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        """Checks what the types say: a `Literal` field, a positive `lr`. Subclasses add ranges."""
+        hints = get_type_hints(type(self))
+        for field in fields(self):
+            if get_origin(hints[field.name]) is Literal:
+                allowed = get_args(hints[field.name])
+                wanted = f"one of {', '.join(map(str, allowed))}"
+                self._require(field.name, getattr(self, field.name) in allowed, wanted)
+        if hasattr(self, "lr"):
+            self._require("lr", getattr(self, "lr") > 0, "greater than 0")
+
+    def _require(self, field: str, holds: bool, allowed: str) -> None:
+        """Raises ValueError, naming the field and what is allowed, where `holds` is false."""
+        if not holds:
+            raise ValueError(
+                f"{self.name}: {field} must be {allowed}, not {getattr(self, field)!r}"
+            )
+
+    @abstractmethod
+    def apply(self, backbone: Backbone, num_classes: int) -> None:
+        """Inserts modules and leaves `requires_grad` exactly on what is trained.
+
+        Args:
+            backbone: a frozen backbone; changed in place.
+            num_classes: classes K of the task.
+
+        Raises:
+            Unsupported: the method cannot act on this backbone.
+            ValueError: a hyperparameter does not fit this backbone.
+
+        """
+
+    def auxiliary_loss(self, backbone: Backbone, labels: Tensor) -> Tensor | None:
+        """Loss to add to the segmentation loss after a training forward pass; None for none.
+
+        Args:
+            backbone: the backbone this method was applied to.
+            labels: (N, H, W) int64, 255 = ignored.
+
+        """
+        return None
+
+    def merge(self, backbone: Backbone) -> None:
+        """Folds what was learnt into the backbone's weights, in place; only where `mergeable`.
+
+        Afterwards the backbone computes the same with the frozen architecture. For inference.
+        """
+        raise NotImplementedError(f"{self.name} cannot be merged into the backbone")
+
+    def parameter_groups(self, backbone: nn.Module) -> list[dict[str, Any]]:
+        """Optimizer groups of what is trained in the backbone; by default one, at `self.lr`."""
+        trained = [p for p in backbone.parameters() if p.requires_grad]
+        return [{"params": trained, "lr": getattr(self, "lr")}] if trained else []
+
+    def require_kind(self, backbone: Backbone) -> None:
+        """Raises `Unsupported` where the backbone's kind is not one of `supports`."""
+        if backbone.kind not in self.supports:
+            raise Unsupported(
+                f"{self.name} works on {' and '.join(sorted(self.supports))} backbones, "
+                f"not on a {backbone.kind} one"
+            )
+
+
+METHODS: dict[str, type[Method]] = {}
+
+M = TypeVar("M", bound=type[Method])
+
+
+def register(name: str) -> Callable[[M], M]:
+    """Class decorator: makes a method selectable under `name`."""
+
+    def add(cls: M) -> M:
+        if name in METHODS:
+            raise ValueError(f"method {name!r} is registered twice")
+        cls.name = name
+        METHODS[name] = cls
+        return cls
+
+    return add

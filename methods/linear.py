@@ -1,0 +1,18 @@
+"""Linear probe: only the decoder is trained."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from methods.base import Backbone, Method, register
+
+
+@register("linear")
+@dataclass(frozen=True, kw_only=True)
+class Linear(Method):
+    """Trains the decoder on frozen features (head-only tuning). Parameters: none here."""
+
+    keeps_structure: ClassVar[bool] = True
+    reference: ClassVar[str] = "-"
+
+    def apply(self, backbone: Backbone, num_classes: int) -> None:
+        """Leaves the backbone as it is."""

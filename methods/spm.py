@@ -1,0 +1,157 @@
+"""SPM: semantic-aware prompt matchers between frozen stages."""
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from methods.base import Backbone, Method, register
+
+IGNORED = 255
+
+
+class PromptMatcher(nn.Module):
+    """One matcher; the equations stand in `SPM`.
+
+    Args:
+        channels: C of the stage.
+        width: d.
+        num_classes: K.
+        recurrence: T.
+        semantic: guidance by the interim map; otherwise by a uniform one.
+        feedback: whether the prompt is added; without it only the interim map is computed.
+
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        num_classes: int,
+        recurrence: int,
+        semantic: bool,
+        feedback: bool,
+    ) -> None:
+        super().__init__()
+        self.recurrence, self.semantic, self.feedback = recurrence, semantic, feedback
+        self.interim_maps: list[Tensor] = []
+        self.squeeze = nn.Conv2d(channels, width, 1)
+        self.interim = nn.Conv2d(width, num_classes, 1)
+        if feedback:
+            self.guide = nn.Conv2d(num_classes, width, 1)
+            self.spatial = nn.Conv2d(2 * width, 2 * width, 3, padding=1, groups=2 * width)
+            self.mix = nn.Conv2d(2 * width, width, 1)
+            self.expand = nn.Conv2d(width, channels, 1)
+            nn.init.zeros_(self.expand.weight)
+            nn.init.zeros_(cast(Tensor, self.expand.bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape; keeps the interim maps (N, K, H, W) in training."""
+        self.interim_maps = []
+        for _ in range(self.recurrence if self.feedback else 1):
+            h = F.gelu(self.squeeze(x))
+            m = self.interim(h)
+            if self.training:
+                self.interim_maps.append(m)
+            if self.feedback:
+                classes = m.softmax(1) if self.semantic else torch.full_like(m, 1 / m.shape[1])
+                g = self.guide(classes)
+                p = F.gelu(self.spatial(torch.cat([h, g], dim=1)))
+                x = x + self.expand(F.gelu(self.mix(p)))
+        return x
+
+
+@register("spm")
+@dataclass(frozen=True, kw_only=True)
+class SPM(Method):
+    """Turns the output of a frozen stage into the input that the next stage should have.
+
+    A documented reconstruction of the inter-stage prompt-matched framework: the idea is the
+    paper's, layer widths and counts are ours. At a boundary with map x (N, C, H, W), for
+    t = 1..T with shared weights:
+
+        h = GELU(Conv1x1 C->d (x))
+        m_t = Conv1x1 d->K (h)                       interim semantic map, supervised
+        g = Conv1x1 K->d (softmax(m_t))              guidance
+        p = Conv1x1 d->C (GELU(Conv1x1 2d->d (GELU(DWConv3x3([h; g])))))    last one zero-init
+        x <- x + p
+
+        loss = CE(final) + aux_weight * mean over boundaries and t of CE(upsample m_t, y)
+
+    Parameters per boundary, whatever T: 2 C d + C + d + 2 d K + K + d + 20 d + 2 d d + d.
+
+    Attributes:
+        width: d.
+        recurrence: T.
+        aux_weight: weight of the auxiliary loss.
+        guidance: `semantic`, or `none`: same parameters, but a uniform map in place of
+            softmax(m_t) and no auxiliary loss. The layer d->K then gets no gradient.
+        feedback: `on`, or `off`: nothing is added to x, auxiliary losses only, and the layers
+            behind m_t do not exist. The logits are those of a linear probe.
+        placement: boundaries, "1,2,3" = after stages 1, 2 and 3; "4" is before the decoder only.
+            "+" separates, too.
+        lr: learning rate of the matchers.
+
+    """
+
+    keeps_structure: ClassVar[bool] = True
+    reference: ClassVar[str] = "arXiv 2208.10159 (abstract); reconstruction"
+
+    width: int = 64
+    recurrence: int = 2
+    aux_weight: float = 0.4
+    guidance: Literal["semantic", "none"] = "semantic"
+    feedback: Literal["on", "off"] = "on"
+    placement: str = "1,2,3"
+    lr: float = 3e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require("width", self.width >= 1, "an integer of at least 1")
+        self._require("recurrence", self.recurrence >= 1, "an integer of at least 1")
+        self._require("aux_weight", self.aux_weight >= 0, "0 or greater")
+        numbers = re.fullmatch(r"[1-4]([,+][1-4])*", str(self.placement)) and self._stages()
+        ordered = bool(numbers) and numbers == sorted(set(numbers or []))
+        self._require("placement", ordered, "stages from 1 to 4 in order, such as 1,2,3")
+        useful = self.feedback == "on" or self.guidance == "semantic"
+        self._require("feedback", useful, "on where guidance is none (nothing would be trained)")
+
+    def apply(self, backbone: Backbone, num_classes: int) -> None:
+        """Inserts one matcher per boundary."""
+        for stage in self._stages():
+            matcher = PromptMatcher(
+                backbone.channels[stage - 1],
+                self.width,
+                num_classes,
+                self.recurrence,
+                semantic=self.guidance == "semantic",
+                feedback=self.feedback == "on",
+            )
+            backbone.insert(f"matcher_{stage}", matcher)
+            backbone.at_boundary(stage - 1, matcher)
+
+    def auxiliary_loss(self, backbone: Backbone, labels: Tensor) -> Tensor | None:
+        """Weighted mean cross-entropy of the interim maps, upsampled to the labels."""
+        if self.guidance == "none" or self.aux_weight == 0:
+            return None
+        matchers = [cast(PromptMatcher, backbone.inserted[f"matcher_{s}"]) for s in self._stages()]
+        # Clamped: a batch without a labelled pixel has loss 0, not 0 / 0.
+        labelled = (labels != IGNORED).sum().clamp(min=1)
+        losses = [
+            F.cross_entropy(
+                F.interpolate(m.float(), labels.shape[-2:], mode="bilinear", align_corners=False),
+                labels,
+                ignore_index=IGNORED,
+                reduction="sum",
+            )
+            / labelled
+            for matcher in matchers
+            for m in matcher.interim_maps
+        ]
+        return self.aux_weight * torch.stack(losses).mean()
+
+    def _stages(self) -> list[int]:
+        return [int(number) for number in re.split("[,+]", str(self.placement))]

@@ -1,0 +1,68 @@
+import pytest
+
+from benchmark.errors import UserError
+from benchmark.planner import Selection, plan
+from benchmark.spec import Protocol, short_hash
+
+
+def test_demo_is_the_default_and_crosses_everything():
+    cells = plan(Selection(seeds=(0, 1)))
+    assert {cell.suite for cell in cells} == {"demo"}
+    assert len(cells) == 5 * 6 * 2
+    assert len({cell.run_id for cell in cells}) == len(cells)
+
+
+def test_cells_of_one_benchmark_stand_together():
+    names = [cell.benchmark for cell in plan(Selection())]
+    assert names == sorted(names, key=names.index)
+
+
+def test_a_default_that_is_typed_out_is_the_same_cell():
+    default = plan(Selection(methods="lora", benchmarks="cells"))
+    typed = plan(Selection(methods="lora[rank=8],lora", benchmarks="cells"))
+    assert [cell.run_id for cell in default] == [cell.run_id for cell in typed]
+
+
+def test_fields_change_the_id_and_the_label():
+    a, b = plan(Selection(methods="lora[rank=4|16]", benchmarks="cells"))
+    assert (a.method_label, b.method_label) == ("lora[rank=4]", "lora[rank=16]")
+    assert a.run_id != b.run_id
+    assert a.method_params["rank"] == 4
+
+
+def test_protocol_fields_are_typed_and_change_the_hash():
+    (cell,) = plan(
+        Selection(methods="linear", benchmarks="cells", protocol={"steps": "7", "flip": "false"})
+    )
+    assert cell.protocol.steps == 7
+    assert cell.protocol.flip is False
+    assert cell.protocol.hash == short_hash(cell.protocol.model_dump())
+    assert cell.protocol.hash != plan(Selection())[0].protocol.hash
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        (Selection(suite="dmo"), "unknown suite 'dmo'; did you mean 'demo'?"),
+        (Selection(methods="loar"), "unknown method 'loar'; did you mean 'lora'?"),
+        (Selection(methods="lora[rnk=4]"), "no field 'rnk'; did you mean 'rank'?"),
+        (Selection(methods="lora[rank=x]"), "method lora rank"),
+        (Selection(methods="linear[lr=1]"), "it has no fields"),
+        (Selection(benchmarks="streats"), "did you mean 'streets'?"),
+        (Selection(benchmarks="cells[x=1]"), "takes no fields"),
+        (Selection(protocol={"step": 1}), "unknown protocol field 'step'; did you mean 'steps'?"),
+        (Selection(protocol={"steps": "0"}), "protocol steps"),
+        (Selection(protocol={"scale_min": "3"}), "scale_min=3.0 is above scale_max=1.25"),
+        (Selection(protocol={"eval_window": "4000"}), "lower the one or raise the other"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(selection, message):
+    with pytest.raises(UserError) as error:
+        plan(selection)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_protocol_cannot_be_changed():
+    with pytest.raises(Exception, match="frozen"):
+        Protocol().steps = 3
