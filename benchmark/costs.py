@@ -86,7 +86,7 @@ def measure_inference(segmenter: Segmenter, protocol: Protocol, precision: str) 
         latencies = 1000 * np.array([seconds(one) for _ in range(LATENCY_REPEATS)])
     seconds(many)
     throughput = protocol.batch_size / np.median([seconds(many) for _ in range(THROUGHPUT_REPEATS)])
-    # The fused attention kernels hide their matrix products from the counter; the plain one does not.
+    # Fused attention kernels hide their matrix products from the counter; the plain one does not.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         segmenter(one)
     return InferCost(

@@ -1,4 +1,4 @@
-"""Per-image counts -> the metrics of a record. Numpy only: reports recompute them from images.npz."""
+"""Per-image counts -> the metrics of a record. Numpy only, so images.npz is enough to redo them."""
 
 from collections.abc import Mapping, Sequence
 

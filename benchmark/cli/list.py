@@ -1,7 +1,7 @@
 """`list`: what there is to choose from."""
 
 import dataclasses
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,7 +19,7 @@ python -m benchmark list backbones --filter 'vit_*_patch16*'
 """
 
 
-class What(str, Enum):
+class What(StrEnum):
     """The kinds of things that can be listed."""
 
     methods = "methods"

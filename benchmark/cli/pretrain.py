@@ -23,6 +23,15 @@ def pretrain(
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed.")] = 0,
 ) -> None:
     """Pretrain the demo backbone on generated images; the same seed gives the same weights."""
-    from rich.console import Console
+    from rich.progress import Progress, TimeRemainingColumn
 
-    console = Console()
+    from benchmark import pretrain as recipe
+
+    with Progress(*Progress.get_default_columns()[:3], TimeRemainingColumn()) as bars:
+        task = bars.add_task("pretraining", total=steps or recipe.STEPS)
+
+        def show(step: int, total: int, loss: float) -> None:
+            bars.update(task, completed=step, total=total, description=f"loss {loss:.3f}")
+
+        path = recipe.pretrain(out, steps=steps or recipe.STEPS, seed=seed, progress=show)
+    print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")

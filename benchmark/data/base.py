@@ -1,4 +1,4 @@
-"""What a benchmark is, and the checks that every example passes before anything is trained on it."""
+"""What a benchmark is, and the checks that every example passes before training starts."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence

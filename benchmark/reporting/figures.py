@@ -113,9 +113,11 @@ def _draw(
     if any(data["ci95"].any() for data in panels.values()):
         keys.append(Line2D([], [], label="95 % interval over seeds", color="#555555",
                            linestyle="none", marker="|", markersize=9))  # fmt: skip
-    across = min(len(keys), 2 * columns)
+    width = {1: 6.0, 2: 8.0}.get(columns, 10.5)
+    entry = 0.5 + 0.08 * max(len(str(key.get_label())) for key in keys)  # inches, at 9.5 points
+    across = min(len(keys), max(1, int(width / entry)))
     foot = 0.38 + 0.205 * math.ceil(len(keys) / across)  # inches for axis label and legend
-    width, height = {1: 6.0, 2: 8.0}.get(columns, 10.5), 0.45 + 2.75 * rows + foot
+    height = 0.45 + 2.75 * rows + foot
     figure = Figure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)
     figure.set_layout_engine(
@@ -142,10 +144,10 @@ def _draw(
     heading.set_fontsize(12.5 * min(1.0, fits))
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-        places = [axis.get_position() for axis in axes[: len(panels)]]
-        middle = (min(place.x0 for place in places) + max(place.x1 for place in places)) / 2
-        figure.text(middle, (foot - 0.06) / height, label, ha="center", va="top", fontsize=10.5)
-        side.set_y((min(place.y0 for place in places) + max(place.y1 for place in places)) / 2)
+    places = [axis.get_position() for axis in axes[: len(panels)]]
+    middle = (min(place.x0 for place in places) + max(place.x1 for place in places)) / 2
+    figure.text(middle, (foot - 0.06) / height, label, ha="center", va="top", fontsize=10.5)
+    side.set_y((min(place.y0 for place in places) + max(place.y1 for place in places)) / 2)
     return figure
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 _RADII = (2.5, 6.0, 11.0, 17.0, 24.0, 32.0, 42.0)  # typographic points beyond the marker
 _ANGLES = (0, 90, 270, 180, 45, 315, 135, 225, 20, 340, 160, 200, 65, 115, 245, 295)
-_LINE_PENALTY = 14.0  # points of distance that a label goes to stay off a line
+_LINE_PENALTY = 14.0  # points of distance that a label goes to stay off a line or another's marker
 
 
 class Box(NamedTuple):
@@ -127,6 +127,7 @@ def _candidates(index: int, size: Point, scene: Scene) -> list[tuple[float, Labe
     marker, (width, height) = scene.markers[index], size
     x, y = _center(marker)
     reach = (marker.x1 - marker.x0) / 2
+    others = [_center(box) for number, box in enumerate(scene.markers) if number != index]
     result = []
     for radius in _RADII:
         distance = reach + radius * scene.pixel
@@ -138,9 +139,12 @@ def _candidates(index: int, size: Point, scene: Scene) -> list[tuple[float, Labe
             low = y + distance * dy - height * (1 - _clip(1.6 * dy, -1, 1)) / 2
             box = Box(left, low, left + width, low + height)
             end = (_clip(x, box.x0, box.x1), _clip(y, box.y0, box.y1))
-            leader = ((x, y), end) if radius > _RADII[1] else None
+            # Beside another's marker a name would be read as the other's, were there no leader.
+            own = math.dist(end, (x, y))
+            stray = any(_distance(box, other) < own for other in others)
+            leader = ((x, y), end) if stray or radius > _RADII[1] else None
             crossed = sum(box.grown(scene.pixel).hit_by(line) for line in scene.lines)
-            result.append((radius + _LINE_PENALTY * crossed, Label(box, leader)))
+            result.append((radius + _LINE_PENALTY * (crossed + stray), Label(box, leader)))
     return result
 
 
@@ -167,6 +171,11 @@ def _cross(first: Segment, second: Segment) -> bool:
 
     (a, b), (c, d) = first, second
     return side(a, b, c) != side(a, b, d) and side(c, d, a) != side(c, d, b)
+
+
+def _distance(box: Box, point: Point) -> float:
+    nearest = (_clip(point[0], box.x0, box.x1), _clip(point[1], box.y0, box.y1))
+    return math.dist(point, nearest)
 
 
 def _clip(value: float, low: float, high: float) -> float:

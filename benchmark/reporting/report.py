@@ -174,6 +174,7 @@ def _draw_figures(
     files = []
     for name, (column, label, title) in FIGURES.items():
         heading = f"{title}: {key[0]}, {page.WEIGHTS[key[1]]}"
+        heading += f", protocol {key[2]}" if suffix else ""
         figure = pareto_figure(runs, column, label, heading, styles)
         files += save_figure(figure, stage / "figures" / f"pareto_{name}{suffix}")
     return files

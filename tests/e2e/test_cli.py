@@ -1,0 +1,273 @@
+"""The command line as a user meets it: subprocesses, exit codes, files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from benchmark.record import Record
+from tests.fakedata import write_camvid
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ("--set", "steps=2", "--set", "batch_size=2", "--set", "crop=48", "--benchmarks", "cells")
+
+
+def environment():
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("BENCHMARK_")}
+    return clean | {"COLUMNS": "200"}
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "benchmark", *map(str, arguments)]
+
+
+def call(*arguments):
+    return subprocess.run(
+        command(*arguments), cwd=ROOT, env=environment(), capture_output=True, text=True
+    )
+
+
+def records(results):
+    return {path: json.loads(path.read_text()) for path in results.rglob("record.json")}
+
+
+def refused(done, results, *words):
+    """Exit code 2, one line on what is wrong, nothing written."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    message = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(message) == 1 and message[0].startswith("error: ")
+    for word in words:
+        assert word in message[0]
+    assert not results.exists() or not list(results.rglob("*"))
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    results = tmp_path_factory.mktemp("grid") / "results"
+    done = call("run", "--methods", "linear,lora,spm", *TINY, "--results", results)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return results, done
+
+
+def test_a_grid_leaves_valid_records_and_prints_a_leaderboard(grid):
+    results, done = grid
+    found = [Record.model_validate(content) for content in records(results).values()]
+    assert sorted(record.method for record in found) == ["linear", "lora", "spm"]
+    for record in found:
+        assert record.status == "ok"
+        assert 0 < record.metrics.miou < 1
+        assert record.provenance.weights_sha256
+        assert record.provenance.weights == "demo_vit.safetensors"
+        params = record.costs.params
+        assert params.total_trainable == params.inserted + params.decoder
+        assert record.costs.stored.params == params.total_trainable
+        assert record.costs.train.first_trainable_depth == (4 if record.method == "linear" else 0)
+        assert str(ROOT) not in record.model_dump_json()
+        assert record.method in done.stdout
+
+
+def test_stored_bytes_are_the_size_of_the_delta(grid):
+    for path, content in records(grid[0]).items():
+        delta = path.with_name("delta.safetensors")
+        stored = content["costs"]["stored"]
+        assert stored["bytes"] == delta.stat().st_size
+        with safe_open(delta, "pt") as file:
+            numbers = sum(int(np.prod(file.get_slice(k).get_shape())) for k in file.keys())  # noqa: SIM118
+        assert stored["params"] == numbers
+        assert numbers * 2 < stored["bytes_fp16"] < stored["bytes"]
+
+
+def test_methods_of_a_seed_start_from_the_same_decoder_and_data(grid):
+    first = [
+        json.loads(path.with_name("curve.jsonl").read_text().splitlines()[0])["loss"]
+        for path in records(grid[0])
+    ]
+    assert len(first) == 3 and first == pytest.approx([first[0]] * 3, abs=1e-5)
+
+
+def test_again_everything_is_skipped(grid):
+    results, _ = grid
+    before = {path: path.stat().st_mtime_ns for path in records(results)}
+    done = call("run", "--methods", "linear,lora,spm", *TINY, "--results", results)
+    assert done.returncode == 0
+    assert "3 cells, 3 done already, 0 to run" in done.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in records(results)}
+
+
+def test_plan_tells_done_from_missing(grid):
+    done = call("plan", "--methods", "linear,vpt", *TINY, "--results", grid[0])
+    assert done.returncode == 0
+    assert "2 cells: 1 missing, 1 ok" in done.stdout
+
+
+def test_show_prints_the_record(grid):
+    path, content = next(iter(records(grid[0]).items()))
+    done = call("show", content["run_id"][:8], "--results", grid[0])
+    assert done.returncode == 0
+    assert json.loads(done.stdout[done.stdout.index("{") :]) == content
+    missing = call("show", "nosuch", "--results", grid[0])
+    assert missing.returncode == 2 and "no run 'nosuch'" in missing.stderr
+    assert path.is_file()
+
+
+def test_report_writes_tables_and_figures(grid, tmp_path):
+    done = call("report", "--results", grid[0], "--out", tmp_path / "reports")
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in (tmp_path / "reports").rglob("*") if path.is_file()}
+    assert {"leaderboard.csv", "leaderboard.md", "leaderboard.tex", "per_benchmark.csv"} <= names
+    assert {"pareto_parameters.png", "pareto_parameters.svg", "per_class_cells.md"} <= names
+
+
+def test_the_same_seed_gives_the_same_counts_bit_for_bit(grid, tmp_path):
+    done = call("run", "--methods", "spm", *TINY, "--results", tmp_path / "again")
+    assert done.returncode == 0
+    (again,) = records(tmp_path / "again")
+    (first,) = (path for path in records(grid[0]) if path.parent.name == again.parent.name)
+    with (
+        np.load(first.with_name("images.npz")) as a,
+        np.load(again.with_name("images.npz")) as b,
+    ):
+        assert sorted(a.files) == sorted(b.files)
+        for key in a.files:
+            np.testing.assert_array_equal(a[key], b[key])
+    assert (
+        first.with_name("delta.safetensors").read_bytes()
+        == again.with_name("delta.safetensors").read_bytes()
+    )
+
+
+def test_a_killed_grid_goes_on_where_it_stopped(tmp_path):
+    arguments = ("run", "--methods", "linear,lora,vpt", *TINY, "--results", tmp_path / "r")
+    process = subprocess.Popen(
+        command(*arguments), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not records(tmp_path / "r") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = {path: path.stat().st_mtime_ns for path in records(tmp_path / "r")}
+    assert 1 <= len(finished) < 3
+    done = call(*arguments)
+    assert done.returncode == 0
+    assert f"3 cells, {len(finished)} done already, {3 - len(finished)} to run" in done.stdout
+    assert len(records(tmp_path / "r")) == 3
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    assert not [path for path in (tmp_path / "r").rglob(".*")]
+
+
+def test_a_failed_cell_is_visible_and_the_others_go_on(tmp_path):
+    results = tmp_path / "r"
+    done = call("run", "--methods", "lora[lr=1e30],linear", *TINY, "--results", results)
+    assert done.returncode == 1
+    by_status = {record["status"]: record for record in records(results).values()}
+    assert set(by_status) == {"failed", "ok"}
+    assert "lower the learning rate" in by_status["failed"]["reason"]
+    assert "failed: lora[lr=1e+30] on cells" in done.stdout
+    again = call("plan", "--methods", "lora[lr=1e30],linear", *TINY, "--results", results)
+    assert "1 failed, 1 ok" in again.stdout
+
+
+def test_what_cannot_work_is_unsupported_and_random_weights_are_told(tmp_path):
+    results = tmp_path / "r"
+    options = ("--backbones", "mobilenetv2_035", "--weights", "none")
+    done = call("run", "--methods", "vpt,linear", *TINY, *options, "--results", results)
+    assert done.returncode == 0, done.stdout + done.stderr
+    by_status = {record["status"]: record for record in records(results).values()}
+    assert set(by_status) == {"unsupported", "ok"}
+    assert "cnn" in by_status["unsupported"]["reason"]
+    assert by_status["ok"]["provenance"]["weights"] == "none (random)"
+
+
+def test_a_config_file_says_the_same_and_what_is_typed_wins(tmp_path):
+    config = tmp_path / "grid.yaml"
+    config.write_text("methods: [linear, spm]\nbenchmarks: cells\nset: {steps: 3, crop: 48}\n")
+    done = call("plan", "--config", config, "--methods", "lora", "--set", "steps=2")
+    assert done.returncode == 0, done.stderr
+    assert "lora" in done.stdout and "linear" not in done.stdout
+    typed = call("plan", "--methods", "lora", *TINY[:2], "--set", "crop=48", "--benchmarks=cells")
+    assert done.stdout == typed.stdout
+
+
+@pytest.mark.parametrize("verb", ["", "run", "plan", "report", "list", "show", "pretrain"])
+def test_help_has_examples_to_copy(verb):
+    done = call(*verb.split(), "--help")
+    assert done.returncode == 0
+    assert "python -m benchmark" in done.stdout
+    if verb:
+        assert "Examples" in done.stdout
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys, benchmark.cli\n"
+        "heavy = {'torch', 'timm', 'peft', 'pandas', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_list_names_everything():
+    done = call("list")
+    assert done.returncode == 0, done.stderr
+    for word in ("spm", "streets", "camvid", "demo_vit", "small", "AdaptFormer"):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--methods", "loar"], ["unknown method 'loar'", "did you mean 'lora'"]),
+        (["--suite", "smal"], ["did you mean 'small'"]),
+        (["--set", "stepz=3"], ["unknown protocol field 'stepz'", "did you mean 'steps'"]),
+        (["--set", "steps=3", "--set", "steps=4"], ["steps is given as 3 and as 4", "keep one"]),
+        (["--set", "scale_min=2"], ["scale_min=2.0 is above scale_max", "swap"]),
+        (["--weights", "none", "--weights", "."], ["none contradicts a folder"]),
+        (["--weights", "no/such/folder"], ["no such folder"]),
+        (["--seeds", "a"], ["--seeds 'a'", "whole numbers"]),
+        (["--config", "no.yaml"], ["no.yaml", "cannot be read"]),
+        (["--device", "abacus"], ["device 'abacus'", "--device cpu"]),
+        (["--set", "decoder=liner"], ["unknown decoder", "did you mean 'linear'"]),
+        (["--backbones", "vit_tinny_patch16_224"], ["vit_tiny_patch16_224"]),
+        (["--suite", "small"], ["BENCHMARK_DATA"]),
+        (["--suite", "small", "--data", "no/such"], ["no/such"]),
+    ],
+)
+def test_wrong_requests_are_refused_in_one_line(tmp_path, arguments, words):
+    arguments = ["--methods", "linear", *arguments]
+    if "small" in arguments:
+        # The data is asked for whatever the weights are.
+        arguments += ["--backbones", "demo_vit"]
+    refused(call("run", *arguments, "--results", tmp_path / "r"), tmp_path / "r", *words)
+
+
+def test_missing_weights_name_the_file_and_both_ways(tmp_path):
+    done = call("run", "--backbones", "resnet18", *TINY, "--results", tmp_path / "r")
+    refused(done, tmp_path / "r", "resnet18", ".safetensors", "BENCHMARK_WEIGHTS", "--weights none")
+
+
+def test_a_results_folder_that_takes_no_files_is_told(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    done = call("run", "--methods", "linear", *TINY, "--results", blocked)
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr and "--results" in done.stderr
+    assert blocked.read_text() == ""
+
+
+def test_a_damaged_image_is_told_before_anything_is_written(tmp_path):
+    write_camvid(tmp_path / "data")
+    image = sorted((tmp_path / "data").rglob("test/*.png"))[0]
+    image.write_bytes(image.read_bytes()[:60])
+    done = call(
+        "run", "--suite", "small", "--benchmarks", "camvid", "--methods", "linear",
+        "--backbones", "demo_vit", "--data", tmp_path / "data", "--results", tmp_path / "r",
+    )  # fmt: skip
+    refused(done, tmp_path / "r", image.name)

@@ -1,0 +1,79 @@
+"""One small random model of each family, and a segmenter around it."""
+
+import warnings
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmark.models.backbone import StagedBackbone
+from benchmark.models.decoders import LinearDecoder
+from benchmark.models.segmenter import Segmenter
+from benchmark.models.weights import _create
+from methods import Method
+
+TINY: dict[str, tuple[str, dict[str, Any]]] = {
+    "vit": ("vit_tiny_patch16_224", {"depth": 5, "embed_dim": 24, "num_heads": 2}),
+    "swin": (
+        "swin_tiny_patch4_window7_224",
+        {"embed_dim": 16, "depths": (2, 1, 1, 1), "num_heads": (1, 2, 2, 4)},
+    ),
+    "convnext": ("convnext_atto", {"dims": (8, 12, 16, 20), "depths": (1, 1, 2, 1)}),
+    "resnet": ("resnet10t", {"channels": (8, 12, 16, 20)}),
+    "bottleneck": ("resnet26", {"channels": (4, 6, 8, 10)}),
+    "mobilenet": ("mobilenetv2_035", {}),
+}
+
+CLASSES = 4
+
+
+def tiny(family: str, seed: int = 0) -> StagedBackbone:
+    """A frozen random backbone; the same one for the same seed.
+
+    Parameters are drawn at random: initial values such as a layer scale of 1e-6 or a zero gain
+    would hide what a method does.
+    """
+    name, kwargs = TINY[family]
+    with warnings.catch_warnings(), torch.random.fork_rng():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(seed)
+        model = _create(name, kwargs)
+        for parameter in model.parameters():
+            if parameter.ndim <= 1:
+                torch.nn.init.uniform_(parameter, 0.5, 1.0)
+        return StagedBackbone(model, name=family)
+
+
+def tiny_segmenter(family: str, method: Method, seed: int = 0) -> Segmenter:
+    """A tuned segmenter; everything random comes from the seed."""
+    with torch.random.fork_rng():
+        backbone = tiny(family, seed)
+        torch.manual_seed(seed + 1)
+        method.apply(backbone, CLASSES)
+        torch.manual_seed(seed + 2)
+        return Segmenter(backbone, LinearDecoder(backbone.channels, CLASSES))
+
+
+def batch(size: tuple[int, int] = (64, 96), n: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Images (N, 3, H, W) and labels (N, H, W) that depend on them; some pixels are ignored."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randn(n, 3, size[0] // 16, size[1] // 16, generator=generator)
+    images = F.interpolate(coarse, size)
+    labels = images.argmax(1)
+    labels[:, :3] = 255
+    return images, labels
+
+
+def loss_of(segmenter: Segmenter, method: Method, images: Tensor, labels: Tensor) -> Tensor:
+    """Segmentation loss with the method's own."""
+    logits = F.interpolate(segmenter(images), labels.shape[-2:], mode="bilinear").float()
+    loss = F.cross_entropy(logits, labels, ignore_index=255)
+    extra = method.auxiliary_loss(segmenter.backbone, labels)
+    return loss if extra is None else loss + extra
+
+
+def optimizer(segmenter: Segmenter, method: Method) -> torch.optim.Optimizer:
+    """AdamW on what is trained, at the method's own rates."""
+    groups = method.parameter_groups(segmenter.backbone)
+    return torch.optim.AdamW([*groups, {"params": segmenter.decoder.parameters(), "lr": 1e-2}])

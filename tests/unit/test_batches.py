@@ -1,0 +1,92 @@
+import itertools
+
+import numpy as np
+import torch
+
+from benchmark.data.base import IGNORE, Example
+from benchmark.data.batches import Normalise, at_working_scale, batches, to_tensors
+from benchmark.spec import Protocol
+
+NORMALISE = Normalise((0.5,) * 3, (0.25,) * 3)
+
+
+def examples(n=5, size=(40, 60)):
+    random = np.random.default_rng(0)
+    return [
+        to_tensors(
+            Example(
+                str(i),
+                random.integers(0, 256, (*size, 3), dtype=np.uint8),
+                random.integers(0, 3, size, dtype=np.uint8),
+            )
+        )
+        for i in range(n)
+    ]
+
+
+def take(n, seed=0, **fields):
+    protocol = Protocol(**({"batch_size": 2, "crop": 32} | fields))
+    return list(itertools.islice(batches(examples(), NORMALISE, protocol, seed), n))
+
+
+def test_shapes_types_and_range():
+    images, labels = take(1)[0]
+    assert images.shape == (2, 3, 32, 32) and images.dtype == torch.float32
+    assert labels.shape == (2, 32, 32) and labels.dtype == torch.int64
+    assert images.min() >= -2 and images.max() <= 2
+    assert set(labels.unique().tolist()) <= {0, 1, 2, IGNORE}
+
+
+def test_the_same_seed_gives_the_same_batches_and_another_does_not():
+    for (a, x), (b, y) in zip(take(4), take(4), strict=True):
+        assert torch.equal(a, b) and torch.equal(x, y)
+    assert not torch.equal(take(1)[0][0], take(1, seed=1)[0][0])
+
+
+def test_every_example_is_seen_once_an_epoch():
+    # Each example is one flat colour, so that a crop tells where it came from.
+    flat = [
+        to_tensors(
+            Example(str(i), np.full((32, 32, 3), 20 * i, np.uint8), np.zeros((32, 32), np.uint8))
+        )
+        for i in range(6)
+    ]
+    protocol = Protocol(batch_size=3, crop=32, scale_min=1, scale_max=1)
+    seen = [
+        round(float(image.mean()), 3)
+        for images, _ in itertools.islice(batches(flat, NORMALISE, protocol, 0), 2)
+        for image in images
+    ]
+    assert len(set(seen)) == 6
+
+
+def test_no_zoom_and_no_flip_is_a_plain_window_of_the_image():
+    protocol = {"scale_min": 1, "scale_max": 1, "flip": False}
+    (images, labels), *_ = take(1, **protocol)
+    whole = [(NORMALISE(image), label) for image, label in examples()]
+    for image, label in zip(images, labels, strict=True):
+        assert any(
+            torch.equal(image, x[:, t : t + 32, s : s + 32])
+            and torch.equal(label, y[t : t + 32, s : s + 32].long())
+            for x, y in whole
+            for t in range(9)
+            for s in range(29)
+        )
+
+
+def test_what_an_image_lacks_of_a_crop_is_void():
+    (_, labels), *_ = take(1, crop=64, scale_min=1, scale_max=1, flip=False)
+    assert (labels[:, 40:] == IGNORE).all()
+    assert (labels[:, :40, :60] != IGNORE).all()
+
+
+class Half:
+    def scale(self, height, width):
+        return 0.5
+
+
+def test_working_scale_resizes_both():
+    example = Example("a", np.zeros((41, 60, 3), np.uint8), np.full((41, 60), 2, np.uint8))
+    image, label = at_working_scale(Half(), example)
+    assert image.shape == (3, 20, 30) and label.shape == (20, 30)
+    assert (label == 2).all() and label.dtype == torch.uint8
