@@ -80,20 +80,20 @@ def _count(
         coarse = coarse_logits(segmenter, batch, protocol)
     classes = len(benchmark.classes)
     predicted = torch.empty_like(label)
-    sums = {"nll": 0.0, "bin_count": 0.0, "bin_correct": 0.0, "bin_confidence": 0.0}
+    sums: Counts = {}
     for rows, logits in label_strips(coarse, padded, (height, width), example.label.shape):
         best = logits.argmax(0)
         predicted[rows] = best.byte().cpu()
         if full:
             for key, value in _calibration(logits, best, label[rows].to(device)).items():
-                sums[key] = sums[key] + value
+                sums[key] = sums.get(key, np.zeros(())) + value
     intersection, prediction, labelled = class_counts(predicted.numpy(), example.label, classes)
     counts: Counts = {"intersection": intersection, "prediction": prediction, "label": labelled}
     if full:
         counts["boundary_intersection"], counts["boundary_union"] = boundary_counts(
             predicted.numpy(), example.label, classes
         )
-        counts |= {key: np.asarray(value) for key, value in sums.items()}
+        counts |= sums
     return counts
 
 

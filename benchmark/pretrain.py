@@ -89,9 +89,17 @@ def pretrain(
     state = {name: value.half().contiguous() for name, value in backbone.state_dict().items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.{os.getpid()}")
-    partial.write_bytes(save(state, metadata))
+    partial.write_bytes(_ordered(save(state, metadata)))
     os.replace(partial, out)
     return out
+
+
+def _ordered(file: bytes) -> bytes:
+    """The same safetensors file with sorted keys: the library writes metadata in any order."""
+    end = 8 + int.from_bytes(file[:8], "little")
+    header = json.dumps(json.loads(file[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + file[end:]
 
 
 def _train(

@@ -25,7 +25,7 @@ from benchmark.metrics import summarise
 from benchmark.models import delta as deltas
 from benchmark.models.segmenter import Segmenter
 from benchmark.models.weights import build_backbone, check_weights
-from benchmark.record import Costs, Curve, Provenance, Record, Stored, TrainCost
+from benchmark.record import Costs, Curve, Provenance, Record, Status, Stored, TrainCost
 from benchmark.seeding import torch_stream
 from benchmark.spec import RunSpec
 from methods.base import Method, Unsupported
@@ -117,8 +117,10 @@ def run_cell(
             record = _run(spec, method, folder, environment, phases, started, progress)
         except (UserError, KeyboardInterrupt):
             raise
-        except Unsupported as reason:
-            record = _without_result(spec, method, environment, started, "unsupported", str(reason))
+        except Unsupported as refusal:
+            record = _without_result(
+                spec, method, environment, started, "unsupported", str(refusal)
+            )
         except Exception as error:
             (folder / "log.txt").write_text(traceback.format_exc())
             reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -251,7 +253,7 @@ def _without_result(
     method: Method,
     environment: Environment,
     started: str,
-    status: str,
+    status: Status,
     reason: str,
 ) -> Record:
     commit, dirty = provenance.git_state()

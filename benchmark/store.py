@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -90,7 +91,8 @@ def write_curve(folder: Path, curve: Sequence[Mapping[str, float]]) -> None:
 
 def write_counts(folder: Path, ids: Sequence[str], counts: Mapping[str, np.ndarray]) -> None:
     """Writes images.npz: ids (N,) and every array of per-image counts, first axis N."""
-    np.savez_compressed(folder / "images.npz", ids=np.array(ids), **counts)
+    arrays: dict[str, Any] = {"ids": np.array(ids), **counts}
+    np.savez_compressed(folder / "images.npz", **arrays)
 
 
 def read_counts(folder: Path) -> dict[str, np.ndarray]:

@@ -116,7 +116,7 @@ def _suites() -> "Table":
 def _backbones(filter: str | None, weights: list[str]) -> "Table":
     from pathlib import Path
 
-    from benchmark.models.weights import PACKAGED, local_weights
+    from benchmark.models.weights import PACKAGED
 
     if filter:
         import timm
@@ -129,6 +129,7 @@ def _backbones(filter: str | None, weights: list[str]) -> "Table":
     table = _table(
         "backbones (any timm name works; those with weights on this disk)", "name", "file"
     )
-    for path in local_weights([*(Path(w) for w in weights if w != "none"), PACKAGED]):
-        table.add_row(path.stem, str(path))
+    for folder in (*(Path(name) for name in weights if name != "none"), PACKAGED):
+        for path in sorted(folder.glob("*.safetensors")):
+            table.add_row(path.stem, "in the package" if folder == PACKAGED else str(path))
     return table

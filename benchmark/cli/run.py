@@ -1,10 +1,15 @@
 """`run`: runs the cells that are not done."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from benchmark.cli import options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from benchmark.spec import RunSpec
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -87,7 +92,7 @@ def run(
         raise typer.Exit(1)
 
 
-def _summary(console: "object", request: options.Request, cells: "list") -> None:
+def _summary(console: "Console", request: options.Request, cells: "list[RunSpec]") -> None:
     from benchmark.reporting.report import print_report
     from benchmark.results import load_results
 

@@ -288,7 +288,7 @@ def test_a_delta_must_fit_exactly(family: str) -> None:
     method.apply(backbone, CLASSES)
     state = delta(segmenter, pristine)
     name = next(n for n in state if "lora_B" in n)
-    with pytest.raises(ValueError, match="misses .*lora_B"):
+    with pytest.raises(ValueError, match=r"misses .*lora_B"):
         load_delta(segmenter, {n: t for n, t in state.items() if n != name})
     with pytest.raises(ValueError, match="holds unknown stranger"):
         load_delta(segmenter, {**state, "stranger": torch.zeros(1)})

@@ -75,5 +75,5 @@ def test_counts_and_curve_come_back(tmp_path):
 def test_a_file_in_the_way_is_told(tmp_path):
     blocked = tmp_path / "results"
     blocked.write_text("")
-    with pytest.raises(UserError, match="cannot be written .*--results DIR"):
+    with pytest.raises(UserError, match=r"cannot be written .*--results DIR"):
         store.check_writable(blocked)

@@ -28,7 +28,7 @@ class Cells(Procedural):
     classes = ("background", "cytoplasm", "nucleus", "debris", "bubble", "fibre")
 
     def draw(self, rng: Rng) -> Canvas:
-        """Paints one field of view; the stain has any colour and may be darker than the medium or not."""
+        """Paints one field of view; the stain has any colour, darker than the medium or not."""
         canvas = Canvas(tint(rng, noise(rng, self.size, 30), (0.03, 0.1)))
         medium = canvas.image.mean((0, 1))
         for _ in range(rng.integers(0, 3)):
@@ -71,7 +71,7 @@ class Cells(Procedural):
     def _debris(self, rng: Rng, canvas: Canvas) -> None:
         cy, cx = rng.uniform(8, 100, 2)
         angles = np.sort(rng.uniform(0, 2 * np.pi, 7))
-        radii = rng.uniform(4, 12, 7)
+        radii = rng.uniform(6, 14, 7)
         points = [
             (cx + r * np.cos(a), cy + r * np.sin(a)) for a, r in zip(angles, radii, strict=True)
         ]

@@ -32,12 +32,12 @@ class Figures(Procedural):
 
     def draw(self, rng: Rng) -> Canvas:
         """Paints the wall, furniture, and the figure from its legs up."""
-        canvas = Canvas(self._fabric(rng, (0.05, 0.25)))
+        canvas = Canvas(self._fabric(rng, (0.05, 0.15)))
         y, x = grid(self.size)
         for _ in range(rng.integers(0, 3)):
             left, width, top = rng.uniform(-10, 90), rng.uniform(12, 30), rng.uniform(20, 90)
             shelf = (x > left) & (x < left + width) & (y > top)
-            canvas.paint(shelf, self._fabric(rng, (0.05, 0.25)))
+            canvas.paint(shelf, self._fabric(rng, (0.05, 0.15)))
         cx, s = rng.uniform(38, 58), rng.uniform(0.85, 1.05)
         head = (rng.uniform(20, 24), cx + rng.uniform(-3, 3))
         neck, hip, floor = head[0] + 15 * s, head[0] + 50 * s, head[0] + 88 * s

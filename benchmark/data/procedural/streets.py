@@ -52,9 +52,9 @@ class Streets(Procedural):
         for _ in range(rng.integers(1, 4)):
             side = rng.choice([rng.uniform(0, 0.25), rng.uniform(0.75, 1)]) * w
             self._tree(rng, canvas, (horizon + rng.uniform(0, 16), side))
-        for foot in sorted(rng.uniform(horizon + 12, h + 4, rng.integers(1, 4))):
+        for foot in sorted(rng.uniform(horizon + 12, h + 4, rng.integers(2, 5))):
             near = (foot - horizon) / (h - horizon)
-            if rng.random() < 0.6:
+            if rng.random() < 0.5:
                 self._car(rng, canvas, foot, vanish + rng.uniform(-0.4, 0.4) * w * near, near)
             else:
                 side = rng.choice([rng.uniform(0.03, 0.3), rng.uniform(0.7, 0.97)])
@@ -96,10 +96,10 @@ class Streets(Procedural):
             canvas.paint(wheel < 0.11, np.full(3, 0.6))
 
     def _person(self, rng: Rng, canvas: Canvas, foot: float, x: float, near: float) -> None:
-        half = 10 + 12 * near
-        u, v = frame(self.size, (foot - half, x), (half, half * 0.36))
+        half = 14 + 14 * near
+        u, v = frame(self.size, (foot - half, x), (half, half * 0.4))
         legs = (v > 0.15) & (v < 1) & (np.abs(np.abs(u) - 0.38) < 0.27)
         trunk = (v > -0.62) & (v <= 0.2) & (np.abs(u) < 0.95 - 0.3 * (v + 0.6))
-        head = np.hypot(u * 0.36, v + 0.81) < 0.19
+        head = np.hypot(u * 0.4, v + 0.81) < 0.19
         for part in (legs, trunk, head):
             canvas.paint(part, colour(rng, 0.1, 0.95, 0.8), PERSON)
