@@ -31,9 +31,9 @@ class Protocol(BaseModel):
 
     steps: int = Field(200, ge=1, description="optimiser steps")
     batch_size: int = Field(8, ge=1, description="images a step")
-    crop: int = Field(192, ge=16, description="side of the square training crop, px")
+    crop: int = Field(160, ge=16, description="side of the square training crop, px")
     decoder: str = Field("linear", description="segmentation decoder on the four levels")
-    decoder_lr: float = Field(3e-3, gt=0, description="peak learning rate of the decoder")
+    decoder_lr: float = Field(1e-2, gt=0, description="peak learning rate of the decoder")
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps with rising rate")
     grad_clip: float = Field(1.0, gt=0, description="largest gradient norm")

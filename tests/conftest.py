@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -25,3 +26,8 @@ def data_root() -> Path:
 def weights_root() -> Path:
     """The folder of the real weights; skips the test where there is none."""
     return _root("BENCHMARK_WEIGHTS", "weights")
+
+
+def pytest_configure() -> None:
+    # The models of the tests are tiny: threads would only wait for each other.
+    torch.set_num_threads(1)

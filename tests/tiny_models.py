@@ -10,7 +10,7 @@ from torch import Tensor
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.decoders import LinearDecoder
 from benchmark.models.segmenter import Segmenter
-from benchmark.models.weights import _create
+from benchmark.models.weights import create_timm_model
 from methods import Method
 
 TINY: dict[str, tuple[str, dict[str, Any]]] = {
@@ -19,7 +19,8 @@ TINY: dict[str, tuple[str, dict[str, Any]]] = {
         "swin_tiny_patch4_window7_224",
         {"embed_dim": 16, "depths": (2, 1, 1, 1), "num_heads": (1, 2, 2, 4)},
     ),
-    "convnext": ("convnext_atto", {"dims": (8, 12, 16, 20), "depths": (1, 1, 2, 1)}),
+    "convnext": ("convnext_tiny", {"dims": (8, 12, 16, 20), "depths": (1, 1, 2, 1)}),
+    "convnext_conv": ("convnext_atto", {"dims": (8, 12, 16, 20), "depths": (1, 1, 2, 1)}),
     "resnet": ("resnet10t", {"channels": (8, 12, 16, 20)}),
     "bottleneck": ("resnet26", {"channels": (4, 6, 8, 10)}),
     "mobilenet": ("mobilenetv2_035", {}),
@@ -38,7 +39,7 @@ def tiny(family: str, seed: int = 0) -> StagedBackbone:
     with warnings.catch_warnings(), torch.random.fork_rng():
         warnings.simplefilter("ignore")
         torch.manual_seed(seed)
-        model = _create(name, kwargs)
+        model = create_timm_model(name, kwargs)
         for parameter in model.parameters():
             if parameter.ndim <= 1:
                 torch.nn.init.uniform_(parameter, 0.5, 1.0)

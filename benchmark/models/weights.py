@@ -112,11 +112,11 @@ def build_backbone(name: str, weights: Weights, weights_dirs: Sequence[Path]) ->
     if weights == "none":
         # A timm name means timm's own definition, whatever files happen to lie around.
         if file is None or _is_timm(name):
-            return StagedBackbone(_create(name, {}), name=name)
-        model = _create(file.timm_model, file.timm_kwargs)
+            return StagedBackbone(create_timm_model(name, {}), name=name)
+        model = create_timm_model(file.timm_model, file.timm_kwargs)
         return StagedBackbone(model, name=name, mean=file.mean, std=file.std)
     if file is not None:
-        model = _create(file.timm_model, file.timm_kwargs)
+        model = create_timm_model(file.timm_model, file.timm_kwargs)
         _load(model, file.path)
         backbone = StagedBackbone(model, name=name, mean=file.mean, std=file.std)
         backbone.weights_source = file.path.name
@@ -125,7 +125,7 @@ def build_backbone(name: str, weights: Weights, weights_dirs: Sequence[Path]) ->
     return _from_hub(name, weights_dirs)
 
 
-def _create(name: str, kwargs: Mapping[str, Any], **more: Any) -> nn.Module:
+def create_timm_model(name: str, kwargs: Mapping[str, Any], **more: Any) -> nn.Module:
     """A timm model without classifier, for any image size where its class can do that."""
     for any_size in _ANY_SIZE:
         try:
@@ -175,7 +175,11 @@ def _load(model: nn.Module, path: Path) -> None:
         key for key in state if key not in own and not any(key.startswith(f"{h}.") for h in heads)
     ]
     misfits = [key for key in state if key in own and own[key].shape != state[key].shape]
-    for what, keys in (("misses", missing), ("has unknown", unexpected), ("misfits in", misfits)):
+    for what, keys in (
+        ("misses", missing),
+        ("has unknown", unexpected),
+        ("has other shapes in", misfits),
+    ):
         if keys:
             raise UserError(
                 f"weights file {path} does not fit {type(model).__name__}: "
@@ -190,9 +194,9 @@ def _from_hub(name: str, dirs: Sequence[Path]) -> StagedBackbone:
         if cached is not None:
             # Reading the cached file by path keeps an offline machine from asking the hub first.
             overlay = {"file": str(cached)}
-            model = _create(name, {}, pretrained=True, pretrained_cfg_overlay=overlay)
+            model = create_timm_model(name, {}, pretrained=True, pretrained_cfg_overlay=overlay)
         else:
-            model = _create(name, {}, pretrained=True)
+            model = create_timm_model(name, {}, pretrained=True)
             cached = _hub_cached(name)
     except (OSError, RuntimeError) as error:
         raise UserError(f"{_missing(name, dirs)} (the hub said: {_line(error)})") from error
@@ -208,7 +212,7 @@ def _is_timm(name: str) -> bool:
     if not timm.is_model(name):
         return False
     _, _, tag = name.partition(".")
-    return not tag or timm.get_pretrained_cfg(name, allow_unregistered=False) is not None
+    return not tag or _hub_config(name) is not None
 
 
 def _hub_config(name: str) -> Any:

@@ -46,18 +46,18 @@ class Cells(Procedural):
 
     def _cell(self, rng: Rng, canvas: Canvas, body: np.ndarray, core: np.ndarray) -> None:
         centre = rng.uniform(5, 103), rng.uniform(5, 103)
-        radii = rng.uniform(14, 22), rng.uniform(17, 27)
+        radii = rng.uniform(17, 24), rng.uniform(20, 29)
         outline = blob(rng, self.size, centre, radii, 0.1)
         grains = noise(rng, self.size, 2.2)[..., None] - 0.5
         canvas.paint(outline, body + 0.4 * grains, CYTOPLASM)
         rim = outline & ~ndimage.binary_erosion(outline, iterations=2)
         canvas.paint(rim, body * 0.7)
         inside = centre[0] + rng.uniform(-3, 3), centre[1] + rng.uniform(-3, 3)
-        nucleus = blob(rng, self.size, inside, (rng.uniform(7, 10), rng.uniform(8, 12)), 0.06)
+        nucleus = blob(rng, self.size, inside, (rng.uniform(9, 13), rng.uniform(10, 15)), 0.06)
         canvas.paint(nucleus & outline, core, NUCLEUS)
         for _ in range(rng.integers(1, 4)):
             spot = inside[0] + rng.uniform(-4, 4), inside[1] + rng.uniform(-4, 4)
-            canvas.paint(blob(rng, self.size, spot, (1.8, 1.8), 0) & nucleus, core * 0.5)
+            canvas.paint(blob(rng, self.size, spot, (2.2, 2.2), 0) & nucleus, core * 0.5)
 
     def _bubble(self, rng: Rng, canvas: Canvas) -> None:
         r = rng.uniform(8, 17)

@@ -1,0 +1,76 @@
+"""Parameter counts that papers and peft give, on backbones of full size without values."""
+
+import math
+
+import pytest
+import timm
+import torch
+
+from benchmark.models.backbone import StagedBackbone
+from benchmark.models.weights import create_timm_model
+from methods import METHODS
+
+
+def trained(name: str, method: str, num_classes: int = 19, **fields: object) -> int:
+    """Parameters that a method trains in a backbone on the meta device."""
+    with torch.device("meta"):
+        backbone = StagedBackbone(create_timm_model(name, {}), name=name)
+        METHODS[method](**fields).apply(backbone, num_classes)
+    return sum(p.numel() for p in backbone.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("recurrence", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "num_classes", "expected"),
+    [
+        ("resnet50", 19, 267_513),
+        ("resnet50", 150, 318_210),
+        ("swin_tiny_patch4_window7_224", 19, 123_033),
+        ("swin_tiny_patch4_window7_224", 150, 173_730),
+        ("convnext_tiny", 19, 123_033),
+        ("convnext_tiny", 150, 173_730),
+        ("vit_base_patch16_224", 19, 333_561),
+        ("vit_base_patch16_224", 150, 384_258),
+    ],
+)
+def test_matchers(name: str, num_classes: int, expected: int, recurrence: int) -> None:
+    assert trained(name, "spm", num_classes, recurrence=recurrence) == expected
+    if recurrence == 1:
+        assert trained(name, "spm", num_classes, guidance="none") == expected
+
+
+@pytest.mark.parametrize(("tokens", "expected"), [(10, 92_160), (50, 460_800), (100, 921_600)])
+def test_prompts_in_vit_base(tokens: int, expected: int) -> None:
+    assert trained("vit_base_patch16_224", "vpt", tokens=tokens) == expected
+    assert trained("vit_base_patch16_224", "vpt", tokens=tokens, depth="shallow") == tokens * 768
+
+
+def test_adapters_in_vit_base() -> None:
+    assert trained("vit_base_patch16_224", "adapter") == 1_189_632
+
+
+def test_adapters_behind_mobilenet_blocks_follow_the_width_of_each_block() -> None:
+    # MobileNetV2, table 2 of arXiv 1801.04381: channels and repeats of its 17 blocks.
+    widths = [16] + [24] * 2 + [32] * 3 + [64] * 4 + [96] * 3 + [160] * 3 + [320]
+    expected = sum(2 * d * 64 + 64 + d for d in widths)
+    assert trained("mobilenetv2_100", "adapter") == expected
+
+
+def test_low_rank_updates_in_vit_base() -> None:
+    assert trained("vit_base_patch16_224", "lora", targets="qkv") == 294_912
+    per_block = 8 * ((768 + 2304) + (768 + 768) + 2 * (768 + 3072))
+    assert trained("vit_base_patch16_224", "lora") == 12 * per_block
+
+
+def test_low_rank_updates_of_resnet50_convolutions() -> None:
+    with torch.device("meta"):
+        model = timm.create_model("resnet50", num_classes=0)
+    convs = [m for n, m in model.named_modules() if isinstance(m, torch.nn.Conv2d) and n != "conv1"]
+    expected = sum(8 * (c.in_channels * math.prod(c.kernel_size) + c.out_channels) for c in convs)
+    assert trained("resnet50", "lora") == expected
+
+
+def test_full_and_linear() -> None:
+    # ResNet-50 without classifier: 25,557,032 - (2048 * 1000 + 1000).
+    assert trained("resnet50", "full") == 23_508_032
+    assert trained("resnet50", "linear") == 0

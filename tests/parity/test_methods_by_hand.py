@@ -1,0 +1,220 @@
+"""Methods against their formulas, written out again here in float64."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_models import CLASSES, batch, tiny
+from torch import Tensor
+
+from benchmark.models.backbone import StagedBackbone
+from methods import METHODS
+
+
+def doubled(family: str, method: str, **fields: object) -> StagedBackbone:
+    """A tuned backbone in float64 whose trained tensors are all random (none is zero)."""
+    torch.manual_seed(0)
+    backbone = tiny(family).double()
+    METHODS[method](**fields).apply(backbone, CLASSES)
+    backbone.double().eval()
+    for parameter in backbone.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.5)
+    return backbone
+
+
+def tokens_of(backbone: StagedBackbone, images: Tensor) -> Tensor:
+    """The tokens that enter the first block of a ViT."""
+    model = backbone.model
+    return model.norm_pre(model._pos_embed(model.patch_embed(images)))
+
+
+def as_maps(tokens: Tensor, height: int, width: int) -> Tensor:
+    n, _, d = tokens.shape
+    patches = tokens[:, 1:]
+    return (
+        torch.stack([patches[:, y * width : (y + 1) * width] for y in range(height)], dim=1)
+        .reshape(n, height, width, d)
+        .movedim(-1, 1)
+    )
+
+
+def test_prompts_drawn_in_the_published_interval() -> None:
+    backbone = tiny("vit")
+    METHODS["vpt"](tokens=200).apply(backbone, CLASSES)
+    bound = math.sqrt(6 / (3 * 16 * 16 + 24))
+    drawn = backbone.inserted["prompts"].tokens
+    assert drawn.abs().max() <= bound
+    assert drawn.abs().max() > 0.99 * bound
+    assert drawn.mean().abs() < 0.02 * bound * 5
+
+
+@pytest.mark.parametrize("depth", ["deep", "shallow"])
+def test_prompt_tokens(depth: str) -> None:
+    backbone = doubled("vit", "vpt", tokens=3, depth=depth)
+    images = batch((48, 80))[0].double()
+    features = backbone(images)
+
+    plain = tiny("vit").double()
+    prompts = backbone.inserted["prompts"].tokens.detach()
+    x = tokens_of(plain, images)
+    x = torch.cat([x[:, :1], prompts[0].expand(2, 3, 24), x[:, 1:]], dim=1)
+    expected = []
+    for i, block in enumerate(plain.model.blocks):
+        if depth == "deep":
+            # The published form: the slots are overwritten before every block.
+            x = torch.cat([x[:, :1], prompts[i].expand(2, 3, 24), x[:, 4:]], dim=1)
+        x = block(x)
+        if i in (0, 1, 3, 4):
+            expected.append(as_maps(torch.cat([x[:, :1], x[:, 4:]], dim=1), 3, 5))
+    for feature, wanted in zip(features, expected, strict=True):
+        torch.testing.assert_close(feature, wanted)
+
+
+def test_adapter_beside_the_mlp_of_a_vit() -> None:
+    backbone = doubled("vit", "adapter", bottleneck=3, scale=0.7)
+    images = batch((32, 48))[0].double()
+    features = backbone(images)
+
+    plain = tiny("vit").double()
+    x = tokens_of(plain, images)
+    for i, block in enumerate(plain.model.blocks):
+        a = backbone.inserted[f"adapter_blocks_{i}"]
+        x = x + block.attn(block.norm1(x))
+        h = block.norm2(x)
+        hidden = torch.clamp(h @ a.down.weight.T + a.down.bias, min=0)
+        x = x + block.mlp(h) + 0.7 * (hidden @ a.up.weight.T + a.up.bias)
+    torch.testing.assert_close(features[-1], as_maps(x, 2, 3))
+
+
+def test_adapter_beside_the_mlp_of_a_convnext_block_is_outside_its_layer_scale() -> None:
+    backbone = doubled("convnext", "adapter", bottleneck=3, scale=0.7)
+    block = backbone.model.get_submodule("stages.1.blocks.0")
+    plain = tiny("convnext").double().model.get_submodule("stages.1.blocks.0")
+    a = backbone.inserted["adapter_stages_1_blocks_0"]
+    x = torch.randn(2, 12, 5, 7, dtype=torch.float64)
+    h = plain.norm(plain.conv_dw(x).movedim(1, -1))
+    hidden = torch.clamp(h @ a.down.weight.T + a.down.bias, min=0)
+    update = (hidden @ a.up.weight.T + a.up.bias).movedim(-1, 1)
+    torch.testing.assert_close(block(x), plain(x) + 0.7 * update)
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "channels"),
+    [("bottleneck", "layer2.0", (16, 24)), ("mobilenet", "blocks.3.1", (24, 24))],
+)
+def test_adapter_behind_a_block_without_mlp(
+    family: str, name: str, channels: tuple[int, int]
+) -> None:
+    backbone = doubled(family, "adapter", bottleneck=3, scale=0.7)
+    a = backbone.inserted[f"adapter_{name.replace('.', '_')}"]
+    x = torch.randn(2, channels[0], 6, 8, dtype=torch.float64)
+    y = tiny(family).double().model.get_submodule(name)(x)
+    hidden = torch.clamp(
+        torch.einsum("nchw,rc->nrhw", y, a.down.weight[:, :, 0, 0]) + a.down.bias[:, None, None],
+        min=0,
+    )
+    update = torch.einsum("nrhw,cr->nchw", hidden, a.up.weight[:, :, 0, 0])
+    expected = y + 0.7 * (update + a.up.bias[:, None, None])
+    torch.testing.assert_close(backbone.model.get_submodule(name)(x), expected)
+
+
+@pytest.mark.parametrize("name", ["blocks.1.attn.qkv", "blocks.4.mlp.fc1"])
+def test_low_rank_update_of_a_linear_layer(name: str) -> None:
+    backbone = doubled("vit", "lora", rank=2, alpha=6)
+    layer = backbone.model.get_submodule(name)
+    plain = tiny("vit").double().model.get_submodule(name)
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    x = torch.randn(4, plain.in_features, dtype=torch.float64)
+    expected = x @ (plain.weight + 3.0 * b @ a).T + plain.bias
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_low_rank_update_of_a_convolution() -> None:
+    backbone = doubled("resnet", "lora", rank=2, alpha=6)
+    layer = backbone.model.get_submodule("layer2.0.conv1")
+    plain = tiny("resnet").double().model.get_submodule("layer2.0.conv1")
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    update = torch.einsum("orxy,rikl->oikl", b, a)
+    x = torch.randn(2, plain.in_channels, 7, 9, dtype=torch.float64)
+    expected = F.conv2d(x, plain.weight + 3.0 * update, stride=plain.stride, padding=1)
+    torch.testing.assert_close(layer(x), expected)
+
+
+def by_hand(matcher: torch.nn.Module, x: Tensor, rounds: int, uniform: bool) -> Tensor:
+    """The matcher's equations, each 1x1 convolution as a matrix product."""
+
+    def conv(layer: torch.nn.Conv2d, value: Tensor) -> Tensor:
+        matrix = layer.weight[:, :, 0, 0]
+        return torch.einsum("nchw,kc->nkhw", value, matrix) + layer.bias[:, None, None]
+
+    def gelu(value: Tensor) -> Tensor:
+        return value * 0.5 * (1 + torch.erf(value / math.sqrt(2)))
+
+    for _ in range(rounds):
+        h = gelu(conv(matcher.squeeze, x))
+        m = conv(matcher.interim, h)
+        share = m.exp() / m.exp().sum(1, keepdim=True)
+        g = conv(matcher.guide, torch.ones_like(m) / CLASSES if uniform else share)
+        joined = torch.cat([h, g], dim=1)
+        padded = F.pad(joined, (1, 1, 1, 1))
+        height, width = joined.shape[-2:]
+        spatial = matcher.spatial.bias[:, None, None] + sum(
+            padded[:, :, i : i + height, j : j + width]
+            * matcher.spatial.weight[:, 0, i, j][:, None, None]
+            for i in range(3)
+            for j in range(3)
+        )
+        x = x + conv(matcher.expand, gelu(conv(matcher.mix, gelu(spatial))))
+    return x
+
+
+@pytest.mark.parametrize("guidance", ["semantic", "none"])
+@pytest.mark.parametrize(("family", "blocks"), [("vit", "blocks"), ("swin", "layers")])
+def test_matchers(family: str, blocks: str, guidance: str) -> None:
+    backbone = doubled(family, "spm", width=5, recurrence=3, guidance=guidance)
+    images = batch((64, 96))[0].double()
+    plain = tiny(family).double()
+    features = backbone(images)
+
+    first = plain(images)[0]
+    args = (3, guidance == "none")
+    torch.testing.assert_close(features[0], by_hand(backbone.inserted["matcher_1"], first, *args))
+    # The next stage starts from the changed map, and so does its matcher.
+    if family == "swin":
+        second = plain.model.layers[1](features[0].movedim(1, -1)).movedim(-1, 1)
+        matched = by_hand(backbone.inserted["matcher_2"], second, *args)
+        torch.testing.assert_close(features[1], matched)
+        third = plain.model.layers[2](matched.movedim(1, -1)).movedim(-1, 1)
+        third = by_hand(backbone.inserted["matcher_3"], third, *args)
+        last = plain.model.layers[3](third.movedim(1, -1)).movedim(-1, 1)
+        torch.testing.assert_close(features[3], last)
+    else:
+        model = plain.model
+        prefix = model.blocks[0](tokens_of(plain, images))[:, :1]
+        tokens = torch.cat([prefix, features[0].flatten(2).movedim(1, -1)], dim=1)
+        second = as_maps(model.blocks[1](tokens), 4, 6)
+        torch.testing.assert_close(
+            features[1], by_hand(backbone.inserted["matcher_2"], second, *args)
+        )
+
+
+def test_auxiliary_loss_is_the_mean_over_boundaries_and_rounds() -> None:
+    method = METHODS["spm"](width=5, recurrence=2, aux_weight=0.3)
+    backbone = tiny("vit").double()
+    method.apply(backbone, CLASSES)
+    backbone.double()
+    backbone.inserted.train()
+    images, labels = batch()
+    backbone(images.double())
+    losses = []
+    for stage in (1, 2, 3):
+        maps = backbone.inserted[f"matcher_{stage}"].interim_maps
+        assert len(maps) == 2
+        for m in maps:
+            up = F.interpolate(m.float(), labels.shape[-2:], mode="bilinear").log_softmax(1)
+            kept = labels != 255
+            losses.append(-up.movedim(1, -1)[kept].gather(1, labels[kept][:, None]).mean())
+    expected = 0.3 * sum(losses) / 6
+    torch.testing.assert_close(method.auxiliary_loss(backbone, labels), expected)

@@ -1,0 +1,262 @@
+"""Stages, names and hooks of backbones, and where their weights come from."""
+
+import json
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from tiny_models import TINY, batch, tiny
+
+from benchmark.errors import UserError
+from benchmark.models import weights
+from benchmark.models.backbone import StagedBackbone
+from benchmark.models.weights import build_backbone, check_weights, find_weights
+
+KINDS = {"vit": "plain", "swin": "hierarchical"}
+
+each_family = pytest.mark.parametrize("family", TINY)
+
+
+@each_family
+def test_features_have_the_declared_channels_and_strides(family: str) -> None:
+    backbone = tiny(family)
+    assert backbone.kind == KINDS.get(family, "cnn")
+    assert backbone.strides == ((16,) * 4 if family == "vit" else (4, 8, 16, 32))
+    assert not any(p.requires_grad for p in backbone.parameters())
+    for height, width in ((96, 160), (64, 64)):
+        features = backbone(batch((height, width), n=1)[0])
+        assert [tuple(f.shape) for f in features] == [
+            (1, c, height // s, width // s)
+            for c, s in zip(backbone.channels, backbone.strides, strict=True)
+        ]
+
+
+@each_family
+def test_no_parameter_lies_behind_the_features(family: str) -> None:
+    backbone = tiny(family)
+    backbone.model.requires_grad_(True)
+    sum(f.square().sum() for f in backbone(batch()[0])).backward()
+    assert [n for n, p in backbone.model.named_parameters() if p.grad is None] == []
+
+
+@each_family
+@pytest.mark.parametrize("stage", range(4))
+@torch.no_grad()
+def test_a_boundary_is_seen_by_the_features_and_by_the_next_stage(family: str, stage: int) -> None:
+    backbone = tiny(family)
+    images = batch((64, 96))[0]
+    before = backbone(images)
+    seen: list[torch.Tensor] = []
+    backbone.at_boundary(stage, lambda x: seen.append(x) or 2 * x)
+    backbone.at_boundary(stage, lambda x: x + 1)
+    after = backbone(images)
+    assert torch.equal(seen[0], before[stage])
+    assert torch.equal(after[stage], 2 * before[stage] + 1)
+    for i, (a, b) in enumerate(zip(before, after, strict=True)):
+        assert torch.equal(a, b) == (i < stage)
+
+
+@torch.no_grad()
+def test_prefix_tokens_pass_a_boundary_unchanged() -> None:
+    backbone = tiny("vit")
+    outputs: list[torch.Tensor] = []
+    block = backbone.model.get_submodule(backbone.stage_ends[1])
+    block.register_forward_hook(lambda m, a, y: outputs.append(y))
+    backbone.at_boundary(1, torch.zeros_like)
+    block.register_forward_hook(lambda m, a, y: outputs.append(y))
+    backbone(batch()[0])
+    assert torch.equal(outputs[0][:, 0], outputs[1][:, 0])
+    assert not outputs[1][:, 1:].any()
+
+
+def test_blocks_of_a_plain_transformer_are_split_as_equally_as_possible() -> None:
+    assert [len(blocks) for blocks in tiny("vit").stage_blocks()] == [1, 1, 2, 1]
+    assert tiny("vit").stage_blocks()[2] == ("blocks.2", "blocks.3")
+
+
+@each_family
+def test_every_block_belongs_to_one_stage(family: str) -> None:
+    backbone = tiny(family)
+    stages = backbone.stage_blocks()
+    assert [name for blocks in stages for name in blocks] == backbone.names("block")
+    assert all(stages)
+
+
+def test_names_by_role() -> None:
+    vit, swin, convnext = tiny("vit"), tiny("swin"), tiny("convnext")
+    assert vit.names("qkv") == [f"blocks.{i}.attn.qkv" for i in range(5)]
+    assert vit.names("proj") == [f"blocks.{i}.attn.proj" for i in range(5)]
+    assert vit.names("attention") == [f"blocks.{i}.attn" for i in range(5)]
+    assert vit.names("mlp") == [f"blocks.{i}.mlp" for i in range(5)]
+    assert vit.names("norm") == [f"blocks.{i}.norm{j}" for i in range(5) for j in (1, 2)]
+    assert vit.names("conv") == []
+    assert swin.names("fc2")[0] == "layers.0.blocks.0.mlp.fc2"
+    assert len(swin.names("qkv")) == 5
+    assert convnext.names("fc1")[-1] == "stages.3.blocks.0.mlp.fc1"
+    assert convnext.names("conv") == [f"stages.{i}.downsample.1" for i in (1, 2, 3)]
+    assert tiny("bottleneck").names("conv")[:4] == [
+        "layer1.0.conv1",
+        "layer1.0.conv2",
+        "layer1.0.conv3",
+        "layer1.0.downsample.0",
+    ]
+    mobilenet = tiny("mobilenet")
+    convs = [mobilenet.model.get_submodule(name) for name in mobilenet.names("conv")]
+    assert all(c.groups == 1 for c in convs)
+    assert "conv_stem" not in mobilenet.names("conv")
+    assert mobilenet.stage_blocks()[0] == ("blocks.0.0", "blocks.1.0", "blocks.1.1")
+
+
+def test_attention_that_uses_its_weight_without_a_call_has_no_qkv_to_hook() -> None:
+    kwargs = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2)}
+    model = weights.create_timm_model("swinv2_tiny_window8_256", kwargs)
+    backbone = StagedBackbone(model)
+    assert backbone.names("qkv") == []
+    assert len(backbone.names("proj")) == 4
+
+
+def test_width_of_blocks_inside_a_stage_may_differ() -> None:
+    backbone = tiny("mobilenet")
+    assert (backbone.width("blocks.0.0"), backbone.width("blocks.1.0")) == (8, 8)
+    assert (backbone.width("blocks.3.0"), backbone.width("blocks.4.0")) == (24, 32)
+    assert backbone.channel_axis("blocks.0.0") == 1
+    assert tiny("swin").channel_axis("layers.1.blocks.0") == -1
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("mvitv2_tiny", "no dense features in four stages"),
+        ("vgg11", "no blocks found"),
+        ("maxvit_pico_rw_256", "does not take"),
+    ],
+)
+def test_models_that_cannot_be_staged_are_refused(name: str, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        StagedBackbone(timm.create_model(name, num_classes=0), name=name)
+
+
+ARGS = {"depth": 4, "embed_dim": 16, "num_heads": 1}
+
+
+def write(path: Path, drop: str = "", **metadata: str) -> Path:
+    """A weights file of a small ViT with a classifier, in half precision."""
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=10, **ARGS)
+    state = {k: v.half() for k, v in model.state_dict().items() if k != drop}
+    base = {"timm_model": "vit_tiny_patch16_224", "timm_kwargs": json.dumps(ARGS)}
+    save_file(state, path, {**base, **metadata})
+    return path
+
+
+def test_a_weights_file_says_how_to_build_and_normalise(tmp_path: Path) -> None:
+    write(tmp_path / "mine.safetensors", mean="[0.1, 0.2, 0.3]", std="[1, 1, 2]")
+    backbone = build_backbone("mine", "pretrained", [tmp_path])
+    assert backbone.channels == (16,) * 4
+    assert (backbone.mean, backbone.std) == ((0.1, 0.2, 0.3), (1.0, 1.0, 2.0))
+    assert backbone.weights_source == "mine.safetensors"
+    assert len(backbone.weights_sha256 or "") == 64
+    assert all(p.dtype == torch.float32 for p in backbone.parameters())
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=10, **ARGS)
+    expected = model.blocks[2].mlp.fc1.weight.half().float()
+    assert torch.equal(backbone.model.get_parameter("blocks.2.mlp.fc1.weight"), expected)
+
+
+def test_random_weights_follow_the_global_generator(tmp_path: Path) -> None:
+    write(tmp_path / "mine.safetensors")
+    first, second, third = (
+        torch.manual_seed(seed) and build_backbone("mine", "none", [tmp_path]) for seed in (1, 1, 2)
+    )
+    name = "blocks.0.mlp.fc1.weight"
+    values = [b.model.get_parameter(name) for b in (first, second, third)]
+    assert torch.equal(values[0], values[1])
+    assert not torch.equal(values[0], values[2])
+    assert (first.weights_source, first.weights_sha256) == ("none (random)", None)
+
+
+def test_look_up_order(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    exact = write(second / "mine.safetensors")
+    tagged = write(first / "mine.tag.safetensors")
+    assert find_weights("mine", [first, second]) == tagged
+    assert find_weights("mine", [second, first]) == exact
+    assert find_weights("mine.tag", [second, first]) == tagged
+    assert find_weights("min", [first, second]) is None
+    write(first / "mine.other.safetensors")
+    with pytest.raises(UserError, match=r"2 weights files .*'mine\.other', 'mine\.tag'"):
+        find_weights("mine", [first])
+
+
+def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    write(tmp_path / "short.safetensors", drop="blocks.1.norm1.weight")
+    with pytest.raises(UserError, match=r"short\.safetensors .*misses blocks\.1\.norm1\.weight"):
+        build_backbone("short", "pretrained", [tmp_path])
+    write(tmp_path / "wide.safetensors", timm_kwargs=json.dumps({**ARGS, "embed_dim": 32}))
+    with pytest.raises(UserError, match=r"wide\.safetensors .*other shapes in .* more tensors"):
+        build_backbone("wide", "pretrained", [tmp_path])
+    write(tmp_path / "deep.safetensors", timm_kwargs=json.dumps({**ARGS, "depth": 3}))
+    with pytest.raises(UserError, match=r"deep\.safetensors .*unknown blocks\.3"):
+        build_backbone("deep", "pretrained", [tmp_path])
+    (tmp_path / "text.safetensors").write_text("not a weights file")
+    with pytest.raises(UserError, match=r"text\.safetensors cannot be read"):
+        check_weights("text", "pretrained", [tmp_path])
+    write(tmp_path / "odd.safetensors", timm_model="no_such_model")
+    with pytest.raises(UserError, match=r"odd\.safetensors: .*no_such_model"):
+        check_weights("odd", "none", [tmp_path])
+
+
+def test_a_missing_file_is_named_with_every_way_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "_hub_answers", lambda name: False)
+    monkeypatch.setattr(weights, "_hub_cached", lambda name: None)
+    for call in (check_weights, build_backbone):
+        with pytest.raises(UserError) as error:
+            call("resnet50", "pretrained", [tmp_path])
+        text = str(error.value)
+        for part in (
+            f"resnet50.safetensors or resnet50.<tag>.safetensors in {tmp_path}",
+            "--weights DIR",
+            "BENCHMARK_WEIGHTS",
+            "timm.create_model('resnet50', pretrained=True)",
+            "--weights none",
+        ):
+            assert part in text
+        assert "\n" not in text
+    check_weights("resnet50", "none", [tmp_path])
+
+
+def test_unknown_names_get_suggestions(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"unknown backbone 'resnet5O'.*did you mean .*resnet50"):
+        check_weights("resnet5O", "none", [tmp_path])
+    write(tmp_path / "demo_net.safetensors")
+    with pytest.raises(UserError, match="did you mean demo_net"):
+        check_weights("demo_nett", "pretrained", [tmp_path])
+    with pytest.raises(UserError, match=r"no weights 'a1_in2k' for 'resnet50'.*resnet50\.a1_in1k"):
+        check_weights("resnet50.a1_in2k", "none", [tmp_path])
+
+
+def test_a_hub_that_hangs_is_not_waited_for() -> None:
+    import time
+
+    start = time.monotonic()
+    assert not weights._within(0.1, lambda: time.sleep(3))
+    assert time.monotonic() - start < 2
+
+
+@pytest.mark.realdata
+def test_real_weights_load_strictly(weights_root: Path) -> None:
+    files = sorted(weights_root.glob("*.safetensors"))
+    assert files
+    for file in files:
+        name = file.name.removesuffix(".safetensors")
+        backbone = build_backbone(name, "pretrained", [weights_root])
+        assert backbone.weights_source == file.name
+        features = backbone(batch((96, 160), n=1)[0])
+        assert all(torch.isfinite(f).all() for f in features)
+        assert build_backbone(name.split(".")[0], "pretrained", [weights_root]).mean
