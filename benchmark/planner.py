@@ -1,6 +1,8 @@
 """From a selection to the list of cells, and which of them are done."""
 
 import dataclasses
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +73,22 @@ def plan(selection: Selection) -> list[RunSpec]:
     ]
     # `lora` and `lora[rank=8]` are one cell where 8 is the default.
     return list({cell.run_id: cell for cell in cells}.values())
+
+
+def command(cell: RunSpec) -> str:
+    """The command line that runs this one cell (folders of data and weights are the machine's)."""
+    words = ["python", "-m", "benchmark", "run", "--suite", cell.suite]
+    words += ["--benchmarks", cell.benchmark, "--backbones", cell.backbone]
+    # A comma inside a value would split the selector; the fields that hold lists take + as well.
+    label = re.sub(r"(?<=\d),(?=\d)", "+", cell.method_label)
+    words += ["--methods", label, "--seeds", str(cell.seed)]
+    usual = SUITES.get(cell.suite).protocol.model_dump()
+    for field, value in cell.protocol.model_dump().items():
+        if value != usual[field]:
+            words += ["--set", f"{field}={value}"]
+    if cell.weights == "none":
+        words += ["--weights", "none"]
+    return shlex.join(words)
 
 
 def _protocol(base: Protocol, changes: Mapping[str, Any]) -> Protocol:

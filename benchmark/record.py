@@ -122,6 +122,7 @@ class Record(_Part):
     protocol_hash: str  # only equal ones are ranked together
     status: Status
     reason: str = ""  # why it failed or is unsupported, one line
+    command: str = ""  # runs this cell again
     metrics: Metrics | None = None
     costs: Costs | None = None
     timings: dict[str, float] = {}  # seconds by phase

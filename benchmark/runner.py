@@ -25,6 +25,7 @@ from benchmark.metrics import summarise
 from benchmark.models import delta as deltas
 from benchmark.models.segmenter import Segmenter
 from benchmark.models.weights import build_backbone, check_weights
+from benchmark.planner import command
 from benchmark.record import Costs, Curve, Provenance, Record, Status, Stored, TrainCost
 from benchmark.seeding import torch_stream
 from benchmark.spec import RunSpec
@@ -278,6 +279,7 @@ def _without_result(
         protocol_hash=spec.protocol.hash,
         status=status,
         reason=reason,
+        command=command(spec),
         provenance=Provenance(
             git_commit=commit,
             git_dirty=dirty,

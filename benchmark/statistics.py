@@ -184,7 +184,7 @@ def per_class(runs: pd.DataFrame, benchmark: str) -> pd.DataFrame:
 
 def failures(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs that did not finish, with the reason; a later success of the same cell removes one."""
-    columns = ["suite", "benchmark", *GROUP, "method", "seed", "status", "reason", "run_id"]
+    columns = ["suite", "benchmark", *GROUP, "method", "seed", "status", "reason", "command"]
     frame = _current(runs)
     frame = frame[frame["status"] != "ok"].reindex(columns=columns)
     return frame.sort_values([*GROUP, "benchmark", "method", "seed"]).reset_index(drop=True)

@@ -109,7 +109,8 @@ def load_split(benchmark: Benchmark, split: Split) -> list[Example]:
     """Decodes and audits a split.
 
     Raises:
-        DataError: the split is empty; image and label differ in size; a label is out of range.
+        DataError: the split is empty or all void; image and label differ in size; a label is out
+            of range.
     """
     ids = benchmark.ids(split)
     if not ids:
@@ -117,7 +118,13 @@ def load_split(benchmark: Benchmark, split: Split) -> list[Example]:
             f"{benchmark.name}: the {split} split is empty; check the files under "
             f"{benchmark.folder or 'the benchmark'} or its split list"
         )
-    return [_audited(benchmark, id) for id in ids]
+    examples = [_audited(benchmark, id) for id in ids]
+    if all((example.label == IGNORE).all() for example in examples):
+        raise DataError(
+            f"{benchmark.where(ids[0])}: no pixel of the {split} split is labelled, all are void; "
+            "check the label values"
+        )
+    return examples
 
 
 def _audited(benchmark: Benchmark, id: str) -> Example:

@@ -22,6 +22,7 @@ FAILURE_COLUMNS = (
     Column("seed", "Seed", "integer"),
     Column("status", "Status"),
     Column("reason", "Reason"),
+    Column("command", "Run again with"),
 )
 
 _BOARD = {"costs.params.decoder", "costs.train.images_per_second", "ppt"}  # in the files only

@@ -8,7 +8,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from tiny_models import CLASSES, TINY, batch, loss_of, optimizer, tiny, tiny_segmenter
 
 from benchmark.models.delta import (
     changed_buffers,
@@ -20,6 +19,7 @@ from benchmark.models.delta import (
 )
 from benchmark.models.segmenter import Segmenter
 from methods import METHODS, Method, Unsupported
+from tests.tiny_models import CLASSES, TINY, batch, loss_of, optimizer, tiny, tiny_segmenter
 
 VARIANTS: dict[str, tuple[Method, ...]] = {
     "vpt": (METHODS["vpt"](depth="shallow"),),

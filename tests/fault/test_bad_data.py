@@ -3,13 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakedata import WRITERS, blocks, save, truncate
 from PIL import Image
 from scipy.io import savemat
 
 from benchmark.data import available
-from benchmark.data.base import SPLITS, load_split
+from benchmark.data.base import IGNORE, SPLITS, load_split
 from benchmark.errors import DataError
+from tests.fakedata import WRITERS, blocks, save, truncate
 
 NAMES = list(WRITERS)
 
@@ -203,3 +203,20 @@ def test_camvid_image_in_two_splits(tmp_path: Path) -> None:
     (base / "test.txt").write_text((base / "train.txt").read_text())
     message = fails("camvid", tmp_path)
     assert str(base / "test.txt") in message and "listed twice" in message
+
+
+def test_a_split_without_a_labelled_pixel_is_told():
+    class Void:
+        name, folder, classes = "void", None, ("a", "b")
+
+        def ids(self, split):
+            return ["one"]
+
+        def read(self, id):
+            return np.zeros((4, 4, 3), np.uint8), np.full((4, 4), IGNORE, np.uint8)
+
+        def where(self, id):
+            return f"{self.name}/{id}"
+
+    with pytest.raises(DataError, match="no pixel of the train split is labelled"):
+        load_split(Void(), "train")

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_models import CLASSES, batch, tiny
 from torch import Tensor
 
 from benchmark.models.backbone import StagedBackbone
 from methods import METHODS
+from tests.tiny_models import CLASSES, batch, tiny
 
 
 def doubled(family: str, method: str, **fields: object) -> StagedBackbone:

@@ -7,12 +7,12 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from tiny_models import TINY, batch, tiny
 
 from benchmark.errors import UserError
 from benchmark.models import weights
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.weights import build_backbone, check_weights, find_weights
+from tests.tiny_models import TINY, batch, tiny
 
 KINDS = {"vit": "plain", "swin": "hierarchical"}
 

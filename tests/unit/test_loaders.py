@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakedata import CCP_NAMES, WRITERS, blocks, save, write_all
 from PIL import Image
 from scipy.io import savemat
 
@@ -12,6 +11,7 @@ from benchmark.data import available
 from benchmark.data.base import IGNORE, SPLITS, Benchmark, carve, load_split
 from benchmark.data.ccp import GROUPS
 from benchmark.data.files import read_gray, read_indexed, read_rgb
+from tests.fakedata import CCP_NAMES, WRITERS, blocks, save, write_all
 
 
 @pytest.fixture(scope="module")

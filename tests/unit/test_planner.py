@@ -1,7 +1,9 @@
+import shlex
+
 import pytest
 
 from benchmark.errors import UserError
-from benchmark.planner import Selection, plan
+from benchmark.planner import Selection, command, plan
 from benchmark.spec import Protocol, short_hash
 
 
@@ -66,3 +68,27 @@ def test_mistakes_are_told_in_one_line(selection, message):
 def test_a_protocol_cannot_be_changed():
     with pytest.raises(Exception, match="frozen"):
         Protocol().steps = 3
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        Selection(methods="lora[rank=4,lr=3e-4]", benchmarks="cells", seeds=(2,)),
+        Selection(methods="spm[placement=1+3]", benchmarks="cells", weights="none"),
+        Selection(suite="small", methods="linear", benchmarks="wbc", protocol={"steps": 7}),
+    ],
+)
+def test_the_command_of_a_cell_plans_that_cell(selection):
+    (cell,) = plan(selection)
+    words = shlex.split(command(cell))
+    typed = dict(zip(words[4::2], words[5::2], strict=True))
+    again = Selection(
+        suite=typed["--suite"],
+        methods=typed["--methods"],
+        benchmarks=typed["--benchmarks"],
+        backbones=typed["--backbones"],
+        seeds=(int(typed["--seeds"]),),
+        protocol=dict([typed["--set"].split("=")] if "--set" in typed else []),
+        weights=typed.get("--weights", "pretrained"),
+    )
+    assert [planned.run_id for planned in plan(again)] == [cell.run_id]
