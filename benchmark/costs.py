@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -25,13 +26,20 @@ THROUGHPUT_REPEATS = 3
 
 @dataclass
 class PeakMemory:
-    """Largest memory in use inside the `measure` block, bytes; set when the block ends."""
+    """Largest memory that a model and what runs on it need; set when the block ends.
+
+    On a GPU the allocator knows. On the CPU it is the model's tensors plus the growth of the
+    process's resident size inside the block, so that decoded data and libraries do not count;
+    memory that an earlier cell freed but the allocator kept can hide a part of the growth.
+    """
 
     bytes: int = 0
 
     @contextlib.contextmanager
-    def measure(self, device: torch.device) -> Iterator[None]:
-        """On a GPU its allocated memory; on the CPU the resident size of the whole process."""
+    def measure(self, model: nn.Module) -> Iterator[None]:
+        """Measures the block."""
+        tensors = [*model.parameters(), *model.buffers()]
+        device = tensors[0].device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             yield
@@ -40,8 +48,10 @@ class PeakMemory:
         # Writing 5 resets the kernel's high-water mark of this process (proc(5)).
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
+        before = _high_water_mark()
         yield
-        self.bytes = _high_water_mark()
+        held = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        self.bytes = held + _high_water_mark() - before
 
 
 def _high_water_mark() -> int:
@@ -82,7 +92,7 @@ def measure_inference(segmenter: Segmenter, protocol: Protocol, precision: str) 
     for _ in range(LATENCY_REPEATS // 10):
         seconds(one)
     peak = PeakMemory()
-    with peak.measure(device):
+    with peak.measure(segmenter):
         latencies = 1000 * np.array([seconds(one) for _ in range(LATENCY_REPEATS)])
     seconds(many)
     throughput = protocol.batch_size / np.median([seconds(many) for _ in range(THROUGHPUT_REPEATS)])

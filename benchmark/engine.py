@@ -50,7 +50,7 @@ def resolve_precision(wanted: str, device: torch.device) -> str:
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     # Without these units bf16 is emulated on the CPU and an order of magnitude slower than fp32.
     units = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     fast = units.get("avx512_bf16") or units.get("amx_bf16") or units.get("bf16")
@@ -126,6 +126,10 @@ def train(
             settled = now
         if progress:
             progress(step, curve[-1]["loss"], protocol.batch_size * step / (now - start))
+    # Gradients would count as memory of inference, and the last step has had no check yet.
+    optimiser.zero_grad(set_to_none=True)
+    if not all(torch.isfinite(parameter).all() for parameter in trained):
+        raise Diverged("the last step made a parameter infinite; lower the learning rate")
     segmenter.eval()
     counted = protocol.steps - WARM_UP_STEPS if protocol.steps > WARM_UP_STEPS else protocol.steps
     begin = settled if protocol.steps > WARM_UP_STEPS else start

@@ -26,10 +26,23 @@ def run(
     device: str = "auto",
     listener: "Listener | None" = None,
 ) -> list[Record]:
-    """Runs the cells of a selection that are not done.
+    """Runs the cells of a selection that are not done; see `run_cells`."""
+    todo = pending(plan(selection), results)
+    return run_cells(todo, results, data, weights, device, listener)
+
+
+def run_cells(
+    cells: Sequence[RunSpec],
+    results: Path,
+    data: Path | None = None,
+    weights: Sequence[Path] = (),
+    device: str = "auto",
+    listener: "Listener | None" = None,
+) -> list[Record]:
+    """Checks everything that cells need, then runs them.
 
     Args:
-        selection: what to run.
+        cells: what to run.
         results: folder of the results.
         data: data root of benchmarks that read files.
         weights: folders with weight files, tried before the package's own and timm's cache.
@@ -37,15 +50,14 @@ def run(
         listener: is told about progress.
 
     Returns:
-        Records of the cells that were run now.
+        Their records, in order.
 
     Raises:
         UserError: something that would stop every cell is wrong; nothing has been written then.
     """
-    cells = pending(plan(selection), results)
     if not cells:
         return []
-    # Torch, timm and the data are loaded only when there is something to do.
+    # timm and the data are loaded only when there is something to do.
     from benchmark.executors.serial import execute
     from benchmark.runner import preflight
 

@@ -1,7 +1,6 @@
 """From a selection to the list of cells, and which of them are done."""
 
 import dataclasses
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from benchmark.catalogue import BENCHMARKS, METHODS, SUITES, build_method, method_label
+from benchmark.catalogue import BENCHMARKS, DECODERS, METHODS, SUITES, build_method, method_label
 from benchmark.errors import UserError
 from benchmark.registry import did_you_mean, split_selectors
 from benchmark.spec import Protocol, RunSpec, Weights, one_line
@@ -53,6 +52,7 @@ def plan(selection: Selection) -> list[RunSpec]:
         if params:
             raise UserError(f"benchmark {name!r} takes no fields; write {name!r} alone")
     backbones = split_selectors(selection.backbones or ",".join(suite.backbones))
+    DECODERS.get(protocol.decoder)
     seeds = list(suite.seeds if selection.seeds is None else selection.seeds)
     cells = [
         RunSpec(
@@ -79,9 +79,7 @@ def command(cell: RunSpec) -> str:
     """The command line that runs this one cell (folders of data and weights are the machine's)."""
     words = ["python", "-m", "benchmark", "run", "--suite", cell.suite]
     words += ["--benchmarks", cell.benchmark, "--backbones", cell.backbone]
-    # A comma inside a value would split the selector; the fields that hold lists take + as well.
-    label = re.sub(r"(?<=\d),(?=\d)", "+", cell.method_label)
-    words += ["--methods", label, "--seeds", str(cell.seed)]
+    words += ["--methods", cell.method_label, "--seeds", str(cell.seed)]
     usual = SUITES.get(cell.suite).protocol.model_dump()
     for field, value in cell.protocol.model_dump().items():
         if value != usual[field]:

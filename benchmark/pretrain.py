@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from benchmark.data.procedural.families import FAMILIES, SHAPES, scene
 from benchmark.data.procedural.scene import stream
+from benchmark.errors import UserError
 
 MODEL = "vit_tiny_patch16_224"
 KWARGS = {"img_size": 96, "patch_size": 12, "embed_dim": 128, "depth": 8, "num_heads": 4}
@@ -70,6 +71,14 @@ def pretrain(
     Returns:
         `out`.
     """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = out.with_name(f".{out.name}.{os.getpid()}")
+        partial.write_bytes(b"")
+    except OSError as error:
+        raise UserError(
+            f"--out {out} cannot be written ({error.strerror}); name another file"
+        ) from error
     images, targets = _pool(min(POOL, steps * batch_size), seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -87,8 +96,6 @@ def pretrain(
         "license": "Apache-2.0",
     }
     state = {name: value.half().contiguous() for name, value in backbone.state_dict().items()}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
     partial.write_bytes(_ordered(save(state, metadata)))
     os.replace(partial, out)
     return out

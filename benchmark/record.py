@@ -14,7 +14,8 @@ Status = Literal["ok", "failed", "unsupported"]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # JSON has no NaN: a record that holds one could not be read back.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Metrics(_Part):
@@ -77,7 +78,8 @@ class Costs(_Part):
     params: Params
     stored: Stored
     train: TrainCost
-    infer: InferCost
+    infer: InferCost  # as trained, with inserted modules beside the backbone
+    infer_merged: InferCost | None = None  # folded into the backbone, where a method can
 
 
 class Curve(_Part):

@@ -40,6 +40,7 @@ def load_results(root: Path, suite: str | None = None) -> pd.DataFrame:
             continue
         if suite is None or record.suite == suite:
             rows.append(flat(record))
+    _tell_apart(rows)
     return pd.json_normalize(rows) if rows else pd.DataFrame(columns=list(Record.model_fields))
 
 
@@ -47,6 +48,29 @@ def flat(record: Record) -> dict[str, Any]:
     """A record as a nested dict to normalize; parts that a failed run lacks are left out."""
     content: dict[str, Any] = json.loads(record.model_dump_json())
     return {name: value for name, value in content.items() if value is not None}
+
+
+def _tell_apart(rows: list[dict[str, Any]]) -> None:
+    """Gives runs of one label but other fields other labels.
+
+    A label names the fields that differ from the defaults of its day; when a default has changed
+    since, the same label stands for two settings, which must not be averaged.
+    """
+    by_label: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_label.setdefault(row["method"], []).append(row)
+    for label, alike in by_label.items():
+        settings = [row["method_params"] for row in alike]
+        fields = [
+            name
+            for name in dict.fromkeys(name for params in settings for name in params)
+            if any(params.get(name) != settings[0].get(name) for params in settings)
+        ]
+        for row in alike if fields else ():
+            shown = ",".join(f"{name}={row['method_params'].get(name)}" for name in fields)
+            row["method"] = (
+                f"{label.removesuffix(']')},{shown}]" if "[" in label else f"{label}[{shown}]"
+            )
 
 
 def _record_files(root: Path) -> Iterator[Path]:

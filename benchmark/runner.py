@@ -53,9 +53,10 @@ def open_benchmark(name: str, root: Path | None) -> Benchmark:
     return BENCHMARKS.get(name)(root)
 
 
-@functools.cache
+# Two splits of the current benchmark and of the one before: cells are ordered by benchmark.
+@functools.lru_cache(maxsize=4)
 def decoded(name: str, root: Path | None, split: Split) -> tuple[Example, ...]:
-    """A split, decoded and audited once a process."""
+    """A split, decoded and audited."""
     return tuple(load_split(open_benchmark(name, root), split))
 
 
@@ -65,13 +66,20 @@ def preflight(
     """Finds out, before anything is trained or written, what would stop cells.
 
     Raises:
-        UserError: weights or data are missing or damaged, or the device or decoder does not exist.
+        UserError: weights or data are missing or damaged; a backbone cannot be staged or does not
+            take the crop; the device or decoder does not exist.
     """
     environment = Environment(data, tuple(weights), _device(device))
-    for decoder in {cell.protocol.decoder for cell in cells}:
-        DECODERS.get(decoder)
     for name, kind in dict.fromkeys((cell.backbone, cell.weights) for cell in cells):
         check_weights(name, kind, environment.weights)
+        divisor = build_backbone(name, kind, environment.weights).divisor
+        for crop in {cell.protocol.crop for cell in cells if cell.backbone == name}:
+            if crop % divisor:
+                near = max(divisor, crop // divisor * divisor)
+                raise UserError(
+                    f"crop={crop} is no multiple of {divisor}, which backbone {name!r} needs; "
+                    f"use --set crop={near} or --set crop={near + divisor}"
+                )
     for name, split in dict.fromkeys((cell.benchmark, cell.protocol.eval_split) for cell in cells):
         decoded(name, data, "train")
         decoded(name, data, split)
@@ -116,7 +124,7 @@ def run_cell(
     with store.staging(results, spec) as folder:
         try:
             record = _run(spec, method, folder, environment, phases, started, progress)
-        except (UserError, KeyboardInterrupt):
+        except UserError:
             raise
         except Unsupported as refusal:
             record = _without_result(
@@ -156,7 +164,7 @@ def _run(
     params = deltas.count_parameters(segmenter, pristine)
     depth = first_trainable_depth(segmenter, protocol)
     memory = PeakMemory()
-    with phases("train"), memory.measure(device):
+    with phases("train"), memory.measure(segmenter), torch_stream(spec.seed, "training"):
         trained = train(segmenter, method, crops, protocol, precision, progress)
     with phases("evaluate"):
         counts = evaluate(segmenter, benchmark, examples, protocol, precision)
@@ -171,6 +179,11 @@ def _run(
             counts, evaluate(again.eval(), benchmark, examples, protocol, precision, full=False)
         ):
             raise RuntimeError("the stored delta does not reproduce the evaluated counts")
+    merged = None
+    if method.mergeable:
+        with phases("costs"):
+            method.merge(again.backbone)
+            merged = measure_inference(again, protocol, precision)
     store.write_curve(folder, trained.curve)
     store.write_counts(folder, [example.id for example in examples], counts)
     base = _without_result(spec, method, environment, started, "ok", "")
@@ -187,6 +200,7 @@ def _run(
                     first_trainable_depth=depth,
                 ),
                 infer=infer,
+                infer_merged=merged,
             ),
             "timings": dict(phases),
             "curve": _summary(trained),

@@ -3,6 +3,9 @@
 A run is built in a hidden sibling of its final folder and renamed into place. Rename is atomic
 within a file system, so a reader sees either no run or a complete one; a crash leaves a hidden
 folder that nothing reads and the next write of that run removes.
+
+Two processes that write the same run do not disturb each other: each has a folder of its own, and
+the last one to finish stays.
 """
 
 import json
@@ -57,20 +60,39 @@ def is_done(root: Path, spec: RunSpec) -> bool:
 def staging(root: Path, spec: RunSpec) -> Iterator[Path]:
     """A folder to fill; renamed to the run's place when the block ends without an exception."""
     final = root / spec.folder
-    final.parent.mkdir(parents=True, exist_ok=True)
-    stage = final.with_name(f".{final.name}")
-    if stage.exists():
-        shutil.rmtree(stage)
-    stage.mkdir()
+    stage = final.with_name(f".{final.name}.{os.getpid()}")
+    former = final.with_name(f".{final.name}.{os.getpid()}.former")
     try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        for stale in final.parent.glob(f".{final.name}.*"):
+            if not _alive(stale.name.split(".")[2]):
+                shutil.rmtree(stale, ignore_errors=True)
+        stage.mkdir()
         yield stage
         _sync(stage)
-    except BaseException:
+        if final.exists():
+            os.replace(final, former)
+        os.replace(stage, final)
+    except OSError as error:
+        raise UserError(
+            f"run {spec.run_id} cannot be written to {final.parent} ({error.strerror}); make room, "
+            "or choose another folder with --results DIR"
+        ) from error
+    finally:
         shutil.rmtree(stage, ignore_errors=True)
-        raise
-    if final.exists():
-        shutil.rmtree(final)
-    os.replace(stage, final)
+        shutil.rmtree(former, ignore_errors=True)
+
+
+def _alive(pid: str) -> bool:
+    if not pid.isdigit() or int(pid) == os.getpid():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _sync(folder: Path) -> None:

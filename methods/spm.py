@@ -90,9 +90,8 @@ class SPM(Method):
         guidance: `semantic`, or `none`: same parameters, but a uniform map in place of
             softmax(m_t) and no auxiliary loss. The layer d->K then gets no gradient.
         feedback: `on`, or `off`: nothing is added to x, auxiliary losses only, and the layers
-            behind m_t do not exist. The logits are those of a linear probe.
-        placement: boundaries, "1,2,3" = after stages 1, 2 and 3; "4" is before the decoder only.
-            "+" separates, too.
+            behind m_t do not exist. Frozen features and the decoder are those of a linear probe.
+        placement: boundaries, "1+2+3" = after stages 1, 2 and 3; "4" is before the decoder only.
         lr: learning rate of the matchers.
 
     """
@@ -105,7 +104,7 @@ class SPM(Method):
     aux_weight: float = 0.4
     guidance: Literal["semantic", "none"] = "semantic"
     feedback: Literal["on", "off"] = "on"
-    placement: str = "1,2,3"
+    placement: str = "1+2+3"
     lr: float = 3e-3
 
     def __post_init__(self) -> None:
@@ -113,9 +112,9 @@ class SPM(Method):
         self._require("width", self.width >= 1, "an integer of at least 1")
         self._require("recurrence", self.recurrence >= 1, "an integer of at least 1")
         self._require("aux_weight", self.aux_weight >= 0, "0 or greater")
-        numbers = re.fullmatch(r"[1-4]([,+][1-4])*", str(self.placement)) and self._stages()
+        numbers = re.fullmatch(r"[1-4]([+][1-4])*", str(self.placement)) and self._stages()
         ordered = bool(numbers) and numbers == sorted(set(numbers or []))
-        self._require("placement", ordered, "stages from 1 to 4 in order, such as 1,2,3")
+        self._require("placement", ordered, "stages from 1 to 4 in order, such as 1+2+3")
         useful = self.feedback == "on" or self.guidance == "semantic"
         self._require("feedback", useful, "on where guidance is none (nothing would be trained)")
 
@@ -154,4 +153,4 @@ class SPM(Method):
         return self.aux_weight * torch.stack(losses).mean()
 
     def _stages(self) -> list[int]:
-        return [int(number) for number in re.split("[,+]", str(self.placement))]
+        return [int(number) for number in str(self.placement).split("+")]

@@ -1,10 +1,13 @@
 """`list`: what there is to choose from."""
 
 import dataclasses
+import os
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from benchmark.errors import UserError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,16 +39,19 @@ def list_things(
     ] = None,
     weights: Annotated[
         list[str] | None,
-        typer.Option(envvar="BENCHMARK_WEIGHTS", metavar="DIR", help="Folder with weights."),
+        typer.Option(metavar="DIR", help="Folder with weights (BENCHMARK_WEIGHTS)."),
     ] = None,
 ) -> None:
     """List methods, backbones, benchmarks and suites, with what they support."""
     from rich.console import Console
 
+    if filter and what is not What.backbones:
+        raise UserError("--filter is for backbones; write `list backbones --filter GLOB`")
+    folders = weights or [name for name in (os.environ.get("BENCHMARK_WEIGHTS"),) if name]
     console = Console()
     for kind in [what] if what else list(What):
         if kind is What.backbones:
-            table = _backbones(filter, weights or [])
+            table = _backbones(filter, folders)
         else:
             table = {What.methods: _methods, What.benchmarks: _benchmarks, What.suites: _suites}[
                 kind

@@ -1,5 +1,6 @@
 """Options that several verbs share, and how they combine with a configuration file."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +8,12 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from benchmark.errors import UserError
 from benchmark.planner import Selection
 from benchmark.registry import did_you_mean
+from benchmark.spec import one_line
 
 WHAT, HOW, WHERE = "What to run", "How", "Where"
 
@@ -56,18 +59,16 @@ Config = Annotated[
 Weights = Annotated[
     list[str] | None,
     typer.Option(
-        envvar="BENCHMARK_WEIGHTS",
         metavar="DIR|none",
-        help="Folder with pretrained weights, or none for random ones.",
+        help="Pretrained weights' folder, or none for random ones (BENCHMARK_WEIGHTS).",
         rich_help_panel=WHERE,
     ),
 ]
 Data = Annotated[
     Path | None,
     typer.Option(
-        envvar="BENCHMARK_DATA",
         metavar="DIR",
-        help="Root of the benchmarks' files.",
+        help="Root of the benchmarks' files (BENCHMARK_DATA).",
         rich_help_panel=WHERE,
     ),
 ]
@@ -77,6 +78,27 @@ Results = Annotated[
         metavar="DIR", help="Folder of the results (default: results).", rich_help_panel=WHERE
     ),
 ]
+Device = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="auto (default), cpu, cuda, cuda:N.", rich_help_panel=WHERE),
+]
+
+
+class ConfigFile(BaseModel):
+    """What a configuration file may hold: the options by their names."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    suite: str | None = None
+    methods: str | list[str] | None = None
+    benchmarks: str | list[str] | None = None
+    backbones: str | list[str] | None = None
+    seeds: int | str | list[int] | None = None
+    set: dict[str, bool | int | float | str] = {}
+    weights: str | list[str] | None = None
+    data: str | None = None
+    results: str | None = None
+    device: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,10 +109,11 @@ class Request:
     results: Path
     data: Path | None
     weights: tuple[Path, ...]
+    device: str
 
 
 def resolve(config: Path | None, **typed: Any) -> Request:
-    """Merges typed options over those of the configuration file.
+    """Merges what is typed over the configuration file, and that over the environment.
 
     Args:
         config: YAML file, or None.
@@ -99,8 +122,12 @@ def resolve(config: Path | None, **typed: Any) -> Request:
     Raises:
         UserError: the file cannot be read, or an option does not exist or contradicts another.
     """
-    options = _read_config(config, list(typed)) if config else {}
-    protocol = (options.get("set") or {}) | _pairs(typed["set"] or ())
+    variables = {"data": "BENCHMARK_DATA", "weights": "BENCHMARK_WEIGHTS"}
+    options: dict[str, Any] = {
+        key: os.environ[name] for key, name in variables.items() if os.environ.get(name)
+    }
+    options |= _read_config(config) if config else {}
+    protocol = options.get("set", {}) | _pairs(typed["set"] or ())
     options |= {key: value for key, value in typed.items() if value is not None}
     weights = _strings(options.get("weights"))
     if "none" in weights and len(weights) > 1:
@@ -123,10 +150,11 @@ def resolve(config: Path | None, **typed: Any) -> Request:
         results=Path(options.get("results") or "results"),
         data=Path(options["data"]) if options.get("data") else None,
         weights=() if random else tuple(_folder(Path(name)) for name in weights),
+        device=options.get("device") or "auto",
     )
 
 
-def _read_config(path: Path, known: Sequence[str]) -> dict[str, Any]:
+def _read_config(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
@@ -136,13 +164,13 @@ def _read_config(path: Path, known: Sequence[str]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"--config {path}: write option names and values, as in `suite: demo`")
     for key in content:
-        if key not in known:
-            raise UserError(
-                f"--config {path}: unknown option {key!r}{did_you_mean(str(key), known)}"
-            )
-    if not isinstance(content.get("set") or {}, dict):
-        raise UserError(f"--config {path}: `set` is a table of protocol fields")
-    return content
+        if key not in ConfigFile.model_fields:
+            hint = did_you_mean(str(key), ConfigFile.model_fields)
+            raise UserError(f"--config {path}: unknown option {key!r}{hint}")
+    try:
+        return ConfigFile.model_validate(content).model_dump(exclude_none=True)
+    except ValidationError as error:
+        raise UserError(one_line(error, f"--config {path}")) from error
 
 
 def _strings(value: Any) -> list[str]:

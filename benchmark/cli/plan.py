@@ -33,6 +33,7 @@ def plan(
         weights=weights,
         data=None,
         results=results,
+        device=None,
     )
     from rich.console import Console
     from rich.table import Table
@@ -41,6 +42,11 @@ def plan(
     from benchmark import planner, store
 
     cells = planner.plan(request.selection)
+    if any(not store.is_done(request.results, cell) for cell in cells):
+        from benchmark.models.weights import check_name
+
+        for name in {cell.backbone for cell in cells}:
+            check_name(name, request.weights)
     table = Table("state", "benchmark", "backbone", "method", "seed", "run", box=None)
     counts: dict[str, int] = {}
     for cell in cells:

@@ -1,6 +1,6 @@
 """`run`: runs the cells that are not done."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -21,7 +21,7 @@ python -m benchmark run --methods 'lora\\[rank=4|16],v*' --seeds 0,1,2
 
 python -m benchmark run --suite small --data DIR --weights DIR
 
-python -m benchmark run --set steps=400 --set crop=128 --weights none
+python -m benchmark run --set steps=400 --set crop=120 --weights none
 """
 
 
@@ -36,12 +36,7 @@ def run(
     weights: options.Weights = None,
     data: options.Data = None,
     results: options.Results = None,
-    device: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", help="auto, cpu, cuda, cuda:N.", rich_help_panel=options.WHERE
-        ),
-    ] = "auto",
+    device: options.Device = None,
 ) -> None:
     """Run every selected cell of method x backbone x benchmark x seed that is not done yet.
 
@@ -58,6 +53,7 @@ def run(
         weights=weights,
         data=data,
         results=results,
+        device=device,
     )
     from rich.console import Console
 
@@ -74,8 +70,8 @@ def run(
     records = []
     if todo:
         with listener(console, len(todo)) as watcher:
-            records = grid.run(
-                request.selection, request.results, request.data, request.weights, device, watcher
+            records = grid.run_cells(
+                todo, request.results, request.data, request.weights, request.device, watcher
             )
     failed = [record for record in records if record.status == "failed"]
     _summary(console, request, cells)

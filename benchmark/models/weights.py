@@ -74,19 +74,25 @@ def find_weights(name: str, dirs: Sequence[Path]) -> Path | None:
     return None
 
 
+def check_name(name: str, dirs: Sequence[Path]) -> None:
+    """Raises `UserError` where a name is neither a weights file's nor timm's."""
+    if find_weights(name, dirs) is None and not _is_timm(name):
+        raise _unknown(name, dirs)
+
+
 def check_weights(name: str, weights: Weights, dirs: Sequence[Path]) -> None:
-    """Preflight: raises what `build_backbone` would raise, without building anything.
+    """Finds out without building anything whether a backbone's weights are there.
 
     Raises:
         UserError: unknown name, missing or unreadable weights.
 
     """
+    check_name(name, dirs)
     path = find_weights(name, dirs)
     if path is not None:
-        _read_metadata(path, name)
+        if weights == "pretrained" or not _is_timm(name):
+            _read_metadata(path, name)
         return
-    if not _is_timm(name):
-        raise _unknown(name, dirs)
     if weights == "pretrained" and _hub_cached(name) is None and not _hub_answers(name):
         raise _missing(name, dirs)
 
@@ -108,11 +114,11 @@ def build_backbone(name: str, weights: Weights, weights_dirs: Sequence[Path]) ->
     """
     check_weights(name, weights, weights_dirs)
     path = find_weights(name, weights_dirs)
-    file = None if path is None else _read_metadata(path, name)
-    if weights == "none":
+    if weights == "none" and _is_timm(name):
         # A timm name means timm's own definition, whatever files happen to lie around.
-        if file is None or _is_timm(name):
-            return StagedBackbone(create_timm_model(name, {}), name=name)
+        return StagedBackbone(create_timm_model(name, {}), name=name)
+    file = None if path is None else _read_metadata(path, name)
+    if weights == "none" and file is not None:
         model = create_timm_model(file.timm_model, file.timm_kwargs)
         return StagedBackbone(model, name=name, mean=file.mean, std=file.std)
     if file is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.reporting.tables import COLUMNS, MISSING, Column, to_markdown
-from benchmark.statistics import cells, failures, leaderboard
+from benchmark.statistics import GROUP, cells, failures, leaderboard
 
 MARK = "<!-- written by petseg-bench; changes are lost with the next report -->"
 """First line of the page, by which a former report is known."""
@@ -26,6 +26,14 @@ FAILURE_COLUMNS = (
 )
 
 _BOARD = {"costs.params.decoder", "costs.train.images_per_second", "ppt"}  # in the files only
+
+
+_SAME: tuple[tuple[str, list[str], str], ...] = (
+    ("weights_sha256", [], "weights under one backbone's name"),
+    ("data_sha256", ["benchmark"], "data under one benchmark's name"),
+    ("precision", [], "precisions"),
+)
+"""What must be equal within a group, or within its runs on one benchmark."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +191,10 @@ def _provenance(runs: pd.DataFrame) -> str:
     text = "\n".join(f"- {name}: {text}" for name, text in lines.items())
     if len(values("device")) > 1:
         text += "\n\n**Times were taken on several kinds of hardware and are not comparable.**"
+    for column, within, words in _SAME:
+        name = f"provenance.{column}"
+        if name in runs and runs.groupby([*GROUP, *within])[name].nunique().max() > 1:
+            text += f"\n\n**Runs that are ranked together used different {words}: not comparable.**"
     return text
 
 

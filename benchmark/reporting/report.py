@@ -95,12 +95,13 @@ def write_report(runs: pd.DataFrame, out: Path, title: str) -> list[Path]:
     return [out / path.relative_to(stage) for path in files]
 
 
-def print_report(runs: pd.DataFrame, console: "Console") -> None:
+def print_report(runs: pd.DataFrame, console: "Console", classes: bool = False) -> None:
     """Prints leaderboard and mIoU per benchmark of each backbone, weights and protocol.
 
     Args:
         runs: one row a record.
         console: where to; 100 columns are enough for five benchmarks.
+        classes: also print the IoU of each class of each benchmark.
     """
     if runs.empty:
         console.print("no results")
@@ -114,9 +115,18 @@ def print_report(runs: pd.DataFrame, console: "Console") -> None:
         console.print(to_rich(board, columns, f"Leaderboard: {name}"), "")
         table, shown = benchmark_table(part)
         console.print(to_rich(table, shown, "mIoU per benchmark"), "")
+        for benchmark in sorted(part["benchmark"].unique()) if classes else ():
+            console.print(to_rich(*class_table(part, benchmark), f"IoU per class: {benchmark}"), "")
     missing = len(failures(runs))
     if missing:
         console.print(f"{missing} runs did not finish; the report says why.", highlight=False)
+
+
+def class_table(runs: pd.DataFrame, benchmark: str) -> tuple[pd.DataFrame, list[Column]]:
+    """IoU per class of a benchmark, and its columns."""
+    table = per_class(runs, benchmark)
+    known = [label for label in table.columns if label not in (*GROUP, "method")]
+    return table, [Column("method", "Method"), *(Column(c, c, "points", "max") for c in known)]
 
 
 def benchmark_table(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[Column]]:
@@ -145,9 +155,7 @@ def _build(runs: pd.DataFrame, stage: Path, title: str) -> list[Path]:
     files = write_table(board, [*lead, *COLUMNS], tables / "leaderboard", GROUP)
     files += write_table(table, [*lead, *columns], tables / "per_benchmark", GROUP)
     for name in sorted(runs["benchmark"].unique()):
-        classes = per_class(runs, name)
-        known = [label for label in classes.columns if label not in (*GROUP, "method")]
-        shown = [Column("method", "Method"), *(Column(c, c, "points", "max") for c in known)]
+        classes, shown = class_table(runs, name)
         files += write_table(classes, [*lead, *shown], tables / f"per_class_{name}", GROUP)
     files += write_table(failures(runs), [*lead, *page.FAILURE_COLUMNS], tables / "failures")
     sections = []

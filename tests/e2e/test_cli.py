@@ -271,3 +271,58 @@ def test_a_damaged_image_is_told_before_anything_is_written(tmp_path):
         "--backbones", "demo_vit", "--data", tmp_path / "data", "--results", tmp_path / "r",
     )  # fmt: skip
     refused(done, tmp_path / "r", image.name)
+
+
+def test_a_crop_that_the_backbone_does_not_take_is_told_before_anything_runs(tmp_path):
+    done = call(
+        "run", "--methods", "linear", "--benchmarks", "cells", "--set", "crop=100",
+        "--results", tmp_path / "r",
+    )  # fmt: skip
+    refused(done, tmp_path / "r", "crop=100", "multiple of 12", "crop=96", "crop=108")
+
+
+def test_a_backbone_without_stages_is_told_before_anything_runs(tmp_path):
+    options = ("--backbones", "demo_vit,vgg11", "--weights", "none")
+    done = call("run", "--methods", "linear", *TINY, *options, "--results", tmp_path / "r")
+    refused(done, tmp_path / "r", "vgg11")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("results: [1]\n", ["results"]),
+        ("stes: 3\n", ["unknown option 'stes'"]),
+        ("1: 2\n", ["unknown option 1"]),
+        ("set: 3\n", ["set"]),
+        ("- a\n", ["write option names"]),
+        ("a: [\n", ["not YAML"]),
+    ],
+)
+def test_wrong_config_files_are_refused_in_one_line(tmp_path, content, words):
+    config = tmp_path / "c.yaml"
+    config.write_text(content)
+    refused(call("plan", "--config", config), tmp_path / "r", "c.yaml", *words)
+
+
+def test_a_config_file_wins_over_the_environment(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text("weights: none\nmethods: linear\nbenchmarks: cells\n")
+    clean = environment() | {"BENCHMARK_WEIGHTS": str(tmp_path)}
+    plans = [
+        subprocess.run(
+            command("plan", *arguments), cwd=ROOT, env=clean, capture_output=True, text=True
+        ).stdout
+        for arguments in (
+            ["--config", config],
+            ["--methods=linear", "--benchmarks=cells", "--weights=none"],
+            ["--methods=linear", "--benchmarks=cells"],
+        )
+    ]
+    assert plans[0] == plans[1] != plans[2]
+
+
+def test_plan_knows_wrong_names_too(tmp_path):
+    done = call("plan", "--backbones", "resnt50", "--results", tmp_path / "r")
+    refused(done, tmp_path / "r", "resnt50", "did you mean")
+    done = call("report", "--suite", "smal", "--results", tmp_path / "r")
+    refused(done, tmp_path / "r", "did you mean 'small'")

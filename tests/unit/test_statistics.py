@@ -163,3 +163,15 @@ def test_load_results_leaves_out_hidden_published_other_suites_and_damaged(tmp_p
 def test_load_results_of_nothing_is_empty(tmp_path):
     runs = load_results(tmp_path / "missing")
     assert runs.empty and "run_id" in runs.columns
+
+
+def test_one_label_with_two_settings_stays_two_methods(tmp_path):
+    write(
+        [
+            record("lora", method_params={"rank": 8, "lr": 0.001}),
+            record("lora", "pets", method_params={"rank": 8, "lr": 0.003}),
+        ],
+        tmp_path,
+    )
+    labels = load_results(tmp_path)["method"].tolist()
+    assert sorted(labels) == ["lora[lr=0.001]", "lora[lr=0.003]"]

@@ -38,7 +38,7 @@ def test_a_broken_block_leaves_the_older_run_as_it_was(tmp_path, spec):
 
 
 def test_leftovers_of_a_crash_are_replaced(tmp_path, spec):
-    stale = (tmp_path / spec.folder).with_name(f".{spec.run_id}")
+    stale = (tmp_path / spec.folder).with_name(f".{spec.run_id}.4194399")
     stale.mkdir(parents=True)
     (stale / "junk").write_text("x")
     with store.staging(tmp_path, spec) as folder:
