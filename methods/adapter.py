@@ -69,7 +69,7 @@ class Adapter(Method):
 
     bottleneck: int = 64
     scale: float = 0.1
-    lr: float = 1e-3
+    lr: float = 1e-2
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -44,7 +44,7 @@ class LoRA(Method):
     rank: int = 8
     alpha: int = 16
     targets: Targets = "all"
-    lr: float = 1e-3
+    lr: float = 3e-3
 
     def __post_init__(self) -> None:
         super().__post_init__()

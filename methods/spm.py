@@ -105,7 +105,7 @@ class SPM(Method):
     guidance: Literal["semantic", "none"] = "semantic"
     feedback: Literal["on", "off"] = "on"
     placement: str = "1+2+3"
-    lr: float = 3e-3
+    lr: float = 1e-2
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -48,7 +48,7 @@ class VPT(Method):
 
     tokens: int = 10
     depth: Literal["deep", "shallow"] = "deep"
-    lr: float = 1e-2
+    lr: float = 3e-2
 
     def __post_init__(self) -> None:
         super().__post_init__()

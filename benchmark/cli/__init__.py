@@ -1,5 +1,6 @@
 """The command line: one file per verb. Nothing heavy is imported before a verb needs it."""
 
+import os
 import sys
 
 import typer
@@ -27,6 +28,9 @@ app.command("pretrain", epilog=pretrain.EXAMPLES)(pretrain.pretrain)
 
 def main() -> None:
     """Runs the command line; a user's error is one line and exit code 2."""
+    # Threads that spin while they wait for each other collapse when other work shares the cores
+    # (two threads on two busy cores: ten times slower). Read when torch loads OpenMP, later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except UserError as error:
