@@ -31,6 +31,8 @@ def git_state() -> tuple[str | None, bool | None]:
         ).stdout.strip()
 
     try:
+        # An installed copy may lie in an environment inside somebody else's checkout.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "-uno", "--", ":/"))
     except (OSError, subprocess.CalledProcessError):
         return None, None
