@@ -1,6 +1,7 @@
 """What every registered method promises, on a small model of every family."""
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +27,7 @@ VARIANTS: dict[str, tuple[Method, ...]] = {
     "spm": (
         METHODS["spm"](guidance="none"),
         METHODS["spm"](feedback="off"),
-        METHODS["spm"](recurrence=1, placement="2,4"),
+        METHODS["spm"](recurrence=1, placement="2+4"),
     ),
     "lora": (METHODS["lora"](targets="mlp"), METHODS["lora"](targets="conv")),
 }
@@ -249,15 +250,17 @@ def test_low_rank_updates_are_refused_where_no_layer_fits() -> None:
         ("lora", "rank", 0),
         ("lora", "targets", "norm"),
         ("spm", "recurrence", 0),
-        ("spm", "placement", "0,1"),
-        ("spm", "placement", "2,1"),
+        ("spm", "placement", "0+1"),
+        ("spm", "placement", "2+1"),
         ("spm", "placement", ""),
         ("spm", "guidance", "maybe"),
         ("full", "lr", 0.0),
     ],
 )
 def test_bad_values_are_refused_with_the_allowed_ones(name: str, field: str, value: object) -> None:
-    with pytest.raises(ValueError, match=f"{name}: {field} must be .* not {value!r}"):
+    with pytest.raises(
+        ValueError, match=rf"{name}: {field} must be .* not {re.escape(repr(value))}"
+    ):
         METHODS[name](**{field: value})
 
 
