@@ -57,7 +57,9 @@ def build_method(name: str, params: Mapping[str, Any]) -> "Method":
     try:
         return TypeAdapter(cls).validate_python(dict(params))
     except ValidationError as error:
-        raise UserError(one_line(error, f"method {name}")) from error
+        # Ranges are checked by the method, whose message names it already.
+        text = one_line(error, f"method {name}").replace(f"method {name}: {name}: ", f"{name}: ")
+        raise UserError(text) from error
 
 
 def method_label(method: "Method") -> str:

@@ -120,6 +120,7 @@ def train(
         total.backward()
         nn.utils.clip_grad_norm_(trained, protocol.grad_clip)
         optimiser.step()
+        method.after_step(segmenter.backbone, step, protocol.steps)
         schedule.step()
         now = time.perf_counter()
         if step == WARM_UP_STEPS:

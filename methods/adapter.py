@@ -1,72 +1,83 @@
-"""Parallel adapter: a bottleneck beside each MLP, or behind each block that has none."""
+"""Adapters: small bottlenecks beside or behind the parts of a block."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.base import Backbone, Method, register
+from methods.base import Backbone, Branch, Method, Unsupported, register
 
 
 class Bottleneck(nn.Module):
-    """s * Up(ReLU(Down(x))), Down Kaiming, Up and both biases zero.
+    """Up(act(Down(x))) over the last axis; Down Kaiming, Up and both biases zero.
 
     Args:
         width: channels D of input and output.
         bottleneck: channels r between.
-        scale: s.
-        channels_last: (..., D) with linear layers; otherwise (N, D, H, W) with 1x1 convolutions.
+        gelu: GELU as activation; otherwise ReLU.
 
     """
 
-    def __init__(self, width: int, bottleneck: int, scale: float, channels_last: bool) -> None:
+    def __init__(self, width: int, bottleneck: int, gelu: bool) -> None:
         super().__init__()
-        self.scale = scale
-        self.down: nn.Linear | nn.Conv2d
-        self.up: nn.Linear | nn.Conv2d
-        if channels_last:
-            self.down, self.up = nn.Linear(width, bottleneck), nn.Linear(bottleneck, width)
-        else:
-            self.down, self.up = nn.Conv2d(width, bottleneck, 1), nn.Conv2d(bottleneck, width, 1)
+        self.act = F.gelu if gelu else F.relu
+        self.down, self.up = nn.Linear(width, bottleneck), nn.Linear(bottleneck, width)
         nn.init.kaiming_uniform_(self.down.weight, a=5**0.5)
         for zero in (self.down.bias, self.up.weight, self.up.bias):
-            if zero is not None:
-                nn.init.zeros_(zero)
+            nn.init.zeros_(zero)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Same shape as x."""
-        return self.scale * self.up(F.relu(self.down(x)))
+        """(..., D) to the same shape."""
+        return self.up(self.act(self.down(x)))
+
+
+class ScaledBottleneck(Bottleneck):
+    """c * Up(GELU(Down(x))) with a learnt scale c (D) that starts at 1."""
+
+    def __init__(self, width: int, bottleneck: int) -> None:
+        super().__init__(width, bottleneck, gelu=True)
+        self.channel_scale = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) to the same shape."""
+        return self.channel_scale * super().forward(x)
 
 
 @register("adapter")
 @dataclass(frozen=True, kw_only=True)
 class Adapter(Method):
-    """AdaptFormer in blocks with an MLP, a residual adapter behind blocks without one.
+    """Four published places for a bottleneck A(h) = Up(act(Down(h))), of width D and r inside:
 
-    Transformers and ConvNeXt, parallel to the MLP, outside its layer scale:
+        adaptformer     x + MLP(LN x) + s A(LN x)         ReLU; beside the MLP
+        houlsby         x + part(LN x) + A(part(LN x))    GELU; behind attention and behind the MLP
+        pfeiffer        the same, behind the MLP only
+        adapter-plus    y + c * A(y), y = block(x)        GELU; c learnt per channel, starts at 1
 
-        y = block(x) + s * Up(ReLU(Down(LN(h))))        LN(h): what the MLP receives
+    In a block without an MLP (ResNet, MobileNetV2) `adaptformer` is y + s A(y), y = block(x), a
+    residual adapter; in ConvNeXt it stands outside the layer scale. Only Up (and the biases) are
+    zero at the start: with both projections zero nothing but a bias would ever move.
 
-    Blocks without an MLP (ResNet, MobileNetV2), on the block's output:
-
-        y = block(x);  y <- y + s * Up(ReLU(Down(y)))    1x1 convolutions
-
-    Parameters: per block of width D, 2 D r + r + D; ViT-B with r = 64: 1,189,632.
+    Parameters: a bottleneck has 2 D r + r + D (`adapter-plus`: D more). One per block, `houlsby`
+    two. ViT-B with r = 64: adaptformer 1,189,632.
 
     Attributes:
-        bottleneck: r.
-        scale: s.
+        form: which of the four.
+        bottleneck: r, less than D.
+        scale: s of adaptformer.
         lr: learning rate of the adapters.
 
     """
 
     reference: ClassVar[str] = (
-        "Chen et al., AdaptFormer, NeurIPS 2022, arXiv 2205.13535; without an MLP: "
-        "Rebuffi et al., CVPR 2018, arXiv 1803.10082, with the bottleneck of "
-        "Houlsby et al., ICML 2019, arXiv 1902.00751"
+        "Chen et al., AdaptFormer, NeurIPS 2022, arXiv 2205.13535; Houlsby et al., ICML 2019, "
+        "arXiv 1902.00751; Pfeiffer et al., EACL 2021, arXiv 2005.00247; Steitz and Roth, "
+        "Adapters Strike Back, CVPR 2024, arXiv 2406.06820; in CNNs Rebuffi et al., CVPR 2018, "
+        "arXiv 1803.10082"
     )
 
+    form: Literal["adaptformer", "houlsby", "pfeiffer", "adapter-plus"] = "adaptformer"
     bottleneck: int = 64
     scale: float = 0.1
     lr: float = 1e-2
@@ -77,37 +88,47 @@ class Adapter(Method):
         self._require("scale", self.scale > 0, "greater than 0")
 
     def apply(self, backbone: Backbone, num_classes: int) -> None:
-        """Inserts one bottleneck per block."""
-        mlps = backbone.names("mlp")
-        for block in (name for stage in backbone.stage_blocks() for name in stage):
-            mlp = next((name for name in mlps if name.startswith(block + ".")), None)
-            name = f"adapter_{block.replace('.', '_')}"
-            if mlp is not None:
-                self._beside(backbone, name, block, mlp)
+        """Inserts the bottlenecks."""
+        branches, blocks = self._places(backbone)
+        for branch in branches:
+            adapter = self._adapter(branch.width)
+            backbone.insert(f"adapter_{branch.block}_{branch.part}".replace(".", "_"), adapter)
+            if self.form == "adaptformer":
+                backbone.beside(branch, lambda h, adapter=adapter: self.scale * adapter(h))  # type: ignore[misc]
             else:
-                self._behind(backbone, name, block)
+                backbone.behind(branch, lambda y, _, adapter=adapter: y + adapter(y))  # type: ignore[misc]
+        scale = self.scale if self.form == "adaptformer" else 1.0
+        for block in blocks:
+            adapter = self._adapter(backbone.width(block))
+            backbone.insert(f"adapter_{block}".replace(".", "_"), adapter)
+            backbone.after_block(block, lambda y, adapter=adapter: y + scale * adapter(y))  # type: ignore[misc]
 
-    def _beside(self, backbone: Backbone, name: str, block: str, mlp: str) -> None:
-        channels_last = isinstance(backbone.model.get_submodule(f"{mlp}.fc1"), nn.Linear)
-        adapter = Bottleneck(backbone.width(block), self.bottleneck, self.scale, channels_last)
-        backbone.insert(name, adapter)
-        to_nchw = channels_last and backbone.channel_axis(block) == 1
-        entering: list[Tensor] = []
+    def count(self, backbone: Backbone, num_classes: int) -> int:
+        """Sum of 2 D r + r + D, with the learnt scale D more."""
+        branches, blocks = self._places(backbone)
+        widths = [*(branch.width for branch in branches), *map(backbone.width, blocks)]
+        more = 1 if self.form == "adapter-plus" else 0
+        r = self.bottleneck
+        return sum(2 * d * r + r + d + more * d for d in widths)
 
-        def keep(h: Tensor) -> Tensor:
-            entering[:] = [h]
-            return h
+    def _adapter(self, width: int) -> Bottleneck:
+        if self.form == "adapter-plus":
+            return ScaledBottleneck(width, self.bottleneck)
+        return Bottleneck(width, self.bottleneck, gelu=self.form != "adaptformer")
 
-        def add(_: Tensor, y: Tensor) -> Tensor:
-            update = adapter(entering.pop())
-            # Swin's MLP sees (N, H*W, D) where its block returns (N, H, W, D).
-            return y + (update.permute(0, 3, 1, 2) if to_nchw else update.reshape(y.shape))
-
-        backbone.before(mlp, keep)
-        backbone.after(block, add)
-
-    def _behind(self, backbone: Backbone, name: str, block: str) -> None:
-        channels_last = backbone.channel_axis(block) == -1
-        adapter = Bottleneck(backbone.width(block), self.bottleneck, self.scale, channels_last)
-        backbone.insert(name, adapter)
-        backbone.after(block, lambda _, y: y + adapter(y))
+    def _places(self, backbone: Backbone) -> tuple[list[Branch], list[str]]:
+        """The branches to change, and the blocks to stand behind."""
+        every = [block for stage in backbone.stage_blocks() for block in stage]
+        if self.form == "adapter-plus":
+            return [], every
+        parts = {branch.part for branch in backbone.branches()}
+        wanted = {"attention", "mlp"} if self.form == "houlsby" else {"mlp"}
+        if self.form != "adaptformer" and not wanted <= parts:
+            raise Unsupported(
+                f"{self.name}[form={self.form}] needs blocks with a residual branch for "
+                f"{' and '.join(sorted(wanted))}; those of {type(backbone.model).__name__} have "
+                f"{' and '.join(sorted(parts)) or 'none'}"
+            )
+        branches = [branch for branch in backbone.branches() if branch.part in wanted]
+        held = {branch.block for branch in branches}
+        return branches, [b for b in every if b not in held] if self.form == "adaptformer" else []

@@ -5,7 +5,7 @@ timm model that satisfies it and imports nothing from the harness.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
@@ -14,8 +14,9 @@ from torch import Tensor, nn
 Kind = Literal["plain", "hierarchical", "cnn"]
 """plain: ViT-like, one resolution. hierarchical: transformer with stages (Swin). cnn: the rest."""
 
-Role = Literal["block", "qkv", "proj", "fc1", "fc2", "mlp", "attention", "conv", "norm"]
-"""What a module does in a backbone. `conv`: dense (groups = 1) convolutions behind the stem."""
+Role = Literal["block", "qkv", "proj", "fc1", "fc2", "mlp", "attention", "conv", "norm", "biased"]
+"""What a module does in a backbone. `conv`: dense (groups = 1) convolutions behind the stem.
+`biased`: linear layers, convolutions and norms with a bias, wherever they are."""
 
 ALL_KINDS: frozenset[Kind] = frozenset(("plain", "hierarchical", "cnn"))
 
@@ -24,8 +25,36 @@ class Unsupported(Exception):
     """The method cannot act on this backbone; the message is the reason, on one line."""
 
 
+@dataclass(frozen=True)
+class Branch:
+    """A residual branch of a block, x + end(part(norm(x))).
+
+    Attributes:
+        block: name of the block.
+        stage: its stage, 0..3.
+        part: what the branch computes; a ConvNeXt block is one branch, its MLP.
+        width: channels.
+        start: name of the module whose input is x.
+        norm: name of the module whose output the part receives.
+        end: name of the module whose output is added to x.
+
+    """
+
+    block: str
+    stage: int
+    part: Literal["attention", "mlp"]
+    width: int
+    start: str
+    norm: str
+    end: str
+
+
 class Backbone(Protocol):
     """What a method may know of a backbone and do to it.
+
+    Functions that a method attaches with `beside`, `behind` and `after_block` get and return
+    tensors with the channels last, (N, H, W, C) or (N, tokens, C), whatever the model's layout;
+    `to_map` turns these into maps.
 
     Attributes:
         kind: family of the architecture.
@@ -53,11 +82,17 @@ class Backbone(Protocol):
     def width(self, block: str) -> int:
         """Channels of the output of a block (they may differ inside a stage)."""
 
-    def channel_axis(self, block: str) -> int:
-        """Where the channels of the output of a block are: 1 (N, C, H, W) or -1 (..., C)."""
+    def branches(self) -> tuple[Branch, ...]:
+        """Residual branches with a norm in front, in forward order; empty where there are none."""
 
     def insert(self, name: str, module: nn.Module) -> nn.Module:
         """Registers a trainable module under `inserted[name]` and returns it."""
+
+    def on_images(self, fn: Callable[[Tensor], Tensor]) -> None:
+        """Calls `fn` on the images (N, 3, H, W); it may pad them by multiples of the strides."""
+
+    def on_features(self, fn: Callable[[list[Tensor]], list[Tensor]]) -> None:
+        """Calls `fn` on the four maps that the decoder will see; the stages do not see them."""
 
     def before(self, target: str, fn: Callable[[Tensor], Tensor]) -> None:
         """Calls `fn(x) -> x` on the input of the module named `target`."""
@@ -65,11 +100,37 @@ class Backbone(Protocol):
     def after(self, target: str, fn: Callable[[Tensor, Tensor], Tensor]) -> None:
         """Calls `fn(x, y) -> y` on the input and output of the module named `target`."""
 
+    def around(self, target: str, fn: Callable[..., Tensor]) -> None:
+        """Calls `fn(forward, *args)` in place of `forward(*args)` of the module named `target`."""
+
+    def beside(self, branch: Branch, fn: Callable[[Tensor], Tensor]) -> None:
+        """Adds `fn(h)` to what a branch returns; h is what its part receives from the norm."""
+
+    def behind(self, branch: Branch, fn: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Calls `fn(y, x) -> y` on what a branch returns; y is added to the residual x after."""
+
+    def after_block(self, block: str, fn: Callable[[Tensor], Tensor]) -> None:
+        """Calls `fn(y) -> y` on the output of a block."""
+
     def at_boundary(self, stage: int, fn: Callable[[Tensor], Tensor]) -> None:
         """Calls `fn` on the output of stage 0..3 as a map (N, C, H, W); prefix tokens pass by.
 
         The next stage and the decoder both see what `fn` returns. Stage modules stay untouched.
         """
+
+    def to_map(self, stage: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Splits (N, H, W, C) or (N, tokens, C) of a stage into a map and its prefix tokens.
+
+        Returns:
+            (N, C, H, W) and (N, P, C); P is 0 where the model has no prefix tokens.
+
+        """
+
+    def from_map(self, x: Tensor, prefix: Tensor, like: Tensor) -> Tensor:
+        """The inverse of `to_map`, for a tensor with the dimensions of `like`."""
+
+    def release(self) -> None:
+        """Takes out every inserted module and every function that was attached."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +190,23 @@ class Method(ABC):
 
         """
 
+    def count(self, backbone: Backbone, num_classes: int) -> int | None:
+        """Parameters that `apply` will train, by the formula in the docstring.
+
+        Args:
+            backbone: one that no method was applied to.
+            num_classes: classes K of the task.
+
+        Returns:
+            The number; None where no formula is known.
+
+        """
+        return None
+
+    def without_gradient(self) -> tuple[str, ...]:
+        """Parts of names of trained tensors that these settings leave without a gradient."""
+        return ()
+
     def auxiliary_loss(self, backbone: Backbone, labels: Tensor) -> Tensor | None:
         """Loss to add to the segmentation loss after a training forward pass; None for none.
 
@@ -139,10 +217,15 @@ class Method(ABC):
         """
         return None
 
+    def after_step(self, backbone: Backbone, step: int, steps: int) -> None:
+        """Runs after optimiser step `step` (from 1) of `steps`; gradients are still there."""
+        return None
+
     def merge(self, backbone: Backbone) -> None:
         """Folds what was learnt into the backbone's weights, in place; only where `mergeable`.
 
-        Afterwards the backbone computes the same with the frozen architecture. For inference.
+        Afterwards the backbone computes the same with the frozen architecture and nothing is
+        inserted. For inference.
         """
         raise NotImplementedError(f"{self.name} cannot be merged into the backbone")
 
@@ -160,7 +243,46 @@ class Method(ABC):
             )
 
 
-METHODS: dict[str, type[Method]] = {}
+class Methods(Mapping[str, "type[Method]"]):
+    """Registered methods by name; a family of them is loaded when one is asked for."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, type[Method]] = {}
+        self._families: dict[str, Callable[[], None]] = {}
+
+    def add(self, name: str, cls: "type[Method]") -> None:
+        """Makes a method selectable.
+
+        Raises:
+            ValueError: the name is taken.
+
+        """
+        if name in self._loaded:
+            raise ValueError(f"method {name!r} is registered twice")
+        cls.name = name
+        self._loaded[name] = cls
+
+    def add_family(self, prefix: str, load: Callable[[], None]) -> None:
+        """`load` registers every method whose name starts with `prefix`; called at most once."""
+        self._families[prefix] = load
+
+    def __getitem__(self, name: str) -> "type[Method]":
+        self._load([prefix for prefix in self._families if name.startswith(prefix)])
+        return self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._load(list(self._families))
+        return iter(list(self._loaded))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _load(self, prefixes: list[str]) -> None:
+        for prefix in prefixes:
+            self._families.pop(prefix)()
+
+
+METHODS = Methods()
 
 M = TypeVar("M", bound=type[Method])
 
@@ -169,10 +291,7 @@ def register(name: str) -> Callable[[M], M]:
     """Class decorator: makes a method selectable under `name`."""
 
     def add(cls: M) -> M:
-        if name in METHODS:
-            raise ValueError(f"method {name!r} is registered twice")
-        cls.name = name
-        METHODS[name] = cls
+        METHODS.add(name, cls)
         return cls
 
     return add

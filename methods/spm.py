@@ -132,6 +132,18 @@ class SPM(Method):
             backbone.insert(f"matcher_{stage}", matcher)
             backbone.at_boundary(stage - 1, matcher)
 
+    def count(self, backbone: Backbone, num_classes: int) -> int:
+        """The sum of the docstring's term over the boundaries; less without feedback."""
+        d, k = self.width, num_classes
+        widths = [backbone.channels[stage - 1] for stage in self._stages()]
+        if self.feedback == "off":
+            return sum(c * d + d + d * k + k for c in widths)
+        return sum(2 * c * d + c + d + 2 * d * k + k + d + 20 * d + 2 * d * d + d for c in widths)
+
+    def without_gradient(self) -> tuple[str, ...]:
+        """Without guidance nothing is asked of the interim map."""
+        return (".interim.",) if self.guidance == "none" else ()
+
     def auxiliary_loss(self, backbone: Backbone, labels: Tensor) -> Tensor | None:
         """Weighted mean cross-entropy of the interim maps, upsampled to the labels."""
         if self.guidance == "none" or self.aux_weight == 0:

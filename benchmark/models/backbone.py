@@ -4,28 +4,31 @@ Nothing of the timm model is replaced: what a method adds lives in `inserted` an
 forward hooks, so the names in the state dict of the pretrained model stay timm's own.
 """
 
-import re
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, cast
 from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from benchmark.errors import UserError
-from methods.base import Kind, Role
+from benchmark.models.anatomy import (
+    STAGES,
+    Seen,
+    blocks_by_stage,
+    branches_of,
+    drop_tail,
+    levels,
+    roles_of,
+)
+from methods.base import Branch, Kind, Role
 
-STAGES = 4
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Layout = Literal["tokens", "NHWC", "NCHW"]
-
-_BLOCK_CLASS = re.compile(
-    r"(Block|Bottleneck|Residual|DepthwiseSeparableConv|DenseLayer|ConvBnAct|GhostBottleneck)$"
-)
-_LAYERS = {"attn": ("qkv", "proj"), "mlp": ("fc1", "fc2")}
-_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
 
 
 class StagedBackbone(nn.Module):
@@ -74,21 +77,25 @@ class StagedBackbone(nn.Module):
         self.mean = tuple(mean or config.get("mean") or IMAGENET_MEAN)
         self.std = tuple(std or config.get("std") or IMAGENET_STD)
 
-        levels = _levels(model, self.name)
-        self._indices = [index for index, _ in levels]
-        self.stage_ends = tuple(info["module"] for _, info in levels)
-        self.channels = tuple(int(info["num_chs"]) for _, info in levels)
-        self.strides = tuple(int(info["reduction"]) for _, info in levels)
+        ends = levels(model, self.name)
+        self._indices = [index for index, _ in ends]
+        self.stage_ends = tuple(info["module"] for _, info in ends)
+        self.channels = tuple(int(info["num_chs"]) for _, info in ends)
+        self.strides = tuple(int(info["reduction"]) for _, info in ends)
         self.divisor = max(self.strides)
-        _drop_tail(model, self._indices)
+        drop_tail(model, self._indices)
 
         self.model = model.eval().requires_grad_(False)
         self.inserted = nn.ModuleDict()
         self._input_size = (0, 0)
-        self._roles = _roles(self.model)
+        self._on_images: list[Callable[[Tensor], Tensor]] = []
+        self._on_features: list[Callable[[list[Tensor]], list[Tensor]]] = []
+        self._hooks: list[RemovableHandle] = []
+        self._replaced: list[nn.Module] = []
+        self._roles = roles_of(self.model)
         if not self._roles["block"]:
             raise UserError(f"backbone {self.name!r}: no blocks found in {type(model).__name__}")
-        self._blocks = _blocks_by_stage(self.model, self._roles["block"], self.stage_ends)
+        self._blocks = blocks_by_stage(self.model, self._roles["block"], self.stage_ends)
         transformer = bool(self._roles["attention"])
         plain = transformer and len(set(self.strides)) == 1
         self.kind: Kind = "plain" if plain else "hierarchical" if transformer else "cnn"
@@ -97,6 +104,7 @@ class StagedBackbone(nn.Module):
         self._layout: Layout = "NCHW"
         self.prefix_tokens = 0
         self._block_shapes: dict[str, tuple[int, ...]] = {}
+        self._branches: tuple[Branch, ...] = ()
         self._probe()
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -109,18 +117,23 @@ class StagedBackbone(nn.Module):
             Four maps (N, channels[i], H / strides[i], W / strides[i]).
 
         """
+        for change_images in self._on_images:
+            images = change_images(images)
         self._input_size = (images.shape[-2], images.shape[-1])
         model = cast(Any, self.model)
-        return model.forward_intermediates(
+        features = model.forward_intermediates(
             images, indices=self._indices, intermediates_only=True, output_fmt="NCHW", norm=False
         )
+        for change_features in self._on_features:
+            features = change_features(features)
+        return features
 
     def names(self, role: Role) -> list[str]:
         """Dotted names of the modules with a role, in forward order.
 
-        `qkv`, `proj`, `fc1`, `fc2` are layers with a weight of their own and a forward call:
-        attention that uses the weight of `qkv` without calling it (separate q and v biases in
-        BEiT, EVA, Swin V2) is left out, because a hook or wrapper there would never run.
+        Only modules that a forward pass calls: attention that uses the weight of `qkv` without
+        calling it (separate q and v biases in BEiT, EVA, Swin V2) has no `qkv`, because a hook or
+        wrapper there would never run.
         """
         return list(self._roles[role])
 
@@ -130,12 +143,11 @@ class StagedBackbone(nn.Module):
 
     def width(self, block: str) -> int:
         """Channels of the output of a block (they may differ inside a stage)."""
-        return self._block_shapes[block][self.channel_axis(block)]
+        return self._block_shapes[block][self._axis(self._block_shapes[block])]
 
-    def channel_axis(self, block: str) -> int:
-        """Where the channels of the output of a block are: 1 (N, C, H, W) or -1 (..., C)."""
-        four = len(self._block_shapes[block]) == 4
-        return 1 if four and self._layout == "NCHW" else -1
+    def branches(self) -> tuple[Branch, ...]:
+        """Residual branches with a norm in front, in forward order; empty where there are none."""
+        return self._branches
 
     def insert(self, name: str, module: nn.Module) -> nn.Module:
         """Registers a trainable module under `inserted[name]` and returns it."""
@@ -144,13 +156,21 @@ class StagedBackbone(nn.Module):
         self.inserted[name] = module
         return module
 
+    def on_images(self, fn: Callable[[Tensor], Tensor]) -> None:
+        """Calls `fn` on the images (N, 3, H, W); it may pad them by multiples of the strides."""
+        self._on_images.append(fn)
+
+    def on_features(self, fn: Callable[[list[Tensor]], list[Tensor]]) -> None:
+        """Calls `fn` on the four maps that the decoder will see; the stages do not see them."""
+        self._on_features.append(fn)
+
     def before(self, target: str, fn: Callable[[Tensor], Tensor]) -> None:
         """Calls `fn(x) -> x` on the (first) input of the module named `target`."""
 
         def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
             return (fn(args[0]), *args[1:])
 
-        self.model.get_submodule(target).register_forward_pre_hook(hook)
+        self._hooks.append(self.model.get_submodule(target).register_forward_pre_hook(hook))
 
     def after(self, target: str, fn: Callable[[Tensor, Tensor], Tensor]) -> None:
         """Calls `fn(x, y) -> y` on the input and output of the module named `target`."""
@@ -158,7 +178,57 @@ class StagedBackbone(nn.Module):
         def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
             return fn(args[0], output)
 
-        self.model.get_submodule(target).register_forward_hook(hook)
+        self._hooks.append(self.model.get_submodule(target).register_forward_hook(hook))
+
+    def around(self, target: str, fn: Callable[..., Tensor]) -> None:
+        """Calls `fn(forward, *args)` in place of `forward(*args)` of the module named `target`."""
+        module = self.model.get_submodule(target)
+        module.forward = functools.partial(fn, module.forward)  # type: ignore[method-assign]
+        self._replaced.append(module)
+
+    def beside(self, branch: Branch, fn: Callable[[Tensor], Tensor]) -> None:
+        """Adds `fn(h)` to what a branch returns; h is what its part receives from the norm."""
+        # A convolutional MLP receives maps; every other part has the channels last.
+        mlp = getattr(self.model.get_submodule(branch.block), "mlp", None)
+        is_map = isinstance(getattr(mlp, "fc1", None), nn.Conv2d)
+        kept: list[Tensor] = []
+
+        def keep(_: Tensor, h: Tensor) -> Tensor:
+            kept[:] = [h]
+            return h
+
+        def add(_: Tensor, y: Tensor) -> Tensor:
+            h = kept.pop()
+            update = fn(h.movedim(1, -1) if is_map else h)
+            return y + (update.movedim(-1, 1) if self._axis(y.shape) == 1 else update)
+
+        self.after(branch.norm, keep)
+        self.after(branch.end, add)
+
+    def behind(self, branch: Branch, fn: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Calls `fn(y, x) -> y` on what a branch returns; y is added to the residual x after."""
+        kept: list[Tensor] = []
+
+        def keep(x: Tensor) -> Tensor:
+            kept[:] = [x]
+            return x
+
+        def change(_: Tensor, y: Tensor) -> Tensor:
+            x = kept.pop()
+            if self._axis(y.shape) == 1:
+                return fn(y.movedim(1, -1), x.movedim(1, -1)).movedim(-1, 1)
+            return fn(y, x)
+
+        self.before(branch.start, keep)
+        self.after(branch.end, change)
+
+    def after_block(self, block: str, fn: Callable[[Tensor], Tensor]) -> None:
+        """Calls `fn(y) -> y` on the output of a block."""
+
+        def change(_: Tensor, y: Tensor) -> Tensor:
+            return fn(y.movedim(1, -1)).movedim(-1, 1) if self._axis(y.shape) == 1 else fn(y)
+
+        self.after(block, change)
 
     def at_boundary(self, stage: int, fn: Callable[[Tensor], Tensor]) -> None:
         """Calls `fn` on the output of stage 0..3 as a map (N, C, H, W); prefix tokens pass by.
@@ -168,25 +238,59 @@ class StagedBackbone(nn.Module):
         """
         self.after(self.stage_ends[stage], lambda _, y: self._on_map(stage, y, fn))
 
+    def to_map(self, stage: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Splits (N, H, W, C) or (N, tokens, C) of a stage into a map and its prefix tokens.
+
+        Returns:
+            (N, C, H, W) and (N, P, C); P is 0 where the model has no prefix tokens.
+
+        """
+        if x.ndim == 4:
+            return x.movedim(-1, 1), x.new_zeros(x.shape[0], 0, x.shape[-1])
+        height, width = (size // self.strides[stage] for size in self._input_size)
+        prefix, tokens = x[:, : self.prefix_tokens], x[:, self.prefix_tokens :]
+        return tokens.transpose(1, 2).unflatten(2, (height, width)), prefix
+
+    def from_map(self, x: Tensor, prefix: Tensor, like: Tensor) -> Tensor:
+        """The inverse of `to_map`, for a tensor with the dimensions of `like`."""
+        if like.ndim == 4:
+            return x.movedim(1, -1)
+        return torch.cat([prefix, x.flatten(2).transpose(1, 2)], dim=1)
+
+    def release(self) -> None:
+        """Takes out every inserted module and every function that was attached."""
+        for handle in self._hooks:
+            handle.remove()
+        for module in self._replaced:
+            module.__dict__.pop("forward", None)
+        for attached in (self._hooks, self._replaced, self._on_images, self._on_features):
+            cast(list[Any], attached).clear()
+        self.inserted.clear()
+
+    def _axis(self, shape: Iterable[int]) -> int:
+        """Where the channels of the output of a block or branch are."""
+        return 1 if len(tuple(shape)) == 4 and self._layout == "NCHW" else -1
+
     def _on_map(self, stage: int, y: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:
         if self._layout == "NCHW":
             return fn(y)
-        if self._layout == "NHWC":
-            return fn(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        height, width = (size // self.strides[stage] for size in self._input_size)
-        prefix, tokens = y[:, : self.prefix_tokens], y[:, self.prefix_tokens :]
-        changed = fn(tokens.transpose(1, 2).unflatten(2, (height, width)))
-        return torch.cat([prefix, changed.flatten(2).transpose(1, 2)], dim=1)
+        x, prefix = self.to_map(stage, y)
+        return self.from_map(fn(x), prefix, y)
 
     @torch.no_grad()
     def _probe(self) -> None:
         """One small non-square pass that finds the layout and checks the stage ends."""
-        outputs: dict[str, Tensor] = {}
+        seen: dict[str, Seen] = {}
+
+        def note(name: str, args: tuple[Any, ...], y: Any) -> None:
+            if args and isinstance(args[0], Tensor) and isinstance(y, Tensor):
+                # Copies: some modules work in place.
+                seen[name] = Seen(args[0].clone(), y.clone())
+
         handles = [
-            self.model.get_submodule(name).register_forward_hook(
-                lambda _module, _args, y, name=name: outputs.update({name: y})
-            )
-            for name in {*self.stage_ends, *(name for blocks in self._blocks for name in blocks)}
+            module.register_forward_hook(lambda _, args, y, name=name: note(name, args, y))
+            for name, module in self.model.named_modules()
+            if name
         ]
         like = next(self.model.parameters())
         images = torch.linspace(
@@ -207,19 +311,19 @@ class StagedBackbone(nn.Module):
         refusal = UserError(
             f"backbone {self.name!r}: its four stages cannot be told apart ({self.stage_ends})"
         )
-        if len(features) != STAGES or not outputs.keys() >= set(self.stage_ends):
+        if len(features) != STAGES or not seen.keys() >= set(self.stage_ends):
             raise refusal
-        seen = [outputs[end] for end in self.stage_ends]
-        if seen[0].ndim == 3:
+        outputs = [seen[end].y for end in self.stage_ends]
+        if outputs[0].ndim == 3:
             self._layout = "tokens"
-            self.prefix_tokens = seen[0].shape[1] - features[0][0, 0].numel()
+            self.prefix_tokens = outputs[0].shape[1] - features[0][0, 0].numel()
         elif getattr(self.model, "output_fmt", "NCHW") == "NHWC":
             self._layout = "NHWC"
         for stage, feature in enumerate(features):
             shape = (1, self.channels[stage], *(s // self.strides[stage] for s in self._input_size))
             maps: list[Tensor] = []
             try:
-                self._on_map(stage, seen[stage], lambda x, maps=maps: maps.append(x) or x)  # type: ignore[misc]
+                self._on_map(stage, outputs[stage], lambda x, maps=maps: maps.append(x) or x)  # type: ignore[misc]
             except (RuntimeError, IndexError) as error:
                 raise refusal from error
             same = tuple(feature.shape) == shape and maps[0].shape == feature.shape
@@ -227,97 +331,13 @@ class StagedBackbone(nn.Module):
                 feature.is_meta or torch.allclose(maps[0], feature, rtol=0, atol=0, equal_nan=True)
             ):
                 raise refusal
-        self._block_shapes = {name: tuple(y.shape) for name, y in outputs.items()}
+        blocks = [name for stage_blocks in self._blocks for name in stage_blocks]
+        self._block_shapes = {name: tuple(seen[name].y.shape) for name in blocks}
+        self._roles = {
+            role: [name for name in names if name in seen] for role, names in self._roles.items()
+        }
+        self._branches = branches_of(self.model, self._blocks, seen)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "StagedBackbone":
         # Hooks are closures over the inserted modules: a copy would call those of the original.
         raise TypeError("a StagedBackbone cannot be copied; build a fresh one and apply the method")
-
-
-def _levels(model: nn.Module, name: str) -> list[tuple[int, dict[str, Any]]]:
-    """(index for `forward_intermediates`, feature_info entry) of the four stage ends."""
-    refusal = UserError(f"backbone {name!r}: timm gives no dense features in four stages for it")
-    if not hasattr(model, "forward_intermediates"):
-        raise refusal
-    try:
-        infos = [dict(info) for info in cast(Any, model).feature_info]
-    except (AttributeError, TypeError) as error:
-        raise refusal from error
-    if len(infos) < STAGES:
-        raise refusal
-    if len({info["reduction"] for info in infos}) == 1:
-        depth = len(infos)
-        ends = [round((stage + 1) * depth / STAGES) - 1 for stage in range(STAGES)]
-    else:
-        ends = list(range(len(infos) - STAGES, len(infos)))
-    modules = dict(model.named_modules())
-    if any(infos[end]["module"] not in modules for end in ends):
-        raise refusal
-    return [(end, infos[end]) for end in ends]
-
-
-def _drop_tail(model: nn.Module, indices: list[int]) -> None:
-    """Removes what comes after the last stage."""
-    if hasattr(model, "prune_intermediate_layers"):
-        cast(Any, model).prune_intermediate_layers(indices, prune_norm=True, prune_head=True)
-    head = getattr(model, "head", None)
-    if isinstance(head, nn.Module) and any(True for _ in head.parameters()):
-        model.head = nn.Identity()
-
-
-def _roles(model: nn.Module) -> dict[str, list[str]]:
-    """Names by role, found from class names and timm's naming of parts."""
-    modules = dict(model.named_modules())
-    roles: dict[str, list[str]] = {
-        role: []
-        for role in ("block", "qkv", "proj", "fc1", "fc2", "mlp", "attention", "conv", "norm")
-    }
-    blocks: list[str] = []
-    for name, module in modules.items():
-        inside = any(name.startswith(block + ".") for block in blocks)
-        if name and not inside and _BLOCK_CLASS.search(type(module).__name__):
-            blocks.append(name)
-    roles["block"] = blocks
-    for name, module in modules.items():
-        parent_name, _, leaf = name.rpartition(".")
-        parent = modules[parent_name]
-        in_block = any(name.startswith(block + ".") for block in blocks)
-        if isinstance(module, _NORMS) and module.weight is not None:
-            roles["norm"].append(name)
-        elif leaf == "attn" and in_block:
-            roles["attention"].append(name)
-        elif leaf == "mlp" and in_block and hasattr(module, "fc2"):
-            roles["mlp"].append(name)
-        elif isinstance(module, nn.Linear | nn.Conv2d) and in_block:
-            owner = parent_name.rpartition(".")[2]
-            uncalled = leaf == "qkv" and getattr(parent, "q_bias", None) is not None
-            if leaf in _LAYERS.get(owner, ()) and not uncalled:
-                roles[leaf].append(name)
-    order = {name: index for index, name in enumerate(modules)}
-    first = order[blocks[0]] if blocks else len(order)
-    linear_like = {*roles["qkv"], *roles["proj"], *roles["fc1"], *roles["fc2"]}
-    roles["conv"] = [
-        name
-        for name, module in modules.items()
-        if isinstance(module, nn.Conv2d)
-        and module.groups == 1
-        and order[name] > first
-        and name not in linear_like
-    ]
-    return roles
-
-
-def _blocks_by_stage(
-    model: nn.Module, blocks: list[str], ends: tuple[str, ...]
-) -> tuple[tuple[str, ...], ...]:
-    order = {name: index for index, (name, _) in enumerate(model.named_modules())}
-    last = [
-        max(index for name, index in order.items() if name == end or name.startswith(end + "."))
-        for end in ends
-    ]
-    stages: list[list[str]] = [[] for _ in ends]
-    for block in blocks:
-        stage = next((i for i, index in enumerate(last) if order[block] <= index), None)
-        if stage is not None:
-            stages[stage].append(block)
-    return tuple(tuple(stage) for stage in stages)

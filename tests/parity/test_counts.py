@@ -3,19 +3,18 @@
 import math
 
 import pytest
-import timm
 import torch
 
-from benchmark.models.backbone import StagedBackbone
-from benchmark.models.weights import create_timm_model
+from benchmark.models.weights import architecture
 from methods import METHODS
 
 
 def trained(name: str, method: str, num_classes: int = 19, **fields: object) -> int:
-    """Parameters that a method trains in a backbone on the meta device."""
-    with torch.device("meta"):
-        backbone = StagedBackbone(create_timm_model(name, {}), name=name)
-        METHODS[method](**fields).apply(backbone, num_classes)
+    """Parameters that a method trains in a backbone of full size."""
+    backbone = architecture(name)
+    tuned = METHODS[method](**fields)
+    with next(backbone.parameters()).device:
+        tuned.apply(backbone, num_classes)
     return sum(p.numel() for p in backbone.parameters() if p.requires_grad)
 
 
@@ -63,8 +62,7 @@ def test_low_rank_updates_in_vit_base() -> None:
 
 
 def test_low_rank_updates_of_resnet50_convolutions() -> None:
-    with torch.device("meta"):
-        model = timm.create_model("resnet50", num_classes=0)
+    model = architecture("resnet50").model
     convs = [m for n, m in model.named_modules() if isinstance(m, torch.nn.Conv2d) and n != "conv1"]
     expected = sum(8 * (c.in_channels * math.prod(c.kernel_size) + c.out_channels) for c in convs)
     assert trained("resnet50", "lora") == expected

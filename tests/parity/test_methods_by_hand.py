@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmark.contract.models import CLASSES, batch, tiny
 from benchmark.models.backbone import StagedBackbone
 from methods import METHODS
-from tests.tiny_models import CLASSES, batch, tiny
 
 
 def doubled(family: str, method: str, **fields: object) -> StagedBackbone:
@@ -80,7 +80,7 @@ def test_adapter_beside_the_mlp_of_a_vit() -> None:
     plain = tiny("vit").double()
     x = tokens_of(plain, images)
     for i, block in enumerate(plain.model.blocks):
-        a = backbone.inserted[f"adapter_blocks_{i}"]
+        a = backbone.inserted[f"adapter_blocks_{i}_mlp"]
         x = x + block.attn(block.norm1(x))
         h = block.norm2(x)
         hidden = torch.clamp(h @ a.down.weight.T + a.down.bias, min=0)
@@ -92,7 +92,7 @@ def test_adapter_beside_the_mlp_of_a_convnext_block_is_outside_its_layer_scale()
     backbone = doubled("convnext", "adapter", bottleneck=3, scale=0.7)
     block = backbone.model.get_submodule("stages.1.blocks.0")
     plain = tiny("convnext").double().model.get_submodule("stages.1.blocks.0")
-    a = backbone.inserted["adapter_stages_1_blocks_0"]
+    a = backbone.inserted["adapter_stages_1_blocks_0_mlp"]
     x = torch.randn(2, 12, 5, 7, dtype=torch.float64)
     h = plain.norm(plain.conv_dw(x).movedim(1, -1))
     hidden = torch.clamp(h @ a.down.weight.T + a.down.bias, min=0)
@@ -102,7 +102,7 @@ def test_adapter_beside_the_mlp_of_a_convnext_block_is_outside_its_layer_scale()
 
 @pytest.mark.parametrize(
     ("family", "name", "channels"),
-    [("bottleneck", "layer2.0", (16, 24)), ("mobilenet", "blocks.3.1", (24, 24))],
+    [("bottleneck", "layer2.0", (32, 40)), ("mobilenet", "blocks.3.1", (24, 24))],
 )
 def test_adapter_behind_a_block_without_mlp(
     family: str, name: str, channels: tuple[int, int]
@@ -112,10 +112,10 @@ def test_adapter_behind_a_block_without_mlp(
     x = torch.randn(2, channels[0], 6, 8, dtype=torch.float64)
     y = tiny(family).double().model.get_submodule(name)(x)
     hidden = torch.clamp(
-        torch.einsum("nchw,rc->nrhw", y, a.down.weight[:, :, 0, 0]) + a.down.bias[:, None, None],
+        torch.einsum("nchw,rc->nrhw", y, a.down.weight) + a.down.bias[:, None, None],
         min=0,
     )
-    update = torch.einsum("nrhw,cr->nchw", hidden, a.up.weight[:, :, 0, 0])
+    update = torch.einsum("nrhw,cr->nchw", hidden, a.up.weight)
     expected = y + 0.7 * (update + a.up.bias[:, None, None])
     torch.testing.assert_close(backbone.model.get_submodule(name)(x), expected)
 

@@ -8,15 +8,15 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from benchmark.contract.models import FAMILIES, batch, tiny
 from benchmark.errors import UserError
 from benchmark.models import weights
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.weights import build_backbone, check_weights, find_weights
-from tests.tiny_models import TINY, batch, tiny
 
 KINDS = {"vit": "plain", "swin": "hierarchical"}
 
-each_family = pytest.mark.parametrize("family", TINY)
+each_family = pytest.mark.parametrize("family", FAMILIES)
 
 
 @each_family
@@ -121,15 +121,61 @@ def test_width_of_blocks_inside_a_stage_may_differ() -> None:
     backbone = tiny("mobilenet")
     assert (backbone.width("blocks.0.0"), backbone.width("blocks.1.0")) == (8, 8)
     assert (backbone.width("blocks.3.0"), backbone.width("blocks.4.0")) == (24, 32)
-    assert backbone.channel_axis("blocks.0.0") == 1
-    assert tiny("swin").channel_axis("layers.1.blocks.0") == -1
+
+
+@pytest.mark.parametrize(
+    ("family", "parts"),
+    [
+        ("vit", ["attention", "mlp"] * 5),
+        ("swin", ["attention", "mlp"] * 5),
+        ("convnext", ["mlp"] * 5),
+        ("convnext_conv", ["mlp"] * 5),
+        ("resnet", []),
+        ("mobilenet", []),
+    ],
+)
+def test_residual_branches(family: str, parts: list[str]) -> None:
+    assert [branch.part for branch in tiny(family).branches()] == parts
+
+
+@pytest.mark.parametrize("family", ["vit", "swin", "convnext", "convnext_conv"])
+def test_beside_and_behind_see_the_branch(family: str) -> None:
+    images, _ = batch((64, 96))
+    backbone, other = tiny(family), tiny(family)
+    branch = backbone.branches()[-1]
+    module = other.model.get_submodule(branch.block)
+    seen: list[torch.Tensor] = []
+    # Twice the branch: once as it is, once more through its own modules and the norm's output.
+    backbone.behind(branch, lambda y, x: (seen.append(x), 2 * y)[1])
+    other.after(branch.end, lambda _, y: 2 * y)
+    for a, b in zip(backbone(images), other(images), strict=True):
+        assert torch.equal(a, b)
+    assert seen[0].shape[-1] == branch.width
+    third = tiny(family)
+    third.beside(
+        branch,
+        lambda h: (
+            0.5 * module.mlp(h.movedim(-1, 1)).movedim(1, -1)
+            if family == "convnext_conv"
+            else 0.5 * module.mlp(h)
+        ),
+    )
+    fourth = tiny(family)
+    scale = getattr(module, "gamma", None)
+    if scale is None:
+        fourth.after(branch.end, lambda _, y: 1.5 * y)
+        for a, b in zip(third(images), fourth(images), strict=True):
+            torch.testing.assert_close(a, b)
+    third.release()
+    for a, b in zip(third(images), tiny(family)(images), strict=True):
+        assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
         ("mvitv2_tiny", "no dense features in four stages"),
-        ("vgg11", "no blocks found"),
+        ("vgg11", "no blocks found|no dense features"),
         ("maxvit_pico_rw_256", "does not take"),
     ],
 )

@@ -7,13 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmark.engine import segmentation_loss
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.decoders import LinearDecoder
 from benchmark.models.segmenter import Segmenter
 from benchmark.models.weights import create_timm_model
 from methods import Method
 
-TINY: dict[str, tuple[str, dict[str, Any]]] = {
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "vit": ("vit_tiny_patch16_224", {"depth": 5, "embed_dim": 24, "num_heads": 2}),
     "swin": (
         "swin_tiny_patch4_window7_224",
@@ -22,11 +23,14 @@ TINY: dict[str, tuple[str, dict[str, Any]]] = {
     "convnext": ("convnext_tiny", {"dims": (8, 12, 16, 20), "depths": (1, 1, 2, 1)}),
     "convnext_conv": ("convnext_atto", {"dims": (8, 12, 16, 20), "depths": (1, 1, 2, 1)}),
     "resnet": ("resnet10t", {"channels": (8, 12, 16, 20)}),
-    "bottleneck": ("resnet26", {"channels": (4, 6, 8, 10)}),
+    "bottleneck": ("resnet26", {"channels": (8, 10, 12, 14)}),
     "mobilenet": ("mobilenetv2_035", {}),
 }
 
 CLASSES = 4
+
+KINDS = ("vit", "swin", "resnet")
+"""One family of each kind of backbone."""
 
 
 def tiny(family: str, seed: int = 0) -> StagedBackbone:
@@ -35,7 +39,7 @@ def tiny(family: str, seed: int = 0) -> StagedBackbone:
     Parameters are drawn at random: initial values such as a layer scale of 1e-6 or a zero gain
     would hide what a method does.
     """
-    name, kwargs = TINY[family]
+    name, kwargs = FAMILIES[family]
     with warnings.catch_warnings(), torch.random.fork_rng():
         warnings.simplefilter("ignore")
         torch.manual_seed(seed)
@@ -66,15 +70,31 @@ def batch(size: tuple[int, int] = (64, 96), n: int = 2, seed: int = 0) -> tuple[
     return images, labels
 
 
+def train_steps(segmenter: Segmenter, method: Method, steps: int) -> float:
+    """Trains on one batch with AdamW at the method's own rates.
+
+    Returns:
+        The loss before the last step; gradients of it are kept.
+
+    """
+    images, labels = batch()
+    groups = method.parameter_groups(segmenter.backbone)
+    decoder = {"params": segmenter.decoder.parameters(), "lr": 1e-2}
+    optimiser = torch.optim.AdamW([*groups, decoder])
+    value = float("nan")
+    for step in range(1, steps + 1):
+        segmenter.train()
+        optimiser.zero_grad()
+        loss = loss_of(segmenter, method, images, labels)
+        loss.backward()
+        optimiser.step()
+        method.after_step(segmenter.backbone, step, steps)
+        value = loss.item()
+    return value
+
+
 def loss_of(segmenter: Segmenter, method: Method, images: Tensor, labels: Tensor) -> Tensor:
     """Segmentation loss with the method's own."""
-    logits = F.interpolate(segmenter(images), labels.shape[-2:], mode="bilinear").float()
-    loss = F.cross_entropy(logits, labels, ignore_index=255)
+    loss = segmentation_loss(segmenter(images), labels)
     extra = method.auxiliary_loss(segmenter.backbone, labels)
     return loss if extra is None else loss + extra
-
-
-def optimizer(segmenter: Segmenter, method: Method) -> torch.optim.Optimizer:
-    """AdamW on what is trained, at the method's own rates."""
-    groups = method.parameter_groups(segmenter.backbone)
-    return torch.optim.AdamW([*groups, {"params": segmenter.decoder.parameters(), "lr": 1e-2}])

@@ -1,0 +1,286 @@
+"""The contract of `methods.Method`, one check a function, on a small random backbone."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from benchmark.contract.models import CLASSES, batch, loss_of, tiny, tiny_segmenter, train_steps
+from benchmark.models.decoders import LinearDecoder
+from benchmark.models.delta import (
+    changed_buffers,
+    count_parameters,
+    delta,
+    frozen_hash,
+    load_delta,
+    snapshot,
+)
+from benchmark.models.segmenter import Segmenter
+from benchmark.record import Params
+from methods.base import Method, Unsupported
+
+
+@dataclass
+class Trained:
+    """A tuned segmenter after three steps, and what was seen on the way."""
+
+    segmenter: Segmenter
+    counts: Params
+    own: int
+    silent: list[str]
+    frozen: tuple[str, str]
+    stored: dict[str, Tensor]
+    changed_buffers: int
+
+
+@dataclass
+class Case:
+    """One method on one small backbone; the checks share what it builds.
+
+    Attributes:
+        method: any method.
+        family: a key of `FAMILIES`.
+
+    """
+
+    method: Method
+    family: str
+
+    def fresh(self) -> Segmenter:
+        """The method on a new backbone; always the same one.
+
+        Raises:
+            Unsupported: the method cannot act on it.
+
+        """
+        return tiny_segmenter(self.family, self.method)
+
+    @cached_property
+    def trained(self) -> Trained:
+        """Three training steps, in train mode."""
+        with torch.random.fork_rng():
+            backbone = tiny(self.family)
+            pristine = snapshot(backbone)
+            torch.manual_seed(1)
+            self.method.apply(backbone, CLASSES)
+            torch.manual_seed(2)
+            segmenter = Segmenter(backbone, LinearDecoder(backbone.channels, CLASSES))
+            groups = self.method.parameter_groups(backbone)
+            before = frozen_hash(backbone)
+            train_steps(segmenter, self.method, 2)
+            silent = [
+                name
+                for name, p in segmenter.named_parameters()
+                if p.requires_grad and (p.grad is None or not p.grad.abs().sum() > 0)
+            ]
+            train_steps(segmenter, self.method, 1)
+        return Trained(
+            segmenter=segmenter.eval(),
+            counts=count_parameters(segmenter, pristine),
+            own=sum(p.numel() for group in groups for p in group["params"]),
+            silent=silent,
+            frozen=(before, frozen_hash(backbone)),
+            stored=delta(segmenter, pristine),
+            changed_buffers=changed_buffers(segmenter, pristine),
+        )
+
+
+Check = Callable[[Case], None]
+
+CHECKS: dict[str, Check] = {}
+"""Title -> function that raises AssertionError where the promise is broken."""
+
+
+def check(title: str) -> Callable[[Check], Check]:
+    """Registers a check."""
+
+    def add(function: Check) -> Check:
+        CHECKS[title] = function
+        return function
+
+    return add
+
+
+@lru_cache(maxsize=16)
+def frozen_features(family: str) -> tuple[Tensor, ...]:
+    """Features of the untouched backbone for a batch that is not square."""
+    with torch.no_grad():
+        return tuple(tiny(family)(batch((64, 96))[0]))
+
+
+@check("identity at start as declared")
+def starts_as_declared(case: Case) -> None:
+    """Before the first step it equals the frozen backbone, or differs where it says so."""
+    segmenter = case.fresh().eval()
+    with torch.no_grad():
+        after = segmenter.backbone(batch((64, 96))[0])
+    before = frozen_features(case.family)
+    shapes = [tuple(feature.shape) for feature in after]
+    assert shapes == [tuple(feature.shape) for feature in before], f"features become {shapes}"
+    equal = all(
+        torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(before, after, strict=True)
+    )
+    declared = case.method.identity_at_init
+    assert equal == declared, f"identity_at_init is {declared}, but {equal} was found"
+
+
+@check("trains what it declares")
+def trains_what_it_declares(case: Case) -> None:
+    """`parameter_groups` holds every trainable parameter of the backbone, once."""
+    found = case.trained.counts.inserted + case.trained.counts.tuned_backbone
+    assert case.trained.own == found, (
+        f"parameter_groups holds {case.trained.own} parameters, {found} require gradients"
+    )
+    if hasattr(case.method, "lr"):
+        assert found, "it has a learning rate but trains nothing"
+
+
+@check("parameters as by formula")
+def counts_as_by_formula(case: Case) -> None:
+    """`count` gives what `apply` trains."""
+    wanted = case.method.count(tiny(case.family), CLASSES)
+    found = case.trained.counts.inserted + case.trained.counts.tuned_backbone
+    assert wanted is None or wanted == found, f"count says {wanted}, {found} are trained"
+
+
+@check("every tensor learns by step 2")
+def everything_learns(case: Case) -> None:
+    """After two steps every trainable tensor has had a gradient, but for the declared ones."""
+    excused = case.method.without_gradient()
+    silent = [n for n in case.trained.silent if not any(part in n for part in excused)]
+    assert not silent, f"no gradient reaches {', '.join(silent[:3])}"
+
+
+@check("frozen stays frozen")
+def frozen_stays_frozen(case: Case) -> None:
+    """Frozen parameters and buffers are the same bits after training in train mode."""
+    before, after = case.trained.frozen
+    assert before == after, "a frozen parameter or buffer has changed"
+    if not case.trained.counts.tuned_backbone:
+        assert not case.trained.changed_buffers, "a buffer of the frozen backbone has changed"
+
+
+@check("delta restores the task")
+def delta_restores(case: Case) -> None:
+    """The stored tensors on a fresh backbone give the same logits, bit for bit."""
+    trained, fresh = case.trained, case.fresh()
+    for parameter in fresh.decoder.parameters():
+        torch.nn.init.zeros_(parameter)
+    load_delta(fresh, load(save(trained.stored)))
+    images, _ = batch((96, 64), seed=1)
+    with torch.no_grad():
+        same = torch.equal(fresh.eval()(images), trained.segmenter(images))
+    assert same, "the delta on a fresh backbone computes something else"
+
+
+@check("two backbones share nothing")
+def shares_nothing(case: Case) -> None:
+    """Training one backbone leaves another of the same method as it was."""
+    first, second = case.fresh(), case.fresh()
+    shared = {id(p) for p in first.parameters()} & {id(p) for p in second.parameters()}
+    assert not shared, f"{len(shared)} parameters belong to two backbones"
+    images, _ = batch()
+    with torch.no_grad():
+        before = second.eval()(images)
+    train_steps(first, case.method, 1)
+    with torch.no_grad():
+        assert torch.equal(second.eval()(images), before), "training one changed the other"
+
+
+@check("bf16 autocast")
+def trains_in_bf16(case: Case) -> None:
+    """Forward and backward run under bf16 autocast with a finite loss."""
+    segmenter = case.fresh().train()
+    images, labels = batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = loss_of(segmenter, case.method, images, labels)
+    loss.backward()
+    assert torch.isfinite(loss), f"the loss is {loss.item()}"
+
+
+@check("loss falls on one batch")
+def loss_falls(case: Case) -> None:
+    """Twelve steps on one batch lower the loss by a twentieth at least."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        segmenter = case.fresh()
+        images, labels = batch()
+        first = loss_of(segmenter.train(), case.method, images, labels).item()
+        last = train_steps(segmenter, case.method, 12)
+    assert last < 0.95 * first, f"the loss went from {first:.3f} to {last:.3f} in 12 steps"
+
+
+@check("merged equals unmerged")
+def merged_is_equal(case: Case) -> None:
+    """After `merge` the frozen architecture computes the same, with nothing inserted.
+
+    The last check: it uses up the trained segmenter.
+    """
+    if not case.method.mergeable:
+        return
+    segmenter = case.trained.segmenter
+    images, _ = batch()
+    with torch.no_grad():
+        before = segmenter(images)
+        case.method.merge(segmenter.backbone)
+        after = segmenter(images)
+    difference = (after - before).abs().max().item() / max(1.0, before.abs().max().item())
+    assert difference < 1e-4, f"logits differ by {difference:.1e} of the largest"
+    names = set(segmenter.backbone.state_dict())
+    wanted = {f"model.{name}" for name in segmenter.backbone.pretrained_names}
+    assert names == wanted, f"merged it still holds {sorted(names ^ wanted)[:3]}"
+
+
+def compiles(case: Case) -> None:
+    """`torch.compile` (its tracing, not its code generation) gives the same logits."""
+    segmenter = case.fresh().eval()
+    images, _ = batch()
+    with torch.no_grad():
+        expected = segmenter(images)
+        torch._dynamo.reset()
+        found = torch.compile(segmenter, backend="eager")(images)
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5), (
+        "compiled it computes other logits"
+    )
+
+
+@dataclass
+class Verdict:
+    """What holds for a method on a family.
+
+    Attributes:
+        refusal: why the method cannot act on the family; empty where it can.
+        broken: title -> what is wrong, of the checks that failed.
+
+    """
+
+    refusal: str = ""
+    broken: dict[str, str] = field(default_factory=dict)
+
+
+def examine(method: Method, family: str, titles: Sequence[str] = ()) -> Verdict:
+    """Runs checks on a method.
+
+    Args:
+        method: any method.
+        family: a key of `FAMILIES`.
+        titles: the checks to run; by default all of `CHECKS`.
+
+    """
+    case = Case(method, family)
+    try:
+        case.fresh()
+    except Unsupported as reason:
+        return Verdict(refusal=str(reason))
+    verdict = Verdict()
+    for title in titles or CHECKS:
+        try:
+            CHECKS[title](case)
+        except AssertionError as problem:
+            verdict.broken[title] = str(problem)
+        except Exception as error:
+            verdict.broken[title] = " ".join(f"{type(error).__name__}: {error}".split())
+    return verdict
