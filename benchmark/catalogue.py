@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from benchmark import plugins
 from benchmark.errors import UserError
 from benchmark.registry import Registry, did_you_mean
 from benchmark.spec import Suite, load_suites, one_line
@@ -21,16 +22,18 @@ if TYPE_CHECKING:
 def _methods() -> "Mapping[str, type[Method]]":
     import methods
 
+    plugins.load_installed()
     return methods.METHODS
 
 
 def _benchmarks() -> "Mapping[str, type[Benchmark]]":
     from benchmark.data import available
 
+    plugins.load_installed()
     return available()
 
 
-def _decoders() -> "Mapping[str, Callable[[Sequence[int], int], nn.Module]]":
+def _decoders() -> "Mapping[str, Callable[[Sequence[int], Sequence[int], int], nn.Module]]":
     from benchmark.models.decoders import DECODERS
 
     return DECODERS
@@ -38,7 +41,9 @@ def _decoders() -> "Mapping[str, Callable[[Sequence[int], int], nn.Module]]":
 
 METHODS: "Registry[type[Method]]" = Registry("method", _methods)
 BENCHMARKS: "Registry[type[Benchmark]]" = Registry("benchmark", _benchmarks)
-DECODERS: "Registry[Callable[[Sequence[int], int], nn.Module]]" = Registry("decoder", _decoders)
+DECODERS: "Registry[Callable[[Sequence[int], Sequence[int], int], nn.Module]]" = Registry(
+    "decoder", _decoders
+)
 SUITES: Registry[Suite] = Registry("suite", load_suites)
 
 

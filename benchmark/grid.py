@@ -61,6 +61,10 @@ def run_cells(
     from benchmark.executors.serial import execute
     from benchmark.runner import preflight
 
-    environment = preflight(cells, data, weights, device)
+    environment, refusals = preflight(cells, data, weights, device)
     store.check_writable(results)
+    if listener:
+        for reason in dict.fromkeys(refusals.values()):
+            refused = [cell for cell in cells if refusals.get(cell.run_id) == reason]
+            listener.refused(refused, reason)
     return list(execute(cells, results, environment, listener))

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from benchmark import plugins
 from benchmark.catalogue import BENCHMARKS, DECODERS, METHODS, SUITES, build_method, method_label
 from benchmark.errors import UserError
 from benchmark.registry import did_you_mean, split_selectors
@@ -71,7 +72,7 @@ def plan(selection: Selection) -> list[RunSpec]:
         for seed in dict.fromkeys(seeds)
         for method in methods
     ]
-    # `lora` and `lora[rank=8]` are one cell where 8 is the default.
+    # A name and the same name with a field at its default are one cell.
     return list({cell.run_id: cell for cell in cells}.values())
 
 
@@ -86,6 +87,13 @@ def command(cell: RunSpec) -> str:
             words += ["--set", f"{field}={value}"]
     if cell.weights == "none":
         words += ["--weights", "none"]
+    parts = (
+        METHODS.get(cell.method),
+        BENCHMARKS.get(cell.benchmark),
+        DECODERS.get(cell.protocol.decoder),
+    )
+    for path in dict.fromkeys(filter(None, map(plugins.file_of, parts))):
+        words += ["--plugin", str(path)]
     return shlex.join(words)
 
 

@@ -115,7 +115,7 @@ class Record(_Part):
     suite: str
     benchmark: str
     backbone: str
-    method: str  # label with the fields that differ from the defaults: lora[rank=4]
+    method: str  # label with the fields that differ from the defaults: name[field=value]
     method_params: dict[str, Any]  # every field
     method_traits: dict[str, Any]  # keeps_structure, mergeable, identity_at_init, reference
     weights: Literal["pretrained", "none"]

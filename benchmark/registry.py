@@ -22,8 +22,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def split_selectors(text: str) -> list[str]:
     """Splits at commas that stand outside brackets.
 
-    >>> split_selectors("lora[rank=4,alpha=8],v*")
-    ['lora[rank=4,alpha=8]', 'v*']
+    >>> split_selectors("name[a=4,b=8],v*")
+    ['name[a=4,b=8]', 'v*']
     """
     parts = [part.strip() for part in re.split(r",(?![^\[]*\])", text)]
     return [part for part in parts if part]

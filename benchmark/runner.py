@@ -62,12 +62,17 @@ def decoded(name: str, root: Path | None, split: Split) -> tuple[Example, ...]:
 
 def preflight(
     cells: Sequence[RunSpec], data: Path | None, weights: Sequence[Path], device: str
-) -> Environment:
+) -> tuple[Environment, dict[str, str]]:
     """Finds out, before anything is trained or written, what would stop cells.
+
+    Data is read last, because that takes longest.
+
+    Returns:
+        Where to run, and by run id why a method cannot act on a backbone.
 
     Raises:
         UserError: weights or data are missing or damaged; a backbone cannot be staged or does not
-            take the crop; the device or decoder does not exist.
+            take the crop; a hyperparameter does not fit a backbone; the device does not exist.
     """
     environment = Environment(data, tuple(weights), _device(device))
     for name, kind in dict.fromkeys((cell.backbone, cell.weights) for cell in cells):
@@ -80,10 +85,39 @@ def preflight(
                     f"crop={crop} is no multiple of {divisor}, which backbone {name!r} needs; "
                     f"use --set crop={near} or --set crop={near + divisor}"
                 )
+    refusals = _refusals(cells, environment)
     for name, split in dict.fromkeys((cell.benchmark, cell.protocol.eval_split) for cell in cells):
         decoded(name, data, "train")
         decoded(name, data, split)
-    return environment
+    return environment, refusals
+
+
+def _refusals(cells: Sequence[RunSpec], environment: Environment) -> dict[str, str]:
+    """Applies every method once to every backbone that it is asked for."""
+    tried: dict[tuple[str, ...], str] = {}
+    for cell in cells:
+        key = (cell.method_label, cell.backbone, cell.weights)
+        if key not in tried:
+            tried[key] = _refusal(cell, environment)
+    found = {c.run_id: tried[c.method_label, c.backbone, c.weights] for c in cells}
+    return {run_id: reason for run_id, reason in found.items() if reason}
+
+
+def _refusal(cell: RunSpec, environment: Environment) -> str:
+    method = build_method(cell.method, cell.method_params)
+    backbone = build_backbone(cell.backbone, cell.weights, environment.weights)
+    try:
+        method.apply(backbone, len(BENCHMARKS.get(cell.benchmark).classes))
+    except Unsupported as reason:
+        return str(reason)
+    except ValueError as error:
+        raise UserError(f"{error} (backbone {cell.backbone!r})") from error
+    if hasattr(method, "lr") and not any(p.requires_grad for p in backbone.parameters()):
+        raise UserError(
+            f"{cell.method_label} trains nothing in backbone {cell.backbone!r}; "
+            "its `apply` must leave requires_grad on what is trained"
+        )
+    return ""
 
 
 def _device(name: str) -> torch.device:
@@ -180,7 +214,7 @@ def _run(
         ):
             raise RuntimeError("the stored delta does not reproduce the evaluated counts")
     merged = None
-    if method.mergeable:
+    if method.mergeable and params.inserted:
         with phases("costs"):
             method.merge(again.backbone)
             merged = measure_inference(again, protocol, precision)
@@ -232,7 +266,8 @@ def build_segmenter(
     with torch_stream(spec.seed, "method-init"):
         method.apply(backbone, classes)
     with torch_stream(spec.seed, "decoder-init"):
-        decoder = DECODERS.get(spec.protocol.decoder)(backbone.channels, classes)
+        build = DECODERS.get(spec.protocol.decoder)
+        decoder = build(backbone.channels, backbone.strides, classes)
     return Segmenter(backbone, decoder).to(environment.device), pristine
 
 

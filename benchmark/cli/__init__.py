@@ -2,11 +2,14 @@
 
 import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import typer
+import yaml
 
+from benchmark.cli import check, plan, pretrain, report, run, show
 from benchmark.cli import list as list_verb
-from benchmark.cli import plan, pretrain, report, run, show
 from benchmark.errors import UserError
 
 app = typer.Typer(
@@ -18,12 +21,20 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run", epilog=run.EXAMPLES)(run.run)
-app.command("plan", epilog=plan.EXAMPLES)(plan.plan)
-app.command("report", epilog=report.EXAMPLES)(report.report)
-app.command("list", epilog=list_verb.EXAMPLES)(list_verb.list_things)
-app.command("show", epilog=show.EXAMPLES)(show.show)
-app.command("pretrain", epilog=pretrain.EXAMPLES)(pretrain.pretrain)
+_EXAMPLES = yaml.safe_load((Path(__file__).parent / "examples.yaml").read_text())
+_VERBS: dict[str, Callable[..., None]] = {
+    "run": run.run,
+    "plan": plan.plan,
+    "report": report.report,
+    "list": list_verb.list_things,
+    "show": show.show,
+    "check": check.check,
+    "pretrain": pretrain.pretrain,
+}
+for _name, _verb in _VERBS.items():
+    _lines = [line.replace("[", r"\[") for line in _EXAMPLES[_name]]
+    _epilog = "[bold]Examples[/bold]\n\n" + "\n\n".join(_lines)
+    app.command(_name, epilog=_epilog)(_verb)
 
 
 def main() -> None:

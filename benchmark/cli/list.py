@@ -7,19 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from benchmark import plugins
+from benchmark.cli import options
 from benchmark.errors import UserError
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-EXAMPLES = """[bold]Examples[/bold]
-
-python -m benchmark list
-
-python -m benchmark list methods
-
-python -m benchmark list backbones --filter 'vit_*_patch16*'
-"""
 
 
 class What(StrEnum):
@@ -41,10 +34,12 @@ def list_things(
         list[str] | None,
         typer.Option(metavar="DIR", help="Folder with weights (BENCHMARK_WEIGHTS)."),
     ] = None,
+    plugin: options.Plugin = None,
 ) -> None:
     """List methods, backbones, benchmarks and suites, with what they support."""
     from rich.console import Console
 
+    plugins.load_files(plugin or [])
     if filter and what is not What.backbones:
         raise UserError("--filter is for backbones; write `list backbones --filter GLOB`")
     folders = weights or [name for name in (os.environ.get("BENCHMARK_WEIGHTS"),) if name]

@@ -10,6 +10,7 @@ import typer
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from benchmark import plugins
 from benchmark.errors import UserError
 from benchmark.planner import Selection
 from benchmark.registry import did_you_mean
@@ -72,6 +73,14 @@ Data = Annotated[
         rich_help_panel=WHERE,
     ),
 ]
+Plugin = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE",
+        help="Python file with methods, benchmarks or decoders of your own; repeatable.",
+        rich_help_panel=WHERE,
+    ),
+]
 Results = Annotated[
     Path | None,
     typer.Option(
@@ -97,6 +106,7 @@ class ConfigFile(BaseModel):
     set: dict[str, bool | int | float | str] = {}
     weights: str | list[str] | None = None
     data: str | None = None
+    plugin: str | list[str] | None = None
     results: str | None = None
     device: str | None = None
 
@@ -114,6 +124,8 @@ class Request:
 
 def resolve(config: Path | None, **typed: Any) -> Request:
     """Merges what is typed over the configuration file, and that over the environment.
+
+    Plug-ins are loaded here, so that whatever follows can select what they register.
 
     Args:
         config: YAML file, or None.
@@ -133,6 +145,7 @@ def resolve(config: Path | None, **typed: Any) -> Request:
     if "none" in weights and len(weights) > 1:
         raise UserError(f"--weights {' '.join(weights)}: none contradicts a folder; keep one")
     random = weights == ["none"]
+    plugins.load_files([Path(name) for name in _strings(options.get("plugin"))])
     text = {
         key: ",".join(_strings(options[key])) if options.get(key) is not None else None
         for key in ("methods", "benchmarks", "backbones", "seeds")

@@ -2,13 +2,6 @@
 
 from benchmark.cli import options
 
-EXAMPLES = """[bold]Examples[/bold]
-
-python -m benchmark plan
-
-python -m benchmark plan --suite small --methods 'lora\\[rank=4|16],spm'
-"""
-
 
 def plan(
     suite: options.Suite = None,
@@ -19,6 +12,7 @@ def plan(
     set_: options.Set = None,
     config: options.Config = None,
     weights: options.Weights = None,
+    plugin: options.Plugin = None,
     results: options.Results = None,
 ) -> None:
     """List the cells that `run` with the same options would run, and which are done."""
@@ -32,6 +26,7 @@ def plan(
         set=set_,
         weights=weights,
         data=None,
+        plugin=plugin,
         results=results,
         device=None,
     )

@@ -5,13 +5,6 @@ from typing import Annotated
 
 import typer
 
-EXAMPLES = """[bold]Examples[/bold]
-
-python -m benchmark pretrain --out demo_vit.safetensors
-
-python -m benchmark pretrain --steps 20 --out /tmp/trial.safetensors
-"""
-
 
 def pretrain(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the weights.")] = Path(

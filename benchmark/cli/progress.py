@@ -1,7 +1,7 @@
 """How a running grid is shown: live bars on a terminal, plain lines elsewhere."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -21,11 +21,21 @@ def outcome(record: Record) -> str:
     )
 
 
+def refusal(cells: Sequence[RunSpec], reason: str) -> str:
+    """One line on cells that a method cannot do."""
+    pairs = dict.fromkeys(f"{cell.method_label} on {cell.backbone}" for cell in cells)
+    return f"unsupported ({len(cells)} of the cells): {', '.join(pairs)}: {reason}"
+
+
 class Lines:
     """A line when a cell ends, and one each quarter of its steps."""
 
     def __init__(self, console: Console, cells: int) -> None:
         self.console, self.cells, self.finished, self.steps = console, cells, 0, 1
+
+    def refused(self, cells: Sequence[RunSpec], reason: str) -> None:
+        """Prints why, before anything runs."""
+        self._print(refusal(cells, reason))
 
     def cell_started(self, spec: RunSpec) -> None:
         """Remembers how long the cell will be."""
@@ -54,6 +64,11 @@ class Bars:
         self.progress = progress
         self.grid = progress.add_task("cells", total=cells, detail="")
         self.cell = progress.add_task("", total=1, detail="")
+
+    def refused(self, cells: Sequence[RunSpec], reason: str) -> None:
+        """Prints why, before anything runs."""
+        text = refusal(cells, reason)
+        self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def cell_started(self, spec: RunSpec) -> None:
         """Resets the cell's bar."""

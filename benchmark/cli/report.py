@@ -7,13 +7,6 @@ import typer
 
 from benchmark.cli import options
 
-EXAMPLES = """[bold]Examples[/bold]
-
-python -m benchmark report
-
-python -m benchmark report --suite small --results results/published --out reports/published
-"""
-
 
 def report(
     suite: options.Suite = None,

@@ -11,19 +11,6 @@ if TYPE_CHECKING:
 
     from benchmark.spec import RunSpec
 
-EXAMPLES = """[bold]Examples[/bold]
-
-python -m benchmark run
-
-python -m benchmark run --methods spm,vpt,lora
-
-python -m benchmark run --methods 'lora\\[rank=4|16],v*' --seeds 0,1,2
-
-python -m benchmark run --suite small --data DIR --weights DIR
-
-python -m benchmark run --set steps=400 --set crop=120 --weights none
-"""
-
 
 def run(
     suite: options.Suite = None,
@@ -35,6 +22,7 @@ def run(
     config: options.Config = None,
     weights: options.Weights = None,
     data: options.Data = None,
+    plugin: options.Plugin = None,
     results: options.Results = None,
     device: options.Device = None,
 ) -> None:
@@ -52,6 +40,7 @@ def run(
         set=set_,
         weights=weights,
         data=data,
+        plugin=plugin,
         results=results,
         device=device,
     )

@@ -7,13 +7,6 @@ import typer
 
 from benchmark.cli import options
 
-EXAMPLES = """[bold]Examples[/bold]
-
-python -m benchmark show 3f2a
-
-python -m benchmark show 3f2a --results results/published
-"""
-
 
 def show(
     run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="Id, or how it starts.")],

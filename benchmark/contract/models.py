@@ -20,8 +20,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "swin_tiny_patch4_window7_224",
         {"embed_dim": 16, "depths": (2, 1, 1, 1), "num_heads": (1, 2, 2, 4)},
     ),
-    "convnext": ("convnext_tiny", {"dims": (8, 12, 16, 20), "depths": (1, 1, 2, 1)}),
-    "convnext_conv": ("convnext_atto", {"dims": (8, 12, 16, 20), "depths": (1, 1, 2, 1)}),
+    "convnext": ("convnext_tiny", {"dims": (16, 20, 24, 28), "depths": (1, 1, 2, 1)}),
+    "convnext_conv": ("convnext_atto", {"dims": (16, 20, 24, 28), "depths": (1, 1, 2, 1)}),
     "resnet": ("resnet10t", {"channels": (8, 12, 16, 20)}),
     "bottleneck": ("resnet26", {"channels": (8, 10, 12, 14)}),
     "mobilenet": ("mobilenetv2_035", {}),
@@ -57,7 +57,7 @@ def tiny_segmenter(family: str, method: Method, seed: int = 0) -> Segmenter:
         torch.manual_seed(seed + 1)
         method.apply(backbone, CLASSES)
         torch.manual_seed(seed + 2)
-        return Segmenter(backbone, LinearDecoder(backbone.channels, CLASSES))
+        return Segmenter(backbone, LinearDecoder(backbone.channels, backbone.strides, CLASSES))
 
 
 def batch(size: tuple[int, int] = (64, 96), n: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:

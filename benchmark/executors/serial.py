@@ -12,6 +12,9 @@ from benchmark.spec import RunSpec
 class Listener(Protocol):
     """What wants to know how a grid proceeds."""
 
+    def refused(self, cells: Sequence[RunSpec], reason: str) -> None:
+        """Before the first cell: these will be unsupported."""
+
     def cell_started(self, spec: RunSpec) -> None:
         """A cell begins."""
 

@@ -9,8 +9,9 @@ class Segmenter(nn.Module):
     """`decoder(backbone(images))`.
 
     `train()` puts inserted modules, what peft added and the decoder in training mode, but a module
-    of the pretrained backbone only if one of its own parameters is trained: a frozen BatchNorm
-    would otherwise drift, and dropout and stochastic depth would differ by method.
+    of the pretrained backbone only if everything in the module that holds it is trained, as in full
+    tuning: elsewhere the statistics of a BatchNorm would drift away from the frozen layers that it
+    was made for, and dropout and stochastic depth would differ by method.
     """
 
     def __init__(self, backbone: StagedBackbone, decoder: nn.Module) -> None:
@@ -35,8 +36,10 @@ class Segmenter(nn.Module):
         super().train(mode)
         if mode:
             pretrained = self.backbone.pretrained_modules
-            for module in self.backbone.model.modules():
+            modules = dict(self.backbone.model.named_modules())
+            for name, module in modules.items():
                 if module in pretrained:
-                    own = module.parameters(recurse=False)
-                    module.training = any(p.requires_grad for p in own)
+                    own = any(p.requires_grad for p in module.parameters(recurse=False))
+                    holder = modules[name.rpartition(".")[0]]
+                    module.training = own and all(p.requires_grad for p in holder.parameters())
         return self

@@ -12,12 +12,26 @@ from benchmark.models.segmenter import Segmenter
 from methods import METHODS, Unsupported
 
 
-@pytest.mark.parametrize("family", ["swin", "convnext", "resnet", "mobilenet"])
-def test_prompt_tokens_are_refused_where_there_are_no_tokens(family: str) -> None:
-    backbone = tiny(family)
-    with pytest.raises(Unsupported, match="works on plain backbones"):
-        METHODS["vpt"]().apply(backbone, CLASSES)
+def test_prompt_tokens_are_refused_where_there_are_no_tokens() -> None:
+    backbone = tiny("resnet")
+    with pytest.raises(Unsupported, match="one form on a CNN"):
+        METHODS["vpt"](depth="shallow").apply(backbone, CLASSES)
     assert len(backbone.inserted) == 0
+
+
+def test_a_frame_must_be_a_multiple_of_the_largest_stride() -> None:
+    with pytest.raises(ValueError, match="vpt: pad must be a multiple of 32"):
+        METHODS["vpt"](pad=16).apply(tiny("resnet"), CLASSES)
+
+
+def test_more_blocks_than_there_are_is_refused() -> None:
+    with pytest.raises(ValueError, match="partial: blocks must be at most 5"):
+        METHODS["partial"](blocks=6).apply(tiny("vit"), CLASSES)
+
+
+def test_a_rank_above_the_width_is_refused() -> None:
+    with pytest.raises(ValueError, match="fact: rank must be at most 24, the width of"):
+        METHODS["fact"](rank=25).apply(tiny("vit"), CLASSES)
 
 
 def test_low_rank_updates_are_refused_where_no_layer_fits() -> None:
@@ -32,6 +46,13 @@ def test_low_rank_updates_are_refused_where_no_layer_fits() -> None:
         ("vpt", "depth", "medium"),
         ("adapter", "bottleneck", 0),
         ("adapter", "scale", 0.0),
+        ("adapter", "form", "parallel"),
+        ("partial", "blocks", 0),
+        ("fact", "rank", 0),
+        ("fact", "form", "cp"),
+        ("repadapter", "bottleneck", 3),
+        ("repadapter", "groups", 0),
+        ("ssf", "lr", -1.0),
         ("lora", "rank", 0),
         ("lora", "targets", "norm"),
         ("spm", "recurrence", 0),
@@ -70,6 +91,18 @@ def test_full_tuning_keeps_what_batch_norm_learnt() -> None:
     running = sum(m.num_features for m in norms)
     assert changed_buffers(segmenter, pristine) == 2 * running + len(norms)
     assert any("running_mean" in name for name in delta(segmenter, pristine))
+
+
+def test_statistics_stay_those_of_the_pretraining_where_only_norms_or_biases_are_trained() -> None:
+    for method in ("norm", "bitfit"):
+        backbone = tiny("resnet")
+        pristine = snapshot(backbone)
+        tuned = METHODS[method]()
+        tuned.apply(backbone, CLASSES)
+        decoder = tiny_segmenter("resnet", tuned).decoder
+        segmenter = Segmenter(backbone, decoder)
+        train_steps(segmenter, tuned, 2)
+        assert changed_buffers(segmenter, pristine) == 0
 
 
 def test_a_drifted_statistic_is_part_of_the_delta() -> None:

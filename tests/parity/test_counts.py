@@ -72,3 +72,44 @@ def test_full_and_linear() -> None:
     # ResNet-50 without classifier: 25,557,032 - (2048 * 1000 + 1000).
     assert trained("resnet50", "full") == 23_508_032
     assert trained("resnet50", "linear") == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "published", "final_norm"),
+    [
+        # Published figures count the final norm, which lies behind the last feature map.
+        ("vit_base_patch16_224", "bitfit", 102_912, 768),
+        ("vit_large_patch16_224", "bitfit", 272_384, 1024),
+        ("vit_base_patch16_224", "norm", 38_400, 2 * 768),
+    ],
+)
+def test_published_biases_and_norms(
+    name: str, method: str, published: int, final_norm: int
+) -> None:
+    assert trained(name, method) == published - final_norm
+
+
+def test_prompts_in_vit_large() -> None:
+    assert trained("vit_large_patch16_224", "vpt", tokens=10) == 245_760
+
+
+def test_prompts_in_swin_follow_the_width_of_each_block() -> None:
+    widths = 2 * [96] + 2 * [192] + 6 * [384] + 2 * [768]
+    assert trained("swin_tiny_patch4_window7_224", "vpt", tokens=5) == 5 * sum(widths)
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "expected"),
+    [
+        ("partial", {}, 7_087_872),
+        ("ssf", {}, 204_288),
+        ("repadapter", {}, 239_808),
+        ("fact", {}, 61_440),
+        ("fact", {"form": "tk"}, 30_976),
+        ("adapter", {"form": "houlsby"}, 2 * 1_189_632),
+        ("adapter", {"form": "pfeiffer"}, 1_189_632),
+        ("adapter", {"form": "adapter-plus"}, 1_189_632 + 12 * 768),
+    ],
+)
+def test_vit_base(method: str, fields: dict[str, object], expected: int) -> None:
+    assert trained("vit_base_patch16_224", method, **fields) == expected

@@ -8,43 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmark.contract.models import CLASSES, batch, tiny
-from benchmark.models.backbone import StagedBackbone
 from methods import METHODS
-
-
-def doubled(family: str, method: str, **fields: object) -> StagedBackbone:
-    """A tuned backbone in float64 whose trained tensors are all random (none is zero)."""
-    torch.manual_seed(0)
-    backbone = tiny(family).double()
-    METHODS[method](**fields).apply(backbone, CLASSES)
-    backbone.double().eval()
-    for parameter in backbone.parameters():
-        if parameter.requires_grad:
-            torch.nn.init.normal_(parameter, std=0.5)
-    return backbone
-
-
-def tokens_of(backbone: StagedBackbone, images: Tensor) -> Tensor:
-    """The tokens that enter the first block of a ViT."""
-    model = backbone.model
-    return model.norm_pre(model._pos_embed(model.patch_embed(images)))
-
-
-def as_maps(tokens: Tensor, height: int, width: int) -> Tensor:
-    n, _, d = tokens.shape
-    patches = tokens[:, 1:]
-    return (
-        torch.stack([patches[:, y * width : (y + 1) * width] for y in range(height)], dim=1)
-        .reshape(n, height, width, d)
-        .movedim(-1, 1)
-    )
+from tests.parity.by_hand import as_maps, doubled, tokens_of
 
 
 def test_prompts_drawn_in_the_published_interval() -> None:
     backbone = tiny("vit")
     METHODS["vpt"](tokens=200).apply(backbone, CLASSES)
     bound = math.sqrt(6 / (3 * 16 * 16 + 24))
-    drawn = backbone.inserted["prompts"].tokens
+    drawn = torch.stack(list(backbone.inserted["prompts"].layers))
     assert drawn.abs().max() <= bound
     assert drawn.abs().max() > 0.99 * bound
     assert drawn.mean().abs() < 0.02 * bound * 5
@@ -57,7 +29,7 @@ def test_prompt_tokens(depth: str) -> None:
     features = backbone(images)
 
     plain = tiny("vit").double()
-    prompts = backbone.inserted["prompts"].tokens.detach()
+    prompts = [p.detach() for p in backbone.inserted["prompts"].layers]
     x = tokens_of(plain, images)
     x = torch.cat([x[:, :1], prompts[0].expand(2, 3, 24), x[:, 1:]], dim=1)
     expected = []
@@ -93,7 +65,7 @@ def test_adapter_beside_the_mlp_of_a_convnext_block_is_outside_its_layer_scale()
     block = backbone.model.get_submodule("stages.1.blocks.0")
     plain = tiny("convnext").double().model.get_submodule("stages.1.blocks.0")
     a = backbone.inserted["adapter_stages_1_blocks_0_mlp"]
-    x = torch.randn(2, 12, 5, 7, dtype=torch.float64)
+    x = torch.randn(2, 20, 5, 7, dtype=torch.float64)
     h = plain.norm(plain.conv_dw(x).movedim(1, -1))
     hidden = torch.clamp(h @ a.down.weight.T + a.down.bias, min=0)
     update = (hidden @ a.up.weight.T + a.up.bias).movedim(-1, 1)

@@ -1,10 +1,12 @@
-"""Decoders: four feature maps in, logits at the finest level's resolution out."""
+"""The smallest decoder: one linear layer."""
 
 import math
+from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from benchmark.models.decoders.pyramid import resized
 
 
 class LinearDecoder(nn.Module):
@@ -21,11 +23,12 @@ class LinearDecoder(nn.Module):
 
     Args:
         channels: channels C_i of the levels.
+        strides: not needed here.
         num_classes: K.
 
     """
 
-    def __init__(self, channels: tuple[int, ...], num_classes: int) -> None:
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], num_classes: int) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(c) for c in channels)
         self.classify = nn.ModuleList(nn.Linear(c, num_classes, bias=False) for c in channels)
@@ -54,10 +57,5 @@ class LinearDecoder(nn.Module):
         logits = self.bias[:, None, None]
         for x, norm, classify in zip(features, self.norms, self.classify, strict=True):
             y = classify(norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
-            if y.shape[-2:] != size:
-                y = F.interpolate(y, size=size, mode="bilinear", align_corners=False)
-            logits = logits + y
+            logits = logits + resized(y, size)
         return logits
-
-
-DECODERS: dict[str, type[nn.Module]] = {"linear": LinearDecoder}

@@ -1,0 +1,129 @@
+"""`check`: whether methods keep their contract, and what else a plug-in registers works."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from benchmark.cli import options
+from benchmark.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from methods.base import Method
+
+
+def check(
+    what: Annotated[
+        str, typer.Argument(metavar="FILE|LIST", help="A plug-in file, or methods to select.")
+    ],
+    families: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Families of small backbones (default: all)."),
+    ] = None,
+    data: options.Data = None,
+) -> None:
+    """Run the contract of methods, decoders and benchmarks; for authors of plug-ins.
+
+    Exit code 0: everything holds. 1: something is broken. 2: the request or the file is at fault.
+    """
+    from rich.console import Console
+
+    from benchmark.catalogue import BENCHMARKS, DECODERS, METHODS, build_method
+    from benchmark.plugins import load_files
+    from benchmark.registry import Registry
+
+    registries: tuple[Registry, ...] = (METHODS, DECODERS, BENCHMARKS)
+    console, path = Console(), Path(what)
+    if path.suffix == ".py":
+        before = [set(registry.names()) for registry in registries]
+        load_files([path])
+        found = [
+            [name for name in registry.names() if name not in old]
+            for registry, old in zip(registries, before, strict=True)
+        ]
+        if not any(found):
+            raise UserError(f"{path} registers no method, decoder or benchmark; see the README")
+        methods = [build_method(name, {}) for name in found[0]]
+    else:
+        methods = [build_method(name, params) for name, params in METHODS.select(what)]
+        found = [[], [], []]
+    chosen = _families(families)
+    sound = [_method(console, method, chosen) for method in methods]
+    sound += [_decoder(console, name, chosen) for name in found[1]]
+    sound += [_benchmark(console, name, data) for name in found[2]]
+    if not all(sound):
+        raise typer.Exit(1)
+
+
+def _families(text: str | None) -> list[str]:
+    from benchmark.contract import FAMILIES
+    from benchmark.registry import did_you_mean
+
+    names = [name.strip() for name in text.split(",") if name.strip()] if text else list(FAMILIES)
+    for name in names:
+        if name not in FAMILIES:
+            raise UserError(f"unknown family {name!r}{did_you_mean(name, FAMILIES)}")
+    return names
+
+
+def _method(console: "Console", method: "Method", families: list[str]) -> bool:
+    """Prints the table of one method: a row a check, a column a family."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from benchmark.catalogue import method_label
+    from benchmark.contract import CHECKS, examine
+
+    verdicts = {family: examine(method, family) for family in families}
+    table = Table(
+        "check", *families, title=Text(method_label(method)), title_justify="left", box=None
+    )
+    for title in ("applies", *CHECKS):
+        cells = []
+        for family in families:
+            verdict = verdicts[family]
+            silent = verdict.refusal or "applies" in verdict.broken or title in verdict.unclaimed
+            cells.append("BROKEN" if title in verdict.broken else "-" if silent else "ok")
+        table.add_row(title, *cells)
+    console.print(table)
+    for family, verdict in verdicts.items():
+        if verdict.refusal:
+            _say(console, f"- {family}: refused: {verdict.refusal}")
+        for title, problem in verdict.broken.items():
+            _say(console, f"BROKEN {family}: {title}: {problem}")
+    if all(verdict.refusal for verdict in verdicts.values()):
+        _say(console, f"BROKEN {method_label(method)}: acts on none of these families")
+        return False
+    return not any(verdict.broken for verdict in verdicts.values())
+
+
+def _decoder(console: "Console", name: str, families: list[str]) -> bool:
+    """Prints whether a decoder turns the features of each family into logits that learn."""
+    from benchmark.contract.checks import decoder_problem
+
+    problems = {family: decoder_problem(name, family) for family in families}
+    for family, problem in problems.items():
+        _say(console, f"decoder {name} on {family}: {f'BROKEN {problem}' if problem else 'ok'}")
+    return not any(problems.values())
+
+
+def _benchmark(console: "Console", name: str, data: Path | None) -> bool:
+    """Prints whether a benchmark's splits decode and pass the audit."""
+    from benchmark.catalogue import BENCHMARKS
+    from benchmark.data.base import SPLITS, load_split
+
+    sound = True
+    for split in SPLITS:
+        try:
+            examples = load_split(BENCHMARKS.get(name)(data), split)
+            _say(console, f"benchmark {name}, {split}: ok, {len(examples)} images")
+        except UserError as problem:
+            _say(console, f"benchmark {name}, {split}: BROKEN {problem}")
+            sound = False
+    return sound
+
+
+def _say(console: "Console", text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
