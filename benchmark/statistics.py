@@ -159,6 +159,14 @@ def per_benchmark(runs: pd.DataFrame, values: str = MIOU) -> pd.DataFrame:
     return leaderboard(runs)[keys].merge(wide[[*keys, *benchmarks]], on=keys, how="left")
 
 
+def shared_benchmarks(runs: pd.DataFrame) -> list[str]:
+    """The benchmarks that every method with a result finished, of the runs of one group."""
+    table = cells(runs)
+    done = table[table["status"] == "ok"]
+    counts = done.groupby("benchmark")["method"].nunique()
+    return sorted(map(str, counts[counts == done["method"].nunique()].index))
+
+
 def per_class(runs: pd.DataFrame, benchmark: str) -> pd.DataFrame:
     """IoU of each class of a benchmark, averaged over seeds.
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.reporting.tables import COLUMNS, MISSING, Column, to_markdown
-from benchmark.statistics import GROUP, cells, failures, leaderboard
+from benchmark.statistics import GROUP, cells, failures, leaderboard, shared_benchmarks
 
 MARK = "<!-- written by petseg-bench; changes are lost with the next report -->"
 """First line of the page, by which a former report is known."""
@@ -45,6 +45,7 @@ class Section:
         runs: its records.
         table: mIoU per benchmark.
         columns: of that table.
+        studies: by method, its settings side by side, and the columns.
         images: title and path of the figures, relative to the page.
     """
 
@@ -52,6 +53,7 @@ class Section:
     runs: pd.DataFrame
     table: pd.DataFrame
     columns: Sequence[Column]
+    studies: dict[str, tuple[pd.DataFrame, list[Column]]]
     images: dict[str, Path]
 
 
@@ -122,7 +124,21 @@ def _section(section: Section, several: bool) -> list[str]:
         "column. Trainable parameters are inserted, tuned backbone and decoder together."
     )
     parts = [f"## Leaderboard{name}", text, to_markdown(board, columns)]
+    shared = shared_benchmarks(section.runs)
+    if board["rank"].isna().any() and shared:
+        part = section.runs[section.runs["benchmark"].isin(shared)]
+        parts += [
+            f"## Leaderboard over {' and '.join(shared)}{name}",
+            "Every method with a result finished these, so here all of them are ranked.",
+            to_markdown(leaderboard(part), columns),
+        ]
     parts += [f"## mIoU per benchmark{name}", to_markdown(section.table, section.columns)]
+    for method, (table, fields) in section.studies.items():
+        parts += [
+            f"## Settings of {method}{name}",
+            "Fields that differ, over the benchmarks that all of these settings finished.",
+            to_markdown(table, fields),
+        ]
     parts += [f"## Costs against mIoU{name}"]
     for words, image in section.images.items():
         parts.append(f"[![{words}]({image.as_posix()})]({image.with_suffix('.svg').as_posix()})")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from benchmark.ablation import INSERTED, ablation, families
 from benchmark.errors import UserError
 from benchmark.reporting import page
 from benchmark.reporting.tables import COLUMNS, Column, to_rich, write_table
@@ -143,6 +144,16 @@ def benchmark_table(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[Column]]:
     return table, columns + [Column(name, name, "points", "max") for name in names]
 
 
+def ablation_table(runs: pd.DataFrame, name: str) -> tuple[pd.DataFrame, list[Column]]:
+    """The settings of one method, and the columns."""
+    table = ablation(runs, name)
+    edge = list(table.columns).index(INSERTED)
+    fields = [c for c in table.columns[:edge] if c not in (*GROUP, "method")]
+    columns = [Column("method", "Setting"), *(Column(f, f) for f in fields)]
+    columns.append(Column(INSERTED, "Inserted", "count"))
+    return table, columns + [Column(c, c, "points", "max") for c in table.columns[edge + 1 :]]
+
+
 def _build(runs: pd.DataFrame, stage: Path, title: str) -> list[Path]:
     groups = list(split_groups(runs))
     several = len(groups) > 1
@@ -157,6 +168,10 @@ def _build(runs: pd.DataFrame, stage: Path, title: str) -> list[Path]:
     for name in sorted(runs["benchmark"].unique()):
         classes, shown = class_table(runs, name)
         files += write_table(classes, [*lead, *shown], tables / f"per_class_{name}", GROUP)
+    for name in families(runs):
+        settings, shown = ablation_table(runs, name)
+        stem = tables / f"ablation_{_file_name(name)}"
+        files += write_table(settings, [*lead, *shown], stem, GROUP)
     files += write_table(failures(runs), [*lead, *page.FAILURE_COLUMNS], tables / "failures")
     sections = []
     for key, part in groups:
@@ -165,7 +180,8 @@ def _build(runs: pd.DataFrame, stage: Path, title: str) -> list[Path]:
         files += figures
         pngs = (path.relative_to(stage) for path in figures if path.suffix == ".png")
         images = {words: png for (*_, words), png in zip(FIGURES.values(), pngs, strict=True)}
-        sections.append(page.Section(key, part, *benchmark_table(part), images))
+        studies = {name: ablation_table(part, name) for name in families(part)}
+        sections.append(page.Section(key, part, *benchmark_table(part), studies, images))
     readme = stage / "README.md"
     text = page.render(title, runs, sections)
     readme.write_text(text, encoding="utf-8", newline="\n")

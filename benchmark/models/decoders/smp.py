@@ -68,8 +68,9 @@ class SmpDecoder(nn.Module):
         batch = len(features[0])
         if self.training and batch < self.min_batch:
             raise UserError(
-                f"this decoder normalises over a batch of one position an image and cannot train "
-                f"on {batch} image; use --set batch_size={self.min_batch} or more"
+                f"{type(self.decoder).__name__} normalises what it pools to one position an image "
+                f"over the batch, so it cannot train on {batch} image; "
+                f"use --set batch_size={self.min_batch} or more"
             )
         levels = list(features) if self.pyramid is None else self.pyramid(features)
         size = levels[0].shape[-2:]
