@@ -118,10 +118,12 @@ def coarse_logits(segmenter: Segmenter, image: Tensor, protocol: Protocol) -> Te
         for left in window_starts(width, window, step):
             part = image[:, :, top : top + window, left : left + window]
             logits = segmenter(part)[0].float()
-            stride = part.shape[-1] // logits.shape[-1]
+            # A logit need not be a whole number of pixels wide: on patches of 14 it may be 3.5.
+            side, pixels = logits.shape[-1], part.shape[-1]
             if total is None:
-                total = logits.new_zeros(len(logits) + 1, height // stride, width // stride)
-            y, x = top // stride, left // stride
+                size = (height * side // pixels, width * side // pixels)
+                total = logits.new_zeros(len(logits) + 1, *size)
+            y, x = top * side // pixels, left * side // pixels
             area = total[:, y : y + logits.shape[1], x : x + logits.shape[2]]
             area[:-1] += logits
             area[-1] += 1

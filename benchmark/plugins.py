@@ -14,6 +14,8 @@ GROUP = "petseg_bench"
 """Entry point group: each entry names a module that registers something when it is imported."""
 
 _PREFIX = "petseg_plugin_"
+_TYPED: dict[str, Path] = {}
+"""Name of the imported module -> path as the user wrote it."""
 
 
 def load_files(paths: Sequence[Path]) -> None:
@@ -40,6 +42,7 @@ def load_files(paths: Sequence[Path]) -> None:
             del sys.modules[name]
             line = " ".join(f"{type(error).__name__}: {error}".split())
             raise UserError(f"--plugin {path}: {line}") from error
+        _TYPED[name] = path
 
 
 @functools.cache
@@ -58,8 +61,5 @@ def load_installed() -> None:
 
 
 def file_of(thing: object) -> Path | None:
-    """The plug-in file that a class or function comes from; None for everything else."""
-    module = sys.modules.get(getattr(thing, "__module__", ""))
-    if module is None or not module.__name__.startswith(_PREFIX):
-        return None
-    return Path(str(module.__file__))
+    """The plug-in file, as typed, that a class or function comes from; None for all others."""
+    return _TYPED.get(getattr(thing, "__module__", ""))

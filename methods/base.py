@@ -266,6 +266,10 @@ class Methods(Mapping[str, "type[Method]"]):
         """`load` registers every method whose name starts with `prefix`; called at most once."""
         self._families[prefix] = load
 
+    def loaded(self) -> dict[str, "type[Method]"]:
+        """Those registered so far, without the families that nobody asked for yet."""
+        return dict(self._loaded)
+
     def __getitem__(self, name: str) -> "type[Method]":
         self._load([prefix for prefix in self._families if name.startswith(prefix)])
         return self._loaded[name]

@@ -25,3 +25,7 @@ class Full(Method):
     def apply(self, backbone: Backbone, num_classes: int) -> None:
         """Unfreezes the backbone."""
         backbone.model.requires_grad_(True)
+
+    def count(self, backbone: Backbone, num_classes: int) -> int:
+        """All parameters."""
+        return sum(p.numel() for p in backbone.model.parameters())

@@ -4,6 +4,8 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
+from torch import Tensor
+
 from methods.base import Backbone, Method, Role, Unsupported, register
 
 Targets = Literal["all", "attention", "mlp", "qkv", "conv"]
@@ -13,6 +15,7 @@ _ROLES: dict[str, tuple[Role, ...]] = {
     "mlp": ("fc1", "fc2"),
     "qkv": ("qkv",),
     "conv": ("conv",),
+    "norm": ("norm",),
 }
 
 
@@ -55,7 +58,8 @@ class LoRA(Method):
         """Wraps the target layers in peft's."""
         from peft import LoraConfig, inject_adapter_in_model
 
-        names = self._names(backbone)
+        names = target_names(self, backbone)
+        refuse_large_rank(self, "rank", backbone, names)
         config = LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=names, bias="none")
         with warnings.catch_warnings():
             # peft wonders about a model that is not a Hugging Face one; ours never is.
@@ -74,17 +78,45 @@ class LoRA(Method):
                 parent, _, leaf = name.rpartition(".")
                 setattr(backbone.model.get_submodule(parent), leaf, layer.get_base_layer())
 
-    def _names(self, backbone: Backbone) -> list[str]:
-        if self.targets != "all":
-            roles = _ROLES[self.targets]
-        elif backbone.kind == "cnn":
-            roles = ("conv", "fc1", "fc2")
-        else:
-            roles = ("qkv", "proj", "fc1", "fc2")
-        names = list(dict.fromkeys(name for role in roles for name in backbone.names(role)))
-        if not names:
-            raise Unsupported(
-                f"{self.name}: {type(backbone.model).__name__} has no layers for "
-                f"targets={self.targets} ({', '.join(roles)})"
-            )
-        return names
+
+def target_names(method: Method, backbone: Backbone) -> list[str]:
+    """Names of the layers that `method.targets` means on a backbone, in forward order.
+
+    Raises:
+        Unsupported: there are none.
+
+    """
+    targets: str = getattr(method, "targets")
+    if targets != "all":
+        roles = _ROLES[targets]
+    elif backbone.kind == "cnn":
+        roles = ("conv", "fc1", "fc2")
+    else:
+        roles = ("qkv", "proj", "fc1", "fc2")
+    names = list(dict.fromkeys(name for role in roles for name in backbone.names(role)))
+    if not names:
+        raise Unsupported(
+            f"{method.name}: {type(backbone.model).__name__} has no layers for "
+            f"targets={targets} ({', '.join(roles)})"
+        )
+    return names
+
+
+def refuse_large_rank(method: Method, field: str, backbone: Backbone, names: list[str]) -> None:
+    """Refuses a rank above the smaller side of the weight of a layer.
+
+    A k x k convolution is a matrix of out rows and k k in / groups columns.
+
+    Raises:
+        ValueError: it names the field, the layer and the largest rank.
+
+    """
+    weights = {name: cast(Tensor, backbone.model.get_submodule(name).weight) for name in names}
+    largest = {name: min(w.shape[0], w[0].numel()) for name, w in weights.items()}
+    tightest = min(names, key=lambda name: largest[name])
+    rank: int = getattr(method, field)
+    if rank > largest[tightest]:
+        raise ValueError(
+            f"{method.name}: {field} must be at most {largest[tightest]} (layer {tightest}), "
+            f"not {rank}"
+        )

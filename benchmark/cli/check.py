@@ -30,29 +30,31 @@ def check(
     """
     from rich.console import Console
 
-    from benchmark.catalogue import BENCHMARKS, DECODERS, METHODS, build_method
-    from benchmark.plugins import load_files
-    from benchmark.registry import Registry
+    from benchmark.catalogue import METHODS, build_method
+    from benchmark.data import available
+    from benchmark.models.decoders import DECODERS
+    from benchmark.plugins import file_of, load_files
+    from methods import METHODS as registered
 
-    registries: tuple[Registry, ...] = (METHODS, DECODERS, BENCHMARKS)
     console, path = Console(), Path(what)
+    decoders: list[str] = []
+    benchmarks: list[str] = []
     if path.suffix == ".py":
-        before = [set(registry.names()) for registry in registries]
         load_files([path])
-        found = [
-            [name for name in registry.names() if name not in old]
-            for registry, old in zip(registries, before, strict=True)
-        ]
-        if not any(found):
+        # Not METHODS.names(): that would load a whole library for nothing.
+        names, decoders, benchmarks = (
+            [name for name, thing in known.items() if file_of(thing) == path]
+            for known in (registered.loaded(), DECODERS, available())
+        )
+        if not (names or decoders or benchmarks):
             raise UserError(f"{path} registers no method, decoder or benchmark; see the README")
-        methods = [build_method(name, {}) for name in found[0]]
+        methods = [build_method(name, {}) for name in names]
     else:
         methods = [build_method(name, params) for name, params in METHODS.select(what)]
-        found = [[], [], []]
     chosen = _families(families)
     sound = [_method(console, method, chosen) for method in methods]
-    sound += [_decoder(console, name, chosen) for name in found[1]]
-    sound += [_benchmark(console, name, data) for name in found[2]]
+    sound += [_decoder(console, name, chosen) for name in decoders]
+    sound += [_benchmark(console, name, data) for name in benchmarks]
     if not all(sound):
         raise typer.Exit(1)
 

@@ -14,6 +14,8 @@ from benchmark.errors import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from methods import Method
+
 
 class What(StrEnum):
     """The kinds of things that can be listed."""
@@ -61,27 +63,63 @@ def _table(title: str, *columns: str) -> "Table":
 
 
 def _methods() -> "Table":
+    """The capability matrix: a kind is ticked where at least some backbones of it will do."""
     from rich.text import Text
 
     from benchmark.catalogue import METHODS
 
-    table = _table("methods", "name", "backbones", "traits", "fields = defaults", "reference")
+    traits = ("keeps\nstructure", "merge-\nable", "identity\nat start")
+    table = _table(
+        "methods",
+        "name",
+        "plain",
+        "hierar-\nchical",
+        "cnn",
+        *traits,
+        "on ViT-B",
+        "fields = defaults",
+    )
+    counted = _Counter()
     for name in METHODS.names():
         cls = METHODS.get(name)
-        traits = {
-            "keeps structure": cls.keeps_structure,
-            "mergeable": cls.mergeable,
-            "identity at init": cls.identity_at_init,
-        }
+        held = (cls.keeps_structure, cls.mergeable, cls.identity_at_init)
         fields = ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(cls))
         table.add_row(
-            name,
-            ", ".join(sorted(cls.supports)),
-            ", ".join(trait for trait, holds in traits.items() if holds),
+            Text(name),
+            *("yes" if kind in cls.supports else "-" for kind in ("plain", "hierarchical", "cnn")),
+            *("yes" if trait else "-" for trait in held),
+            counted(cls),
             Text(fields),
-            Text(cls.reference),
         )
     return table
+
+
+class _Counter:
+    """Parameters that a method trains in a ViT-B without values, as text."""
+
+    NAME, CLASSES = "vit_base_patch16_224", 19
+
+    def __init__(self) -> None:
+        from benchmark.models.weights import architecture
+
+        self._build = architecture
+        self._pristine = architecture(self.NAME)
+
+    def __call__(self, cls: "type[Method]") -> str:
+        from methods import Unsupported
+
+        method = cls()
+        try:
+            number = method.count(self._pristine, self.CLASSES)
+            if number is None:
+                backbone = self._build(self.NAME)
+                with next(backbone.model.parameters()).device:
+                    method.apply(backbone, self.CLASSES)
+                number = sum(p.numel() for p in backbone.parameters() if p.requires_grad)
+        except (Unsupported, ValueError, NotImplementedError, RuntimeError):
+            # Some tuners compute with values, which this backbone does not have.
+            return "?"
+        return f"{number:,}"
 
 
 def _benchmarks() -> "Table":

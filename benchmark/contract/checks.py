@@ -176,6 +176,10 @@ def frozen_stays_frozen(case: Case) -> None:
 def delta_restores(case: Case) -> None:
     """The stored tensors on a fresh backbone give the same logits, bit for bit."""
     trained, fresh = case.trained, case.fresh()
+    numbers = sum(tensor.numel() for tensor in trained.stored.values())
+    assert numbers >= trained.counts.inserted + trained.counts.decoder, (
+        "a trained tensor is missing"
+    )
     for parameter in fresh.decoder.parameters():
         torch.nn.init.zeros_(parameter)
     load_delta(fresh, load(save(trained.stored)))

@@ -79,7 +79,11 @@ def load_delta(segmenter: Segmenter, state: Mapping[str, Tensor]) -> None:
     """
     own = segmenter.state_dict(keep_vars=True)
     from_backbone = segmenter.backbone.pretrained_names
-    missing = [name for name in own if name not in state and _timm_name(name) not in from_backbone]
+    # A tensor with several names is stored under its first one.
+    given = {id(own[name]) for name in state if name in own}
+    missing = [
+        name for name in own if id(own[name]) not in given and _timm_name(name) not in from_backbone
+    ]
     unexpected = [name for name in state if name not in own]
     misfits = [n for n, t in state.items() if n in own and own[n].shape != t.shape]
     for what, names in (
@@ -142,9 +146,13 @@ def changed_buffers(segmenter: Segmenter, pristine: Pristine) -> int:
 
 
 def _tensors(segmenter: Segmenter, pristine: Pristine) -> Iterator[tuple[str, Tensor, str | None]]:
-    """(name, tensor, pristine name or None) of everything in the state dict."""
+    """(name, tensor, pristine name or None) of everything in the state dict, each tensor once."""
     by_id = {id(parameter): name for name, parameter in pristine.parameters.items()}
+    seen: set[int] = set()
     for name, tensor in segmenter.state_dict(keep_vars=True).items():
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
         inside = name.startswith(_PREFIX)
         yield name, tensor, pristine.name_of(name, tensor, by_id) if inside else None
 

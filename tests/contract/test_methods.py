@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from benchmark.contract import Case
 from benchmark.contract.models import CLASSES, batch, tiny, tiny_segmenter, train_steps
-from benchmark.models.delta import changed_buffers, delta, load_delta, snapshot
+from benchmark.models.delta import Pristine, changed_buffers, delta, load_delta, snapshot
 from benchmark.models.segmenter import Segmenter
 from methods import METHODS, Unsupported
 
@@ -103,6 +104,32 @@ def test_statistics_stay_those_of_the_pretraining_where_only_norms_or_biases_are
         segmenter = Segmenter(backbone, decoder)
         train_steps(segmenter, tuned, 2)
         assert changed_buffers(segmenter, pristine) == 0
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS.loaded() if ":" not in name])
+def test_what_is_inserted_is_stored_and_nothing_else(name: str) -> None:
+    trained = Case(METHODS[name](), "vit").trained
+    stored = sum(tensor.numel() for tensor in trained.stored.values())
+    if trained.counts.tuned_backbone == 0:
+        assert stored == trained.counts.total_trainable
+
+
+def test_a_tensor_that_two_layers_share_is_stored_once() -> None:
+    def build() -> tuple[Segmenter, Pristine]:
+        backbone = tiny("vit")
+        pristine = snapshot(backbone)
+        first = torch.nn.Linear(3, 3)
+        second = torch.nn.Linear(3, 3)
+        second.weight = first.weight
+        backbone.insert("pair", torch.nn.ModuleList([first, second]))
+        return Segmenter(backbone, torch.nn.Identity()), pristine
+
+    state = delta(*build())
+    assert [n for n in state if n.endswith("weight")] == ["backbone.inserted.pair.0.weight"]
+    fresh, _ = build()
+    load_delta(fresh, state)
+    second = fresh.backbone.inserted["pair"][1]
+    assert torch.equal(second.weight, state["backbone.inserted.pair.0.weight"])
 
 
 def test_a_drifted_statistic_is_part_of_the_delta() -> None:

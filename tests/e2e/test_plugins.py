@@ -52,7 +52,7 @@ def test_the_readme_method_runs_and_its_record_says_how(
     assert "1 done already" in again.stdout
 
 
-BROKEN = '''
+BROKEN = """
 from dataclasses import dataclass
 import torch
 from torch import nn
@@ -68,8 +68,8 @@ class Dead(Method):
         for block in (b for stage in backbone.stage_blocks() for b in stage):
             width = backbone.width(block)
             down, up = nn.Linear(width, 4), nn.Linear(4, width)
-            for layer in (down, up):
-                nn.init.zeros_(layer.weight)
+            for parameter in (*down.parameters(), *up.parameters()):
+                nn.init.zeros_(parameter)
             pair = backbone.insert("dead_" + block.replace(".", "_"), nn.Sequential(down, up))
             backbone.after_block(block, lambda y, pair=pair: y + pair(y))
 
@@ -92,7 +92,7 @@ class Drift(Method):
             return x
 
         backbone.before(name, nudge)
-'''
+"""
 
 
 def test_broken_methods_are_told_what_is_broken(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_broken_methods_are_told_what_is_broken(tmp_path: Path) -> None:
         assert f"BROKEN {problem}" in done.stdout
 
 
-OTHERS = '''
+OTHERS = """
 import numpy as np
 import torch
 from torch import nn
@@ -140,7 +140,7 @@ class Halves(Benchmark):
         label = np.zeros((96, 96), np.uint8)
         label[:, 48:] = 1
         return np.repeat(255 * label[..., None], 3, axis=2), label
-'''
+"""
 
 
 def test_a_decoder_and_a_benchmark_of_one_s_own(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_method_that_trains_nothing_and_ranks_that_do_not_fit_stop_before_data
         (("--plugin", path, "--methods", "idle"), "idle trains nothing in backbone 'demo_vit'"),
         (("--methods", "fact[rank=1000]"), "fact: rank must be at most 128"),
         (("--methods", "lora[rank=1000]"), "lora: rank must be at most 128"),
-        (("--methods", "partial[blocks=99]"), "partial: blocks must be at most 12"),
+        (("--methods", "partial[blocks=99]"), "partial: blocks must be at most 8"),
         (("--methods", "vpt[tokens=0]"), "vpt: tokens must be an integer of at least 1"),
         (("--methods", "vpt[tokens=ten]"), "vpt tokens: Input should be a valid integer"),
         (("--methods", "vpt[token=3]"), "has no field 'token'; did you mean 'tokens'?"),

@@ -113,6 +113,25 @@ def test_sliding_windows_agree_with_the_whole_image(size):
     assert model.largest <= 64 * 64
 
 
+class Fractional(Local):
+    """Four logits per 14 pixels, as a pyramid over patches of 14 gives."""
+
+    def __init__(self, classes):
+        super().__init__(classes)
+        self.divisor = 14
+
+    def forward(self, images):
+        return F.conv2d(F.interpolate(F.avg_pool2d(images, 14), scale_factor=4), self.weight)
+
+
+def test_windows_of_logits_that_are_no_whole_number_of_pixels_wide():
+    torch.manual_seed(0)
+    model, image = Fractional(5), torch.randn(1, 3, 140, 280)
+    whole = coarse_logits(model, image, Protocol())
+    parts = coarse_logits(model, image, Protocol(eval_max_pixels=4900, eval_window=70))
+    torch.testing.assert_close(parts, whole)
+
+
 @pytest.mark.parametrize("side", [64, 65, 100, 513, 1000])
 def test_windows_cover_the_side_and_overlap(side):
     side = -(-side // 8) * 8

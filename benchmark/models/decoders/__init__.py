@@ -6,6 +6,7 @@ image area at the resolution that it documents; whoever asks for labels resizes 
 """
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from torch import nn
 
@@ -13,10 +14,31 @@ from benchmark.models.decoders.linear import LinearDecoder
 from benchmark.models.decoders.setr import SetrPup
 from benchmark.models.decoders.smp import fpn, segformer, upernet
 
-DECODERS: dict[str, Callable[[Sequence[int], Sequence[int], int], nn.Module]] = {
+Builder = Callable[[Sequence[int], Sequence[int], int], nn.Module]
+"""(channels, strides, number of classes) -> decoder."""
+
+DECODERS: dict[str, Builder] = {}
+
+D = TypeVar("D", bound=Builder)
+
+
+def register_decoder(name: str) -> Callable[[D], D]:
+    """Decorator of a class or function: makes a decoder selectable under `name`."""
+
+    def add(build: D) -> D:
+        if name in DECODERS:
+            raise ValueError(f"decoder {name!r} is registered twice")
+        DECODERS[name] = build
+        return build
+
+    return add
+
+
+for _name, _build in {
     "linear": LinearDecoder,
     "fpn": fpn,
     "upernet": upernet,
     "segformer": segformer,
     "setr-pup": SetrPup,
-}
+}.items():
+    register_decoder(_name)(_build)
