@@ -26,7 +26,7 @@ class BitFit(Method):
     mergeable: ClassVar[bool] = True
     reference: ClassVar[str] = "Ben Zaken et al., BitFit, ACL 2022, arXiv 2106.10199"
 
-    lr: float = 3e-3
+    lr: float = 1e-3
 
     def apply(self, backbone: Backbone, num_classes: int) -> None:
         """Unfreezes the biases."""

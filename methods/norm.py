@@ -30,7 +30,7 @@ class Norm(Method):
         "Basu et al., AAAI 2024, arXiv 2304.01467"
     )
 
-    lr: float = 3e-3
+    lr: float = 3e-2
 
     def apply(self, backbone: Backbone, num_classes: int) -> None:
         """Unfreezes the affine parameters."""

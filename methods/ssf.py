@@ -53,7 +53,7 @@ class SSF(Method):
     identity_at_init: ClassVar[bool] = False
     reference: ClassVar[str] = "Lian et al., Scaling and Shifting, NeurIPS 2022, arXiv 2210.08823"
 
-    lr: float = 1e-2
+    lr: float = 3e-3
 
     def apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts one pair behind each layer."""

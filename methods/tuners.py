@@ -21,7 +21,7 @@ from methods.base import METHODS, Backbone, Method, Unsupported
 from methods.lora import refuse_large_rank, target_names
 
 _BOOKKEEPING = re.compile(
-    r"fan_in_fan_out|layers_\w+|megatron_\w+|\w+_pattern|runtime_\w+|ensure_\w+|use_\w*lora\w*"
+    r"fan_in_fan_out|layers_\w+|megatron_\w+|\w+_pattern|runtime_\w+|ensure_\w+|use_\w*[ld]ora\w*"
     r"|qalora_\w+|lora_bias|init_\w*weights|use_asa|asa_\w+|total_step|tinit|tfinal"
 )
 """Settings of peft that are no hyperparameters here. Initial weights are not one because they

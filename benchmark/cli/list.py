@@ -54,6 +54,8 @@ def list_things(
                 kind
             ]()
         console.print(table)
+        if kind is What.methods:
+            console.print(_settings())
 
 
 def _table(title: str, *columns: str) -> "Table":
@@ -69,29 +71,40 @@ def _methods() -> "Table":
     from benchmark.catalogue import METHODS
 
     traits = ("keeps\nstructure", "merge-\nable", "identity\nat start")
-    table = _table(
-        "methods",
-        "name",
-        "plain",
-        "hierar-\nchical",
-        "cnn",
-        *traits,
-        "on ViT-B",
-        "fields = defaults",
-    )
+    table = _table("methods", "name", "plain", "hierar-\nchical", "cnn", *traits, "on ViT-B")
     counted = _Counter()
-    for name in METHODS.names():
+    for name in _method_names():
         cls = METHODS.get(name)
         held = (cls.keeps_structure, cls.mergeable, cls.identity_at_init)
-        fields = ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(cls))
         table.add_row(
-            Text(name),
+            Text(name, no_wrap=True),
             *("yes" if kind in cls.supports else "-" for kind in ("plain", "hierarchical", "cnn")),
             *("yes" if trait else "-" for trait in held),
-            counted(cls),
-            Text(fields),
+            Text(counted(cls), justify="right", no_wrap=True),
         )
     return table
+
+
+def _settings() -> "Table":
+    """Every method as a selector with the defaults of all its fields, to copy and change."""
+    from rich.text import Text
+
+    from benchmark.catalogue import METHODS
+
+    table = _table("settings", "all fields with their defaults")
+    for name in _method_names():
+        cls = METHODS.get(name)
+        fields = ",".join(f"{f.name}={f.default}" for f in dataclasses.fields(cls))
+        table.add_row(Text(f"{name}[{fields}]" if fields else name))
+        table.add_row(Text(f"  {cls.reference}", style="dim"))
+    return table
+
+
+def _method_names() -> list[str]:
+    """Those with a name of their own before those of a library."""
+    from benchmark.catalogue import METHODS
+
+    return sorted(METHODS.names(), key=lambda name: (":" in name, name))
 
 
 class _Counter:

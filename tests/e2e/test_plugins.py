@@ -7,6 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmark import grid
+from benchmark.errors import UserError
+from benchmark.planner import Selection
+from benchmark.plugins import load_files
+from methods import METHODS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -165,7 +171,6 @@ def test_a_decoder_and_a_benchmark_of_one_s_own(tmp_path: Path) -> None:
         (None, "no such file"),
         ("import nothing_of_this_name", "ModuleNotFoundError: No module named"),
         ("def f(:", "SyntaxError"),
-        ("x = 1", "registers no method, decoder or benchmark"),
         (
             "from methods.base import METHODS, Method\nMETHODS.add('linear', Method)",
             "method 'linear' is registered twice",
@@ -176,36 +181,89 @@ def test_bad_plugins_are_one_line(tmp_path: Path, content: str | None, message: 
     path = tmp_path / "bad.py"
     if content is not None:
         path.write_text(content)
+    with pytest.raises(UserError, match=f"--plugin {path}: .*{message}") as caught:
+        load_files([path])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plugin_that_registers_nothing_is_told_so(tmp_path: Path) -> None:
+    path = tmp_path / "bad.py"
+    path.write_text("x = 1")
     done = run("check", path)
     assert done.returncode == 2
-    assert message in done.stderr
-    assert str(path) in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-
-
-def test_a_method_that_trains_nothing_and_ranks_that_do_not_fit_stop_before_data(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "idle.py"
-    path.write_text(
-        "from dataclasses import dataclass\nfrom methods.base import Method, register\n"
-        "@register('idle')\n@dataclass(frozen=True, kw_only=True)\nclass Idle(Method):\n"
-        "    lr: float = 1e-3\n    def apply(self, backbone, num_classes):\n        pass\n"
+    assert done.stderr == (
+        f"error: {path} registers no method, decoder or benchmark; see the README\n"
     )
+
+
+IDLE = """
+from dataclasses import dataclass
+from methods.base import Method, register
+
+
+@register("idle")
+@dataclass(frozen=True, kw_only=True)
+class Idle(Method):
+    lr: float = 1e-3
+
+    def apply(self, backbone, num_classes):
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ("idle", "idle trains nothing in backbone 'demo_vit'"),
+        ("fact[rank=1000]", "fact: rank must be at most 128"),
+        ("lora[rank=1000]", "lora: rank must be at most 128"),
+        ("partial[blocks=99]", "partial: blocks must be at most 8"),
+        ("vpt[tokens=0]", "vpt: tokens must be an integer of at least 1, not 0"),
+        ("vpt[tokens=ten]", "vpt tokens: Input should be a valid integer"),
+        ("vpt[token=3]", "has no field 'token'; did you mean 'tokens'?"),
+    ],
+)
+def test_what_does_not_fit_stops_before_data_is_read(
+    tmp_path: Path, methods: str, message: str
+) -> None:
+    (tmp_path / "idle.py").write_text(IDLE)
+    if methods == "idle":
+        load_files([tmp_path / "idle.py"])
     # camvid without a data folder: were data read first, the message would be about that.
-    where = ("--suite", "small", "--benchmarks", "camvid", "--backbones", "demo_vit")
-    where += ("--set", "crop=96", "--results", str(tmp_path / "results"))
-    for arguments, message in (
-        (("--plugin", path, "--methods", "idle"), "idle trains nothing in backbone 'demo_vit'"),
-        (("--methods", "fact[rank=1000]"), "fact: rank must be at most 128"),
-        (("--methods", "lora[rank=1000]"), "lora: rank must be at most 128"),
-        (("--methods", "partial[blocks=99]"), "partial: blocks must be at most 8"),
-        (("--methods", "vpt[tokens=0]"), "vpt: tokens must be an integer of at least 1"),
-        (("--methods", "vpt[tokens=ten]"), "vpt tokens: Input should be a valid integer"),
-        (("--methods", "vpt[token=3]"), "has no field 'token'; did you mean 'tokens'?"),
-    ):
-        done = run("run", *arguments, *where)
-        assert done.returncode == 2, done.stdout
-        assert message in done.stderr
-        assert len(done.stderr.splitlines()) == 1
-        assert not (tmp_path / "results").exists()
+    selection = Selection(
+        suite="small", benchmarks="camvid", backbones="demo_vit", methods=methods,
+        protocol={"crop": 96},
+    )  # fmt: skip
+    try:
+        with pytest.raises(UserError, match=re.escape(message)) as caught:
+            grid.run(selection, tmp_path / "results")
+    finally:
+        METHODS._loaded.pop("idle", None)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "results").exists()
+
+
+def test_an_installed_package_offers_methods_by_entry_point(
+    readme_method: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "their_package.py").write_text(readme_method.read_text())
+    info = tmp_path / "their_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[petseg_bench]\ntheirs = their_package\n")
+    code = "from benchmark.catalogue import build_method; print(build_method('stagescale', {}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "StageScale(lr=0.001)\n", done.stderr
+    (info / "entry_points.txt").write_text("[petseg_bench]\ntheirs = no_such_module\n")
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert "plug-in 'theirs' (no_such_module): ModuleNotFoundError" in done.stderr
