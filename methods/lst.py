@@ -83,7 +83,7 @@ class LST(Method):
     )
 
     reduction: int = 8
-    lr: float = 3e-3
+    lr: float = 1e-2
 
     def __post_init__(self) -> None:
         super().__post_init__()

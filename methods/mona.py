@@ -71,7 +71,7 @@ class Mona(Method):
     )
 
     bottleneck: int = 64
-    lr: float = 1e-3
+    lr: float = 3e-3
 
     def __post_init__(self) -> None:
         super().__post_init__()

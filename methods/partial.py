@@ -23,7 +23,7 @@ class Partial(Method):
     reference: ClassVar[str] = "Yosinski et al., NeurIPS 2014, arXiv 1411.1792"
 
     blocks: int = 1
-    lr: float = 3e-4
+    lr: float = 3e-2
 
     def __post_init__(self) -> None:
         super().__post_init__()

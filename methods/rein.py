@@ -71,7 +71,7 @@ class Rein(Method):
 
     tokens: int = 100
     rank: int = 16
-    lr: float = 3e-3
+    lr: float = 1e-3
 
     def __post_init__(self) -> None:
         super().__post_init__()
