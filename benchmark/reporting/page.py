@@ -28,6 +28,12 @@ FAILURE_COLUMNS = (
 _BOARD = {"costs.params.decoder", "costs.train.images_per_second", "ppt"}  # in the files only
 
 
+_TIMING = {
+    "device": "on several kinds of hardware",
+    "threads": "with different numbers of threads",
+}
+"""What times depend on, and what to say where runs differ in it."""
+
 _SAME: tuple[tuple[str, list[str], str], ...] = (
     ("weights_sha256", [], "weights under one backbone's name"),
     ("data_sha256", ["benchmark"], "data under one benchmark's name"),
@@ -205,8 +211,9 @@ def _provenance(runs: pd.DataFrame) -> str:
         "SHA-256 of weights": ", ".join(text[:12] for text in values("weights_sha256")),
     }
     text = "\n".join(f"- {name}: {text}" for name, text in lines.items())
-    if len(values("device")) > 1:
-        text += "\n\n**Times were taken on several kinds of hardware and are not comparable.**"
+    several = [words for name, words in _TIMING.items() if len(values(name)) > 1]
+    if several:
+        text += f"\n\n**Times were taken {' and '.join(several)}: compare them roughly.**"
     for column, within, words in _SAME:
         name = f"provenance.{column}"
         if name in runs and runs.groupby([*GROUP, *within])[name].nunique().max() > 1:

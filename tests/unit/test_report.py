@@ -134,6 +134,17 @@ def test_page_is_honest_about_seeds(tmp_path):
 
 
 @pytest.mark.usefixtures("no_figures")
+def test_times_of_different_threads_are_marked(tmp_path):
+    runs = frame([record("a"), record("b")])
+    write_report(runs, tmp_path / "out", "small")
+    assert "compare them roughly" not in (tmp_path / "out" / "README.md").read_text()
+    runs.loc[1, "provenance.threads"] = 1
+    write_report(runs, tmp_path / "out", "small")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "**Times were taken with different numbers of threads: compare them roughly.**" in text
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_failures_are_shown_without_folders_of_the_machine(tmp_path):
     reason = "DataError: /home/somebody/data/pets/a.png is damaged"
     runs = frame([record("a"), record("b", status="failed", reason=reason)])
