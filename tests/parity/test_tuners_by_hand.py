@@ -4,21 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmark.contract.models import CLASSES, tiny
-from benchmark.models.backbone import StagedBackbone
-from methods import METHODS
-
-
-def doubled(family: str, method: str, **fields: object) -> StagedBackbone:
-    """A tuned backbone in float64 whose trained tensors are all random (none is zero)."""
-    torch.manual_seed(0)
-    backbone = tiny(family).double()
-    METHODS[method](**fields).apply(backbone, CLASSES)
-    backbone.double().eval()
-    for parameter in backbone.parameters():
-        if parameter.requires_grad:
-            torch.nn.init.normal_(parameter, std=0.5)
-    return backbone
+from benchmark.contract.models import tiny
+from tests.parity.by_hand import doubled
 
 
 @pytest.mark.parametrize("name", ["blocks.1.attn.qkv", "blocks.4.mlp.fc2"])
