@@ -69,7 +69,7 @@ class RepAdapter(Method):
     bottleneck: int = 8
     groups: int = 2
     scale: float = 1.0
-    lr: float = 3e-3
+    lr: float = 1e-3
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmark.contract.models import tiny
+from benchmark.contract.models import CLASSES, tiny
+from methods import METHODS
 from tests.parity.by_hand import doubled
 
 
