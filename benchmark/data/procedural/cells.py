@@ -1,7 +1,6 @@
 """Cells under a microscope: grainy bodies with nuclei, among fibres, air bubbles and debris."""
 
 import numpy as np
-from scipy import ndimage
 
 from benchmark.data.base import register
 from benchmark.data.procedural.scene import Canvas, Procedural
@@ -45,6 +44,8 @@ class Cells(Procedural):
         return canvas
 
     def _cell(self, rng: Rng, canvas: Canvas, body: np.ndarray, core: np.ndarray) -> None:
+        from scipy import ndimage  # slow to load, and names and classes need none of it
+
         centre = rng.uniform(5, 103), rng.uniform(5, 103)
         radii = rng.uniform(17, 24), rng.uniform(20, 29)
         outline = blob(rng, self.size, centre, radii, 0.1)

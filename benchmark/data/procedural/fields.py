@@ -1,7 +1,6 @@
 """Farmland from above: parcels with crops, trees and water, cut by tracks, with some roofs."""
 
 import numpy as np
-from scipy import ndimage
 
 from benchmark.data.base import register
 from benchmark.data.procedural.scene import Canvas, Procedural
@@ -76,6 +75,8 @@ class Fields(Procedural):
         canvas.paint(ruts, canvas.image[ruts].mean(0) * rng.uniform(0.55, 0.75))
 
     def _roof(self, rng: Rng, canvas: Canvas) -> None:
+        from scipy import ndimage  # slow to load, and names and classes need none of it
+
         centre = rng.uniform(10, 98), rng.uniform(10, 98)
         radii = rng.uniform(8, 12), rng.uniform(11, 19)
         u, v = frame(self.size, centre, radii, rng.uniform(0, np.pi))

@@ -5,7 +5,6 @@ from abc import abstractmethod
 from typing import ClassVar
 
 import numpy as np
-from scipy import ndimage
 
 from benchmark.data.base import IGNORE, SPLITS, Benchmark, Split
 from benchmark.data.procedural.textures import Rng, Size, grid
@@ -39,6 +38,8 @@ class Canvas:
 
 def light(rng: Rng, image: np.ndarray) -> np.ndarray:
     """Photographs a painted image: uneven light, exposure, tint of the lamp, blur, sensor noise."""
+    from scipy import ndimage  # slow to load, and names and classes need none of it
+
     size = image.shape[0], image.shape[1]
     y, x = grid(size)
     angle, depth = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.3)
