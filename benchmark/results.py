@@ -54,7 +54,8 @@ def _tell_apart(rows: list[dict[str, Any]]) -> None:
     """Gives runs of one label but other fields other labels.
 
     A label names the fields that differ from the defaults of its day; when a default has changed
-    since, the same label stands for two settings, which must not be averaged.
+    since, the same label stands for two settings, which must not be averaged. A field that a run
+    lacks was added later, with the default that leaves the method as it was.
     """
     by_label: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
@@ -64,7 +65,7 @@ def _tell_apart(rows: list[dict[str, Any]]) -> None:
         fields = [
             name
             for name in dict.fromkeys(name for params in settings for name in params)
-            if any(params.get(name) != settings[0].get(name) for params in settings)
+            if len({repr(params[name]) for params in settings if name in params}) > 1
         ]
         for row in alike if fields else ():
             shown = ",".join(f"{name}={row['method_params'].get(name)}" for name in fields)

@@ -175,3 +175,14 @@ def test_one_label_with_two_settings_stays_two_methods(tmp_path):
     )
     labels = load_results(tmp_path)["method"].tolist()
     assert sorted(labels) == ["lora[lr=0.001]", "lora[lr=0.003]"]
+
+
+def test_a_field_that_came_later_does_not_split_a_method(tmp_path):
+    write(
+        [
+            record("adapter", method_params={"bottleneck": 64}),
+            record("adapter", "pets", method_params={"bottleneck": 64, "form": "parallel"}),
+        ],
+        tmp_path,
+    )
+    assert load_results(tmp_path)["method"].tolist() == ["adapter", "adapter"]
