@@ -1,43 +1,54 @@
 """Prints, at the end of a test run, what the contract found."""
 
+from collections.abc import Callable
+
 import pytest
 from rich.console import Console
 from rich.table import Table
 
 from benchmark.contract import FAMILIES, Verdict
 
-_TABLE: dict[tuple[str, str], Verdict] = {}
+_PROPERTY = "contract"
+_FOUND: list[tuple[str, str, str, bool]] = []
+"""Method, family, refusal and whether something is broken; filled where the summary is written."""
 
 
-@pytest.fixture(scope="session")
-def contract_table() -> dict[tuple[str, str], Verdict]:
-    """(method, family) -> verdict, filled by the tests."""
-    return _TABLE
+@pytest.fixture
+def record_verdict(record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """Sends a verdict to the summary, also from another process."""
+
+    def record(method: str, family: str, verdict: Verdict) -> None:
+        record_property(_PROPERTY, [method, family, verdict.refusal, bool(verdict.broken)])
+
+    return record
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call":
+        _FOUND.extend(tuple(value) for name, value in report.user_properties if name == _PROPERTY)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not _TABLE:
+    if not _FOUND:
         return
-    families = [f for f in FAMILIES if any(family == f for _, family in _TABLE)]
+    families = [f for f in FAMILIES if any(family == f for _, family, _, _ in _FOUND)]
+    cells = {
+        (method, family): "FAIL" if broken else "-" if refusal else "ok"
+        for method, family, refusal, broken in _FOUND
+    }
     table = Table("method", *families, box=None)
-    refusals: dict[str, list[str]] = {}
-    for method in dict.fromkeys(method for method, _ in _TABLE):
-        cells = []
-        for family in families:
-            verdict = _TABLE.get((method, family))
-            if verdict is None:
-                cells.append("")
-            elif verdict.refusal:
-                cells.append("-")
-                refusals.setdefault(verdict.refusal, []).append(family)
-            else:
-                cells.append("FAIL" if verdict.broken else "ok")
-        table.add_row(method.replace("[", r"\["), *cells)
+    names = sorted({method for method, _ in cells}, key=lambda name: (":" in name, name))
+    for method in names:
+        table.add_row(method.replace("[", r"\["), *(cells.get((method, f), "") for f in families))
+    refusals: dict[str, set[str]] = {}
+    for _, family, refusal, _ in _FOUND:
+        if refusal:
+            refusals.setdefault(refusal, set()).add(family)
     console = Console(width=160, no_color=True)
     with console.capture() as capture:
         console.print(table)
-        console.print("-: refused, with the reason")
-        for reason, found in refusals.items():
-            console.print(f"  {', '.join(found)}: {reason}", markup=False, highlight=False)
+        console.print("-: refused, with the reason; empty: marked slow")
+        for reason, where in sorted(refusals.items()):
+            console.print(f"  {', '.join(sorted(where))}: {reason}", markup=False, highlight=False)
     terminalreporter.section("method contract")
     terminalreporter.write_line(capture.get())

@@ -1,10 +1,12 @@
 """The contract over the registry: every method, on a small model of every family."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from benchmark.catalogue import METHODS, build_method, method_label
-from benchmark.contract import FAMILIES, KINDS, Case, Verdict, examine
+from benchmark.contract import FAMILIES, KINDS, Case, examine
 from benchmark.contract.checks import compiles
 from benchmark.contract.models import batch, tiny_segmenter
 from methods import Method, Unsupported
@@ -44,11 +46,9 @@ each_pair = pytest.mark.parametrize(
 
 
 @each_pair
-def test_contract(
-    method: Method, family: str, contract_table: dict[tuple[str, str], Verdict]
-) -> None:
+def test_contract(method: Method, family: str, record_verdict: Callable[..., None]) -> None:
     verdict = examine(method, family)
-    contract_table[method_label(method), family] = verdict
+    record_verdict(method_label(method), family, verdict)
     assert verdict.broken == {}
     if verdict.refusal:
         pytest.skip(verdict.refusal)
