@@ -36,6 +36,7 @@ def _benchmarks() -> "Mapping[str, type[Benchmark]]":
 def _decoders() -> "Mapping[str, Callable[[Sequence[int], Sequence[int], int], nn.Module]]":
     from benchmark.models.decoders import DECODERS
 
+    plugins.load_installed()
     return DECODERS
 
 

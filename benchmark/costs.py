@@ -109,11 +109,26 @@ def measure_inference(segmenter: Segmenter, protocol: Protocol, precision: str) 
 
 
 def first_trainable_depth(segmenter: Segmenter, protocol: Protocol) -> int:
-    """Leading stages (0..4) whose output needs no gradient, found by asking autograd."""
-    step = segmenter.backbone.divisor
-    side = -(-min(protocol.crop, 64) // step) * step
+    """Leading stages (0..4) whose output needs no gradient, found by asking autograd.
+
+    Asked at the ends of the stages: a network beside the backbone may change the features that
+    the decoder sees although no gradient enters any stage.
+    """
+    backbone = segmenter.backbone
+    side = -(-min(protocol.crop, 64) // backbone.divisor) * backbone.divisor
     device = next(segmenter.parameters()).device
-    with torch.enable_grad():
-        features = segmenter.backbone(torch.zeros(1, 3, side, side, device=device))
-    needs = [feature.requires_grad for feature in features]
-    return needs.index(True) if any(needs) else len(needs)
+    needs: dict[str, bool] = {}
+    handles = [
+        backbone.model.get_submodule(name).register_forward_hook(
+            lambda _module, _args, y, name=name: needs.update({name: y.requires_grad})
+        )
+        for name in backbone.stage_ends
+    ]
+    try:
+        with torch.enable_grad():
+            backbone(torch.zeros(1, 3, side, side, device=device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    found = [needs[name] for name in backbone.stage_ends]
+    return found.index(True) if any(found) else len(found)

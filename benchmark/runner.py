@@ -107,16 +107,14 @@ def _refusal(cell: RunSpec, environment: Environment) -> str:
     method = build_method(cell.method, cell.method_params)
     backbone = build_backbone(cell.backbone, cell.weights, environment.weights)
     try:
-        method.apply(backbone, len(BENCHMARKS.get(cell.benchmark).classes))
+        method.tune(backbone, len(BENCHMARKS.get(cell.benchmark).classes))
     except Unsupported as reason:
         return str(reason)
     except ValueError as error:
         raise UserError(f"{error} (backbone {cell.backbone!r})") from error
-    if hasattr(method, "lr") and not any(p.requires_grad for p in backbone.parameters()):
-        raise UserError(
-            f"{cell.method_label} trains nothing in backbone {cell.backbone!r}; "
-            "its `apply` must leave requires_grad on what is trained"
-        )
+    except Exception:
+        # A fault of the method's code stops its own cells only: they will fail with a traceback.
+        return ""
     return ""
 
 
@@ -264,7 +262,7 @@ def build_segmenter(
         backbone = build_backbone(spec.backbone, spec.weights, environment.weights)
     pristine = deltas.snapshot(backbone)
     with torch_stream(spec.seed, "method-init"):
-        method.apply(backbone, classes)
+        method.tune(backbone, classes)
     with torch_stream(spec.seed, "decoder-init"):
         build = DECODERS.get(spec.protocol.decoder)
         decoder = build(backbone.channels, backbone.strides, classes)

@@ -64,7 +64,7 @@ class Adapter(Method):
 
     Attributes:
         form: which of the four.
-        bottleneck: r, less than D.
+        bottleneck: r.
         scale: s of adaptformer.
         lr: learning rate of the adapters.
 

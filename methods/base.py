@@ -167,7 +167,7 @@ class Method(ABC):
                 wanted = f"one of {', '.join(map(str, allowed))}"
                 self._require(field.name, getattr(self, field.name) in allowed, wanted)
         if hasattr(self, "lr"):
-            self._require("lr", getattr(self, "lr") > 0, "greater than 0")
+            self._require("lr", 0 < getattr(self, "lr") < float("inf"), "greater than 0 and finite")
 
     def _require(self, field: str, holds: bool, allowed: str) -> None:
         """Raises ValueError, naming the field and what is allowed, where `holds` is false."""
@@ -176,9 +176,30 @@ class Method(ABC):
                 f"{self.name}: {field} must be {allowed}, not {getattr(self, field)!r}"
             )
 
+    def tune(self, backbone: Backbone, num_classes: int) -> None:
+        """Applies the method to a backbone, and checks what every method has to keep.
+
+        Args:
+            backbone: a frozen backbone; changed in place.
+            num_classes: classes K of the task.
+
+        Raises:
+            Unsupported: the method cannot act on this backbone.
+            ValueError: a hyperparameter does not fit this backbone, or nothing would be trained.
+
+        """
+        self.require_kind(backbone)
+        self.apply(backbone, num_classes)
+        trained = (*backbone.model.parameters(), *backbone.inserted.parameters())
+        if hasattr(self, "lr") and not any(p.requires_grad for p in trained):
+            raise ValueError(
+                f"{self.name} trains nothing in {type(backbone.model).__name__}; its `apply` must "
+                "leave requires_grad on what is trained"
+            )
+
     @abstractmethod
     def apply(self, backbone: Backbone, num_classes: int) -> None:
-        """Inserts modules and leaves `requires_grad` exactly on what is trained.
+        """Inserts modules and leaves `requires_grad` exactly on what is trained; see `tune`.
 
         Args:
             backbone: a frozen backbone; changed in place.

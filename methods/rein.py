@@ -58,7 +58,7 @@ class Rein(Method):
 
     Attributes:
         tokens: m, 2 at least.
-        rank: r.
+        rank: r, at most m.
         lr: learning rate of all of it.
 
     """
@@ -76,7 +76,8 @@ class Rein(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require("tokens", self.tokens >= 2, "an integer of at least 2")
-        self._require("rank", self.rank >= 1, "an integer of at least 1")
+        fits = 1 <= self.rank <= self.tokens
+        self._require("rank", fits, f"an integer from 1 to tokens={self.tokens}")
 
     def apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts the tokens of each width and attaches them behind the blocks."""

@@ -114,6 +114,11 @@ class RepAdapter(Method):
                 f"{type(backbone.model).__name__} has none"
             )
         for name, layer in linear:
+            self._require(
+                "bottleneck",
+                self.bottleneck <= layer.in_features,
+                f"at most {layer.in_features}, the width of {name}",
+            )
             if layer.in_features % self.groups:
                 raise ValueError(
                     f"{self.name}: groups must divide {layer.in_features}, the width of {name}, "

@@ -115,8 +115,12 @@ class SPM(Method):
         numbers = re.fullmatch(r"[1-4]([+][1-4])*", str(self.placement)) and self._stages()
         ordered = bool(numbers) and numbers == sorted(set(numbers or []))
         self._require("placement", ordered, "stages from 1 to 4 in order, such as 1+2+3")
-        useful = self.feedback == "on" or self.guidance == "semantic"
-        self._require("feedback", useful, "on where guidance is none (nothing would be trained)")
+        supervised = self.guidance == "semantic" and self.aux_weight > 0
+        self._require(
+            "feedback",
+            self.feedback == "on" or supervised,
+            "on where guidance is none or aux_weight is 0 (nothing would be trained)",
+        )
 
     def apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts one matcher per boundary."""

@@ -38,9 +38,10 @@ class SSF(Method):
 
         y = g * layer(x) + b        g, b (C)
 
-    A layer without a bias of its own is left out: in the backbones here a norm stands right
-    behind it, which makes its scale and shift redundant. So every pair folds into the layer
-    before it: W <- g W, bias <- g bias + b.
+    A layer without a bias of its own is left out, because a shift could not fold into it. In CNNs
+    a norm stands right behind it, which makes its pair redundant; in Swin, where patches merge,
+    the norm stands in front, and its pair is all that acts there. Every pair folds into its
+    layer: W <- g W, bias <- g bias + b.
 
     Parameters: 2 C per layer with C outputs; ViT-B 204,288.
 

@@ -86,7 +86,6 @@ class PeftTuner(Method):
             del backbone.inserted[name]
 
     def _inject(self, backbone: Backbone) -> Any:
-        self.require_kind(backbone)
         layers = self._layers(backbone)
         names = list(layers)
         if hasattr(self, self.facts.rank):
@@ -94,7 +93,7 @@ class PeftTuner(Method):
         try:
             with _quiet():
                 tuner = self.tuner_class(backbone.model, self._config(layers), "default")
-        except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
+        except (ValueError, NotImplementedError) as error:
             raise Unsupported(f"{self.name}: {_one_line(error)}") from error
         if sorted(_wrapped(backbone.model)) != sorted(names):
             raise RuntimeError(f"peft did not wrap exactly {', '.join(names)}")

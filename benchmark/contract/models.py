@@ -50,12 +50,12 @@ def tiny(family: str, seed: int = 0) -> StagedBackbone:
         return StagedBackbone(model, name=family)
 
 
-def tiny_segmenter(family: str, method: Method, seed: int = 0) -> Segmenter:
-    """A tuned segmenter; everything random comes from the seed."""
+def tiny_segmenter(family: str, method: Method, seed: int = 0, drawn: int = 1) -> Segmenter:
+    """A tuned segmenter; the backbone comes from `seed`, what the method draws from `drawn`."""
     with torch.random.fork_rng():
         backbone = tiny(family, seed)
-        torch.manual_seed(seed + 1)
-        method.apply(backbone, CLASSES)
+        torch.manual_seed(drawn)
+        method.tune(backbone, CLASSES)
         torch.manual_seed(seed + 2)
         return Segmenter(backbone, LinearDecoder(backbone.channels, backbone.strides, CLASSES))
 
@@ -79,7 +79,7 @@ def train_steps(segmenter: Segmenter, method: Method, steps: int) -> float:
     """
     images, labels = batch()
     groups = method.parameter_groups(segmenter.backbone)
-    decoder = {"params": segmenter.decoder.parameters(), "lr": 1e-2}
+    decoder = {"params": [p for p in segmenter.decoder.parameters() if p.requires_grad], "lr": 1e-2}
     optimiser = torch.optim.AdamW([*groups, decoder])
     value = float("nan")
     for step in range(1, steps + 1):

@@ -1,7 +1,8 @@
 """A timm model as four stages with named parts and hooks at which methods attach.
 
-Nothing of the timm model is replaced: what a method adds lives in `inserted` and acts through
-forward hooks, so the names in the state dict of the pretrained model stay timm's own.
+What a method adds lives in `inserted` and acts through forward hooks, so the modules of the
+pretrained model and the names in its state dict stay timm's own. Only `around` puts a function in
+the place of a module's `forward`.
 """
 
 import functools

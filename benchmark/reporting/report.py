@@ -154,6 +154,12 @@ def ablation_table(runs: pd.DataFrame, name: str) -> tuple[pd.DataFrame, list[Co
     return table, columns + [Column(c, c, "points", "max") for c in table.columns[edge + 1 :]]
 
 
+def _studies(runs: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, list[Column]]]:
+    """The ablation tables that have a row."""
+    tables = {name: ablation_table(runs, name) for name in families(runs)}
+    return {name: pair for name, pair in tables.items() if not pair[0].empty}
+
+
 def _build(runs: pd.DataFrame, stage: Path, title: str) -> list[Path]:
     groups = list(split_groups(runs))
     several = len(groups) > 1
@@ -168,8 +174,7 @@ def _build(runs: pd.DataFrame, stage: Path, title: str) -> list[Path]:
     for name in sorted(runs["benchmark"].unique()):
         classes, shown = class_table(runs, name)
         files += write_table(classes, [*lead, *shown], tables / f"per_class_{name}", GROUP)
-    for name in families(runs):
-        settings, shown = ablation_table(runs, name)
+    for name, (settings, shown) in _studies(runs).items():
         stem = tables / f"ablation_{_file_name(name)}"
         files += write_table(settings, [*lead, *shown], stem, GROUP)
     files += write_table(failures(runs), [*lead, *page.FAILURE_COLUMNS], tables / "failures")
@@ -180,8 +185,7 @@ def _build(runs: pd.DataFrame, stage: Path, title: str) -> list[Path]:
         files += figures
         pngs = (path.relative_to(stage) for path in figures if path.suffix == ".png")
         images = {words: png for (*_, words), png in zip(FIGURES.values(), pngs, strict=True)}
-        studies = {name: ablation_table(part, name) for name in families(part)}
-        sections.append(page.Section(key, part, *benchmark_table(part), studies, images))
+        sections.append(page.Section(key, part, *benchmark_table(part), _studies(part), images))
     readme = stage / "README.md"
     text = page.render(title, runs, sections)
     readme.write_text(text, encoding="utf-8", newline="\n")

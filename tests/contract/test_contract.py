@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from benchmark.catalogue import METHODS, build_method, method_label
-from benchmark.contract import FAMILIES, KINDS, Case, examine
-from benchmark.contract.checks import compiles
+from benchmark.contract import CHECKS, FAMILIES, KINDS, examine
 from benchmark.contract.models import batch, tiny_segmenter
 from methods import Method, Unsupported
 
@@ -18,8 +17,45 @@ VARIANTS = (
     "spm[feedback=off]",
     "spm[recurrence=1,placement=2+4]",
     "vpt[depth=shallow]",
+    "fact[form=tk]",
 )
 """Settings beside the defaults that change which modules exist or run."""
+
+
+FAST = [title for title in CHECKS if title != "torch.compile"]
+
+CNN = {"convnext", "convnext_conv", "resnet", "bottleneck", "mobilenet"}
+NO_BRANCHES = {"resnet", "bottleneck", "mobilenet"}
+"""Without residual branches that start with a norm."""
+NO_LINEAR = CNN - {"convnext"}
+"""Without linear layers."""
+
+REFUSED = {
+    "adapter[form=houlsby]": CNN,
+    "adapter[form=pfeiffer]": NO_BRANCHES,
+    "convpass": NO_BRANCHES,
+    "fact": NO_LINEAR,
+    "fact[form=tk]": NO_LINEAR,
+    "lora[targets=mlp]": NO_BRANCHES,
+    "lora[targets=conv]": {"vit", "swin"},
+    "repadapter": NO_LINEAR,
+    "vpt[depth=shallow]": CNN,
+    "peft:frod": set(FAMILIES) - {"vit"},
+    "peft:gralora": CNN,
+    "peft:ln_tuning": NO_BRANCHES,
+    "peft:oft": CNN,
+}
+"""Where a method cannot act; everything else must work."""
+
+CONVOLUTIONAL = ["lora", "dora", "rslora", "adalora", "loha", "lokr", "hra", "hira", "ia3", "boft"]
+"""peft's tuners of convolutions; the others tune linear layers only."""
+
+
+def refused(method: Method) -> set[str]:
+    """Families that a method has to refuse."""
+    library, _, tuner = method.name.rpartition(":")
+    usual = NO_LINEAR if library and tuner not in CONVOLUTIONAL else set()
+    return REFUSED.get(method_label(method), usual)
 
 
 def selected(text: str) -> list[Method]:
@@ -47,11 +83,20 @@ each_pair = pytest.mark.parametrize(
 
 @each_pair
 def test_contract(method: Method, family: str, record_verdict: Callable[..., None]) -> None:
-    verdict = examine(method, family)
+    verdict = examine(method, family, FAST)
     record_verdict(method_label(method), family, verdict)
     assert verdict.broken == {}
+    assert bool(verdict.refusal) == (family in refused(method)), verdict.refusal
     if verdict.refusal:
         pytest.skip(verdict.refusal)
+
+
+def test_the_collection_is_as_wide_as_promised() -> None:
+    own = [method for method in ALL if ":" not in method.name]
+    assert sum("vit" not in refused(method) for method in own) >= 18
+    assert sum("vit" not in refused(method) for method in ALL if method not in own) >= 18
+    assert sum("swin" not in refused(method) for method in own) >= 14
+    assert sum("resnet" not in refused(method) for method in own) >= 10
 
 
 @each_method
@@ -70,7 +115,7 @@ def test_without_a_labelled_pixel_the_auxiliary_loss_is_zero(method: Method) -> 
 @pytest.mark.parametrize("family", KINDS)
 @each_method
 def test_torch_compile(method: Method, family: str) -> None:
-    try:
-        compiles(Case(method, family))
-    except Unsupported as reason:
-        pytest.skip(str(reason))
+    verdict = examine(method, family, ["torch.compile"])
+    assert verdict.broken == {}
+    if verdict.refusal:
+        pytest.skip(verdict.refusal)

@@ -30,7 +30,14 @@ def test_more_blocks_than_there_are_is_refused() -> None:
         METHODS["partial"](blocks=6).apply(tiny("vit"), CLASSES)
 
 
+def test_without_feedback_and_without_supervision_nothing_would_be_trained() -> None:
+    with pytest.raises(ValueError, match="spm: feedback must be on where"):
+        METHODS["spm"](feedback="off", aux_weight=0.0)
+
+
 def test_a_rank_above_the_width_is_refused() -> None:
+    with pytest.raises(ValueError, match="repadapter: bottleneck must be at most 24, the width of"):
+        METHODS["repadapter"](bottleneck=26).apply(tiny("vit"), CLASSES)
     with pytest.raises(ValueError, match="fact: rank must be at most 24, the width of"):
         METHODS["fact"](rank=25).apply(tiny("vit"), CLASSES)
 
@@ -54,6 +61,8 @@ def test_low_rank_updates_are_refused_where_no_layer_fits() -> None:
         ("repadapter", "bottleneck", 3),
         ("repadapter", "groups", 0),
         ("ssf", "lr", -1.0),
+        ("ssf", "lr", float("inf")),
+        ("rein", "rank", 101),
         ("lora", "rank", 0),
         ("lora", "targets", "norm"),
         ("spm", "recurrence", 0),

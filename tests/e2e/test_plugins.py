@@ -98,20 +98,60 @@ class Drift(Method):
             return x
 
         backbone.before(name, nudge)
+
+
+@register("meddler")
+@dataclass(frozen=True, kw_only=True)
+class Meddler(Method):
+    supports = frozenset(("plain",))
+    keeps_structure = True
+    lr: float = 1e-3
+
+    def apply(self, backbone, num_classes):
+        block = backbone.stage_blocks()[1][0]
+        layer = backbone.insert("meddler", nn.Linear(backbone.width(block), 1))
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        backbone.before(block, lambda x: x + layer(x))
+
+
+@register("boom")
+@dataclass(frozen=True, kw_only=True)
+class Boom(Method):
+    lr: float = 1e-3
+
+    def apply(self, backbone, num_classes):
+        raise AttributeError("no such thing")
 """
 
 
 def test_broken_methods_are_told_what_is_broken(tmp_path: Path) -> None:
     path = tmp_path / "broken.py"
     path.write_text(BROKEN)
-    done = run("check", path, "--families", "vit")
+    done = run("check", path, "--families", "vit,swin")
     assert done.returncode == 1
+    assert "- swin: refused: meddler works on plain backbones" in done.stdout
     for problem in (
         "vit: count by formula: count says 7",
         "vit: every tensor learns: no gradient reaches",
         "vit: frozen stays frozen: a frozen parameter or buffer has changed",
+        "vit: keeps structure: blocks.1 computes something else",
+        "vit: applies: AttributeError: no such thing",
     ):
         assert f"BROKEN {problem}" in done.stdout
+
+
+def test_a_broken_method_fails_alone(tmp_path: Path) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text(BROKEN)
+    done = run(
+        "run", "--plugin", path, "--methods", "boom,linear", "--benchmarks", "cells",
+        "--set", "steps=2", "--results", tmp_path / "results",
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "boom / seed 0: failed (AttributeError: no such thing)" in done.stdout
+    assert "linear / seed 0: mIoU" in done.stdout
+    assert "Traceback" in next((tmp_path / "results").rglob("log.txt")).read_text()
 
 
 OTHERS = """
@@ -214,7 +254,7 @@ class Idle(Method):
 @pytest.mark.parametrize(
     ("methods", "message"),
     [
-        ("idle", "idle trains nothing in backbone 'demo_vit'"),
+        ("idle", "idle trains nothing in VisionTransformer"),
         ("fact[rank=1000]", "fact: rank must be at most 128"),
         ("lora[rank=1000]", "lora: rank must be at most 128"),
         ("partial[blocks=99]", "partial: blocks must be at most 8"),
