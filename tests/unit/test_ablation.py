@@ -40,7 +40,7 @@ def test_fields_that_differ_over_the_benchmarks_that_all_settings_finished() -> 
     assert table["method"].tolist() == ["m[depth=1]", "m"]
     assert table["average"].tolist() == pytest.approx([0.7, 0.6])
     assert table["costs.params.inserted"].tolist() == [80, 100]
-    assert table["depth"].tolist() == [1, 2]
+    assert [str(depth) for depth in table["depth"]] == ["1", "2"]
 
 
 def test_settings_of_different_protocols_do_not_meet() -> None:
