@@ -1,10 +1,14 @@
-"""Where the real data and weights are, for the tests that need them."""
+"""Where the real data and weights are, and the table of what the contract found."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
+from rich.table import Table
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -31,3 +35,51 @@ def weights_root() -> Path:
 def pytest_configure() -> None:
     # The models of the tests are tiny: threads would only wait for each other.
     torch.set_num_threads(1)
+
+
+_PROPERTY = "contract"
+_FOUND: list[tuple[str, str, str, bool]] = []
+"""Method, family, refusal and whether something is broken; filled where the summary is written."""
+
+
+@pytest.fixture
+def record_verdict(record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """Sends a verdict to the summary, also from another process."""
+
+    def record(method: str, family: str, verdict: Any) -> None:
+        record_property(_PROPERTY, [method, family, verdict.refusal, bool(verdict.broken)])
+
+    return record
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call":
+        _FOUND.extend(tuple(value) for name, value in report.user_properties if name == _PROPERTY)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not _FOUND:
+        return
+    from benchmark.contract import FAMILIES
+
+    families = [f for f in FAMILIES if any(family == f for _, family, _, _ in _FOUND)]
+    cells = {
+        (method, family): "FAIL" if broken else "-" if refusal else "ok"
+        for method, family, refusal, broken in _FOUND
+    }
+    table = Table("method", *families, box=None)
+    names = sorted({method for method, _ in cells}, key=lambda name: (":" in name, name))
+    for method in names:
+        table.add_row(method.replace("[", r"\["), *(cells.get((method, f), "") for f in families))
+    refusals: dict[str, set[str]] = {}
+    for _, family, refusal, _ in _FOUND:
+        if refusal:
+            refusals.setdefault(refusal, set()).add(family)
+    console = Console(width=160, no_color=True)
+    with console.capture() as capture:
+        console.print(table)
+        console.print("-: refused, with the reason; empty: marked slow")
+        for reason, where in sorted(refusals.items()):
+            console.print(f"  {', '.join(sorted(where))}: {reason}", markup=False, highlight=False)
+    terminalreporter.section("method contract")
+    terminalreporter.write_line(capture.get())

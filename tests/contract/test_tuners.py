@@ -27,7 +27,7 @@ def test_many_tuners_act_on_a_transformer() -> None:
     acting = []
     for name in TUNERS:
         backbone = tiny("vit")
-        METHODS[name]().apply(backbone, CLASSES)
+        METHODS[name]().tune(backbone, CLASSES)
         acting.append(name)
         assert any(p.requires_grad for p in backbone.parameters()), name
     assert len(acting) >= 18
@@ -45,7 +45,7 @@ def test_many_tuners_act_on_a_transformer() -> None:
 )
 def test_refusals_name_their_reason(name: str, family: str, reason: str) -> None:
     with pytest.raises(Unsupported, match=re.escape(reason)):
-        METHODS[name]().apply(tiny(family), CLASSES)
+        METHODS[name]().tune(tiny(family), CLASSES)
 
 
 @pytest.mark.parametrize(

@@ -181,11 +181,15 @@ def test_what_cannot_work_is_unsupported_and_random_weights_are_told(tmp_path):
     results = tmp_path / "r"
     options = ("--backbones", "mobilenetv2_035", "--weights", "none")
     tiny = [word.replace("crop=48", "crop=64") for word in TINY]
-    done = call("run", "--methods", "vpt,linear", *tiny, *options, "--results", results)
+    done = call("run", "--methods", "convpass,linear", *tiny, *options, "--results", results)
     assert done.returncode == 0, done.stdout + done.stderr
     by_status = {record["status"]: record for record in records(results).values()}
     assert set(by_status) == {"unsupported", "ok"}
-    assert "cnn" in by_status["unsupported"]["reason"]
+    reason = by_status["unsupported"]["reason"]
+    assert "needs residual branches" in reason
+    # It is told before the first cell runs, too.
+    first = next(line for line in done.stdout.splitlines() if "unsupported" in line)
+    assert first == f"unsupported (1 of the cells): convpass on mobilenetv2_035: {reason}"
     assert by_status["ok"]["provenance"]["weights"] == "none (random)"
 
 
@@ -199,7 +203,7 @@ def test_a_config_file_says_the_same_and_what_is_typed_wins(tmp_path):
     assert done.stdout == typed.stdout
 
 
-@pytest.mark.parametrize("verb", ["", "run", "plan", "report", "list", "show", "pretrain"])
+@pytest.mark.parametrize("verb", ["", "run", "plan", "report", "list", "show", "check", "pretrain"])
 def test_help_has_examples_to_copy(verb):
     done = call(*verb.split(), "--help")
     assert done.returncode == 0
