@@ -151,6 +151,7 @@ FACTS: dict[str, Facts] = {
         fixed={"boft_block_num": 0},
         fit=_common_divisor("boft_block_size"),
     ),
+    "bone": Facts("Kang and Yin, Bone, arXiv 2409.15371", defaults={"r": 8}),
     "c3a": Facts(
         "Chen et al., C3A, arXiv 2407.19342", fit=_common_divisor("block_size"), identity=False
     ),
