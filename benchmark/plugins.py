@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from benchmark.errors import UserError
+from benchmark.errors import UserError, on_one_line
 
 GROUP = "petseg_bench"
 """Entry point group: each entry names a module that registers something when it is imported."""
@@ -40,8 +40,7 @@ def load_files(paths: Sequence[Path]) -> None:
             spec.loader.exec_module(module)
         except Exception as error:
             del sys.modules[name]
-            line = " ".join(f"{type(error).__name__}: {error}".split())
-            raise UserError(f"--plugin {path}: {line}") from error
+            raise UserError(f"--plugin {path}: {on_one_line(error)}") from error
         _TYPED[name] = path
 
 
@@ -56,8 +55,9 @@ def load_installed() -> None:
         try:
             entry.load()
         except Exception as error:
-            line = " ".join(f"{type(error).__name__}: {error}".split())
-            raise UserError(f"plug-in {entry.name!r} ({entry.value}): {line}") from error
+            raise UserError(
+                f"plug-in {entry.name!r} ({entry.value}): {on_one_line(error)}"
+            ) from error
 
 
 def file_of(thing: object) -> Path | None:

@@ -19,7 +19,7 @@ from benchmark.costs import PeakMemory, first_trainable_depth, measure_inference
 from benchmark.data.base import Benchmark, Example, Split, load_split
 from benchmark.data.batches import Normalise, at_working_scale, batches
 from benchmark.engine import Progress, Trained, resolve_precision, train
-from benchmark.errors import UserError
+from benchmark.errors import UserError, on_one_line
 from benchmark.evaluate import evaluate, same_class_counts
 from benchmark.metrics import summarise
 from benchmark.models import delta as deltas
@@ -164,8 +164,9 @@ def run_cell(
             )
         except Exception as error:
             (folder / "log.txt").write_text(traceback.format_exc())
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            record = _without_result(spec, method, environment, started, "failed", reason)
+            record = _without_result(
+                spec, method, environment, started, "failed", on_one_line(error)
+            )
         store.write_record(folder, record)
     return record
 

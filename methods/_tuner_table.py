@@ -1,15 +1,14 @@
 """What has to be known of peft's tuners beyond what peft's own classes tell."""
 
 import math
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import nn
 
 from methods.base import ALL_KINDS, Kind, Unsupported
-from methods.lora import Targets
+from methods.lora import Targets, pattern
 
 Layers = dict[str, tuple[int, int]]
 """Name of a layer -> rows and columns of its weight; a k x k convolution has k k in columns."""
@@ -23,14 +22,6 @@ LEFT_OUT = {
 
 _TRANSFORMERS: frozenset[Kind] = frozenset(("plain", "hierarchical"))
 """For tuners of linear layers that fail on maps (N, H, W, C), as the MLP of ConvNeXt has them."""
-
-
-def pattern(names: Iterable[str]) -> str:
-    """An expression that matches exactly these names; one that matches none where there are none.
-
-    Given a list, peft would match the ends of names.
-    """
-    return "|".join(map(re.escape, names)) or "-"
 
 
 def _common_divisor(name: str) -> Callable[[Any, Layers], dict[str, Any]]:

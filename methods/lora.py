@@ -1,6 +1,9 @@
 """Low-rank updates of frozen weights, through peft."""
 
+import contextlib
+import re
 import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
@@ -60,23 +63,54 @@ class LoRA(Method):
 
         names = target_names(self, backbone)
         refuse_large_rank(self, "rank", backbone, names)
-        config = LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=names, bias="none")
-        with warnings.catch_warnings():
-            # peft wonders about a model that is not a Hugging Face one; ours never is.
-            warnings.filterwarnings("ignore", module=r"peft\..*")
+        config = LoraConfig(
+            r=self.rank, lora_alpha=self.alpha, target_modules=pattern(names), bias="none"
+        )
+        with quiet():
             inject_adapter_in_model(config, cast(Any, backbone.model))
-        wrapped = [n for n, m in backbone.model.named_modules() if hasattr(m, "lora_A")]
-        if sorted(wrapped) != sorted(names):
-            raise RuntimeError(f"peft wrapped {len(wrapped)} layers instead of {len(names)}")
+        require_wrapped(backbone, names)
 
     def merge(self, backbone: Backbone) -> None:
         """W <- W + (alpha / r) B A, and the timm layers are back in place."""
-        for name, module in list(backbone.model.named_modules()):
-            if hasattr(module, "lora_A"):
-                layer = cast(Any, module)
-                layer.merge(safe_merge=True)
-                parent, _, leaf = name.rpartition(".")
-                setattr(backbone.model.get_submodule(parent), leaf, layer.get_base_layer())
+        merge_wrapped(backbone)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without peft's warnings: about models that are not Hugging Face ones, and about seeds."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"peft\..*")
+        yield
+
+
+def pattern(names: Iterable[str]) -> str:
+    """An expression that matches exactly these names; one that matches none where there are none.
+
+    Given a list, peft would match the ends of names.
+    """
+    return "|".join(map(re.escape, names)) or "-"
+
+
+def wrapped_layers(backbone: Backbone) -> dict[str, Any]:
+    """Name -> layer of peft."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return {n: m for n, m in backbone.model.named_modules() if isinstance(m, BaseTunerLayer)}
+
+
+def require_wrapped(backbone: Backbone, names: Iterable[str]) -> None:
+    """Raises RuntimeError unless peft wrapped exactly these layers."""
+    found, wanted = sorted(wrapped_layers(backbone)), sorted(names)
+    if found != wanted:
+        raise RuntimeError(f"peft wrapped {len(found)} layers instead of {len(wanted)}")
+
+
+def merge_wrapped(backbone: Backbone) -> None:
+    """Folds every layer of peft into its weights and puts the timm layer back in place."""
+    for name, layer in wrapped_layers(backbone).items():
+        layer.merge(safe_merge=True)
+        parent, _, leaf = name.rpartition(".")
+        setattr(backbone.model.get_submodule(parent), leaf, layer.get_base_layer())
 
 
 def target_names(method: Method, backbone: Backbone) -> list[str]:

@@ -8,17 +8,23 @@ of these methods is asked for.
 import contextlib
 import importlib
 import re
-import warnings
-from collections.abc import Iterator
 from dataclasses import fields, make_dataclass
 from typing import Any, ClassVar, Literal, cast, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
-from methods._tuner_table import FACTS, LEFT_OUT, Facts, Layers, pattern
+from methods._tuner_table import FACTS, LEFT_OUT, Facts, Layers
 from methods.base import METHODS, Backbone, Method, Unsupported
-from methods.lora import refuse_large_rank, target_names
+from methods.lora import (
+    merge_wrapped,
+    pattern,
+    quiet,
+    refuse_large_rank,
+    require_wrapped,
+    target_names,
+    wrapped_layers,
+)
 
 _BOOKKEEPING = re.compile(
     r"fan_in_fan_out|layers_\w+|megatron_\w+|\w+_pattern|runtime_\w+|ensure_\w+|use_\w*[ld]ora\w*"
@@ -78,10 +84,7 @@ class PeftTuner(Method):
 
     def merge(self, backbone: Backbone) -> None:
         """Calls what peft calls `merge` on every layer; the timm layers are back in place."""
-        for name, layer in _wrapped(backbone.model).items():
-            layer.merge(safe_merge=True)
-            parent, _, leaf = name.rpartition(".")
-            setattr(backbone.model.get_submodule(parent), leaf, layer.get_base_layer())
+        merge_wrapped(backbone)
         for name in [name for name in backbone.inserted if name.startswith(_SHARED)]:
             del backbone.inserted[name]
 
@@ -91,19 +94,18 @@ class PeftTuner(Method):
         if hasattr(self, self.facts.rank):
             refuse_large_rank(self, self.facts.rank, backbone, names)
         try:
-            with _quiet():
+            with quiet():
                 tuner = self.tuner_class(backbone.model, self._config(layers), "default")
         except (ValueError, NotImplementedError) as error:
             raise Unsupported(f"{self.name}: {_one_line(error)}") from error
-        if sorted(_wrapped(backbone.model)) != sorted(names):
-            raise RuntimeError(f"peft did not wrap exactly {', '.join(names)}")
+        require_wrapped(backbone, names)
         # What all layers share belongs to the tuner, which is no part of the model. A layer keeps a
         # plain reference to it, or the state dict would hold it once for every layer.
         for name, shared in tuner.named_children():
             if shared is backbone.model:
                 continue
             backbone.insert(f"{_SHARED}{name}", shared)
-            for layer in _wrapped(backbone.model).values():
+            for layer in wrapped_layers(backbone).values():
                 if layer._modules.get(name) is shared:
                     del layer._modules[name]
                     object.__setattr__(layer, name, shared)
@@ -136,7 +138,7 @@ class PeftTuner(Method):
         }
         if layers:
             settings |= self.facts.fit(self, layers)
-        with _quiet():
+        with quiet():
             return self.config_class(target_modules=pattern(layers), **settings)
 
 
@@ -179,21 +181,6 @@ class AdaLoRATuner(PeftTuner):
         # Before there are two steps with a budget, no entry has a score.
         if steps - config.tfinal >= 2:
             tuner.update_and_allocate(step)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without peft's warnings: about models that are not Hugging Face ones, and about seeds."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"peft\..*")
-        yield
-
-
-def _wrapped(model: nn.Module) -> dict[str, Any]:
-    """Name -> layer of peft."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    return {n: m for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)}
 
 
 def _one_line(error: Exception) -> str:

@@ -19,6 +19,7 @@ from benchmark.contract.models import (
     train_steps,
 )
 from benchmark.engine import segmentation_loss
+from benchmark.errors import on_one_line
 from benchmark.models.decoders import LinearDecoder
 from benchmark.models.delta import (
     changed_buffers,
@@ -341,7 +342,7 @@ def examine(method: Method, family: str, titles: Sequence[str] = ()) -> Verdict:
     except Unsupported as reason:
         return Verdict(refusal=str(reason))
     except Exception as error:
-        return Verdict(broken={"applies": " ".join(f"{type(error).__name__}: {error}".split())})
+        return Verdict(broken={"applies": on_one_line(error)})
     verdict = Verdict()
     for title in titles or CHECKS:
         try:
@@ -351,7 +352,7 @@ def examine(method: Method, family: str, titles: Sequence[str] = ()) -> Verdict:
         except AssertionError as problem:
             verdict.broken[title] = str(problem)
         except Exception as error:
-            verdict.broken[title] = " ".join(f"{type(error).__name__}: {error}".split())
+            verdict.broken[title] = on_one_line(error)
     return verdict
 
 
@@ -369,6 +370,6 @@ def decoder_problem(name: str, family: str) -> str:
                 return f"returns {tuple(logits.shape)}, not (N, K, h, w)"
             segmentation_loss(logits, labels).backward()
         except Exception as error:
-            return " ".join(f"{type(error).__name__}: {error}".split())
+            return on_one_line(error)
     silent = [n for n, p in decoder.named_parameters() if p.requires_grad and p.grad is None]
     return f"no gradient reaches {', '.join(silent[:3])}" if silent else ""

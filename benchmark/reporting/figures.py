@@ -140,8 +140,9 @@ def _draw(
     side = figure.supylabel("mIoU (points)", fontsize=10.5)
     figure.legend(handles=keys, loc="lower center", ncols=across, frameon=False, fontsize=9.5,
                   handletextpad=0.4, columnspacing=1.4, borderaxespad=0.3)  # fmt: skip
-    fits = 0.97 * width * DPI / heading.get_window_extent().width
-    heading.set_fontsize(12.5 * min(1.0, fits))
+    # Step by step: hinting makes the width of a text not proportional to its size.
+    while heading.get_window_extent().width > 0.97 * width * DPI:
+        heading.set_fontsize(0.98 * heading.get_fontsize())
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     places = [axis.get_position() for axis in axes[: len(panels)]]

@@ -72,6 +72,16 @@ def test_one_panel_a_benchmark_and_the_average():
     assert titles == ["camvid", "drive", "kvasir", "loveda", "pets", "average of 5 benchmarks"]
 
 
+@pytest.mark.parametrize("letters", [40, 90, 104, 107, 110, 160])
+def test_a_long_title_is_not_cut(letters):
+    title = "mIoU against inference latency of some backbone 0123456789abcdef " * 3
+    figure = pareto_figure(
+        frame(grid(["full", "linear"])), "costs.infer.latency_ms_p50", "ms", title[:letters]
+    )
+    figure.draw_without_rendering()
+    assert figure._suptitle.get_window_extent().x1 <= figure.bbox.width
+
+
 def test_zero_cost_is_labelled_zero():
     runs = frame([record("a", inserted=0, miou=0.4), record("b", inserted=10_000, miou=0.5)])
     axis = draw(runs, "costs.params.inserted").axes[0]
