@@ -142,7 +142,7 @@ def _draw(
                   handletextpad=0.4, columnspacing=1.4, borderaxespad=0.3)  # fmt: skip
     # Step by step: hinting makes the width of a text not proportional to its size.
     while heading.get_window_extent().width > 0.97 * width * DPI:
-        heading.set_fontsize(0.98 * heading.get_fontsize())
+        heading.set_fontsize(0.98 * float(heading.get_fontsize()))
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     places = [axis.get_position() for axis in axes[: len(panels)]]
