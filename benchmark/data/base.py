@@ -1,13 +1,15 @@
 """What a benchmark is, and the checks that every example passes before training starts."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
 
+from benchmark.data.findings import Finding
+from benchmark.data.sources import Source
 from benchmark.errors import DataError
 
 Split = Literal["train", "val", "test"]
@@ -43,6 +45,9 @@ class Benchmark(ABC):
         origin: where the files come from, and how to get them.
         licence: licence of the data.
         citation: how to cite it.
+        colours: `#RRGGBB` of each class, as its makers draw it; empty = PASCAL VOC's colour map.
+        sources: what `data prepare` downloads; empty = nothing, or `manual` says why.
+        manual: what a person has to fetch, from where, and where to put it, on one line.
 
     Args:
         root: the data root (`BENCHMARK_DATA`); None for generated benchmarks.
@@ -59,6 +64,9 @@ class Benchmark(ABC):
     origin: ClassVar[str]
     licence: ClassVar[str]
     citation: ClassVar[str] = ""
+    colours: ClassVar[tuple[str, ...]] = ()
+    sources: ClassVar[tuple[Source, ...]] = ()
+    manual: ClassVar[str] = ""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root
@@ -75,9 +83,18 @@ class Benchmark(ABC):
             DataError: a file is missing, truncated, or not what the layout promises.
         """
 
+    def files(self, id: str) -> tuple[Path, ...]:
+        """The files that `read` opens for an example, its label last; none if it is generated."""
+        return ()
+
     def where(self, id: str) -> str:
         """Where the example comes from (its label file), for error messages."""
-        return f"{self.name}/{id}"
+        files = self.files(id)
+        return str(files[-1]) if files else f"{self.name}/{id}"
+
+    def oddities(self) -> Iterator[Finding]:
+        """What an audit of this very set should look at besides what it checks in all sets."""
+        yield from ()
 
     def scale(self, height: int, width: int) -> float:
         """Factor by which the network sees an image of this native size resized; 1 = as it is.

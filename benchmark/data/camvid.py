@@ -77,9 +77,10 @@ class CamVid(FolderBenchmark):
     def read(self, id: str) -> tuple[np.ndarray, np.ndarray]:
         """See `Benchmark.read`."""
         table = np.append(np.arange(len(self.classes)), IGNORE).astype(np.uint8)
-        label = read_indexed(self.path / self._labels[id], self.origin)
-        return read_rgb(self.path / f"{id}.png", self.origin), remap(label, table, self.where(id))
+        image, label = self.files(id)
+        raw = read_indexed(label, self.origin)
+        return read_rgb(image, self.origin), remap(raw, table, self.where(id))
 
-    def where(self, id: str) -> str:
-        """See `Benchmark.where`."""
-        return str(self.path / self._labels[id])
+    def files(self, id: str) -> tuple[Path, ...]:
+        """See `Benchmark.files`."""
+        return self.path / f"{id}.png", self.path / self._labels[id]

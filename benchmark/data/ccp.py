@@ -62,13 +62,14 @@ class CCP(FolderBenchmark):
 
     def read(self, id: str) -> tuple[np.ndarray, np.ndarray]:
         """See `Benchmark.read`."""
-        image = read_rgb(self.path / "photos" / f"{id}.jpg", self.origin)
-        raw = read_with(Path(self.where(id)), self.origin, _groundtruth)
-        return image, remap(raw, self._table, self.where(id))
+        image, label = self.files(id)
+        raw = read_with(label, self.origin, _groundtruth)
+        return read_rgb(image, self.origin), remap(raw, self._table, self.where(id))
 
-    def where(self, id: str) -> str:
-        """See `Benchmark.where`."""
-        return str(self.path / "annotations" / "pixel-level" / f"{id}.mat")
+    def files(self, id: str) -> tuple[Path, ...]:
+        """See `Benchmark.files`."""
+        labels = self.path / "annotations" / "pixel-level"
+        return self.path / "photos" / f"{id}.jpg", labels / f"{id}.mat"
 
     def scale(self, height: int, width: int) -> float:
         """A person fills the photo: half the size keeps whole garments within a crop."""

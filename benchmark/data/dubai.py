@@ -66,9 +66,9 @@ class Dubai(FolderBenchmark):
 
     def read(self, id: str) -> tuple[np.ndarray, np.ndarray]:
         """See `Benchmark.read`."""
-        tile, part = id.split("/")
-        image = read_rgb(self.path / tile / "images" / f"{part}.jpg", self.origin)
-        r, g, b = np.moveaxis(read_rgb(self._mask(id), self.origin).astype(np.int32), -1, 0)
+        photo, mask = self.files(id)
+        image = read_rgb(photo, self.origin)
+        r, g, b = np.moveaxis(read_rgb(mask, self.origin).astype(np.int32), -1, 0)
         colour = (r << 16) | (g << 8) | b
         index = np.searchsorted(_KEYS, colour).clip(max=len(_KEYS) - 1)
         unknown = _KEYS[index] != colour
@@ -79,17 +79,15 @@ class Dubai(FolderBenchmark):
             )
         return image, _VALUES[index]
 
-    def where(self, id: str) -> str:
-        """See `Benchmark.where`."""
-        return str(self._mask(id))
+    def files(self, id: str) -> tuple[Path, ...]:
+        """See `Benchmark.files`."""
+        tile, part = id.split("/")
+        folder = self.path / tile
+        return folder / "images" / f"{part}.jpg", folder / "masks" / f"{part}.png"
 
     def scale(self, height: int, width: int) -> float:
         """The tiles are large against what a road or a house measures in them."""
         return 0.6
-
-    def _mask(self, id: str) -> Path:
-        tile, part = id.split("/")
-        return self.path / tile / "masks" / f"{part}.png"
 
 
 def _split(part: int) -> Split:

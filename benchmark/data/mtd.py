@@ -16,6 +16,8 @@ Citation: Y. Huang, C. Qiu, K. Yuan, "Surface defect saliency of magnetic tile",
 Computer 36, 2020.
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from benchmark.data.base import Split, carve, register
@@ -56,12 +58,12 @@ class MTD(FolderBenchmark):
 
     def read(self, id: str) -> tuple[np.ndarray, np.ndarray]:
         """See `Benchmark.read`."""
-        folder, stem = id.split("/")
-        image = read_rgb(self.path / folder / "Imgs" / f"{stem}.jpg", self.origin)
-        mask = read_gray(self.path / folder / "Imgs" / f"{stem}.png", self.origin)
-        return image, (mask >= 128) * np.uint8(FOLDERS[folder])
+        image, mask = self.files(id)
+        defect = np.uint8(FOLDERS[id.split("/")[0]])
+        return read_rgb(image, self.origin), (read_gray(mask, self.origin) >= 128) * defect
 
-    def where(self, id: str) -> str:
-        """See `Benchmark.where`."""
+    def files(self, id: str) -> tuple[Path, ...]:
+        """See `Benchmark.files`."""
         folder, stem = id.split("/")
-        return str(self.path / folder / "Imgs" / f"{stem}.png")
+        images = self.path / folder / "Imgs"
+        return images / f"{stem}.jpg", images / f"{stem}.png"

@@ -14,6 +14,8 @@ Citation: X. Zheng, Y. Wang, G. Wang, J. Liu, "Fast and robust segmentation of w
 images by self-supervised learning", Micron 107, 2018.
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from benchmark.data.base import Split, carve, register
@@ -48,13 +50,13 @@ class WBC(FolderBenchmark):
 
     def read(self, id: str) -> tuple[np.ndarray, np.ndarray]:
         """See `Benchmark.read`."""
-        image = read_rgb(self.path / f"{id}.bmp", self.origin)
-        grey = read_gray(self.path / f"{id}.png", self.origin)
-        return image, np.digitize(grey, (64, 192)).astype(np.uint8)
+        image, mask = self.files(id)
+        grey = read_gray(mask, self.origin)
+        return read_rgb(image, self.origin), np.digitize(grey, (64, 192)).astype(np.uint8)
 
-    def where(self, id: str) -> str:
-        """See `Benchmark.where`."""
-        return str(self.path / f"{id}.png")
+    def files(self, id: str) -> tuple[Path, ...]:
+        """See `Benchmark.files`."""
+        return self.path / f"{id}.bmp", self.path / f"{id}.png"
 
     def scale(self, height: int, width: int) -> float:
         """Brings the shorter side to 224 px at least, which the crops of training need."""
