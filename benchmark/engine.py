@@ -70,11 +70,12 @@ def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def learning_rate_factor(step: int, protocol: Protocol) -> float:
-    """Linear warm-up to 1, then half a cosine to 0, for step 0..steps-1."""
+    """Linear warm-up to 1, then half a cosine or a straight line to 0, for step 0..steps-1."""
     rising = round(protocol.warmup * protocol.steps)
     if step < rising:
         return (step + 1) / (rising + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, protocol.steps - rising)))
+    done = (step - rising) / max(1, protocol.steps - rising)
+    return 1 - done if protocol.schedule == "poly" else 0.5 * (1 + math.cos(math.pi * done))
 
 
 def train(

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.data.base import IGNORE, Benchmark, Example
-from benchmark.data.batches import Normalise, resize_image, to_tensors
+from benchmark.data.batches import Normalise, resize_image, to_tensor
 from benchmark.engine import autocast
 from benchmark.models.segmenter import Segmenter
 from benchmark.spec import Protocol
@@ -68,7 +68,7 @@ def _count(
     normalise: Normalise,
     full: bool,
 ) -> Counts:
-    image, label = to_tensors(example)
+    image, label = to_tensor(example.image), torch.from_numpy(np.array(example.label))
     device = next(segmenter.parameters()).device
     factor = benchmark.scale(*label.shape)
     height, width = (max(1, round(side * factor)) for side in label.shape)

@@ -25,10 +25,11 @@ def run(
     weights: Sequence[Path] = (),
     device: str = "auto",
     listener: "Listener | None" = None,
+    workers: int | None = None,
 ) -> list[Record]:
     """Runs the cells of a selection that are not done; see `run_cells`."""
     todo = pending(plan(selection), results)
-    return run_cells(todo, results, data, weights, device, listener)
+    return run_cells(todo, results, data, weights, device, listener, workers)
 
 
 def run_cells(
@@ -38,6 +39,7 @@ def run_cells(
     weights: Sequence[Path] = (),
     device: str = "auto",
     listener: "Listener | None" = None,
+    workers: int | None = None,
 ) -> list[Record]:
     """Checks everything that cells need, then runs them.
 
@@ -48,6 +50,7 @@ def run_cells(
         weights: folders with weight files, tried before the package's own and timm's cache.
         device: auto, cpu, cuda or cuda:N.
         listener: is told about progress.
+        workers: processes that cut training crops; None = as the device needs.
 
     Returns:
         Their records, in order.
@@ -58,10 +61,11 @@ def run_cells(
     if not cells:
         return []
     # timm and the data are loaded only when there is something to do.
+    from benchmark.environment import preflight
     from benchmark.executors.serial import execute
-    from benchmark.runner import preflight
 
-    environment, refusals = preflight(cells, data, weights, device)
+    decoding = listener.decoding if listener else None
+    environment, refusals = preflight(cells, data, weights, device, workers, decoding)
     store.check_writable(results)
     if listener:
         for reason in dict.fromkeys(refusals.values()):

@@ -25,6 +25,7 @@ class Selection:
         benchmarks: comma list of names and globs.
         backbones: comma list of timm names.
         seeds: seeds to run.
+        fractions: shares of the training images; one protocol each.
         protocol: protocol fields that differ from the suite's.
         weights: pretrained, or none for random ones.
     """
@@ -34,6 +35,7 @@ class Selection:
     benchmarks: str | None = None
     backbones: str | None = None
     seeds: Sequence[int] | None = None
+    fractions: Sequence[float | str] | None = None
     protocol: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     weights: Weights = "pretrained"
 
@@ -45,7 +47,8 @@ def plan(selection: Selection) -> list[RunSpec]:
         UserError: a name, a field or a value does not exist or does not fit.
     """
     suite = SUITES.get(selection.suite)
-    protocol = _protocol(suite.protocol, selection.protocol)
+    changes = [{"fraction": share} for share in selection.fractions or ()] or [{}]
+    protocols = [_protocol(suite.protocol, {**selection.protocol, **c}) for c in changes]
     chosen = METHODS.select(selection.methods or suite.methods)
     methods = [build_method(name, params) for name, params in chosen]
     benchmarks = BENCHMARKS.select(selection.benchmarks or ",".join(suite.benchmarks))
@@ -53,7 +56,7 @@ def plan(selection: Selection) -> list[RunSpec]:
         if params:
             raise UserError(f"benchmark {name!r} takes no fields; write {name!r} alone")
     backbones = split_selectors(selection.backbones or ",".join(suite.backbones))
-    DECODERS.get(protocol.decoder)
+    DECODERS.get(protocols[0].decoder)
     seeds = list(suite.seeds if selection.seeds is None else selection.seeds)
     cells = [
         RunSpec(
@@ -69,6 +72,7 @@ def plan(selection: Selection) -> list[RunSpec]:
         )
         for benchmark, _ in benchmarks
         for backbone in dict.fromkeys(backbones)
+        for protocol in protocols
         for seed in dict.fromkeys(seeds)
         for method in methods
     ]

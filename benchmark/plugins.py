@@ -1,4 +1,4 @@
-"""Methods, benchmarks and decoders from a user's own file or from an installed package."""
+"""Methods, benchmarks and decoders from a user's own files or from an installed package."""
 
 import functools
 import hashlib
@@ -15,25 +15,33 @@ GROUP = "petseg_bench"
 
 _PREFIX = "petseg_plugin_"
 _TYPED: dict[str, Path] = {}
-"""Name of the imported module -> path as the user wrote it."""
+"""Name of the module -> path as the user wrote it."""
 
 
 def load_files(paths: Sequence[Path]) -> None:
-    """Imports files once each; what they register becomes selectable.
+    """Loads files once each; what they register or describe becomes selectable.
+
+    Args:
+        paths: Python files, which are imported, and YAML files, which describe a benchmark (see
+            `benchmark.data.described`).
 
     Raises:
-        UserError: a file is missing, or raises while it is imported.
+        UserError: a file is missing, raises while it is imported, or does not fit the schema.
     """
     for path in paths:
         if not path.is_file():
             raise UserError(f"--plugin {path}: no such file")
         digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
         name = f"{_PREFIX}{digest}"
-        if name in sys.modules:
+        if name in _TYPED:
+            continue
+        if path.suffix.lower() in (".yaml", ".yml"):
+            _describe(path, name)
+            _TYPED[name] = path
             continue
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
-            raise UserError(f"--plugin {path}: not a Python file; its name must end in .py")
+            raise UserError(f"--plugin {path}: its name must end in .py, .yaml or .yml")
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
@@ -42,6 +50,25 @@ def load_files(paths: Sequence[Path]) -> None:
             del sys.modules[name]
             raise UserError(f"--plugin {path}: {on_one_line(error)}") from error
         _TYPED[name] = path
+
+
+def _describe(path: Path, module: str) -> None:
+    """Registers the benchmark that a YAML file describes, as if `module` had defined it."""
+    from benchmark.data import available
+    from benchmark.data.base import register
+    from benchmark.data.described import DescribedBenchmark, read_description
+    from benchmark.data.folder import ImageFolder
+    from benchmark.data.hub import HubDataset
+
+    description = read_description(path)
+    if description.name in available():
+        raise UserError(
+            f"--plugin {path}: name: a benchmark {description.name!r} exists already; choose "
+            "another name"
+        )
+    kind: type[DescribedBenchmark] = HubDataset if description.hub else ImageFolder
+    attributes = kind.attributes(description, path.parent) | {"__module__": module}
+    register(description.name)(type(description.name, (kind,), attributes))
 
 
 @functools.cache

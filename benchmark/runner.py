@@ -2,12 +2,10 @@
 
 import contextlib
 import datetime
-import functools
 import platform
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -16,117 +14,21 @@ from safetensors.torch import load_file, save, save_file
 from benchmark import provenance, store
 from benchmark.catalogue import BENCHMARKS, DECODERS, build_method
 from benchmark.costs import PeakMemory, first_trainable_depth, measure_inference
-from benchmark.data.base import Benchmark, Example, Split, load_split
-from benchmark.data.batches import Normalise, at_working_scale, batches
+from benchmark.data.batches import Normalise, batches
+from benchmark.data.fraction import take
 from benchmark.engine import Progress, Trained, resolve_precision, train
+from benchmark.environment import Environment, decoded, open_benchmark
 from benchmark.errors import UserError, on_one_line
 from benchmark.evaluate import evaluate, same_class_counts
 from benchmark.metrics import summarise
 from benchmark.models import delta as deltas
 from benchmark.models.segmenter import Segmenter
-from benchmark.models.weights import build_backbone, check_weights
+from benchmark.models.weights import build_backbone
 from benchmark.planner import command
 from benchmark.record import Costs, Curve, Provenance, Record, Status, Stored, TrainCost
 from benchmark.seeding import torch_stream
 from benchmark.spec import RunSpec
 from methods.base import Method, Unsupported
-
-
-@dataclass(frozen=True)
-class Environment:
-    """What is the machine's and not the run's.
-
-    Attributes:
-        data: data root; None where only generated benchmarks are run.
-        weights: folders with weight files.
-        device: where to train.
-    """
-
-    data: Path | None = None
-    weights: Sequence[Path] = ()
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-
-@functools.cache
-def open_benchmark(name: str, root: Path | None) -> Benchmark:
-    """The benchmark, once a process."""
-    return BENCHMARKS.get(name)(root)
-
-
-# Two splits of the current benchmark and of the one before: cells are ordered by benchmark.
-@functools.lru_cache(maxsize=4)
-def decoded(name: str, root: Path | None, split: Split) -> tuple[Example, ...]:
-    """A split, decoded and audited."""
-    return tuple(load_split(open_benchmark(name, root), split))
-
-
-def preflight(
-    cells: Sequence[RunSpec], data: Path | None, weights: Sequence[Path], device: str
-) -> tuple[Environment, dict[str, str]]:
-    """Finds out, before anything is trained or written, what would stop cells.
-
-    Data is read last, because that takes longest.
-
-    Returns:
-        Where to run, and by run id why a method cannot act on a backbone.
-
-    Raises:
-        UserError: weights or data are missing or damaged; a backbone cannot be staged or does not
-            take the crop; a hyperparameter does not fit a backbone; the device does not exist.
-    """
-    environment = Environment(data, tuple(weights), _device(device))
-    for name, kind in dict.fromkeys((cell.backbone, cell.weights) for cell in cells):
-        check_weights(name, kind, environment.weights)
-        divisor = build_backbone(name, kind, environment.weights).divisor
-        for crop in {cell.protocol.crop for cell in cells if cell.backbone == name}:
-            if crop % divisor:
-                near = max(divisor, crop // divisor * divisor)
-                raise UserError(
-                    f"crop={crop} is no multiple of {divisor}, which backbone {name!r} needs; "
-                    f"use --set crop={near} or --set crop={near + divisor}"
-                )
-    refusals = _refusals(cells, environment)
-    for name, split in dict.fromkeys((cell.benchmark, cell.protocol.eval_split) for cell in cells):
-        decoded(name, data, "train")
-        decoded(name, data, split)
-    return environment, refusals
-
-
-def _refusals(cells: Sequence[RunSpec], environment: Environment) -> dict[str, str]:
-    """Applies every method once to every backbone that it is asked for."""
-    tried: dict[tuple[str, ...], str] = {}
-    for cell in cells:
-        key = (cell.method_label, cell.backbone, cell.weights)
-        if key not in tried:
-            tried[key] = _refusal(cell, environment)
-    found = {c.run_id: tried[c.method_label, c.backbone, c.weights] for c in cells}
-    return {run_id: reason for run_id, reason in found.items() if reason}
-
-
-def _refusal(cell: RunSpec, environment: Environment) -> str:
-    method = build_method(cell.method, cell.method_params)
-    backbone = build_backbone(cell.backbone, cell.weights, environment.weights)
-    try:
-        method.tune(backbone, len(BENCHMARKS.get(cell.benchmark).classes))
-    except Unsupported as reason:
-        return str(reason)
-    except ValueError as error:
-        raise UserError(f"{error} (backbone {cell.backbone!r})") from error
-    except Exception:
-        # A fault of the method's code stops its own cells only: they will fail with a traceback.
-        return ""
-    return ""
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {name!r} is not available here; use --device cpu") from error
-    return device
 
 
 class Phases(dict[str, float]):
@@ -189,15 +91,21 @@ def _run(
         training = decoded(spec.benchmark, environment.data, "train")
         examples = decoded(spec.benchmark, environment.data, protocol.eval_split)
         crops = batches(
-            [at_working_scale(benchmark, example) for example in training],
+            take(training, protocol.fraction, spec.seed),
             Normalise(segmenter.backbone.mean, segmenter.backbone.std),
             protocol,
             spec.seed,
+            environment.workers,
         )
     params = deltas.count_parameters(segmenter, pristine)
     depth = first_trainable_depth(segmenter, protocol)
     memory = PeakMemory()
-    with phases("train"), memory.measure(segmenter), torch_stream(spec.seed, "training"):
+    with (
+        phases("train"),
+        memory.measure(segmenter),
+        torch_stream(spec.seed, "training"),
+        contextlib.closing(crops),
+    ):
         trained = train(segmenter, method, crops, protocol, precision, progress)
     with phases("evaluate"):
         counts = evaluate(segmenter, benchmark, examples, protocol, precision)
@@ -218,7 +126,7 @@ def _run(
             method.merge(again.backbone)
             merged = measure_inference(again, protocol, precision)
     store.write_curve(folder, trained.curve)
-    store.write_counts(folder, [example.id for example in examples], counts)
+    store.write_counts(folder, examples.ids, counts)
     base = _without_result(spec, method, environment, started, "ok", "")
     return base.model_copy(
         update={
@@ -241,9 +149,7 @@ def _run(
                 update={
                     "weights": again.backbone.weights_source,
                     "weights_sha256": again.backbone.weights_sha256,
-                    "data_sha256": _fingerprint(
-                        spec.benchmark, environment.data, protocol.eval_split
-                    ),
+                    "data_sha256": provenance.data_sha256(training.sha256, examples.sha256),
                 }
             ),
         }
@@ -280,11 +186,6 @@ def _store_delta(segmenter: Segmenter, pristine: deltas.Pristine, path: Path) ->
         bytes_fp16=len(save(half)),
         changed_buffers=deltas.changed_buffers(segmenter, pristine),
     )
-
-
-@functools.cache
-def _fingerprint(name: str, root: Path | None, split: Split) -> str:
-    return provenance.data_sha256((*decoded(name, root, "train"), *decoded(name, root, split)))
 
 
 def _summary(trained: Trained) -> Curve:

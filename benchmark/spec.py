@@ -24,6 +24,9 @@ def short_hash(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:12]
 
 
+_LATER = {"schedule", "fraction"}
+
+
 class Protocol(BaseModel):
     """Everything that is the same for all methods of a comparison."""
 
@@ -34,12 +37,18 @@ class Protocol(BaseModel):
     crop: int = Field(160, ge=16, description="side of the square training crop, px")
     decoder: str = Field("linear", description="segmentation decoder on the four levels")
     decoder_lr: float = Field(1e-2, gt=0, description="peak learning rate of the decoder")
+    schedule: Literal["cosine", "poly"] = Field(
+        "cosine", description="how the rate falls to 0: half a cosine, or a straight line"
+    )
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps with rising rate")
     grad_clip: float = Field(1.0, gt=0, description="largest gradient norm")
     scale_min: float = Field(0.75, gt=0, description="smallest random zoom of a crop")
     scale_max: float = Field(1.5, gt=0, description="largest random zoom of a crop")
     flip: bool = Field(True, description="mirror half of the crops left to right")
+    fraction: float = Field(
+        1.0, gt=0, le=1, description="share of the training images that is used"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="bf16 autocast where the hardware has it, or as named"
     )
@@ -63,9 +72,23 @@ class Protocol(BaseModel):
         return self
 
     @cached_property
+    def identity(self) -> dict[str, Any]:
+        """The fields that tell protocols apart.
+
+        A field that came after records were published is left out while it has the value that
+        means what was done before there was such a field: old records keep their identity.
+        """
+        fields = self.model_dump()
+        return {
+            name: value
+            for name, value in fields.items()
+            if name not in _LATER or value != Protocol.model_fields[name].default
+        }
+
+    @cached_property
     def hash(self) -> str:
         """Runs are ranked together only where this is equal."""
-        return short_hash(self.model_dump())
+        return short_hash(self.identity)
 
 
 class Suite(BaseModel):
@@ -100,7 +123,8 @@ class RunSpec(BaseModel):
     @cached_property
     def run_id(self) -> str:
         """Hash of everything that defines the run; the label is derived and left out."""
-        return short_hash(self.model_dump(exclude={"method_label"}))
+        fields = self.model_dump(exclude={"method_label", "protocol"})
+        return short_hash(fields | {"protocol": self.protocol.identity})
 
     @property
     def folder(self) -> Path:
@@ -121,13 +145,20 @@ def one_line(error: ValidationError, what: str) -> str:
 def load_suites() -> dict[str, Suite]:
     """The suites that ship with the package, by name.
 
+    A file may say `extends: NAME` and then gives only what differs.
+
     Raises:
         UserError: a suite file does not fit the schema.
     """
     suites = {}
-    for path in sorted((Path(__file__).parent / "suites").glob("*.yaml")):
+    files = sorted((Path(__file__).parent / "suites").glob("*.yaml"))
+    read = {path.stem: yaml.safe_load(path.read_text()) for path in files}
+    for path in files:
+        own = read[path.stem]
+        base = read.get(own.pop("extends", None), {"protocol": {}})
+        content = base | own | {"protocol": base["protocol"] | own["protocol"], "name": path.stem}
         try:
-            suite = Suite.model_validate(yaml.safe_load(path.read_text()) | {"name": path.stem})
+            suite = Suite.model_validate(content)
         except ValidationError as error:
             raise UserError(one_line(error, f"suite {path.name}")) from error
         suites[suite.name] = suite

@@ -1,6 +1,8 @@
 """Where the real data and weights are, and the table of what the contract found."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,8 +35,17 @@ def weights_root() -> Path:
 
 
 def pytest_configure() -> None:
+    # One cache for all processes of a test run, and never the user's.
+    if "PETSEG_TEST_CACHE" not in os.environ:
+        os.environ["PETSEG_TEST_CACHE"] = tempfile.mkdtemp(prefix="petseg-test-cache-")
+    os.environ["BENCHMARK_CACHE"] = os.environ["PETSEG_TEST_CACHE"]
     # The models of the tests are tiny: threads would only wait for each other.
     torch.set_num_threads(1)
+
+
+def pytest_unconfigure() -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(os.environ.pop("PETSEG_TEST_CACHE"), ignore_errors=True)
 
 
 _PROPERTY = "contract"

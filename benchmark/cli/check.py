@@ -114,12 +114,13 @@ def _decoder(console: "Console", name: str, families: list[str]) -> bool:
 def _benchmark(console: "Console", name: str, data: Path | None) -> bool:
     """Prints whether a benchmark's splits decode and pass the audit."""
     from benchmark.catalogue import BENCHMARKS
-    from benchmark.data.base import SPLITS, load_split
+    from benchmark.data.base import SPLITS
+    from benchmark.data.cache import open_split
 
     sound = True
     for split in SPLITS:
         try:
-            examples = load_split(BENCHMARKS.get(name)(data), split)
+            examples = open_split(BENCHMARKS.get(name)(data), split)
             _say(console, f"benchmark {name}, {split}: ok, {len(examples)} images")
         except UserError as problem:
             _say(console, f"benchmark {name}, {split}: BROKEN {problem}")

@@ -1,14 +1,14 @@
 """Options that several verbs share, and how they combine with a configuration file."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark import plugins
 from benchmark.errors import UserError
@@ -39,6 +39,14 @@ Backbones = Annotated[
 ]
 Seeds = Annotated[
     str | None, typer.Option(metavar="LIST", help="Seeds: 0,1,2.", rich_help_panel=WHAT)
+]
+Fraction = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help="Shares of the training images, stratified by class: 0.1,0.25,1.",
+        rich_help_panel=WHAT,
+    ),
 ]
 Set = Annotated[
     list[str] | None,
@@ -77,7 +85,7 @@ Plugin = Annotated[
     list[Path] | None,
     typer.Option(
         metavar="FILE",
-        help="Python file with methods, benchmarks or decoders of your own; repeatable.",
+        help="Your own methods, benchmarks, decoders (.py) or set of images (.yaml); repeatable.",
         rich_help_panel=WHERE,
     ),
 ]
@@ -91,6 +99,15 @@ Device = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="auto (default), cpu, cuda, cuda:N.", rich_help_panel=WHERE),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=0,
+        help="Processes that cut training crops (default: 0; some with a GPU).",
+        rich_help_panel=WHERE,
+    ),
+]
 
 
 class ConfigFile(BaseModel):
@@ -103,12 +120,14 @@ class ConfigFile(BaseModel):
     benchmarks: str | list[str] | None = None
     backbones: str | list[str] | None = None
     seeds: int | str | list[int] | None = None
+    fraction: float | str | list[float] | None = None
     set: dict[str, bool | int | float | str] = {}
     weights: str | list[str] | None = None
     data: str | None = None
     plugin: str | list[str] | None = None
     results: str | None = None
     device: str | None = None
+    workers: int | None = Field(None, ge=0)
 
 
 @dataclass(frozen=True)
@@ -120,6 +139,7 @@ class Request:
     data: Path | None
     weights: tuple[Path, ...]
     device: str
+    workers: int | None
 
 
 def resolve(config: Path | None, **typed: Any) -> Request:
@@ -148,7 +168,7 @@ def resolve(config: Path | None, **typed: Any) -> Request:
     plugins.load_files([Path(name) for name in _strings(options.get("plugin"))])
     text = {
         key: ",".join(_strings(options[key])) if options.get(key) is not None else None
-        for key in ("methods", "benchmarks", "backbones", "seeds")
+        for key in ("methods", "benchmarks", "backbones", "seeds", "fraction")
     }
     return Request(
         Selection(
@@ -157,6 +177,7 @@ def resolve(config: Path | None, **typed: Any) -> Request:
             benchmarks=text["benchmarks"],
             backbones=text["backbones"],
             seeds=_seeds(text["seeds"]),
+            fractions=_fractions(text["fraction"], protocol),
             protocol=protocol,
             weights="none" if random else "pretrained",
         ),
@@ -164,6 +185,7 @@ def resolve(config: Path | None, **typed: Any) -> Request:
         data=Path(options["data"]) if options.get("data") else None,
         weights=() if random else tuple(_folder(Path(name)) for name in weights),
         device=options.get("device") or "auto",
+        workers=options.get("workers"),
     )
 
 
@@ -214,6 +236,18 @@ def _seeds(text: str | None) -> tuple[int, ...] | None:
     if not seeds or min(seeds) < 0:
         raise UserError(f"--seeds {text!r}: write whole numbers from 0 on, as in 0,1,2")
     return seeds
+
+
+def _fractions(text: str | None, protocol: Mapping[str, Any]) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    if "fraction" in protocol:
+        raise UserError("--fraction and --set fraction=... say the same twice; keep one")
+    # Whether they are numbers of the right range is for the protocol to say.
+    fractions = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not fractions:
+        raise UserError(f"--fraction {text!r}: write shares in (0, 1], as in 0.1,0.25,1")
+    return fractions
 
 
 def _folder(path: Path) -> Path:

@@ -9,6 +9,7 @@ def plan(
     benchmarks: options.Benchmarks = None,
     backbones: options.Backbones = None,
     seeds: options.Seeds = None,
+    fraction: options.Fraction = None,
     set_: options.Set = None,
     config: options.Config = None,
     weights: options.Weights = None,
@@ -23,12 +24,14 @@ def plan(
         benchmarks=benchmarks,
         backbones=backbones,
         seeds=seeds,
+        fraction=fraction,
         set=set_,
         weights=weights,
         data=None,
         plugin=plugin,
         results=results,
         device=None,
+        workers=None,
     )
     from rich.console import Console
     from rich.table import Table

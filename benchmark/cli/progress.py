@@ -33,6 +33,11 @@ class Lines:
     def __init__(self, console: Console, cells: int) -> None:
         self.console, self.cells, self.finished, self.steps = console, cells, 0, 1
 
+    def decoding(self, what: str, done: int, total: int) -> None:
+        """Prints when a split begins."""
+        if done == 1:
+            self._print(f"decoding {what}: {total} images")
+
     def refused(self, cells: Sequence[RunSpec], reason: str) -> None:
         """Prints why, before anything runs."""
         self._print(refusal(cells, reason))
@@ -64,6 +69,12 @@ class Bars:
         self.progress = progress
         self.grid = progress.add_task("cells", total=cells, detail="")
         self.cell = progress.add_task("", total=1, detail="")
+
+    def decoding(self, what: str, done: int, total: int) -> None:
+        """Moves the lower bar."""
+        self.progress.update(
+            self.cell, completed=done, total=total, description=f"decoding {what}", detail=""
+        )
 
     def refused(self, cells: Sequence[RunSpec], reason: str) -> None:
         """Prints why, before anything runs."""

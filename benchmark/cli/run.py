@@ -18,6 +18,7 @@ def run(
     benchmarks: options.Benchmarks = None,
     backbones: options.Backbones = None,
     seeds: options.Seeds = None,
+    fraction: options.Fraction = None,
     set_: options.Set = None,
     config: options.Config = None,
     weights: options.Weights = None,
@@ -25,6 +26,7 @@ def run(
     plugin: options.Plugin = None,
     results: options.Results = None,
     device: options.Device = None,
+    workers: options.Workers = None,
 ) -> None:
     """Run every selected cell of method x backbone x benchmark x seed that is not done yet.
 
@@ -37,12 +39,14 @@ def run(
         benchmarks=benchmarks,
         backbones=backbones,
         seeds=seeds,
+        fraction=fraction,
         set=set_,
         weights=weights,
         data=data,
         plugin=plugin,
         results=results,
         device=device,
+        workers=workers,
     )
     from rich.console import Console
 
@@ -60,7 +64,13 @@ def run(
     if todo:
         with listener(console, len(todo)) as watcher:
             records = grid.run_cells(
-                todo, request.results, request.data, request.weights, request.device, watcher
+                todo,
+                request.results,
+                request.data,
+                request.weights,
+                request.device,
+                watcher,
+                request.workers,
             )
     failed = [record for record in records if record.status == "failed"]
     _summary(console, request, cells)

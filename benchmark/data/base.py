@@ -92,6 +92,11 @@ class Benchmark(ABC):
         files = self.files(id)
         return str(files[-1]) if files else f"{self.name}/{id}"
 
+    @property
+    def fingerprint(self) -> str:
+        """Of whatever decides the examples besides ids, `files` and code; empty if nothing does."""
+        return ""
+
     def oddities(self) -> Iterator[Finding]:
         """What an audit of this very set should look at besides what it checks in all sets."""
         yield from ()
@@ -122,30 +127,17 @@ def register(name: str) -> Callable[[B], B]:
     return add
 
 
-def load_split(benchmark: Benchmark, split: Split) -> list[Example]:
-    """Decodes and audits a split.
+def read_example(benchmark: Benchmark, id: str) -> Example:
+    """Reads an example and checks what every example must keep.
 
     Raises:
-        DataError: the split is empty or all void; image and label differ in size; a label is out
-            of range.
+        DataError: it cannot be read; image and label differ in size; a label is out of range.
     """
-    ids = benchmark.ids(split)
-    if not ids:
-        raise DataError(
-            f"{benchmark.name}: the {split} split is empty; check the files under "
-            f"{benchmark.folder or 'the benchmark'} or its split list"
-        )
-    examples = [_audited(benchmark, id) for id in ids]
-    if all((example.label == IGNORE).all() for example in examples):
-        raise DataError(
-            f"{benchmark.where(ids[0])}: no pixel of the {split} split is labelled, all are void; "
-            "check the label values"
-        )
-    return examples
-
-
-def _audited(benchmark: Benchmark, id: str) -> Example:
-    image, label = benchmark.read(id)
+    try:
+        image, label = benchmark.read(id)
+    except OSError as error:
+        where = benchmark.where(id)
+        raise DataError(f"{where} cannot be read ({error}); restore the file") from error
     if image.shape[:2] != label.shape:
         raise DataError(
             f"{benchmark.where(id)}: the label is {label.shape[1]}x{label.shape[0]} px but its "

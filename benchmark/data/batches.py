@@ -1,21 +1,22 @@
 """Decoded examples -> training batches: random zoom, crop and mirror from named streams."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
 
 from benchmark.data.base import IGNORE, Benchmark, Example
 from benchmark.seeding import stream
 from benchmark.spec import Protocol
 
 
-def to_tensors(example: Example) -> tuple[Tensor, Tensor]:
-    """Image (3, H, W) uint8 and label (H, W) uint8."""
-    image = torch.from_numpy(np.ascontiguousarray(example.image.transpose(2, 0, 1)))
-    return image, torch.from_numpy(example.label)
+def to_tensor(image: np.ndarray) -> Tensor:
+    """An image (H, W, 3) uint8 as (3, H, W)."""
+    return torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C"))
 
 
 def resize_image(image: Tensor, height: int, width: int) -> Tensor:
@@ -35,12 +36,15 @@ def resize_label(label: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(label[None, None], (height, width), mode="nearest-exact")[0, 0]
 
 
-def at_working_scale(benchmark: Benchmark, example: Example) -> tuple[Tensor, Tensor]:
-    """The example resized by the benchmark's own factor, as tensors."""
-    image, label = to_tensors(example)
-    factor = benchmark.scale(*label.shape)
-    height, width = (max(1, round(side * factor)) for side in label.shape)
-    return resize_image(image, height, width), resize_label(label, height, width)
+def at_working_scale(benchmark: Benchmark, example: Example) -> Example:
+    """The example resized by the benchmark's own factor."""
+    factor = benchmark.scale(*example.label.shape)
+    height, width = (max(1, round(side * factor)) for side in example.label.shape)
+    if (height, width) == example.label.shape:
+        return example
+    image = resize_image(to_tensor(example.image), height, width)
+    label = resize_label(torch.from_numpy(np.array(example.label)), height, width)
+    return Example(example.id, image.numpy().transpose(1, 2, 0), label.numpy())
 
 
 class Normalise:
@@ -60,32 +64,73 @@ class Normalise:
         return (image.float() - self.mean) / self.std
 
 
+class Crop(NamedTuple):
+    """What is drawn for one training crop, each number uniform in [0, 1)."""
+
+    example: int
+    zoom: float
+    top: float
+    left: float
+    mirror: float
+
+
+def draws(n: int, batch_size: int, seed: int) -> Iterator[list[Crop]]:
+    """Endless batches of draws over `n` examples; a number of draws that no size changes.
+
+    Args:
+        n: number of examples.
+        batch_size: draws a batch.
+        seed: of the run; streams `data-order` and `augmentation` are drawn from it.
+    """
+    order = _endless_permutations(n, stream(seed, "data-order"))
+    random = stream(seed, "augmentation")
+    while True:
+        yield [Crop(next(order), *random.random(4)) for _ in range(batch_size)]
+
+
+class Crops(Dataset[tuple[Tensor, Tensor]]):
+    """Training crops by their draws.
+
+    Args:
+        examples: at working scale.
+        protocol: crop, zoom and mirror.
+    """
+
+    def __init__(self, examples: Sequence[Example], protocol: Protocol) -> None:
+        self.examples, self.protocol = examples, protocol
+
+    def __getitem__(self, crop: Crop) -> tuple[Tensor, Tensor]:
+        """Image (3, crop, crop) and label (crop, crop), uint8."""
+        return cut(self.examples[crop.example], crop, self.protocol)
+
+
 def batches(
-    examples: Sequence[tuple[Tensor, Tensor]],
+    examples: Sequence[Example],
     normalise: Normalise,
     protocol: Protocol,
     seed: int,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless batches, the same for every method of a seed.
+    workers: int = 0,
+) -> Generator[tuple[Tensor, Tensor]]:
+    """Endless batches, the same for every method of a seed and any number of workers.
 
     Args:
-        examples: image (3, H, W) uint8 and label (H, W) uint8 at working scale.
+        examples: at working scale.
         normalise: maps bytes to the backbone's input.
         protocol: batch size, crop, zoom and mirror.
-        seed: of the run; streams `data-order` and `augmentation` are drawn from it.
+        seed: of the run.
+        workers: processes that cut crops ahead; 0 = this one does.
 
     Yields:
         Images (N, 3, crop, crop) float32 and labels (N, crop, crop) int64.
     """
-    order = _endless_permutations(len(examples), stream(seed, "data-order"))
-    random = stream(seed, "augmentation")
-    while True:
-        crops = [
-            _random_crop(*examples[next(order)], protocol, random)
-            for _ in range(protocol.batch_size)
-        ]
-        images = torch.stack([image for image, _ in crops])
-        labels = torch.stack([label for _, label in crops])
+    loader = DataLoader(
+        Crops(examples, protocol),
+        batch_sampler=draws(len(examples), protocol.batch_size, seed),  # type: ignore[arg-type]
+        num_workers=workers,
+        # Its own generator: the loader would draw from that of the method's dropout.
+        generator=torch.Generator(),
+    )
+    for images, labels in loader:
         yield normalise(images), labels.long()
 
 
@@ -94,23 +139,21 @@ def _endless_permutations(n: int, random: np.random.Generator) -> Iterator[int]:
         yield from random.permutation(n).tolist()
 
 
-def _random_crop(
-    image: Tensor, label: Tensor, protocol: Protocol, random: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    # A constant number of draws a crop keeps the stream aligned whatever the image's size.
-    zoom_at, top_at, left_at, mirror_at = random.random(4)
-    zoom = protocol.scale_min * (protocol.scale_max / protocol.scale_min) ** zoom_at
+def cut(example: Example, crop: Crop, protocol: Protocol) -> tuple[Tensor, Tensor]:
+    """One training crop: image (3, crop, crop) and label (crop, crop), uint8."""
+    zoom = protocol.scale_min * (protocol.scale_max / protocol.scale_min) ** crop.zoom
     side = max(1, round(protocol.crop / zoom))
-    height, width = label.shape
-    top = int(top_at * (max(0, height - side) + 1))
-    left = int(left_at * (max(0, width - side) + 1))
-    image = image[:, top : top + side, left : left + side]
-    label = label[top : top + side, left : left + side]
+    height, width = example.label.shape
+    top = int(crop.top * (max(0, height - side) + 1))
+    left = int(crop.left * (max(0, width - side) + 1))
+    window = slice(top, top + side), slice(left, left + side)
+    image = to_tensor(example.image[window])
+    label = torch.from_numpy(np.array(example.label[window]))
     missing = (0, side - label.shape[1], 0, side - label.shape[0])
     if any(missing):
         image, label = F.pad(image, missing, value=128), F.pad(label, missing, value=IGNORE)
     image = resize_image(image, protocol.crop, protocol.crop)
     label = resize_label(label, protocol.crop, protocol.crop)
-    if protocol.flip and mirror_at < 0.5:
+    if protocol.flip and crop.mirror < 0.5:
         image, label = image.flip(-1), label.flip(-1)
     return image, label

@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmark.record import Record
-from benchmark.runner import Environment, run_cell
+from benchmark.environment import Environment
+from benchmark.runner import run_cell
 from benchmark.spec import RunSpec
 
 
 class Listener(Protocol):
     """What wants to know how a grid proceeds."""
+
+    def decoding(self, what: str, done: int, total: int) -> None:
+        """Before the first cell: a split that is not in the cache is decoded."""
 
     def refused(self, cells: Sequence[RunSpec], reason: str) -> None:
         """Before the first cell: these will be unsupported."""

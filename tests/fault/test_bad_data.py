@@ -7,7 +7,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from benchmark.data import available
-from benchmark.data.base import IGNORE, SPLITS, load_split
+from benchmark.data.base import IGNORE, SPLITS, Benchmark
+from benchmark.data.cache import open_split
 from benchmark.errors import DataError
 from tests.fakedata import WRITERS, blocks, save, truncate
 
@@ -19,7 +20,7 @@ def fails(name: str, root: Path | None) -> str:
     with pytest.raises(DataError) as info:
         benchmark = available()[name](root)
         for split in SPLITS:
-            load_split(benchmark, split)
+            open_split(benchmark, split)
     message = str(info.value)
     assert message and len(message.splitlines()) == 1
     return message
@@ -206,7 +207,7 @@ def test_camvid_image_in_two_splits(tmp_path: Path) -> None:
 
 
 def test_a_split_without_a_labelled_pixel_is_told():
-    class Void:
+    class Void(Benchmark):
         name, folder, classes = "void", None, ("a", "b")
 
         def ids(self, split):
@@ -215,8 +216,5 @@ def test_a_split_without_a_labelled_pixel_is_told():
         def read(self, id):
             return np.zeros((4, 4, 3), np.uint8), np.full((4, 4), IGNORE, np.uint8)
 
-        def where(self, id):
-            return f"{self.name}/{id}"
-
     with pytest.raises(DataError, match="no pixel of the train split is labelled"):
-        load_split(Void(), "train")
+        open_split(Void(), "train")

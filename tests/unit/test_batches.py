@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from benchmark.data.base import IGNORE, Example
-from benchmark.data.batches import Normalise, at_working_scale, batches, to_tensors
+from benchmark.data.batches import Normalise, at_working_scale, batches, to_tensor
 from benchmark.spec import Protocol
 
 NORMALISE = Normalise((0.5,) * 3, (0.25,) * 3)
@@ -13,20 +13,18 @@ NORMALISE = Normalise((0.5,) * 3, (0.25,) * 3)
 def examples(n=5, size=(40, 60)):
     random = np.random.default_rng(0)
     return [
-        to_tensors(
-            Example(
-                str(i),
-                random.integers(0, 256, (*size, 3), dtype=np.uint8),
-                random.integers(0, 3, size, dtype=np.uint8),
-            )
+        Example(
+            str(i),
+            random.integers(0, 256, (*size, 3), dtype=np.uint8),
+            random.integers(0, 3, size, dtype=np.uint8),
         )
         for i in range(n)
     ]
 
 
-def take(n, seed=0, **fields):
+def take(n, seed=0, workers=0, **fields):
     protocol = Protocol(**({"batch_size": 2, "crop": 32} | fields))
-    return list(itertools.islice(batches(examples(), NORMALISE, protocol, seed), n))
+    return list(itertools.islice(batches(examples(), NORMALISE, protocol, seed, workers), n))
 
 
 def test_shapes_types_and_range():
@@ -43,12 +41,21 @@ def test_the_same_seed_gives_the_same_batches_and_another_does_not():
     assert not torch.equal(take(1)[0][0], take(1, seed=1)[0][0])
 
 
+def test_workers_change_no_batch_and_no_other_stream():
+    torch.manual_seed(7)
+    alone = take(5)
+    drawn = torch.rand(1)
+    torch.manual_seed(7)
+    helped = take(5, workers=2)
+    assert torch.equal(torch.rand(1), drawn)
+    for (a, x), (b, y) in zip(alone, helped, strict=True):
+        assert torch.equal(a, b) and torch.equal(x, y)
+
+
 def test_every_example_is_seen_once_an_epoch():
     # Each example is one flat colour, so that a crop tells where it came from.
     flat = [
-        to_tensors(
-            Example(str(i), np.full((32, 32, 3), 20 * i, np.uint8), np.zeros((32, 32), np.uint8))
-        )
+        Example(str(i), np.full((32, 32, 3), 20 * i, np.uint8), np.zeros((32, 32), np.uint8))
         for i in range(6)
     ]
     protocol = Protocol(batch_size=3, crop=32, scale_min=1, scale_max=1)
@@ -63,7 +70,7 @@ def test_every_example_is_seen_once_an_epoch():
 def test_no_zoom_and_no_flip_is_a_plain_window_of_the_image():
     protocol = {"scale_min": 1, "scale_max": 1, "flip": False}
     (images, labels), *_ = take(1, **protocol)
-    whole = [(NORMALISE(image), label) for image, label in examples()]
+    whole = [(NORMALISE(to_tensor(e.image)), torch.from_numpy(e.label)) for e in examples()]
     for image, label in zip(images, labels, strict=True):
         assert any(
             torch.equal(image, x[:, t : t + 32, s : s + 32])
@@ -87,6 +94,6 @@ class Half:
 
 def test_working_scale_resizes_both():
     example = Example("a", np.zeros((41, 60, 3), np.uint8), np.full((41, 60), 2, np.uint8))
-    image, label = at_working_scale(Half(), example)
-    assert image.shape == (3, 20, 30) and label.shape == (20, 30)
-    assert (label == 2).all() and label.dtype == torch.uint8
+    small = at_working_scale(Half(), example)
+    assert small.image.shape == (20, 30, 3) and small.label.shape == (20, 30)
+    assert (small.label == 2).all() and small.label.dtype == small.image.dtype == np.uint8

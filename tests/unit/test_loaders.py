@@ -8,7 +8,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from benchmark.data import available
-from benchmark.data.base import IGNORE, SPLITS, Benchmark, carve, load_split
+from benchmark.data.base import IGNORE, SPLITS, Benchmark, carve
+from benchmark.data.cache import open_split
 from benchmark.data.ccp import GROUPS
 from benchmark.data.files import read_gray, read_indexed, read_rgb
 from tests.fakedata import CCP_NAMES, WRITERS, blocks, save, write_all
@@ -46,7 +47,7 @@ def test_splits(name: str, counts: tuple[int, ...], root: Path) -> None:
 @pytest.mark.parametrize("name", WRITERS)
 def test_examples(name: str, root: Path) -> None:
     benchmark = make(name, root)
-    examples = [example for split in SPLITS for example in load_split(benchmark, split)]
+    examples = [example for split in SPLITS for example in open_split(benchmark, split)]
     seen: set[int] = set()
     for example in examples:
         assert example.image.dtype == example.label.dtype == np.uint8

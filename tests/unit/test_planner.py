@@ -1,10 +1,14 @@
 import shlex
+from pathlib import Path
 
 import pytest
 
 from benchmark.errors import UserError
 from benchmark.planner import Selection, command, plan
-from benchmark.spec import Protocol, short_hash
+from benchmark.record import Record
+from benchmark.spec import Protocol, RunSpec, short_hash
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_demo_is_the_default_and_crosses_everything():
@@ -38,7 +42,7 @@ def test_protocol_fields_are_typed_and_change_the_hash():
     )
     assert cell.protocol.steps == 7
     assert cell.protocol.flip is False
-    assert cell.protocol.hash == short_hash(cell.protocol.model_dump())
+    assert cell.protocol.hash == short_hash(cell.protocol.identity)
     assert cell.protocol.hash != plan(Selection())[0].protocol.hash
 
 
@@ -92,3 +96,40 @@ def test_the_command_of_a_cell_plans_that_cell(selection):
         weights=typed.get("--weights", "pretrained"),
     )
     assert [planned.run_id for planned in plan(again)] == [cell.run_id]
+
+
+def test_later_fields_leave_published_runs_their_identity():
+    records = [
+        Record.model_validate_json(path.read_text())
+        for path in (ROOT / "results/published/small/camvid").rglob("record.json")
+    ]
+    assert len(records) > 10
+    for record in records:
+        spec = RunSpec(
+            suite=record.suite,
+            benchmark=record.benchmark,
+            backbone=record.backbone,
+            weights=record.weights,
+            method=record.method.partition("[")[0],
+            method_label=record.method,
+            method_params=record.method_params,
+            seed=record.seed,
+            protocol=Protocol(**record.protocol),
+        )
+        assert (spec.run_id, spec.protocol.hash) == (record.run_id, record.protocol_hash)
+
+
+def test_fractions_are_protocols_of_their_own():
+    usual, tenth, all_ = (
+        plan(Selection(methods="linear", benchmarks="cells", fractions=fractions))
+        for fractions in (None, ("0.1",), ("1", "0.1"))
+    )
+    assert tenth[0].protocol.fraction == 0.1
+    assert tenth[0].run_id != usual[0].run_id
+    assert {cell.run_id for cell in all_} == {usual[0].run_id, tenth[0].run_id}
+
+
+@pytest.mark.parametrize("text", ["0", "1.5", "a", "-1"])
+def test_a_fraction_out_of_range_is_told(text):
+    with pytest.raises(UserError, match="fraction"):
+        plan(Selection(fractions=(text,)))

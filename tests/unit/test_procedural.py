@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmark.data import available
-from benchmark.data.base import IGNORE, SPLITS, load_split
+from benchmark.data.base import IGNORE, SPLITS, read_example
 from benchmark.errors import DataError
 
 NAMES = ("streets", "fields", "cells", "surfaces", "figures")
@@ -14,7 +14,9 @@ NAMES = ("streets", "fields", "cells", "surfaces", "figures")
 def drawn(request):
     benchmark = available()[request.param]()
     start = time.process_time()
-    examples = {split: load_split(benchmark, split) for split in SPLITS}
+    examples = {
+        split: [read_example(benchmark, id) for id in benchmark.ids(split)] for split in SPLITS
+    }
     return benchmark, examples, time.process_time() - start
 
 

@@ -3,11 +3,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-
-from benchmark.data.base import Example
-from benchmark.provenance import data_sha256
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -30,13 +25,3 @@ def test_a_copy_inside_another_checkout_does_not_claim_its_commit(tmp_path):
     errors = tmp_path / "benchmark" / "errors.py"
     errors.write_text(errors.read_text() + "\n")
     assert asked_in(tmp_path).endswith(", True)")
-
-
-def test_the_fingerprint_sees_pixels_labels_and_ids():
-    def example(id="a", pixel=0, label=0):
-        return Example(id, np.full((2, 3, 3), pixel, np.uint8), np.full((2, 3), label, np.uint8))
-
-    base = data_sha256([example()])
-    assert base == data_sha256([example()])
-    others = [example(id="b"), example(pixel=1), example(label=1)]
-    assert len({base, *(data_sha256([other]) for other in others)}) == 4

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from benchmark.data import available
-from benchmark.data.base import IGNORE, SPLITS, load_split
+from benchmark.data.base import IGNORE, SPLITS
+from benchmark.data.cache import open_split
 
 pytestmark = pytest.mark.realdata
 
@@ -27,8 +28,8 @@ def test_set(name: str, data_root: Path) -> None:
 
     pixels = np.zeros(256, dtype=np.int64)
     for split in SPLITS:
-        # Sizes and values are what load_split audits.
-        for example in load_split(benchmark, split):
+        # Sizes and values are what open_split audits.
+        for example in open_split(benchmark, split):
             pixels += np.bincount(example.label.ravel(), minlength=256)
     n = len(benchmark.classes)
     assert pixels[:n].all(), "a class occurs nowhere"

@@ -1,0 +1,274 @@
+"""Decode once: a split as one memory-mapped file that all processes of a machine share.
+
+A split lies in `<cache>/<benchmark>-<split>-<key>.bin`, image and label of one example behind the
+other, and beside it an index `.npz` with ids, sizes, fingerprint and the classes of each image. The
+key hashes names, sizes and times of the source files and the code that decodes them: a changed file
+or loader makes another entry. The index is renamed into place last; an entry without index does not
+exist. Whoever builds an entry holds its lock, and others wait for it. At the limit, what was used
+longest ago is removed (a process that still maps it keeps it).
+
+Where an entry would not fit, or the folder cannot be written, examples are decoded whenever they
+are asked for: slower, with the same values.
+"""
+
+import functools
+import hashlib
+import inspect
+import os
+import shutil
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from benchmark.data.base import Benchmark, Example, Split, read_example
+from benchmark.data.examples import Direct, Examples, Mapped, no_label, offsets, resized
+from benchmark.errors import DataError, UserError
+
+FOLDER, LIMIT = "BENCHMARK_CACHE", "BENCHMARK_CACHE_LIMIT"
+"""Environment variables: where (a folder, or none), and at most how much (GiB)."""
+
+FORMAT = 1
+SPARE_BYTES = 1 << 30
+"""What a cache leaves free on its disk."""
+
+Progress = Callable[[str, int, int], None]
+"""Called while a split is decoded: what it is, examples so far, examples in all."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where decoded splits are kept.
+
+    Attributes:
+        folder: None = nowhere.
+        limit: bytes that all entries together may take.
+    """
+
+    folder: Path | None
+    limit: int
+
+
+def place() -> Place:
+    """The cache that the environment names.
+
+    Raises:
+        UserError: the limit is no number.
+    """
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "petseg-bench"
+    name = os.environ.get(FOLDER) or str(usual)
+    text = os.environ.get(LIMIT) or "inf"
+    try:
+        limit = float(text)
+        if not limit >= 0:
+            raise ValueError
+    except ValueError:
+        raise UserError(f"{LIMIT}={text!r}: write a number of GiB, as in 20") from None
+    return Place(None if name == "none" else Path(name), int(min(limit * 2**30, float(2**62))))
+
+
+def open_split(
+    benchmark: Benchmark, split: Split, scaled: bool = False, progress: Progress | None = None
+) -> Examples:
+    """A split, decoded and audited: from the cache, into it, or past it.
+
+    Args:
+        benchmark: whose split.
+        split: which one.
+        scaled: at the benchmark's working scale instead of native size.
+        progress: told about the decoding, which a full set takes minutes for.
+
+    Raises:
+        DataError: the split is empty or all void; image and label differ in size; a label is out
+            of range. (Past the cache the last three are found when the example is read.)
+    """
+    ids = benchmark.ids(split)
+    if not ids:
+        raise DataError(
+            f"{benchmark.name}: the {split} split is empty; check the files under "
+            f"{benchmark.folder or 'the benchmark'} or its split list"
+        )
+    key = _key(benchmark, ids, scaled)
+    where = place()
+    if where.folder is None:
+        return Direct(benchmark, split, ids, scaled, key)
+    target = where.folder / f"{benchmark.name}-{split}-{key[:20]}.bin"
+    try:
+        where.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            found = _open(target)
+            if found is not None:
+                return found
+            need = _forecast(benchmark, ids, scaled)
+            if not _make_room(where, need):
+                raise OSError(f"it needs {need / 2**30:.1f} GiB, more than there is room for")
+            return _build(benchmark, split, ids, scaled, target, progress)
+    except OSError as error:
+        warnings.warn(
+            f"{benchmark.name}: the {split} split is decoded anew at each use, because the cache "
+            f"{where.folder} cannot take it ({error.strerror or error}); make room there or name "
+            f"another folder by {FOLDER}",
+            stacklevel=2,
+        )
+        return Direct(benchmark, split, ids, scaled, key)
+
+
+def _key(benchmark: Benchmark, ids: Sequence[str], scaled: bool) -> str:
+    digest = hashlib.sha256()
+
+    def add(*parts: object) -> None:
+        digest.update("\0".join(map(str, parts)).encode() + b"\n")
+
+    add(FORMAT, benchmark.name, scaled, _code(type(benchmark)), benchmark.fingerprint)
+    for id in ids:
+        add(id)
+        for path in benchmark.files(id):
+            try:
+                status = path.stat()
+            except OSError:
+                continue  # reading it will tell
+            add(path.name, status.st_size, status.st_mtime_ns)
+    return digest.hexdigest()
+
+
+@functools.cache
+def _code(cls: type[Benchmark]) -> str:
+    """Hash of the code that decodes: this package, the benchmark's own file, and the decoders."""
+    files = set(Path(__file__).parent.rglob("*.py"))
+    for base in cls.__mro__[:-1]:
+        try:
+            files.add(Path(inspect.getfile(base)))
+        except (OSError, TypeError):
+            continue
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(path.read_bytes())
+    for package in ("numpy", "pillow", "scipy"):
+        digest.update(metadata.version(package).encode())
+    return digest.hexdigest()
+
+
+def _open(target: Path) -> Mapped | None:
+    index = target.with_suffix(".npz")
+    try:
+        with np.load(index, allow_pickle=False) as arrays:
+            found = Mapped(
+                target,
+                [str(id) for id in arrays["ids"]],
+                arrays["shapes"],
+                arrays["presence"],
+                str(arrays["sha256"]),
+            )
+        if target.stat().st_size != offsets(found.shapes)[-1]:
+            return None
+        os.utime(index)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return found
+
+
+def _forecast(benchmark: Benchmark, ids: Sequence[str], scaled: bool) -> int:
+    """Bytes that a split will take, from a few of its examples."""
+    sample = ids[:: -(-len(ids) // 8)]
+    sizes = [
+        4 * resized(benchmark, read_example(benchmark, id), scaled).label.size for id in sample
+    ]
+    return sum(sizes) * len(ids) // len(sizes)
+
+
+def _make_room(where: Place, need: int) -> bool:
+    """Removes what was used longest ago until `need` bytes fit; whether they do."""
+    assert where.folder is not None
+    for left in where.folder.glob("*.tmp"):
+        try:
+            with FileLock(f"{left.with_suffix('')}.lock", timeout=0):
+                left.unlink(missing_ok=True)
+        except Timeout:
+            continue  # somebody builds it
+    if need > where.limit:
+        return False
+    entries = sorted(where.folder.glob("*.npz"), key=lambda path: path.stat().st_mtime)
+    sizes = {index: _size(index.with_suffix(".bin")) for index in entries}
+    while True:
+        free = shutil.disk_usage(where.folder).free
+        if sum(sizes.values()) + need <= where.limit and need + SPARE_BYTES <= free:
+            return True
+        if not entries:
+            return False
+        index = entries.pop(0)
+        del sizes[index]
+        for path in (index, index.with_suffix(".bin"), index.with_suffix(".bin.lock")):
+            path.unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _build(
+    benchmark: Benchmark,
+    split: Split,
+    ids: list[str],
+    scaled: bool,
+    target: Path,
+    progress: Progress | None,
+) -> Mapped:
+    shapes = np.zeros((len(ids), 2), np.int32)
+    presence = np.zeros((len(ids), len(benchmark.classes)), bool)
+    digest = hashlib.sha256()
+    partial = target.with_name(f"{target.name}.tmp")
+    try:
+        with partial.open("wb") as file:
+            for i, (native, kept) in enumerate(_decode(benchmark, ids, scaled)):
+                digest.update(f"{native.id}{native.image.shape}".encode())
+                digest.update(np.ascontiguousarray(native.image).data)
+                digest.update(np.ascontiguousarray(native.label).data)
+                presence[i] = np.bincount(native.label.ravel(), minlength=256)[
+                    : len(benchmark.classes)
+                ]
+                shapes[i] = kept.label.shape
+                file.write(np.ascontiguousarray(kept.image).data)
+                file.write(np.ascontiguousarray(kept.label).data)
+                if progress:
+                    progress(f"{benchmark.name} {split}", i + 1, len(ids))
+            file.flush()
+            os.fsync(file.fileno())
+        if not presence.any():
+            raise no_label(benchmark, split, ids)
+        os.replace(partial, target)
+        with partial.open("wb") as file:
+            np.savez_compressed(
+                file,
+                ids=np.array(ids),
+                shapes=shapes,
+                presence=presence,
+                sha256=np.array(digest.hexdigest()),
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, target.with_suffix(".npz"))
+    finally:
+        partial.unlink(missing_ok=True)
+    return Mapped(target, ids, shapes, presence, digest.hexdigest())
+
+
+def _decode(
+    benchmark: Benchmark, ids: Sequence[str], scaled: bool
+) -> Iterator[tuple[Example, Example]]:
+    """Native and kept examples in order, a few ahead of the writer."""
+
+    def read(id: str) -> tuple[Example, Example]:
+        native = read_example(benchmark, id)
+        return native, resized(benchmark, native, scaled)
+
+    # Decoders let go of the interpreter while they work.
+    workers = min(8, os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(ids), 4 * workers):
+            yield from pool.map(read, ids[start : start + 4 * workers])
