@@ -83,10 +83,7 @@ def preflight(
         UserError: weights or data are missing or damaged; a backbone cannot be staged or does not
             take the crop; a hyperparameter does not fit a backbone; the device does not exist.
     """
-    where = _device(device)
-    if workers is None:
-        workers = min(8, (os.cpu_count() or 1) - 1) if where.type == "cuda" else 0
-    environment = Environment(data, tuple(weights), where, workers)
+    environment = prepare(data, weights, device, workers)
     for name, kind in dict.fromkeys((cell.backbone, cell.weights) for cell in cells):
         check_weights(name, kind, environment.weights)
         divisor = build_backbone(name, kind, environment.weights).divisor
@@ -102,6 +99,20 @@ def preflight(
         decoded(name, data, "train", progress)
         decoded(name, data, split, progress)
     return environment, refusals
+
+
+def prepare(
+    data: Path | None, weights: Sequence[Path], device: str, workers: int | None = None
+) -> Environment:
+    """The environment that options name; see `preflight`.
+
+    Raises:
+        UserError: the device does not exist.
+    """
+    where = _device(device)
+    if workers is None:
+        workers = min(8, (os.cpu_count() or 1) - 1) if where.type == "cuda" else 0
+    return Environment(data, tuple(weights), where, workers)
 
 
 def _refusals(cells: Sequence[RunSpec], environment: Environment) -> dict[str, str]:

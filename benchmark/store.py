@@ -56,6 +56,12 @@ def is_done(root: Path, spec: RunSpec) -> bool:
     return record is not None and record.run_id == spec.run_id and record.status != "failed"
 
 
+def has_result(root: Path, spec: RunSpec) -> bool:
+    """Whether a run is there and was evaluated."""
+    record = read_record(root / spec.folder)
+    return record is not None and record.run_id == spec.run_id and record.metrics is not None
+
+
 @contextmanager
 def staging(root: Path, spec: RunSpec) -> Iterator[Path]:
     """A folder to fill; renamed to the run's place when the block ends without an exception."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 import yaml
 
-from benchmark.cli import check, plan, pretrain, report, run, show
+from benchmark.cli import check, data, evaluate, plan, pretrain, report, run, show
 from benchmark.cli import list as list_verb
 from benchmark.errors import UserError
 
@@ -25,16 +25,23 @@ _EXAMPLES = yaml.safe_load((Path(__file__).parent / "examples.yaml").read_text()
 _VERBS: dict[str, Callable[..., None]] = {
     "run": run.run,
     "plan": plan.plan,
+    "evaluate": evaluate.evaluate,
     "report": report.report,
     "list": list_verb.list_things,
     "show": show.show,
     "check": check.check,
     "pretrain": pretrain.pretrain,
 }
+
+
+def _epilog(name: str) -> str:
+    lines = [line.replace("[", r"\[") for line in _EXAMPLES[name]]
+    return "[bold]Examples[/bold]\n\n" + "\n\n".join(lines)
+
+
 for _name, _verb in _VERBS.items():
-    _lines = [line.replace("[", r"\[") for line in _EXAMPLES[_name]]
-    _epilog = "[bold]Examples[/bold]\n\n" + "\n\n".join(_lines)
-    app.command(_name, epilog=_epilog)(_verb)
+    app.command(_name, epilog=_epilog(_name))(_verb)
+app.add_typer(data.app, name="data", epilog=_epilog("data"))
 
 
 def main() -> None:

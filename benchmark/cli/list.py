@@ -143,8 +143,9 @@ def _benchmarks() -> "Table":
     table = _table("benchmarks", "name", "domain", "classes", "files", "licence")
     for name in BENCHMARKS.names():
         cls = BENCHMARKS.get(name)
-        classes = f"{len(cls.classes)}: {', '.join(cls.classes)}"
-        files = f"BENCHMARK_DATA/{cls.folder}" if cls.folder else "none (generated)"
+        more = ", ..." if len(cls.classes) > 12 else ""
+        classes = f"{len(cls.classes)}: {', '.join(cls.classes[:12])}{more}"
+        files = f"BENCHMARK_DATA/{cls.folder}" if cls.folder else cls.origin
         table.add_row(name, cls.domain, Text(classes), files, Text(cls.licence))
     return table
 

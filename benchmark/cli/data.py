@@ -1,0 +1,247 @@
+"""`data`: get, verify, audit and look at the benchmarks' files."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from benchmark import plugins
+from benchmark.cli import options
+from benchmark.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from benchmark.data.base import Benchmark
+    from benchmark.data.findings import Finding
+
+app = typer.Typer(
+    help="Get, verify, audit and look at the benchmarks' files.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+Names = Annotated[
+    str, typer.Argument(metavar="LIST", help="Benchmarks: names, globs, or a suite for all of its.")
+]
+ROOT = "BENCHMARK_DATA"
+
+
+@app.command("list")
+def list_sets(data: options.Data = None, plugin: options.Plugin = None) -> None:
+    """List the benchmarks, and which of them are ready."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from benchmark.catalogue import BENCHMARKS
+
+    plugins.load_files(plugin or [])
+    root = _root(data)
+    table = Table("name", "about", "classes", "train / val / test", "licence", box=None)
+    for name in BENCHMARKS.names():
+        kind = BENCHMARKS.get(name)
+        state = Text(_state(kind, root))
+        table.add_row(name, Text(kind.title), str(len(kind.classes)), state, Text(kind.licence))
+    Console().print(table)
+
+
+@app.command()
+def prepare(
+    names: Names,
+    data: options.Data = None,
+    plugin: options.Plugin = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the downloaded archives.")] = False,
+    fake: Annotated[
+        bool,
+        typer.Option("--fake", help="Write tiny fake data in the official layout instead."),
+    ] = False,
+) -> None:
+    """Download, check and unpack sets below the data root; goes on where it was interrupted.
+
+    Exit code 0: ready. 1: what is there is not what it should be. 2: it cannot be got.
+    """
+    from rich.console import Console
+
+    from benchmark.data.fake import write_fake
+    from benchmark.data.prepare import prepare as get
+
+    console, kinds, root = Console(), _kinds(names, plugin), _root(data)
+    if root is None and any(kind.folder is not None for kind in kinds):
+        raise UserError(f"where to put the data? name a folder by --data DIR or {ROOT}")
+    sound = True
+    for kind in kinds:
+        if fake:
+            _say(console, f"{kind.name}: fake data in {write_fake(kind, _made(root))}")
+            continue
+        with _bar(console) as tell:
+            prepared = get(kind, root or Path(), tell, keep)
+        _say(console, f"{kind.name}: ready, {_slashed(list(prepared.counts.values()))} examples")
+        sound &= _findings(console, prepared.findings)
+    if not sound:
+        raise typer.Exit(1)
+
+
+@app.command()
+def verify(names: Names, data: options.Data = None, plugin: options.Plugin = None) -> None:
+    """Compare counts, sizes and checksums of a set's files with its manifest.
+
+    Exit code 0: all as it should be. 1: it is not. 2: the set cannot be opened.
+    """
+    from rich.console import Console
+
+    from benchmark.data.manifest import verify as compare
+
+    console, sound = Console(), True
+    for benchmark in _opened(names, data, plugin):
+        with _bar(console) as tell:
+            found = compare(benchmark, lambda done, total, tell=tell: tell("check", done, total))
+        sound &= _findings(console, found)
+    if not sound:
+        raise typer.Exit(1)
+
+
+@app.command()
+def audit(names: Names, data: options.Data = None, plugin: options.Plugin = None) -> None:
+    """Read every example and tell what is wrong with labels, images and splits.
+
+    Exit code 0: nothing serious. 1: something that makes results wrong. 2: the set cannot be
+    opened.
+    """
+    from rich.console import Console
+
+    from benchmark.data import audit as audits
+
+    console, sound = Console(), True
+    for benchmark in _opened(names, data, plugin):
+        with _bar(console) as tell:
+            result = audits.audit(
+                benchmark, lambda done, total, tell=tell: tell("read", done, total)
+            )
+        console.print(audits.render(result))
+        sound &= not result.serious
+    if not sound:
+        raise typer.Exit(1)
+
+
+@app.command()
+def preview(
+    names: Names,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Image file; of several sets, a folder."),
+    ] = None,
+    count: Annotated[int, typer.Option(metavar="N", min=1, help="Examples to show.")] = 8,
+    split: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Splits (default: train,val,test).")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the choice.")] = 0,
+    data: options.Data = None,
+    plugin: options.Plugin = None,
+) -> None:
+    """Draw examples, their labels in colour and a legend on one sheet."""
+    from rich.console import Console
+
+    from benchmark.data.base import SPLITS
+    from benchmark.data.preview import save
+
+    wanted = [part.strip() for part in (split or ",".join(SPLITS)).split(",")]
+    splits = [known for known in SPLITS if known in wanted]
+    if set(wanted) - set(splits):
+        raise UserError(f"--split {split!r}: choose from {', '.join(SPLITS)}")
+    benchmarks = list(_opened(names, data, plugin))
+    for benchmark in benchmarks:
+        if out is None or len(benchmarks) > 1:
+            path = (out or Path()) / f"{benchmark.name}.png"
+        else:
+            path = out
+        _say(Console(), f"{benchmark.name}: {save(benchmark, path, count, seed, splits)}")
+
+
+def _root(typed: Path | None) -> Path | None:
+    name = os.environ.get(ROOT)
+    return typed or (Path(name) if name else None)
+
+
+def _made(root: Path | None) -> Path:
+    assert root is not None
+    return root
+
+
+def _kinds(names: str, files: Sequence[Path] | None) -> "list[type[Benchmark]]":
+    from benchmark.catalogue import BENCHMARKS, SUITES
+
+    plugins.load_files(files or [])
+    suites = SUITES.names()
+    spelt = ",".join(
+        ",".join(SUITES.get(part).benchmarks) if part in suites else part
+        for part in (part.strip() for part in names.split(","))
+    )
+    return [BENCHMARKS.get(name) for name, _ in BENCHMARKS.select(spelt)]
+
+
+def _opened(
+    names: str, data: Path | None, files: Sequence[Path] | None
+) -> "Iterator[Benchmark]":
+    kinds = _kinds(names, files)
+    for kind in kinds:
+        yield kind(_root(data))
+
+
+def _state(kind: "type[Benchmark]", root: Path | None) -> str:
+    """How many examples are there, or why there are none."""
+    from benchmark.data.base import SPLITS
+
+    try:
+        benchmark = kind(root)
+        return _slashed([len(benchmark.ids(split)) for split in SPLITS])
+    except UserError:
+        if kind.folder is None:
+            return "cannot be opened; data verify tells why"
+        there = root is not None and (root / kind.folder).is_dir()
+        return "incomplete; data verify tells what" if there else "missing; data prepare gets it"
+
+
+def _findings(console: "Console", findings: "Sequence[Finding]") -> bool:
+    """Prints findings; whether none is serious."""
+    styles = {"serious": "bold red", "warning": "yellow", "note": "cyan"}
+    for finding in findings:
+        console.print(finding.severity, style=styles[finding.severity], end=" ")
+        _say(console, f"{finding.what} -> {finding.fix}")
+    return all(finding.severity != "serious" for finding in findings)
+
+
+@contextmanager
+def _bar(console: "Console") -> "Iterator[Callable[[str, int, int | None], None]]":
+    """A bar on a terminal, silence elsewhere."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[size]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        task = bars.add_task("", total=None, size="")
+
+        def tell(what: str, done: int, total: int | None) -> None:
+            size = _size(done, total) if what.startswith(("download", "unpack")) else ""
+            bars.update(task, description=what, completed=done, total=total, size=size)
+
+        yield tell
+
+
+def _size(done: int, total: int | None) -> str:
+    return f"{done / 1e6:,.0f}" + (f" of {total / 1e6:,.0f} MB" if total else " MB")
+
+
+def _slashed(numbers: Sequence[int]) -> str:
+    return " / ".join(f"{number:,}" for number in numbers)
+
+
+def _say(console: "Console", text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,195 @@
+"""`evaluate`: finished runs again, as they were or on corrupted images."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from benchmark.cli import options
+from benchmark.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from benchmark.robustness import Robustness
+    from benchmark.spec import RunSpec
+
+GROUPS = ("noise", "blur", "weather", "digital")
+
+
+def evaluate(
+    suite: options.Suite = None,
+    methods: options.Methods = None,
+    benchmarks: options.Benchmarks = None,
+    backbones: options.Backbones = None,
+    seeds: options.Seeds = None,
+    fraction: options.Fraction = None,
+    set_: options.Set = None,
+    config: options.Config = None,
+    weights: options.Weights = None,
+    data: options.Data = None,
+    plugin: options.Plugin = None,
+    results: options.Results = None,
+    device: options.Device = None,
+    corruptions: Annotated[
+        bool, typer.Option("--corruptions", help="On corrupted copies of the images.")
+    ] = False,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Corruptions or groups: noise,fog (default: all)."),
+    ] = None,
+    severities: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Severities 1 to 5 (default: 1,3,5).")
+    ] = None,
+) -> None:
+    """Evaluate the selected cells that are done again, from their stored weights.
+
+    Without --corruptions: whether each still scores what its record says. With it: mIoU under
+    twelve corruptions, stored beside the record; what was measured before is not measured again.
+
+    Exit code 0: done. 1: a run scores otherwise than recorded. 2: the request or the files are at
+    fault.
+    """
+    if (only or severities) and not corruptions:
+        raise UserError("--only and --severities are for --corruptions; add it")
+    request = options.resolve(
+        config,
+        suite=suite,
+        methods=methods,
+        benchmarks=benchmarks,
+        backbones=backbones,
+        seeds=seeds,
+        fraction=fraction,
+        set=set_,
+        weights=weights,
+        data=data,
+        plugin=plugin,
+        results=results,
+        device=device,
+        workers=None,
+    )
+    from rich.console import Console
+
+    from benchmark import planner, store
+
+    cells = planner.plan(request.selection)
+    done = [cell for cell in cells if store.has_result(request.results, cell)]
+    console = Console()
+    console.print(f"{len(done)} of {len(cells)} cells have a result", highlight=False)
+    if not done:
+        raise UserError(f"no selected cell is done in {request.results}; `run` them first")
+    if corruptions:
+        _stress(console, done, request, only, _severities(severities))
+    else:
+        _again(console, done, request)
+
+
+def _severities(text: str | None) -> tuple[int, ...]:
+    from benchmark.reevaluate import SEVERITIES
+
+    if text is None:
+        return SEVERITIES
+    try:
+        chosen = tuple(dict.fromkeys(int(part) for part in text.split(",") if part.strip()))
+    except ValueError:
+        chosen = ()
+    if not chosen or not set(chosen) <= {1, 2, 3, 4, 5}:
+        raise UserError(f"--severities {text!r}: write numbers from 1 to 5, as in 1,3,5")
+    return chosen
+
+
+def _again(console: "Console", cells: "list[RunSpec]", request: options.Request) -> None:
+    from benchmark import reevaluate
+    from benchmark.environment import prepare
+
+    environment = prepare(request.data, request.weights, request.device)
+    differ = 0
+    for cell in cells:
+        recorded, now = reevaluate.again(cell, request.results, environment)
+        same = abs(recorded - now) <= reevaluate.TOLERANCE
+        differ += not same
+        console.print(
+            f"{_name(cell)}: mIoU {100 * recorded:.2f} recorded, {100 * now:.2f} now"
+            + ("" if same else ": NOT what it was"),
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    if differ:
+        raise typer.Exit(1)
+
+
+def _stress(
+    console: "Console",
+    cells: "list[RunSpec]",
+    request: options.Request,
+    only: str | None,
+    severities: tuple[int, ...],
+) -> None:
+    from rich.progress import Progress
+
+    from benchmark import reevaluate
+    from benchmark.environment import prepare
+
+    names = reevaluate.choose(only)
+    environment = prepare(request.data, request.weights, request.device)
+    found: list[tuple[RunSpec, Robustness]] = []
+    with Progress(console=console, disable=not console.is_terminal) as bars:
+        task = bars.add_task("", total=1)
+        for cell in cells:
+
+            def tell(what: str, done: int, total: int, cell: "RunSpec" = cell) -> None:
+                text = f"{cell.benchmark} / {cell.method_label}: {what}".replace("[", r"\[")
+                bars.update(task, completed=done, total=total, description=text)
+
+            result = reevaluate.stress(
+                cell, request.results, environment, names, severities, tell
+            )
+            found.append((cell, result))
+            if not console.is_terminal:
+                console.print(
+                    f"{_name(cell)}: {_points(result.clean_miou)} clean, "
+                    f"{_points(result.mean())} corrupted",
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
+                )
+    console.print(_table(found))
+
+
+def _table(found: "list[tuple[RunSpec, Robustness]]") -> object:
+    from rich.table import Table
+    from rich.text import Text
+
+    measured = sorted({score.severity for _, result in found for score in result.scores})
+    table = Table(
+        "benchmark",
+        "method",
+        "seed",
+        *("clean", *GROUPS, *(f"sev. {s}" for s in measured), "mean", "drop"),
+        title="mIoU on corrupted images, and the share that is lost",
+        title_justify="left",
+        box=None,
+    )
+    for cell, result in found:
+        numbers = [
+            result.clean_miou,
+            *(result.mean(group=group) for group in GROUPS),
+            *(result.mean(severity=severity) for severity in measured),
+            result.mean(),
+        ]
+        table.add_row(
+            cell.benchmark,
+            Text(cell.method_label),
+            str(cell.seed),
+            *(Text(_points(number), justify="right") for number in numbers),
+            Text(f"{100 * result.relative_drop:.0f} %", justify="right"),
+        )
+    return table
+
+
+def _points(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _name(cell: "RunSpec") -> str:
+    return f"{cell.benchmark} / {cell.backbone} / {cell.method_label} / seed {cell.seed}"

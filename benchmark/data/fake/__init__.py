@@ -1,0 +1,31 @@
+"""Tiny fake data in the official layout of every set: for tests, and to try a grid beforehand."""
+
+from pathlib import Path
+
+from benchmark.data.base import Benchmark
+from benchmark.data.fake import small, standard
+from benchmark.errors import UserError
+
+WRITERS = small.WRITERS | standard.WRITERS
+"""Writer of each set with files, by the name of its benchmark."""
+
+
+def write_fake(kind: type[Benchmark], root: Path) -> Path:
+    """Writes fake data for a benchmark below a data root, where nothing of it is yet.
+
+    Returns:
+        The folder of the set.
+
+    Raises:
+        UserError: there is data already, or nobody wrote a writer for the set.
+    """
+    if kind.folder is None or kind.name not in WRITERS:
+        raise UserError(f"{kind.name}: there is no fake data for it; it needs no files below a root")
+    if (root / kind.folder).exists():
+        raise UserError(
+            f"{root / kind.folder} exists: fake data never goes among real ones; name an empty "
+            "folder by --data"
+        )
+    folder = WRITERS[kind.name](root)
+    (root / kind.folder / "FAKE.txt").write_text("Fake data for trying things out.\n")
+    return folder

@@ -1,0 +1,60 @@
+"""Colours in which the classes of a benchmark are drawn."""
+
+import numpy as np
+
+from benchmark.data.base import IGNORE, Benchmark
+from benchmark.errors import DataError
+
+VOID = (232, 232, 232)
+"""Colour of pixels that count nowhere: one that no class of PASCAL VOC's map has."""
+
+
+def palette(benchmark: Benchmark | type[Benchmark]) -> np.ndarray:
+    """The colour of each label value.
+
+    The first colours are the benchmark's own where its makers have fixed them; all others are
+    those of PASCAL VOC's colour map.
+
+    Args:
+        benchmark: a benchmark or its class.
+
+    Returns:
+        (256, 3) uint8, RGB by label value; void is light grey.
+
+    Raises:
+        DataError: the benchmark's `colours` are not one `#RRGGBB` for each class.
+    """
+    table = voc_colours()
+    if benchmark.colours:
+        try:
+            own = [bytes.fromhex(colour.removeprefix("#")) for colour in benchmark.colours]
+        except ValueError:
+            own = []
+        if len(own) != len(benchmark.classes) or any(len(rgb) != 3 for rgb in own):
+            raise DataError(
+                f"{benchmark.name}: 'colours' must hold one #RRGGBB for each of its "
+                f"{len(benchmark.classes)} classes, or nothing"
+            )
+        table[: len(own)] = [tuple(rgb) for rgb in own]
+    table[IGNORE] = VOID
+    return table
+
+
+def voc_colours() -> np.ndarray:
+    """The colour map of the PASCAL VOC challenge, 256 colours that are all different.
+
+    The bits of a label value, lowest first, go to red, green and blue in turn, and in each channel
+    from the highest bit down, so that small values are far apart.
+
+    Source: function `VOClabelcolormap` of the VOC 2012 development kit (Everingham, Winn: "The
+    PASCAL Visual Object Classes Challenge 2012 Development Kit", 2012).
+
+    Returns:
+        (256, 3) uint8, RGB.
+    """
+    values = np.arange(256)
+    table = np.zeros((256, 3), dtype=np.uint8)
+    for bit in range(8):
+        channel, place = bit % 3, 7 - bit // 3
+        table[:, channel] |= ((values >> bit & 1) << place).astype(np.uint8)
+    return table
