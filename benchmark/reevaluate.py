@@ -86,7 +86,7 @@ def corrupted(examples: Sequence[Example], name: str, severity: int) -> Iterator
 
 
 def again(spec: RunSpec, results: Path, environment: Environment) -> tuple[float, float]:
-    """mIoU of a finished run as recorded, and as it comes out now.
+    """MIoU of a finished run as recorded, and as it comes out now.
 
     Raises:
         UserError: see `restore`.

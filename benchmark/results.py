@@ -41,7 +41,10 @@ def load_results(root: Path, suite: str | None = None) -> pd.DataFrame:
         if suite is None or record.suite == suite:
             rows.append(flat(record))
     _tell_apart(rows)
-    return pd.json_normalize(rows) if rows else pd.DataFrame(columns=list(Record.model_fields))
+    if not rows:
+        return pd.DataFrame(columns=list(Record.model_fields))
+    # Copied, because normalising leaves each of many columns in a block of its own.
+    return pd.json_normalize(rows).copy()
 
 
 def flat(record: Record) -> dict[str, Any]:

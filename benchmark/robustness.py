@@ -61,7 +61,7 @@ class Robustness(BaseModel):
 
 
 def miou(counts: Counts) -> float:
-    """mIoU of a split, over the classes present in its labels."""
+    """MIoU of a split, over the classes present in its labels."""
     return float(np.nanmean(class_iou(counts)))
 
 

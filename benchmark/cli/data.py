@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,7 +76,7 @@ def prepare(
     sound = True
     for kind in kinds:
         if fake:
-            _say(console, f"{kind.name}: fake data in {write_fake(kind, _made(root))}")
+            _say(console, f"{kind.name}: fake data in {write_fake(kind, root or Path())}")
             continue
         with _bar(console) as tell:
             prepared = get(kind, root or Path(), tell, keep)
@@ -98,7 +99,7 @@ def verify(names: Names, data: options.Data = None, plugin: options.Plugin = Non
     console, sound = Console(), True
     for benchmark in _opened(names, data, plugin):
         with _bar(console) as tell:
-            found = compare(benchmark, lambda done, total, tell=tell: tell("check", done, total))
+            found = compare(benchmark, partial(tell, "check"))
         sound &= _findings(console, found)
     if not sound:
         raise typer.Exit(1)
@@ -118,9 +119,7 @@ def audit(names: Names, data: options.Data = None, plugin: options.Plugin = None
     console, sound = Console(), True
     for benchmark in _opened(names, data, plugin):
         with _bar(console) as tell:
-            result = audits.audit(
-                benchmark, lambda done, total, tell=tell: tell("read", done, total)
-            )
+            result = audits.audit(benchmark, partial(tell, "read"))
         console.print(audits.render(result))
         sound &= not result.serious
     if not sound:
@@ -166,11 +165,6 @@ def _root(typed: Path | None) -> Path | None:
     return typed or (Path(name) if name else None)
 
 
-def _made(root: Path | None) -> Path:
-    assert root is not None
-    return root
-
-
 def _kinds(names: str, files: Sequence[Path] | None) -> "list[type[Benchmark]]":
     from benchmark.catalogue import BENCHMARKS, SUITES
 
@@ -183,9 +177,7 @@ def _kinds(names: str, files: Sequence[Path] | None) -> "list[type[Benchmark]]":
     return [BENCHMARKS.get(name) for name, _ in BENCHMARKS.select(spelt)]
 
 
-def _opened(
-    names: str, data: Path | None, files: Sequence[Path] | None
-) -> "Iterator[Benchmark]":
+def _opened(names: str, data: Path | None, files: Sequence[Path] | None) -> "Iterator[Benchmark]":
     kinds = _kinds(names, files)
     for kind in kinds:
         yield kind(_root(data))

@@ -141,9 +141,7 @@ def _stress(
                 text = f"{cell.benchmark} / {cell.method_label}: {what}".replace("[", r"\[")
                 bars.update(task, completed=done, total=total, description=text)
 
-            result = reevaluate.stress(
-                cell, request.results, environment, names, severities, tell
-            )
+            result = reevaluate.stress(cell, request.results, environment, names, severities, tell)
             found.append((cell, result))
             if not console.is_terminal:
                 console.print(

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from benchmark.record import Record
 from benchmark.environment import Environment
+from benchmark.record import Record
 from benchmark.runner import run_cell
 from benchmark.spec import RunSpec
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
+from benchmark.data.fake.small import write_camvid
 from benchmark.record import Record
-from tests.fakedata import write_camvid
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ("--set=steps=2", "--set=batch_size=2", "--set=crop=48", "--benchmarks=cells")

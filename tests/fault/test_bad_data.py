@@ -9,8 +9,10 @@ from scipy.io import savemat
 from benchmark.data import available
 from benchmark.data.base import IGNORE, SPLITS, Benchmark
 from benchmark.data.cache import open_split
+from benchmark.data.fake.drawing import blocks, save
+from benchmark.data.fake.small import WRITERS
 from benchmark.errors import DataError
-from tests.fakedata import WRITERS, blocks, save, truncate
+from tests.files import truncate
 
 NAMES = list(WRITERS)
 

@@ -9,9 +9,10 @@ from scipy.io import savemat
 from benchmark.data import available
 from benchmark.data.base import SPLITS, Benchmark
 from benchmark.data.cache import open_split
+from benchmark.data.fake.drawing import SIZE, save
+from benchmark.data.fake.standard import COCO_UNUSED, WRITERS, write_lines, write_sbd
 from benchmark.errors import DataError
-from tests.fakedata import SIZE, save, truncate
-from tests.fakestandard import COCO_UNUSED, WRITERS, write_lines, write_sbd
+from tests.files import truncate
 
 NAMES = list(WRITERS)
 VOC = "VOCdevkit/VOC2012"

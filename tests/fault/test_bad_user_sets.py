@@ -14,8 +14,9 @@ from benchmark import plugins
 from benchmark.data import available
 from benchmark.data.base import BENCHMARKS, SPLITS
 from benchmark.data.cache import open_split
+from benchmark.data.fake.drawing import blocks, picture, save
 from benchmark.errors import DataError, UserError
-from tests.fakedata import blocks, picture, save, truncate
+from tests.files import truncate
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 

@@ -12,12 +12,12 @@ from benchmark.data.audit import Audit, audit, render
 from benchmark.data.base import IGNORE, SPLITS, Benchmark, Split
 from benchmark.data.camvid import CamVid
 from benchmark.data.dubai import Dubai
+from benchmark.data.fake.small import write_dubai
 from benchmark.data.findings import Finding
 from benchmark.data.lookalikes import COARSE, SIDE, Look, look, lookalikes
 from benchmark.data.mtd import MTD
 from benchmark.data.wbc import WBC
 from benchmark.errors import DataError
-from tests.fakedata import write_dubai
 
 COUNTS: dict[Split, int] = {"train": 6, "val": 3, "test": 4}
 

@@ -11,8 +11,10 @@ from benchmark.data import available
 from benchmark.data.base import IGNORE, SPLITS, Benchmark, carve
 from benchmark.data.cache import open_split
 from benchmark.data.ccp import GROUPS
+from benchmark.data.fake.drawing import blocks, save
+from benchmark.data.fake.small import CCP_NAMES, WRITERS
 from benchmark.data.files import read_gray, read_indexed, read_rgb
-from tests.fakedata import CCP_NAMES, WRITERS, blocks, save, write_all
+from tests.files import write_all
 
 
 @pytest.fixture(scope="module")

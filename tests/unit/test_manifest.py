@@ -6,10 +6,10 @@ import pytest
 
 from benchmark.data import available, manifest
 from benchmark.data.base import SPLITS, Benchmark
+from benchmark.data.fake.small import WRITERS, write_camvid
 from benchmark.data.findings import Finding
 from benchmark.data.manifest import FOLDER, Manifest, compare, local_path, make, read, verify, write
 from benchmark.errors import DataError, UserError
-from tests.fakedata import WRITERS, write_camvid
 from tests.unit.test_real_data import COUNTS
 
 

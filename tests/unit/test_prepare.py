@@ -11,10 +11,10 @@ from filelock import FileLock
 from benchmark.data import available, manifest
 from benchmark.data import prepare as module
 from benchmark.data.base import SPLITS, Benchmark
+from benchmark.data.fake.small import write_camvid
 from benchmark.data.prepare import Prepared, prepare
 from benchmark.data.sources import Source
 from benchmark.errors import DataError, UserError
-from tests.fakedata import write_camvid
 from tests.fileserver import Answer, FileServer, serving
 
 COUNTS = {"train": 3, "val": 3, "test": 3}

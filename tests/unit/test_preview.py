@@ -6,10 +6,10 @@ from PIL import Image
 
 from benchmark.data.base import IGNORE, SPLITS, Benchmark, Split
 from benchmark.data.dubai import Dubai
+from benchmark.data.fake.small import write_dubai
 from benchmark.data.palette import VOID, palette, voc_colours
 from benchmark.data.preview import WIDTH, contact_sheet, save
 from benchmark.errors import DataError
-from tests.fakedata import write_dubai
 
 
 class Many(Benchmark):

@@ -11,10 +11,8 @@ from benchmark.data.cache import open_split
 from benchmark.data.carving import carve_val, shorter_side
 from benchmark.data.classes import class_colours, class_names
 from benchmark.data.cocostuff import UNUSED
-from benchmark.evaluate import class_counts
-from benchmark.metrics import class_iou
-from tests.fakedata import save
-from tests.fakestandard import (
+from benchmark.data.fake.drawing import save
+from benchmark.data.fake.standard import (
     COCO_IDS,
     COCO_UNUSED,
     CONTEXT_IDS,
@@ -22,6 +20,8 @@ from tests.fakestandard import (
     write_lines,
     write_sbd,
 )
+from benchmark.evaluate import class_counts
+from benchmark.metrics import class_iou
 
 NAMES = list(WRITERS)
 OFFICIAL = "official_samples"

@@ -17,7 +17,7 @@ from benchmark import plugins
 from benchmark.data import available
 from benchmark.data.base import BENCHMARKS, SPLITS, Benchmark
 from benchmark.data.cache import open_split
-from tests.fakedata import blocks, picture, save
+from benchmark.data.fake.drawing import blocks, picture, save
 
 # Before `datasets` is imported: nothing here may ask the hub.
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -20,12 +20,15 @@ def write_fake(kind: type[Benchmark], root: Path) -> Path:
         UserError: there is data already, or nobody wrote a writer for the set.
     """
     if kind.folder is None or kind.name not in WRITERS:
-        raise UserError(f"{kind.name}: there is no fake data for it; it needs no files below a root")
+        raise UserError(f"{kind.name}: there is no fake data for it; use the set itself")
+    mark = root / kind.folder / "FAKE.txt"
+    if mark.exists():
+        return mark.parent  # of an earlier call, or of a set that shares the folder
     if (root / kind.folder).exists():
         raise UserError(
             f"{root / kind.folder} exists: fake data never goes among real ones; name an empty "
             "folder by --data"
         )
     folder = WRITERS[kind.name](root)
-    (root / kind.folder / "FAKE.txt").write_text("Fake data for trying things out.\n")
+    mark.write_text("Fake data for trying things out.\n")
     return folder

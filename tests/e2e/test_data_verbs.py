@@ -1,0 +1,232 @@
+"""The data verbs and `evaluate`, typed as a user types them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from benchmark.data.fake.small import write_camvid
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def benchmark(*words, cwd=ROOT, **variables):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("BENCHMARK_")}
+    environment |= {"BENCHMARK_CACHE": os.environ["BENCHMARK_CACHE"], "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", "benchmark", *map(str, words)],
+        cwd=cwd,
+        env=environment | {"COLUMNS": "160", "OMP_NUM_THREADS": "1"} | variables,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+
+
+def one_line(result, *parts):
+    assert result.returncode == 2, result.stdout + result.stderr
+    text = result.stderr.strip()
+    assert len(text.splitlines()) == 1 and text.startswith("error: "), text
+    for part in parts:
+        assert part in text, text
+
+
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory):
+    root = tmp_path_factory.mktemp("fake")
+    result = benchmark("data", "prepare", "standard,small,context60", "--fake", "--data", root)
+    assert result.returncode == 0, result.stderr
+    return root
+
+
+def test_list_tells_what_is_ready(fake):
+    result = benchmark("data", "list", "--data", fake)
+    assert result.returncode == 0, result.stderr
+    rows = {line.split()[0]: line for line in result.stdout.splitlines() if line.strip()}
+    assert "3 / 3 / 3" in rows["camvid"]
+    assert "96 / 16 / 32" in rows["cells"]
+    assert "missing; data prepare" in " ".join(
+        line for line in result.stdout.splitlines() if "cocostuff164k" in line
+    )
+
+
+def test_fake_data_never_goes_among_real_ones(tmp_path):
+    write_camvid(tmp_path)
+    result = benchmark("data", "prepare", "camvid", "--fake", "--data", tmp_path)
+    one_line(result, "camvid", "exists", "--data")
+
+
+def test_a_set_that_is_there_is_not_fetched_again(fake):
+    result = benchmark("data", "prepare", "camvid", BENCHMARK_DATA=str(fake))
+    assert result.returncode == 0, result.stderr
+    assert "camvid: ready, 3 / 3 / 3 examples" in result.stdout
+    assert "fits none of the known editions" in result.stdout
+
+
+def test_verify_finds_a_changed_file(tmp_path):
+    base = write_camvid(tmp_path)
+    benchmark("data", "prepare", "camvid", "--data", tmp_path)
+    path = base / "train" / "train_00001.png"
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+    result = benchmark("data", "verify", "camvid", "--data", tmp_path)
+    assert result.returncode == 1
+    assert "serious" in result.stdout and "train_00001.png" in result.stdout
+
+
+def test_cityscapes_says_what_to_fetch_by_hand(tmp_path):
+    result = benchmark("data", "prepare", "cityscapes", "--data", tmp_path)
+    one_line(result, "gtFine_trainvaltest.zip", "leftImg8bit_trainvaltest.zip", str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["camvid", "ade20k"])
+def test_audit_of_a_sound_set_and_of_a_broken_one(fake, tmp_path, name):
+    result = benchmark("data", "audit", name, "--data", fake)
+    assert "share of pixels" in result.stdout
+    if name == "camvid":
+        base = write_camvid(tmp_path)
+        Image.open(base / "trainannot/train_00000.png").resize((30, 20)).save(
+            base / "trainannot/train_00000.png"
+        )
+        (base / "val" / "val_00001.png").write_bytes(b"")
+        broken = benchmark("data", "audit", name, "--data", tmp_path)
+        assert broken.returncode == 1
+        assert "train_00000" in broken.stdout and "val_00001" in broken.stdout
+
+
+def test_preview_draws_a_sheet(fake, tmp_path):
+    out = tmp_path / "sheet.png"
+    result = benchmark("data", "preview", "voc2012", "--data", fake, "--out", out, "--count", 3)
+    assert result.returncode == 0, result.stderr
+    assert Image.open(out).size[0] == 1500
+    several = benchmark("data", "preview", "cells,wbc", "--data", fake, "--out", tmp_path / "more")
+    assert several.returncode == 0, several.stderr
+    assert {path.name for path in (tmp_path / "more").iterdir()} == {"cells.png", "wbc.png"}
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("audit", "camvit"), ("camvit", "did you mean 'camvid'")),
+        (("audit", "camvid"), ("camvid", "BENCHMARK_DATA", "--data")),
+        (("prepare", "camvid"), ("--data", "BENCHMARK_DATA")),
+        (("verify", "camvid", "--data", "nowhere"), ("nowhere", "missing")),
+        (("preview", "cells", "--split", "tests"), ("tests", "train, val, test")),
+        (("preview", "cells", "--out", "no/such/x.txt"), ("x.txt", ".png")),
+    ],
+)
+def test_mistakes_are_one_line(words, parts, tmp_path):
+    one_line(benchmark("data", *words, cwd=tmp_path), *parts)
+
+
+TINY = ("--set", "steps=4", "--set", "crop=36", "--set", "batch_size=2")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    results = tmp_path_factory.mktemp("results")
+    words = ("--benchmarks", "cells", "--methods", "linear,lora", *TINY, "--results", results)
+    result = benchmark("run", *words)
+    assert result.returncode == 0, result.stderr
+    return words, results
+
+
+def test_evaluate_scores_what_the_record_says(done):
+    words, _ = done
+    result = benchmark("evaluate", *words)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("recorded") == 2 and "NOT" not in result.stdout
+
+
+def test_evaluate_on_corrupted_images(done):
+    words, results = done
+    asked = ("evaluate", "--corruptions", *words, "--only", "digital,fog", "--severities", "1,5")
+    result = benchmark(*asked)
+    assert result.returncode == 0, result.stderr
+    paths = list(results.rglob("robustness.json"))
+    assert len(paths) == 2
+    for path in paths:
+        found = json.loads(path.read_text())
+        record = json.loads((path.parent / "record.json").read_text())
+        assert found["clean_miou"] == record["metrics"]["miou"]
+        assert {(s["corruption"], s["severity"]) for s in found["scores"]} == {
+            (name, severity)
+            for name in ("contrast", "pixelate", "jpeg_compression", "fog")
+            for severity in (1, 5)
+        }
+        assert len({s["miou"] for s in found["scores"]}) > 4
+    before = [path.read_bytes() for path in paths]
+    again = benchmark(*asked)
+    assert again.returncode == 0
+    assert [path.read_bytes() for path in paths] == before
+
+
+def test_evaluate_refuses_weights_that_score_otherwise(done, tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    words, results = done
+    copy = tmp_path / "copy"
+    shutil.copytree(results, copy)
+    for path in copy.rglob("delta.safetensors"):
+        state = load_file(path)
+        save_file({k: v.flip(0) if v.dim() else v for k, v in state.items()}, path)
+    words = (*words[:-1], copy)
+    result = benchmark("evaluate", *words)
+    assert result.returncode == 1 and "NOT what it was" in result.stdout
+    one_line(benchmark("evaluate", "--corruptions", *words), "run the cell again")
+
+
+def test_evaluate_mistakes_are_one_line(done):
+    words, _ = done
+    one_line(benchmark("evaluate", *words, "--only", "fog"), "--corruptions")
+    asked = ("evaluate", "--corruptions", *words)
+    one_line(benchmark(*asked, "--only", "frog"), "did you mean 'fog'")
+    one_line(benchmark(*asked, "--severities", "0,3"), "1 to 5")
+    one_line(benchmark("evaluate", *words, "--seeds", "9"), "no selected cell is done")
+
+
+def test_fractions_run_beside_each_other(tmp_path):
+    words = ("--benchmarks", "cells", "--methods", "linear", *TINY, "--results", tmp_path)
+    result = benchmark("run", *words, "--fraction", "0.1,1")
+    assert result.returncode == 0, result.stderr
+    records = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
+    assert sorted(record["protocol"]["fraction"] for record in records) == [0.1, 1]
+    assert len({record["protocol_hash"] for record in records}) == 2
+    small = next(record for record in records if record["protocol"]["fraction"] == 0.1)
+    assert "--set fraction=0.1" in small["command"]
+    one_line(benchmark("run", *words, "--fraction", "2"), "fraction")
+    one_line(benchmark("run", *words, "--fraction", "0.5", "--set", "fraction=1"), "keep one")
+
+
+METHODS = "full,linear,vpt,adapter,lora,spm"
+
+
+def run_standard(fake, results, *words):
+    sizes = ("--set", "steps=2", "--set", "batch_size=2", "--set", "crop=96")
+    words = ("--suite", "standard", "--backbones", "demo_vit", "--seeds", "0", *sizes, *words)
+    result = benchmark("run", *words, "--data", fake, "--results", results)
+    assert result.returncode == 0, result.stdout + result.stderr
+    records = [json.loads(path.read_text()) for path in results.rglob("record.json")]
+    assert {record["status"] for record in records} == {"ok"}
+    return {(record["benchmark"], record["method"]) for record in records}
+
+
+@pytest.mark.slow
+def test_the_standard_grid_runs_on_the_official_layouts(fake, tmp_path):
+    # A light decoder: what is tried here is the data, at the protocol's own scales and windows.
+    found = run_standard(fake, tmp_path, "--set", "decoder=linear")
+    sets = ("ade20k", "cityscapes", "voc2012", "context59", "cocostuff10k")
+    assert found == {(name, method) for name in sets for method in METHODS.split(",")}
+
+
+@pytest.mark.slow
+def test_the_standard_grid_runs_with_its_own_decoder(fake, tmp_path):
+    found = run_standard(fake, tmp_path, "--benchmarks", "cityscapes")
+    assert found == {("cityscapes", method) for method in METHODS.split(",")}

@@ -1,1 +1,0 @@
-from benchmark.data.fake.standard import *
