@@ -29,8 +29,9 @@ class PeakMemory:
     """Largest memory that a model and what runs on it need; set when the block ends.
 
     On a GPU the allocator knows. On the CPU it is the model's tensors plus the growth of the
-    process's resident size inside the block, so that decoded data and libraries do not count;
-    memory that an earlier cell freed but the allocator kept can hide a part of the growth.
+    process's resident size inside the block, less that of its pages of files: the decoded data are
+    such pages, and what of them is resident depends on who ran before. It is a lower bound: memory
+    that an earlier cell freed but the allocator kept can hide a part of the growth.
     """
 
     bytes: int = 0
@@ -48,17 +49,26 @@ class PeakMemory:
         # Writing 5 resets the kernel's high-water mark of this process (proc(5)).
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
-        before = _high_water_mark()
+        before, files = _high_water_mark(), _status("RssFile") or 0
         yield
         held = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-        self.bytes = held + _high_water_mark() - before
+        grown = _high_water_mark() - before - max(0, (_status("RssFile") or 0) - files)
+        self.bytes = held + max(0, grown)
+
+
+def _status(field: str) -> int | None:
+    """Bytes that the kernel reports of this process; None where it does not."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) * 1024
+    return None
 
 
 def _high_water_mark() -> int:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    mark = _status("VmHWM")
+    if mark is not None:
+        return mark
     import resource
     import sys
 

@@ -62,6 +62,7 @@ def plan(selection: Selection) -> list[RunSpec]:
         RunSpec(
             suite=suite.name,
             benchmark=benchmark,
+            benchmark_version=BENCHMARKS.get(benchmark).version,
             backbone=backbone,
             weights=selection.weights,
             method=method.name,

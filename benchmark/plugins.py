@@ -59,8 +59,13 @@ def _describe(path: Path, module: str) -> None:
     from benchmark.data.described import DescribedBenchmark, read_description
     from benchmark.data.folder import ImageFolder
     from benchmark.data.hub import HubDataset
+    from benchmark.spec import load_suites
 
     description = read_description(path)
+    if description.name in load_suites():
+        raise UserError(
+            f"--plugin {path}: name: {description.name!r} is the name of a suite; choose another"
+        )
     if description.name in available():
         raise UserError(
             f"--plugin {path}: name: a benchmark {description.name!r} exists already; choose "

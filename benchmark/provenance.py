@@ -57,5 +57,11 @@ def processor() -> str:
 
 
 def data_sha256(*splits: str) -> str:
-    """Fingerprint of the data of a run from those of its splits."""
-    return hashlib.sha256("\n".join(splits).encode()).hexdigest()
+    """Fingerprint of the data of a run from those of its splits.
+
+    Returns:
+        `<scheme>:<hash>`; only fingerprints of one scheme can be compared: `splits` of decoded
+        pixels, `files` of names, sizes and times. (Older records have a hash without scheme.)
+    """
+    scheme = "files" if any(split.startswith("files:") for split in splits) else "splits"
+    return f"{scheme}:{hashlib.sha256(chr(10).join(splits).encode()).hexdigest()}"

@@ -103,7 +103,7 @@ class Provenance(_Part):
     precision: str  # fp32 | bf16, as resolved on this hardware
     weights: str  # "<file or source>" | "none (random)"
     weights_sha256: str | None
-    data_sha256: str | None  # of the splits that were read, as decoded
+    data_sha256: str | None  # of the splits that were read; see provenance.data_sha256
     started: str  # UTC, ISO 8601
 
 

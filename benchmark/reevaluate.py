@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from benchmark import robustness, store
 from benchmark.catalogue import build_method
 from benchmark.data.base import Example
-from benchmark.data.corruptions import CORRUPTIONS, corrupt
+from benchmark.data.corruptions import CORRUPTIONS, VERSION, corrupt
 from benchmark.engine import resolve_precision
 from benchmark.environment import Environment, decoded, open_benchmark
 from benchmark.errors import UserError
@@ -119,6 +119,9 @@ def stress(
 
     What was measured before is kept, and not measured again.
 
+    Returns:
+        The scores of what was asked for.
+
     Raises:
         UserError: see `restore`; or the run does not reproduce its recorded score.
     """
@@ -132,7 +135,7 @@ def stress(
             f"run {spec.run_id} scored mIoU {clean:.4f} and scores {now:.4f} now: its code, data "
             "or weights are not what they were; run the cell again"
         )
-    counts: Counts = robustness.read_counts(folder)
+    counts: Counts = robustness.read_counts(folder, VERSION)
     asked = [(name, severity) for name in names for severity in severities]
     missing = [pair for pair in asked if f"{pair[0]}/{pair[1]}/label" not in counts]
     for done, (name, severity) in enumerate(missing, 1):
@@ -141,9 +144,9 @@ def stress(
         if progress:
             progress(f"{name}, severity {severity}", done, len(missing))
     groups = {name: corruption.group for name, corruption in CORRUPTIONS.items()}
-    result = robustness.make(spec.run_id, spec.protocol.eval_split, clean, groups, counts)
+    result = robustness.make(spec.run_id, spec.protocol.eval_split, clean, groups, counts, VERSION)
     robustness.write(folder, result, counts)
-    return result
+    return result.only(asked)
 
 
 def _evaluate(

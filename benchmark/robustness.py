@@ -6,7 +6,7 @@ Numpy only: counts lie in `robustness.npz`, arrays `<corruption>/<severity>/<kin
 
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ from benchmark.metrics import class_iou
 from benchmark.provenance import git_state
 
 SCHEMA_VERSION = 1
+Pair = tuple[str, int]
+"""A corruption and a severity."""
 KINDS = ("intersection", "prediction", "label")
 Counts = Mapping[str, np.ndarray]
 
@@ -41,8 +43,14 @@ class Robustness(BaseModel):
     split: str
     clean_miou: float  # as in the record
     scores: tuple[Score, ...]
-    git_commit: str | None
+    corruptions_version: int  # of the corruptions; scores of several versions never mix
+    git_commit: str | None  # of the code that measured last
     git_dirty: bool | None
+
+    def only(self, pairs: Collection[Pair]) -> "Robustness":
+        """The scores of these pairs alone, so that runs are compared on the same ones."""
+        chosen = tuple(s for s in self.scores if (s.corruption, s.severity) in pairs)
+        return self.model_copy(update={"scores": chosen})
 
     def mean(self, group: str | None = None, severity: int | None = None) -> float | None:
         """Mean mIoU over corruptions and severities; None where nothing was measured."""
@@ -54,10 +62,10 @@ class Robustness(BaseModel):
         return sum(chosen) / len(chosen) if chosen else None
 
     @property
-    def relative_drop(self) -> float:
-        """Share of the clean mIoU that is lost on average."""
+    def relative_drop(self) -> float | None:
+        """Share of the clean mIoU that is lost on average; None where nothing was measured."""
         mean = self.mean()
-        return 0.0 if mean is None or not self.clean_miou else 1 - mean / self.clean_miou
+        return None if mean is None or not self.clean_miou else 1 - mean / self.clean_miou
 
 
 def miou(counts: Counts) -> float:
@@ -66,7 +74,12 @@ def miou(counts: Counts) -> float:
 
 
 def make(
-    run_id: str, split: str, clean_miou: float, groups: Mapping[str, str], counts: Counts
+    run_id: str,
+    split: str,
+    clean_miou: float,
+    groups: Mapping[str, str],
+    counts: Counts,
+    version: int,
 ) -> Robustness:
     """Sums up counts that are named `<corruption>/<severity>/<kind>`.
 
@@ -76,6 +89,7 @@ def make(
         clean_miou: of the same images as they are.
         groups: group of each corruption.
         counts: of all corruptions and severities.
+        version: of the corruptions.
     """
     commit, dirty = git_state()
     pairs = dict.fromkeys(tuple(key.split("/")[:2]) for key in counts)
@@ -93,6 +107,7 @@ def make(
         split=split,
         clean_miou=clean_miou,
         scores=scores,
+        corruptions_version=version,
         git_commit=commit,
         git_dirty=dirty,
     )
@@ -106,12 +121,16 @@ def read(folder: Path) -> Robustness | None:
         return None
 
 
-def read_counts(folder: Path) -> dict[str, np.ndarray]:
-    """The counts in a run's folder; empty where there are none."""
+def read_counts(folder: Path, version: int) -> dict[str, np.ndarray]:
+    """The counts in a run's folder; empty where there are none of this version."""
+    result = read(folder)
+    if result is None or result.corruptions_version != version:
+        return {}
+    known = {(score.corruption, str(score.severity)) for score in result.scores}
     try:
         with np.load(folder / "robustness.npz", allow_pickle=False) as archive:
-            return dict(archive)
-    except (OSError, ValueError, zipfile.BadZipFile):
+            return {key: archive[key] for key in archive if tuple(key.split("/")[:2]) in known}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return {}
 
 
@@ -122,6 +141,8 @@ def write(folder: Path, result: Robustness, counts: Counts) -> None:
         with partial.open("wb") as file:
             # A name such as `fog/3/label` is a name in the archive, never a path on the disk.
             np.savez_compressed(file, **counts)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(partial, folder / "robustness.npz")
         partial.write_text(result.model_dump_json(indent=1) + "\n")
         os.replace(partial, folder / "robustness.json")

@@ -112,6 +112,7 @@ class RunSpec(BaseModel):
 
     suite: str
     benchmark: str
+    benchmark_version: str = ""
     backbone: str
     weights: Weights
     method: str
@@ -124,6 +125,8 @@ class RunSpec(BaseModel):
     def run_id(self) -> str:
         """Hash of everything that defines the run; the label is derived and left out."""
         fields = self.model_dump(exclude={"method_label", "protocol"})
+        if not self.benchmark_version:
+            del fields["benchmark_version"]  # older than the field
         return short_hash(fields | {"protocol": self.protocol.identity})
 
     @property

@@ -120,7 +120,7 @@ def _benchmark(console: "Console", name: str, data: Path | None) -> bool:
     sound = True
     for split in SPLITS:
         try:
-            examples = open_split(BENCHMARKS.get(name)(data), split)
+            examples = open_split(BENCHMARKS.get(name)(data), split, scaled=split == "train")
             _say(console, f"benchmark {name}, {split}: ok, {len(examples)} images")
         except UserError as problem:
             _say(console, f"benchmark {name}, {split}: BROKEN {problem}")

@@ -174,7 +174,11 @@ def _kinds(names: str, files: Sequence[Path] | None) -> "list[type[Benchmark]]":
         ",".join(SUITES.get(part).benchmarks) if part in suites else part
         for part in (part.strip() for part in names.split(","))
     )
-    return [BENCHMARKS.get(name) for name, _ in BENCHMARKS.select(spelt)]
+    chosen = BENCHMARKS.select(spelt)
+    for name, fields in chosen:
+        if fields:
+            raise UserError(f"benchmark {name!r} takes no fields; write {name!r} alone")
+    return [BENCHMARKS.get(name) for name, _ in chosen]
 
 
 def _opened(names: str, data: Path | None, files: Sequence[Path] | None) -> "Iterator[Benchmark]":
@@ -194,7 +198,8 @@ def _state(kind: "type[Benchmark]", root: Path | None) -> str:
         if kind.folder is None:
             return "cannot be opened; data verify tells why"
         there = root is not None and (root / kind.folder).is_dir()
-        return "incomplete; data verify tells what" if there else "missing; data prepare gets it"
+        how = "data prepare gets it" if kind.sources else "data prepare tells where to get it"
+        return "incomplete; data verify tells what" if there else f"missing; {how}"
 
 
 def _findings(console: "Console", findings: "Sequence[Finding]") -> bool:

@@ -46,8 +46,8 @@ def evaluate(
     Without --corruptions: whether each still scores what its record says. With it: mIoU under
     twelve corruptions, stored beside the record; what was measured before is not measured again.
 
-    Exit code 0: done. 1: a run scores otherwise than recorded. 2: the request or the files are at
-    fault.
+    Exit code 0: done. 1: a run scores otherwise than recorded, or its weights are missing. 2: the
+    request is at fault.
     """
     if (only or severities) and not corruptions:
         raise UserError("--only and --severities are for --corruptions; add it")
@@ -102,19 +102,19 @@ def _again(console: "Console", cells: "list[RunSpec]", request: options.Request)
     from benchmark.environment import prepare
 
     environment = prepare(request.data, request.weights, request.device)
-    differ = 0
+    sound = True
     for cell in cells:
-        recorded, now = reevaluate.again(cell, request.results, environment)
+        try:
+            recorded, now = reevaluate.again(cell, request.results, environment)
+        except UserError as error:
+            _say(console, f"{_name(cell)}: {error}")
+            sound = False
+            continue
         same = abs(recorded - now) <= reevaluate.TOLERANCE
-        differ += not same
-        console.print(
-            f"{_name(cell)}: mIoU {100 * recorded:.2f} recorded, {100 * now:.2f} now"
-            + ("" if same else ": NOT what it was"),
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-    if differ:
+        text = f"{_name(cell)}: mIoU {100 * recorded:.2f} recorded, {100 * now:.2f} now"
+        _say(console, text + ("" if same else ": NOT what it was"))
+        sound &= same
+    if not sound:
         raise typer.Exit(1)
 
 
@@ -133,6 +133,7 @@ def _stress(
     names = reevaluate.choose(only)
     environment = prepare(request.data, request.weights, request.device)
     found: list[tuple[RunSpec, Robustness]] = []
+    sound = True
     with Progress(console=console, disable=not console.is_terminal) as bars:
         task = bars.add_task("", total=1)
         for cell in cells:
@@ -141,17 +142,22 @@ def _stress(
                 text = f"{cell.benchmark} / {cell.method_label}: {what}".replace("[", r"\[")
                 bars.update(task, completed=done, total=total, description=text)
 
-            result = reevaluate.stress(cell, request.results, environment, names, severities, tell)
+            try:
+                result = reevaluate.stress(
+                    cell, request.results, environment, names, severities, tell
+                )
+            except UserError as error:
+                _say(console, f"{_name(cell)}: {error}")
+                sound = False
+                continue
             found.append((cell, result))
             if not console.is_terminal:
-                console.print(
-                    f"{_name(cell)}: {_points(result.clean_miou)} clean, "
-                    f"{_points(result.mean())} corrupted",
-                    markup=False,
-                    highlight=False,
-                    soft_wrap=True,
-                )
-    console.print(_table(found))
+                text = f"{_points(result.clean_miou)} clean, {_points(result.mean())} corrupted"
+                _say(console, f"{_name(cell)}: {text}")
+    if found:
+        console.print(_table(found))
+    if not sound:
+        raise typer.Exit(1)
 
 
 def _table(found: "list[tuple[RunSpec, Robustness]]") -> object:
@@ -180,13 +186,17 @@ def _table(found: "list[tuple[RunSpec, Robustness]]") -> object:
             Text(cell.method_label),
             str(cell.seed),
             *(Text(_points(number), justify="right") for number in numbers),
-            Text(f"{100 * result.relative_drop:.0f} %", justify="right"),
+            Text(_points(result.relative_drop) + " %", justify="right"),
         )
     return table
 
 
 def _points(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _say(console: "Console", text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _name(cell: "RunSpec") -> str:

@@ -48,6 +48,7 @@ class Benchmark(ABC):
         citation: how to cite it.
         colours: `#RRGGBB` of each class, as its makers draw it; empty = PASCAL VOC's colour map.
         sources: what `data prepare` downloads; empty = nothing, or `manual` says why.
+        version: of what a user's description says; runs of different versions are different runs.
         manual: what a person has to fetch, from where, and where to put it, on one line.
 
     Args:
@@ -67,6 +68,7 @@ class Benchmark(ABC):
     citation: ClassVar[str] = ""
     colours: ClassVar[tuple[str, ...]] = ()
     sources: ClassVar[tuple[Source, ...]] = ()
+    version: ClassVar[str] = ""
     manual: ClassVar[str] = ""
 
     def __init__(self, root: Path | None = None) -> None:
@@ -85,7 +87,11 @@ class Benchmark(ABC):
         """
 
     def files(self, id: str) -> tuple[Path, ...]:
-        """The files that `read` opens for an example, its label last; none if it is generated."""
+        """The files that `read` opens for an example, its label last.
+
+        None if there are no files, or nothing is known of them: then examples are cached only if
+        `fingerprint` says what they depend on.
+        """
         return ()
 
     def where(self, id: str) -> str:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from benchmark.data.base import IGNORE, Benchmark, Example
+from benchmark.errors import DataError
 from benchmark.seeding import stream
 from benchmark.spec import Protocol
 
@@ -89,7 +90,7 @@ def draws(n: int, batch_size: int, seed: int) -> Iterator[list[Crop]]:
         yield [Crop(next(order), *random.random(4)) for _ in range(batch_size)]
 
 
-class Crops(Dataset[tuple[Tensor, Tensor]]):
+class Crops(Dataset["tuple[Tensor, Tensor] | DataError"]):
     """Training crops by their draws.
 
     Args:
@@ -100,9 +101,25 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
     def __init__(self, examples: Sequence[Example], protocol: Protocol) -> None:
         self.examples, self.protocol = examples, protocol
 
-    def __getitem__(self, crop: Crop) -> tuple[Tensor, Tensor]:
-        """Image (3, crop, crop) and label (crop, crop), uint8."""
-        return cut(self.examples[crop.example], crop, self.protocol)
+    def __getitem__(self, crop: Crop) -> tuple[Tensor, Tensor] | DataError:
+        """Image (3, crop, crop) and label (crop, crop), uint8; or why there are none.
+
+        A worker that raised would bring its traceback along into the message.
+        """
+        try:
+            return cut(self.examples[crop.example], crop, self.protocol)
+        except DataError as error:
+            return error
+
+
+def _stack(crops: list[tuple[Tensor, Tensor] | DataError]) -> tuple[Tensor, Tensor] | DataError:
+    images, labels = [], []
+    for crop in crops:
+        if isinstance(crop, DataError):
+            return crop
+        images.append(crop[0])
+        labels.append(crop[1])
+    return torch.stack(images), torch.stack(labels)
 
 
 def batches(
@@ -123,17 +140,24 @@ def batches(
 
     Yields:
         Images (N, 3, crop, crop) float32 and labels (N, crop, crop) int64.
+
+    Raises:
+        DataError: an example that is decoded only now is damaged.
     """
     loader = DataLoader(
         Crops(examples, protocol),
         batch_sampler=draws(len(examples), protocol.batch_size, seed),  # type: ignore[arg-type]
+        collate_fn=_stack,
         num_workers=workers,
         # Forked ones share what is loaded already; others take 300 MB each for the libraries.
         multiprocessing_context="fork" if workers and "fork" in get_all_start_methods() else None,
         # Its own generator: the loader would draw from that of the method's dropout.
         generator=torch.Generator(),
     )
-    for images, labels in loader:
+    for batch in loader:
+        if isinstance(batch, DataError):
+            raise batch
+        images, labels = batch
         yield normalise(images), labels.long()
 
 

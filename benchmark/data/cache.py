@@ -2,15 +2,16 @@
 
 A split lies in `<cache>/<benchmark>-<split>-<key>.bin`, image and label of one example behind the
 other, and beside it an index `.npz` with ids, sizes, fingerprint and the classes of each image. The
-key hashes names, sizes and times of the source files and the code that decodes them: a changed file
+key hashes paths, sizes and times of the source files and the code that decodes them: a changed file
 or loader makes another entry. The index is renamed into place last; an entry without index does not
 exist. Whoever builds an entry holds its lock, and others wait for it. At the limit, what was used
 longest ago is removed (a process that still maps it keeps it).
 
-Where an entry would not fit, or the folder cannot be written, examples are decoded whenever they
-are asked for: slower, with the same values.
+Where an entry would not fit, or the folder cannot be written, or a benchmark does not say what its
+examples depend on, they are decoded whenever they are asked for: slower, with the same values.
 """
 
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -35,6 +36,7 @@ FOLDER, LIMIT = "BENCHMARK_CACHE", "BENCHMARK_CACHE_LIMIT"
 """Environment variables: where (a folder, or none), and at most how much (GiB)."""
 
 FORMAT = 1
+USUAL_LIMIT = "64"
 SPARE_BYTES = 1 << 30
 """What a cache leaves free on its disk."""
 
@@ -63,7 +65,7 @@ def place() -> Place:
     """
     usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "petseg-bench"
     name = os.environ.get(FOLDER) or str(usual)
-    text = os.environ.get(LIMIT) or "inf"
+    text = os.environ.get(LIMIT) or USUAL_LIMIT
     try:
         limit = float(text)
         if not limit >= 0:
@@ -96,7 +98,8 @@ def open_split(
         )
     key = _key(benchmark, ids, scaled)
     where = place()
-    if where.folder is None:
+    knowable = benchmark.fingerprint or benchmark.files(ids[0])
+    if where.folder is None or not knowable:
         return Direct(benchmark, split, ids, scaled, key)
     target = where.folder / f"{benchmark.name}-{split}-{key[:20]}.bin"
     try:
@@ -133,7 +136,8 @@ def _key(benchmark: Benchmark, ids: Sequence[str], scaled: bool) -> str:
                 status = path.stat()
             except OSError:
                 continue  # reading it will tell
-            add(path.name, status.st_size, status.st_mtime_ns)
+            # The change time, too: a copy that keeps its times is another file all the same.
+            add(os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     return digest.hexdigest()
 
 
@@ -167,7 +171,8 @@ def _open(target: Path) -> Mapped | None:
             )
         if target.stat().st_size != offsets(found.shapes)[-1]:
             return None
-        os.utime(index)
+        with contextlib.suppress(PermissionError):  # another user's, in a shared cache
+            os.utime(index)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     return found
@@ -185,12 +190,7 @@ def _forecast(benchmark: Benchmark, ids: Sequence[str], scaled: bool) -> int:
 def _make_room(where: Place, need: int) -> bool:
     """Removes what was used longest ago until `need` bytes fit; whether they do."""
     assert where.folder is not None
-    for left in where.folder.glob("*.tmp"):
-        try:
-            with FileLock(f"{left.with_suffix('')}.lock", timeout=0):
-                left.unlink(missing_ok=True)
-        except Timeout:
-            continue  # somebody builds it
+    _sweep(where.folder)
     if need > where.limit:
         return False
     entries = sorted(where.folder.glob("*.npz"), key=lambda path: path.stat().st_mtime)
@@ -203,8 +203,24 @@ def _make_room(where: Place, need: int) -> bool:
             return False
         index = entries.pop(0)
         del sizes[index]
-        for path in (index, index.with_suffix(".bin"), index.with_suffix(".bin.lock")):
-            path.unlink(missing_ok=True)
+        # Never the lock: who waits for it would hold another than who comes later.
+        index.unlink(missing_ok=True)
+        index.with_suffix(".bin").unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what processes left that were killed while they built an entry."""
+    whole = {index.stem for index in folder.glob("*.npz")}
+    for left in [*folder.glob("*.tmp"), *folder.glob("*.bin")]:
+        name = left.name.partition(".")[0]
+        if left.suffix == ".bin" and name in whole:
+            continue
+        try:
+            with FileLock(folder / f"{name}.bin.lock", timeout=0):
+                if left.suffix == ".tmp" or not left.with_suffix(".npz").exists():
+                    left.unlink(missing_ok=True)
+        except Timeout:
+            continue  # somebody builds it
 
 
 def _size(path: Path) -> int:
@@ -222,7 +238,7 @@ def _build(
     shapes = np.zeros((len(ids), 2), np.int32)
     presence = np.zeros((len(ids), len(benchmark.classes)), bool)
     digest = hashlib.sha256()
-    partial = target.with_name(f"{target.name}.tmp")
+    partial = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
         with partial.open("wb") as file:
             for i, (native, kept) in enumerate(_decode(benchmark, ids, scaled)):

@@ -56,6 +56,27 @@ class Splits(BaseModel):
     val: str | None = None
     test: str
 
+    @model_validator(mode="after")
+    def _apart(self) -> "Splits":
+        names = [name for name in (self.train, self.val, self.test) if name is not None]
+        for k, name in enumerate(names):
+            for other in names[k + 1 :]:
+                whole = "[" not in name or "[" not in other
+                if name.partition("[")[0] == other.partition("[")[0] and whole:
+                    raise ValueError(
+                        f"{name!r} and {other!r} share examples; name other splits, or slices "
+                        "such as train[:80%] and train[80%:]"
+                    )
+        return self
+
+
+def _without_strange_home(path: str | None) -> str | None:
+    try:
+        Path(path or "").expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path!r}: there is no such user") from error
+    return path
+
 
 class Hub(BaseModel):
     """Where a dataset of the hub is, and which of its columns matter.
@@ -78,6 +99,11 @@ class Hub(BaseModel):
     label: str = "label"
     splits: Splits
     data_files: str | tuple[str, ...] | dict[str, str | tuple[str, ...]] | None = None
+
+    @field_validator("path")
+    @classmethod
+    def _known(cls, path: str) -> str | None:
+        return _without_strange_home(path)
 
 
 class Description(BaseModel):
@@ -146,6 +172,11 @@ class Description(BaseModel):
             raise ValueError(f"{twice[0]!r} is listed twice; every class needs a name of its own")
         return dict.fromkeys(classes, "")
 
+    @field_validator("folder")
+    @classmethod
+    def _known(cls, folder: str | None) -> str | None:
+        return _without_strange_home(folder)
+
     @model_validator(mode="after")
     def _consistent(self) -> "Description":
         if self.folder is not None and self.hub is not None:
@@ -203,7 +234,9 @@ class _Loader(yaml.SafeLoader):
     """Refuses a key that stands twice, of which YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        merge = "tag:yaml.org,2002:merge"
+        plain = [key for key, _ in node.value if key.tag != merge]
+        keys = [self.construct_object(key, deep=True) for key in plain]
         for k, key in enumerate(keys):
             if key in keys[:k]:
                 raise yaml.YAMLError(f"{key!r} stands twice in line {node.start_mark.line + 1} on")
@@ -222,7 +255,7 @@ def read_description(path: Path) -> Description:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{where}: cannot be read ({error}); check the file") from error
-    except (yaml.YAMLError, TypeError) as error:
+    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{where}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise UserError(f"{where}: write fields and values, as in `name: my_set`")
@@ -246,6 +279,14 @@ def _problem(error: ValidationError) -> str:
     if first["type"] in ("missing", "value_error"):
         return f"{label}: {text}" if label else text
     return f"{label}: {text} (got {first['input']!r})"
+
+
+def _version(description: Description) -> str:
+    """Hash of everything that decides images and labels."""
+    decisive = {"labels", "offset", "void", "scale", "shorter_side", "folder", "hub"}
+    fields = description.model_dump(mode="json", include=decisive)
+    # As a list: their order decides the index.
+    return short_hash([fields, list(description.classes.items())])
 
 
 class DescribedBenchmark(Benchmark):
@@ -273,6 +314,7 @@ class DescribedBenchmark(Benchmark):
             "origin": cls.source(description, home),
             "licence": description.licence,
             "citation": description.citation,
+            "version": _version(description),
         }
 
     @classmethod
@@ -283,10 +325,7 @@ class DescribedBenchmark(Benchmark):
     @property
     def fingerprint(self) -> str:
         """See `Benchmark.fingerprint`: what the file says about decoding."""
-        decisive = {"labels", "offset", "void", "scale", "shorter_side", "hub"}
-        fields = self.description.model_dump(mode="json", include=decisive)
-        # As a list: their order decides the index.
-        return short_hash([fields, list(self.description.classes.items())])
+        return self.version
 
     def scale(self, height: int, width: int) -> float:
         """See `Benchmark.scale`."""

@@ -99,9 +99,10 @@ class Direct(Examples):
 
     @cached_property
     def presence(self) -> np.ndarray:  # type: ignore[override]
-        """Reads every label once."""
+        """Reads every label once, at native size."""
+        labels = (read_example(self.benchmark, id).label for id in self.ids)
         classes = len(self.benchmark.classes)
-        found = np.stack([np.bincount(e.label.ravel(), minlength=256)[:classes] > 0 for e in self])
+        found = np.stack([np.bincount(x.ravel(), minlength=256)[:classes] > 0 for x in labels])
         if not found.any():
             raise no_label(self.benchmark, self.split, self.ids)
         return found

@@ -129,11 +129,28 @@ class HubDataset(DescribedBenchmark):
         if image is None or label is None:
             raise DataError(f"{self.where(id)} has no image or no label; remove the row")
         if isinstance(image, str):
-            base = self._local if self._local.is_dir() else self.home
-            pixels = read_rgb(base / image, self.origin)
+            pixels = read_rgb(self._inside(image, id), self.origin)
         else:
             pixels = np.array(image.convert("RGB"))
         return pixels, self.decode(label, self.where(id))
+
+    def files(self, id: str) -> tuple[Path, ...]:
+        """See `Benchmark.files`: the image file, where a row names one."""
+        split, row = id.split("/")
+        data = self._data[split]
+        if getattr(data.features[self._hub.image], "dtype", "") != "string":
+            return ()
+        name = data.select_columns([self._hub.image])[int(row)][self._hub.image]
+        return () if name is None else (self._inside(name, id),)
+
+    def _inside(self, name: str, id: str) -> Path:
+        """A file of the dataset; a name from the hub must not lead out of its folder."""
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DataError(
+                f"{self.where(id)}: the image path {name!r} leads out of the dataset's folder; "
+                "use paths relative to it"
+            )
+        return (self._local if self._local.is_dir() else self.home) / name
 
     def where(self, id: str) -> str:
         """See `Benchmark.where`."""

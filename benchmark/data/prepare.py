@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from benchmark.data import manifest
 from benchmark.data.base import SPLITS, Benchmark, Split
-from benchmark.data.download import fetch, file_name
+from benchmark.data.download import fetch, file_name, size_text
 from benchmark.data.extract import ArchiveError, extract, is_archive
 from benchmark.data.findings import Finding
 from benchmark.data.sources import Source
@@ -146,6 +146,7 @@ def _install(kind: type[Benchmark], root: Path, progress: Progress, keep: bool) 
     done: list[str] = json.loads(journal.read_text()) if journal.exists() else []
     pending = [source for source in kind.sources if _key(source) not in done]
     _write(journal, done)
+    _check_room(kind, root, sum(source.bytes for source in pending))
     for number, source in enumerate(pending, 1):
         _place(source, root, progress)
         done.append(_key(source))
@@ -161,6 +162,17 @@ def _install(kind: type[Benchmark], root: Path, progress: Progress, keep: bool) 
         ) from error
     journal.unlink()
     return len(pending)
+
+
+def _check_room(kind: type[Benchmark], root: Path, downloads: int) -> None:
+    """Before hours of downloading: whether archives and what is in them will fit."""
+    need, free = 2 * downloads, shutil.disk_usage(root).free
+    if need > free:
+        raise UserError(
+            f"{kind.name}: its downloads and their content take about {size_text(need)}, and "
+            f"{root} has {size_text(free)} free; make room, or choose another folder by "
+            "BENCHMARK_DATA or --data"
+        )
 
 
 def _place(source: Source, root: Path, progress: Progress) -> None:

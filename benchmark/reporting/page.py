@@ -216,7 +216,12 @@ def _provenance(runs: pd.DataFrame) -> str:
         text += f"\n\n**Times were taken {' and '.join(several)}: compare them roughly.**"
     for column, within, words in _SAME:
         name = f"provenance.{column}"
-        if name in runs and runs.groupby([*GROUP, *within])[name].nunique().max() > 1:
+        if name not in runs:
+            continue
+        # Fingerprints of different schemes cannot be compared.
+        found = runs[name].astype("string")
+        scheme = found.str.extract(r"^(\w+):", expand=False).fillna("")
+        if found.groupby([*(runs[key] for key in (*GROUP, *within)), scheme]).nunique().max() > 1:
             text += f"\n\n**Runs that are ranked together used different {words}: not comparable.**"
     return text
 

@@ -210,7 +210,7 @@ def test_camvid_image_in_two_splits(tmp_path: Path) -> None:
 
 def test_a_split_without_a_labelled_pixel_is_told():
     class Void(Benchmark):
-        name, folder, classes = "void", None, ("a", "b")
+        name, folder, classes, fingerprint = "void", None, ("a", "b"), "1"
 
         def ids(self, split):
             return ["one"]

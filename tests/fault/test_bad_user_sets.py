@@ -105,6 +105,16 @@ def fails(folder: Path, text: str = GOOD, kind: type[UserError] = DataError) -> 
         (GOOD + "offset: -1", "offset: Input should be greater than or equal to 0 (got -1)"),
         (GOOD + "scale: 0", "scale: Input should be greater than 0 (got 0)"),
         (GOOD + "scale: 2\nshorter_side: 99", "scale and shorter_side contradict each other"),
+        (GOOD + "folder: ~nobody-at-all/x", "folder: '~nobody-at-all/x': there is no such user"),
+        (HUB.replace("saved", "~nobody-at-all/x"), "hub.path: '~nobody-at-all/x': there is no"),
+        (HUB.replace("test: test", "test: train"), "hub.splits: 'train' and 'train' share"),
+        (
+            HUB.replace("test: test", "test: 'train[:9%]'"),
+            "'train' and 'train[:9%]' share examples",
+        ),
+        (GOOD + "title: 2024-13-45", "not YAML (month must be in 1..12"),
+        (GOOD + "title: " + 2000 * "[", "not YAML ("),
+        ("name: small\nclasses: [a]", "name: 'small' is the name of a suite"),
     ],
 )
 def test_descriptions(text: str | bytes, message: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from benchmark.data import cache
@@ -132,6 +133,38 @@ def test_without_a_cache_values_are_the_same(files, monkeypatch, tmp_path):
     assert direct.sha256.startswith("files:")
 
 
+def test_without_a_cache_the_classes_are_those_of_the_native_label(files, monkeypatch):
+    # A small class may be gone at half the size; what a fraction takes must not hang on that.
+    kept = open_split(files, "train", scaled=True).presence
+    monkeypatch.setenv("BENCHMARK_CACHE", "none")
+    monkeypatch.setattr(Files, "scale", lambda *_: 0.1)
+    np.testing.assert_array_equal(open_split(files, "train", scaled=True).presence, kept)
+
+
+def test_a_set_that_does_not_name_its_files_is_not_cached(files, monkeypatch):
+    monkeypatch.setattr(Files, "files", Benchmark.files)
+    monkeypatch.setattr(
+        Files, "read", lambda self, id: (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8))
+    )
+    assert isinstance(open_split(files, "test"), Direct)
+
+
+def test_two_roots_share_no_entry(files, tmp_path):
+    """Not even with equal names, sizes and times, as archives unpack them."""
+    other = Files(tmp_path / "other")
+    other.root.mkdir()
+    for path in files.root.iterdir():
+        pixels = np.array(Image.open(path))
+        Image.fromarray(255 - pixels).save(other.root / path.name, compress_level=0)
+        Image.fromarray(pixels).save(path, compress_level=0)
+        os.utime(path, ns=(1, 1))
+        os.utime(other.root / path.name, ns=(1, 1))
+    ours, theirs = open_split(files, "test"), open_split(other, "test")
+    same(ours[2], read_example(files, "test2"))
+    same(theirs[2], read_example(other, "test2"))
+    assert ours.sha256 != theirs.sha256
+
+
 @pytest.mark.parametrize("damage", ["index", "data", "no index", "foreign"])
 def test_a_damaged_entry_is_built_again(files, damage, tmp_path):
     first = open_split(files, "test")
@@ -166,6 +199,8 @@ def test_at_the_limit_the_oldest_entry_goes(files, monkeypatch):
     monkeypatch.setenv("BENCHMARK_CACHE_LIMIT", str(2.2 * need / 2**30))
     open_split(files, "train", True)
     assert train.path.exists() and not test.path.exists()
+    # Who waits for a lock that was removed holds another than who comes later.
+    assert test.path.with_name(f"{test.path.name}.lock").exists()
     same(test[0], read_example(files, "test0"))  # still mapped by whoever holds it
 
 
@@ -196,10 +231,25 @@ def test_a_full_disk_is_no_obstacle_and_leaves_nothing(files, monkeypatch, tmp_p
 
 def test_what_a_killed_process_left_is_removed(files, tmp_path):
     (tmp_path / "cache").mkdir()
-    left = tmp_path / "cache" / "files-test-0123.bin.tmp"
-    left.write_bytes(b"half")
-    open_split(files, "test")
-    assert not left.exists()
+    left = [
+        tmp_path / "cache" / name
+        for name in ("files-test-0123.bin.99.tmp", "files-test-0123.bin", "files-val-4.bin")
+    ]
+    for path in left:
+        path.write_bytes(b"half")
+    kept = open_split(files, "test")
+    open_split(files, "train")
+    assert not any(path.exists() for path in left)
+    assert kept.path.exists()
+
+
+def test_what_somebody_builds_is_left_alone(files, tmp_path):
+    (tmp_path / "cache").mkdir()
+    theirs = tmp_path / "cache" / "files-val-0123.bin.99.tmp"
+    theirs.write_bytes(b"half")
+    with FileLock(tmp_path / "cache" / "files-val-0123.bin.lock"):
+        open_split(files, "test")
+    assert theirs.exists()
 
 
 def test_faults_of_the_data_are_told_and_nothing_is_kept(files, tmp_path):

@@ -18,6 +18,7 @@ from benchmark.data import available
 from benchmark.data.base import BENCHMARKS, SPLITS, Benchmark
 from benchmark.data.cache import open_split
 from benchmark.data.fake.drawing import blocks, picture, save
+from benchmark.errors import DataError
 
 # Before `datasets` is imported: nothing here may ask the hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -268,3 +269,62 @@ def test_a_run_says_how_to_repeat_it(tmp_path: Path) -> None:
     (record,) = (tmp_path / "results").rglob("record.json")
     assert "--plugin set.yaml" in record.read_text()
     assert list(json.loads(record.read_text())["metrics"]["class_iou"]) == ["sky", "road", "tree"]
+
+
+def test_merge_keys_are_understood() -> None:
+    from benchmark.data.described import _Loader
+
+    assert yaml.load("a: &x {p: 1, q: 2}\nb: {<<: *x, q: 3}", _Loader)["b"] == {"p": 1, "q": 3}
+
+
+def test_an_edited_description_is_another_run(tmp_path: Path) -> None:
+    from benchmark.planner import Selection, plan
+
+    write(tmp_path, [0, 1, 2], {"train": 2, "val": 1, "test": 1})
+
+    def run_id(**fields: Any) -> str:
+        BENCHMARKS.pop("mine", None)
+        plugins._TYPED.clear()
+        load(tmp_path, **fields)
+        (cell,) = plan(Selection(methods="linear", benchmarks="mine"))
+        return cell.run_id
+
+    usual = run_id()
+    assert run_id(licence="CC0") == usual
+    others = [
+        run_id(classes=list(COLOURS)[::-1]),
+        run_id(shorter_side=64),
+        run_id(void=[255, 254]),
+    ]
+    assert len({usual, *others}) == 4
+
+
+def test_images_by_path_are_files_and_stay_in_the_folder(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    write(tmp_path, [0, 1, 2], {"train": 2, "test": 1})
+
+    def rows(*names: str) -> Any:
+        labels = [Image.open(tmp_path / "labels/train/00.png") for _ in names]
+        return datasets.Dataset.from_dict(
+            {"image": list(names), "label": labels},
+            features=datasets.Features(
+                {"image": datasets.Value("string"), "label": datasets.Image()}
+            ),
+        )
+
+    parts = {
+        "train": rows("images/train/00.png", "images/train/01.png"),
+        "test": rows("../images/test/00.png"),
+    }
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "saved")
+    (tmp_path / "saved" / "images" / "train").mkdir(parents=True)
+    for name in ("00.png", "01.png"):
+        (tmp_path / "images/train" / name).rename(tmp_path / "saved/images/train" / name)
+    benchmark = load(tmp_path, hub={"path": "saved", "splits": {"train": "train", "test": "test"}})(
+        None
+    )
+    (id,) = benchmark.ids("train")
+    assert benchmark.files(id)[0].is_file()
+    benchmark.read(id)
+    with pytest.raises(DataError, match="leads out of the dataset's folder"):
+        benchmark.read("test/0000000")

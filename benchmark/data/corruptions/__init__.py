@@ -23,6 +23,9 @@ from benchmark.data.corruptions import blur, digital, noise, weather
 from benchmark.errors import UserError
 from benchmark.registry import did_you_mean
 
+VERSION = 1
+"""Goes up whenever a corruption changes its pixels: scores of two versions are not compared."""
+
 Group = Literal["noise", "blur", "weather", "digital"]
 
 

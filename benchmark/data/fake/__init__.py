@@ -29,6 +29,12 @@ def write_fake(kind: type[Benchmark], root: Path) -> Path:
             f"{root / kind.folder} exists: fake data never goes among real ones; name an empty "
             "folder by --data"
         )
-    folder = WRITERS[kind.name](root)
-    mark.write_text("Fake data for trying things out.\n")
+    try:
+        folder = WRITERS[kind.name](root)
+        mark.write_text("Fake data for trying things out.\n")
+    except OSError as error:
+        raise UserError(
+            f"{kind.name}: fake data cannot be written to {root} ({error.strerror}); name another "
+            "folder by --data"
+        ) from error
     return folder

@@ -49,9 +49,9 @@ def label_and_picture(
 def write_ade20k(root: Path, n: int = 4) -> Path:
     """`n` images for training, `n` for validation."""
     base = root / "ade20k" / "ADEChallengeData2016"
-    for folder, short in (("training", "train"), ("validation", "val")):
+    for k, (folder, short) in enumerate((("training", "train"), ("validation", "val"))):
         for i in range(1, n + 1):
-            label, image = label_and_picture(range(151), i)
+            label, image = label_and_picture(range(151), 10 * k + i)
             name = f"ADE_{short}_{i:08}"
             save(base / "images" / folder / f"{name}.jpg", image)
             save(base / "annotations" / folder / f"{name}.png", label)
@@ -61,15 +61,15 @@ def write_ade20k(root: Path, n: int = 4) -> Path:
 def write_cityscapes(root: Path, n: int = 4) -> Path:
     """`n` images in each of two cities for training and one for validation."""
     base = root / "cityscapes"
-    for split, cities in CITIES.items():
-        for city in cities:
-            for i in range(n):
-                label, image = label_and_picture(range(34), i)
-                name = f"{split}/{city}/{city}_{i:06}_000019"
-                save(base / "leftImg8bit" / f"{name}_leftImg8bit.png", image)
-                save(base / "gtFine" / f"{name}_gtFine_labelIds.png", label)
-                # The official folders hold more kinds of labels than a loader needs.
-                save(base / "gtFine" / f"{name}_gtFine_instanceIds.png", label)
+    cities = [(split, city) for split, names in CITIES.items() for city in names]
+    for k, (split, city) in enumerate(cities):
+        for i in range(n):
+            label, image = label_and_picture(range(34), 10 * k + i)
+            name = f"{split}/{city}/{city}_{i:06}_000019"
+            save(base / "leftImg8bit" / f"{name}_leftImg8bit.png", image)
+            save(base / "gtFine" / f"{name}_gtFine_labelIds.png", label)
+            # The official folders hold more kinds of labels than a loader needs.
+            save(base / "gtFine" / f"{name}_gtFine_instanceIds.png", label)
     return base
 
 
@@ -138,9 +138,9 @@ def write_context(root: Path, n: int = 4) -> Path:
 def write_cocostuff164k(root: Path, n: int = 4) -> Path:
     """`n` images for training, `n` for validation."""
     base = root / "cocostuff164k"
-    for folder in ("train2017", "val2017"):
+    for k, folder in enumerate(("train2017", "val2017")):
         for i in range(n):
-            label, image = label_and_picture([*(id - 1 for id in COCO_IDS), 255], i)
+            label, image = label_and_picture([*(id - 1 for id in COCO_IDS), 255], 10 * k + i)
             save(base / "images" / folder / f"{i:012}.jpg", image)
             save(base / "annotations" / folder / f"{i:012}.png", label)
     return base

@@ -76,6 +76,11 @@ class Procedural(Benchmark):
     origin = "generated from a seed; no files"
     licence = "Apache-2.0"
 
+    @property
+    def fingerprint(self) -> str:
+        """See `Benchmark.fingerprint`: nothing but the code decides the examples."""
+        return "generated"
+
     def ids(self, split: Split) -> list[str]:
         """Ids such as `train/0007`."""
         return [f"{split}/{index:04d}" for index in range(self.counts[split])]
