@@ -37,7 +37,7 @@ def ablation(runs: pd.DataFrame, name: str) -> pd.DataFrame:
     own = runs[runs["method"].map(base_name) == name]
     fields = _differing(own)
     table = cells(own)
-    table = table[table["status"] == "ok"]
+    table = table[table["status"] == "done"]
     rows: list[dict[str, Any]] = []
     for key, part in table.groupby(GROUP):
         wide = part.pivot(index="method", columns="benchmark", values=MIOU).dropna(axis=1)

@@ -4,13 +4,20 @@ Units are in the names or the field comments. `load_results` flattens a record w
 (`costs.params.total_trainable`), so this file is also the list of the columns of that table.
 """
 
+import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-Status = Literal["ok", "failed", "unsupported"]
+Status = Literal["done", "failed", "oom", "nan", "timeout", "interrupted", "unsupported"]
+"""done: evaluated. failed: an exception. oom: out of memory even image by image. nan: the loss is
+not a finite number. timeout: over --max-seconds. interrupted: stopped on purpose, goes on from its
+checkpoint. unsupported: the method cannot act on the backbone."""
+
+FINAL: tuple[Status, ...] = ("done", "unsupported")
+"""Statuses that need no more work."""
 
 
 class _Part(BaseModel):
@@ -105,6 +112,17 @@ class Provenance(_Part):
     weights_sha256: str | None
     data_sha256: str | None  # of the splits that were read; see provenance.data_sha256
     started: str  # UTC, ISO 8601
+    method_sha256: str | None = None  # of the source of the method
+    benchmark_sha256: str | None = None  # of the benchmark's source and the list of its files
+
+
+class Execution(_Part):
+    """How a run came about."""
+
+    starts: int  # times it was started or resumed
+    resumed_at: tuple[int, ...]  # steps from which it went on after an interruption
+    micro_batch: int  # images a forward pass; below the batch size after memory ran out
+    opened_splits: dict[str, int]  # times that a split was evaluated, by its name
 
 
 class Record(_Part):
@@ -114,6 +132,7 @@ class Record(_Part):
     run_id: str
     suite: str
     benchmark: str
+    benchmark_version: str = ""  # of a user's description; empty for all others
     backbone: str
     method: str  # label with the fields that differ from the defaults: name[field=value]
     method_params: dict[str, Any]  # every field
@@ -124,9 +143,42 @@ class Record(_Part):
     protocol_hash: str  # only equal ones are ranked together
     status: Status
     reason: str = ""  # why it failed or is unsupported, one line
+    traceback: str = ""  # its end, where an exception stopped the run
     command: str = ""  # runs this cell again
+    execution: Execution | None = None
     metrics: Metrics | None = None
     costs: Costs | None = None
     timings: dict[str, float] = {}  # seconds by phase
     curve: Curve | None = None
     provenance: Provenance
+
+
+def migrate(content: dict[str, Any]) -> dict[str, Any]:
+    """Content of a `record.json` of any earlier version in the present one."""
+    version = content.get("schema_version")
+    if version == 1:
+        status = "done" if content.get("status") == "ok" else content.get("status")
+        content = content | {"schema_version": 2, "status": status}
+    return content
+
+
+def parse(text: bytes) -> Record:
+    """Reads a record of any version.
+
+    Raises:
+        ValueError: it is none, with the first problem on one line.
+    """
+    try:
+        content = json.loads(text)
+        if not isinstance(content, dict):
+            raise ValueError("not a record")
+        if content.get("schema_version", 0) not in range(1, SCHEMA_VERSION + 1):
+            version = content.get("schema_version")
+            raise ValueError(f"schema version {version!r} is not known; update petseg-bench")
+        return Record.model_validate(migrate(content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{where}: {first['msg']}") from error
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import ValidationError
 
-from benchmark.record import Record
+from benchmark.record import Record, parse
 
 RECORD = "record.json"
 PUBLISHED = "published"
@@ -34,8 +33,8 @@ def load_results(root: Path, suite: str | None = None) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for path in _record_files(base):
         try:
-            record = Record.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError) as error:
+            record = parse(path.read_bytes())
+        except (OSError, ValueError) as error:
             warnings.warn(f"{path} is left out: {_one_line(error)}", stacklevel=2)
             continue
         if suite is None or record.suite == suite:
@@ -85,8 +84,4 @@ def _record_files(root: Path) -> Iterator[Path]:
 
 
 def _one_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return f"{where}: {first['msg']}" if where else str(first["msg"])
     return " ".join(str(error).split())

@@ -127,7 +127,7 @@ def _run(
             merged = measure_inference(again, protocol, precision)
     store.write_curve(folder, trained.curve)
     store.write_counts(folder, examples.ids, counts)
-    base = _without_result(spec, method, environment, started, "ok", "")
+    base = _without_result(spec, method, environment, started, "done", "")
     return base.model_copy(
         update={
             "metrics": summarise(counts, benchmark.classes),

@@ -75,11 +75,11 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
         runs: one row a record, as `load_results` returns it.
 
     Returns:
-        The key columns, `status` ("ok", else what to print in place of the number), `seeds` (that
+        The key columns, `status` ("done", else what to print in place of the number), `seeds` (that
         finished), `metrics.miou`, `ci95` (half width over seeds), the costs and `ppt`.
     """
     frame = _current(runs)
-    good = frame[frame["status"] == "ok"].copy()
+    good = frame[frame["status"] == "done"].copy()
     good["ppt"] = ppt(
         good[MIOU], good["costs.params.inserted"] + good["costs.params.tuned_backbone"]
     )
@@ -90,7 +90,7 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
     table["ci95"] = pd.Series({key: t_interval(part) for key, part in finished[MIOU]}, dtype=float)
     others = [*COSTS, "ppt"]
     table[others] = finished[others].mean().reindex(table.index)
-    table.loc[table["status"] != "ok", [*_MEANS, "ci95"]] = np.nan
+    table.loc[table["status"] != "done", [*_MEANS, "ci95"]] = np.nan
     return table.reset_index()
 
 
@@ -113,7 +113,7 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for names, part in table.groupby([*GROUP, "method"]):
         key = tuple(map(str, names))
-        done = part[part["status"] == "ok"]
+        done = part[part["status"] == "done"]
         total = int(everywhere[key[:-1]])
         complete = len(done) == total
         row: dict[str, Any] = dict(zip([*GROUP, "method"], key, strict=True))
@@ -162,7 +162,7 @@ def per_benchmark(runs: pd.DataFrame, values: str = MIOU) -> pd.DataFrame:
 def shared_benchmarks(runs: pd.DataFrame) -> list[str]:
     """The benchmarks that every method with a result finished, of the runs of one group."""
     table = cells(runs)
-    done = table[table["status"] == "ok"]
+    done = table[table["status"] == "done"]
     counts = done.groupby("benchmark")["method"].nunique()
     return sorted(map(str, counts[counts == done["method"].nunique()].index))
 
@@ -180,7 +180,7 @@ def per_class(runs: pd.DataFrame, benchmark: str) -> pd.DataFrame:
     """
     keys = [*GROUP, "method"]
     frame = _current(runs)
-    frame = frame[(frame["benchmark"] == benchmark) & (frame["status"] == "ok")]
+    frame = frame[(frame["benchmark"] == benchmark) & (frame["status"] == "done")]
     names = [
         name for name in frame.columns if name.startswith(_CLASS) and frame[name].notna().any()
     ]
@@ -194,7 +194,7 @@ def failures(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs that did not finish, with the reason; a later success of the same cell removes one."""
     columns = ["suite", "benchmark", *GROUP, "method", "seed", "status", "reason", "command"]
     frame = _current(runs)
-    frame = frame[frame["status"] != "ok"].reindex(columns=columns)
+    frame = frame[frame["status"] != "done"].reindex(columns=columns)
     return frame.sort_values([*GROUP, "benchmark", "method", "seed"]).reset_index(drop=True)
 
 
@@ -205,7 +205,7 @@ def _current(runs: pd.DataFrame) -> pd.DataFrame:
     frame = runs.reindex(columns=[*runs.columns, *missing])
     numbers = [MIOU, *COSTS, *(name for name in frame.columns if name.startswith(_CLASS))]
     frame[numbers] = frame[numbers].astype(float)
-    finished = frame["status"] == "ok"
+    finished = frame["status"] == "done"
     frame = frame.assign(_finished=finished).sort_values(
         ["_finished", "provenance.started"], kind="stable"
     )
@@ -215,15 +215,15 @@ def _current(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _cell_status(statuses: pd.Series) -> str:
     """What stands in a cell: ok, failed, unsupported, or how many of the seeds failed."""
-    bad = statuses[statuses != "ok"]
+    bad = statuses[statuses != "done"]
     if bad.empty:
-        return "ok"
+        return "done"
     word = str(bad.iloc[0])
     return word if len(bad) == len(statuses) else f"{word} ({len(bad)} of {len(statuses)} seeds)"
 
 
 def _interval_over_seeds(frame: pd.DataFrame, key: tuple[str, ...]) -> float:
     """Interval of the mean over benchmarks, where every benchmark has the same seeds."""
-    rows = (frame[[*GROUP, "method"]] == list(key)).all(axis=1) & (frame["status"] == "ok")
+    rows = (frame[[*GROUP, "method"]] == list(key)).all(axis=1) & (frame["status"] == "done")
     by_seed = frame[rows].pivot(index="seed", columns="benchmark", values=MIOU)
     return float("nan") if by_seed.isna().any(axis=None) else t_interval(by_seed.mean(axis=1))

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from benchmark.errors import UserError
-from benchmark.record import Record
+from benchmark.record import FINAL, Record, parse
 from benchmark.spec import RunSpec
 
 
@@ -45,15 +44,15 @@ def check_writable(root: Path) -> None:
 def read_record(folder: Path) -> Record | None:
     """The record in a run's folder; None where there is none that can be read."""
     try:
-        return Record.model_validate_json((folder / "record.json").read_bytes())
-    except (OSError, ValidationError):
+        return parse((folder / "record.json").read_bytes())
+    except (OSError, ValueError):
         return None
 
 
 def is_done(root: Path, spec: RunSpec) -> bool:
-    """Whether a run needs no more work: it is there, and did not fail."""
+    """Whether a run needs no more work."""
     record = read_record(root / spec.folder)
-    return record is not None and record.run_id == spec.run_id and record.status != "failed"
+    return record is not None and record.run_id == spec.run_id and record.status in FINAL
 
 
 def has_result(root: Path, spec: RunSpec) -> bool:
@@ -79,6 +78,7 @@ def staging(root: Path, spec: RunSpec) -> Iterator[Path]:
         if final.exists():
             os.replace(final, former)
         os.replace(stage, final)
+        _sync_folder(final.parent)
     except OSError as error:
         raise UserError(
             f"run {spec.run_id} cannot be written to {final.parent} ({error.strerror}); make room, "
@@ -105,6 +105,34 @@ def _sync(folder: Path) -> None:
     for path in folder.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes renames and new names in a folder outlast a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Replaces a file as a whole: a draft beside it, synced, renamed, and the folder synced.
+
+    Raises:
+        OSError: it cannot be written; the former file is as it was.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+        _sync_folder(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def write_record(folder: Path, record: Record) -> None:

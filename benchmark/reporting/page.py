@@ -96,12 +96,12 @@ def _summary(runs: pd.DataFrame) -> str:
             ("seed", "seed"),
         )
     ]  # fmt: skip
-    finished = int((runs["status"] == "ok").sum())
+    finished = int((runs["status"] == "done").sum())
     return f"{', '.join(counts)}; {finished} of {_count(len(runs), 'run')} finished."
 
 
 def _about_seeds(runs: pd.DataFrame) -> str:
-    seeds = cells(runs).loc[lambda table: table["status"] == "ok", "seeds"]
+    seeds = cells(runs).loc[lambda table: table["status"] == "done", "seeds"]
     if seeds.empty:
         return "**No run finished, so there is nothing to compare.**"
     if seeds.min() == 1:

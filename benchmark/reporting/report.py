@@ -136,7 +136,7 @@ def benchmark_table(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[Column]]:
     names = [name for name in numbers.columns if name not in (*GROUP, "method")]
     table = numbers.astype({name: object for name in names})
     for name in words.columns.intersection(names):
-        known = words[name].notna() & (words[name] != "ok")
+        known = words[name].notna() & (words[name] != "done")
         table[name] = table[name].where(~known, words[name])
     if len(names) == 2:
         names.remove("average")

@@ -63,7 +63,7 @@ def test_a_grid_leaves_valid_records_and_prints_a_leaderboard(grid):
     found = [Record.model_validate(content) for content in records(results).values()]
     assert sorted(record.method for record in found) == ["linear", "lora", "spm"]
     for record in found:
-        assert record.status == "ok"
+        assert record.status == "done"
         assert 0 < record.metrics.miou < 1
         assert record.provenance.weights_sha256
         assert record.provenance.weights == "demo_vit.safetensors"
@@ -170,7 +170,7 @@ def test_a_failed_cell_is_visible_and_the_others_go_on(tmp_path):
     done = call("run", "--methods", "lora[lr=1e30],linear", *TINY, "--results", results)
     assert done.returncode == 1
     by_status = {record["status"]: record for record in records(results).values()}
-    assert set(by_status) == {"failed", "ok"}
+    assert set(by_status) == {"failed", "done"}
     assert "lower the learning rate" in by_status["failed"]["reason"]
     assert "failed: lora[lr=1e+30] on cells" in done.stdout
     again = call("plan", "--methods", "lora[lr=1e30],linear", *TINY, "--results", results)
@@ -184,13 +184,13 @@ def test_what_cannot_work_is_unsupported_and_random_weights_are_told(tmp_path):
     done = call("run", "--methods", "convpass,linear", *tiny, *options, "--results", results)
     assert done.returncode == 0, done.stdout + done.stderr
     by_status = {record["status"]: record for record in records(results).values()}
-    assert set(by_status) == {"unsupported", "ok"}
+    assert set(by_status) == {"unsupported", "done"}
     reason = by_status["unsupported"]["reason"]
     assert "needs residual branches" in reason
     # It is told before the first cell runs, too.
     first = next(line for line in done.stdout.splitlines() if "unsupported" in line)
     assert first == f"unsupported (1 of the cells): convpass on mobilenetv2_035: {reason}"
-    assert by_status["ok"]["provenance"]["weights"] == "none (random)"
+    assert by_status["done"]["provenance"]["weights"] == "none (random)"
 
 
 def test_a_config_file_says_the_same_and_what_is_typed_wins(tmp_path):

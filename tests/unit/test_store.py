@@ -47,7 +47,7 @@ def test_leftovers_of_a_crash_are_replaced(tmp_path, spec):
 
 
 @pytest.mark.parametrize(
-    ("status", "done"), [("ok", True), ("unsupported", True), ("failed", False)]
+    ("status", "done"), [("done", True), ("unsupported", True), ("failed", False)]
 )
 def test_only_failed_runs_are_run_again(tmp_path, spec, status, done):
     with store.staging(tmp_path, spec) as folder:
