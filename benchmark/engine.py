@@ -3,13 +3,25 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmark import checkpoint
+from benchmark.checkpoint import Checkpoint
 from benchmark.data.base import IGNORE
+from benchmark.data.batches import Batch
+from benchmark.interrupt import (
+    Diverged,
+    Interrupted,
+    OutOfMemory,
+    TimedOut,
+    Watch,
+    is_out_of_memory,
+)
 from benchmark.models.segmenter import Segmenter
 from benchmark.spec import Protocol
 from methods.base import Method
@@ -21,10 +33,6 @@ Progress = Callable[[int, float, float], None]
 """Called after each step with the step (from 1), the loss and images/s so far."""
 
 
-class Diverged(Exception):
-    """The loss is not a finite number any more."""
-
-
 @dataclass(frozen=True)
 class Trained:
     """What training leaves beside the changed parameters.
@@ -33,11 +41,13 @@ class Trained:
         curve: a dict a step with `step`, `loss` (segmentation) and `total` (with auxiliary).
         seconds: wall-clock time of all steps.
         images_per_second: without the warm-up steps.
+        progress: how it came about.
     """
 
     curve: list[dict[str, float]]
     seconds: float
     images_per_second: float
+    progress: checkpoint.Progress
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -57,16 +67,22 @@ def resolve_precision(wanted: str, device: torch.device) -> str:
     return "bf16" if fast else "fp32"
 
 
-def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def segmentation_loss(logits: Tensor, labels: Tensor, pixels: Tensor | None = None) -> Tensor:
     """Mean cross-entropy over labelled pixels; zero where a batch has none.
 
     Args:
         logits: (N, K, h, w), resized to the labels.
         labels: (N, H, W) int64, 255 = ignored.
+        pixels: labelled pixels of the batch that these are a part of; None = these are all of it.
     """
     logits = F.interpolate(logits.float(), labels.shape[-2:], mode="bilinear")
     total = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
-    return total / (labels != IGNORE).sum().clamp(min=1)
+    return total / (labelled(labels) if pixels is None else pixels)
+
+
+def labelled(labels: Tensor) -> Tensor:
+    """Number of labelled pixels, at least 1."""
+    return (labels != IGNORE).sum().clamp(min=1)
 
 
 def learning_rate_factor(step: int, protocol: Protocol) -> float:
@@ -78,20 +94,57 @@ def learning_rate_factor(step: int, protocol: Protocol) -> float:
     return 1 - done if protocol.schedule == "poly" else 0.5 * (1 + math.cos(math.pi * done))
 
 
+@dataclass
+class Course:
+    """How a training is watched, saved and resumed.
+
+    Attributes:
+        run_id: of the run; a checkpoint of another is not taken.
+        path: of the checkpoint; None = none is written.
+        interval: seconds between checkpoints.
+        watch: says when to stop.
+        saved: where to go on; None = from the beginning.
+        progress: how far it is; filled while it goes on.
+    """
+
+    run_id: str = ""
+    path: Path | None = None
+    interval: float = 60.0
+    watch: Watch = field(default_factory=Watch)
+    saved: Checkpoint | None = None
+    progress: checkpoint.Progress = field(default_factory=checkpoint.Progress)
+
+
 def train(
     segmenter: Segmenter,
     method: Method,
-    data: Iterator[tuple[Tensor, Tensor]],
+    data: Iterator[Batch],
     protocol: Protocol,
     precision: str,
     progress: Progress | None = None,
+    course: Course | None = None,
 ) -> Trained:
     """Trains what requires gradients, in place, for the protocol's steps.
 
+    Where memory runs out, the batch is taken in parts of half the size, whose gradients add up to
+    those of the whole: the same effective batch.
+
+    Args:
+        segmenter: on its device.
+        method: that was applied to its backbone.
+        data: batches, from the step on where `course.saved` stands.
+        protocol: steps, rates, batch size.
+        precision: fp32 or bf16.
+        progress: called after each step.
+        course: None = neither saved nor watched.
+
     Raises:
         Diverged: the loss became infinite or not a number.
+        OutOfMemory: not even a single image fits.
+        Interrupted, TimedOut: the watch says so; a checkpoint has been written.
+        OSError: a checkpoint cannot be written.
     """
-    device = next(segmenter.parameters()).device
+    course = course or Course()
     groups = [
         *method.parameter_groups(segmenter.backbone),
         {"params": list(segmenter.decoder.parameters()), "lr": protocol.decoder_lr},
@@ -103,36 +156,118 @@ def train(
         optimiser, lambda step: learning_rate_factor(step, protocol)
     )
     segmenter.train()
-    curve: list[dict[str, float]] = []
-    start = settled = time.perf_counter()
-    for step in range(1, protocol.steps + 1):
-        images, labels = (tensor.to(device, non_blocking=True) for tensor in next(data))
-        with autocast(device, precision):
-            logits = segmenter(images)
-        loss = segmentation_loss(logits, labels)
-        auxiliary = method.auxiliary_loss(segmenter.backbone, labels)
-        total = loss if auxiliary is None else loss + auxiliary
-        curve.append({"step": step, "loss": loss.item(), "total": total.item()})
-        if not math.isfinite(curve[-1]["total"]):
-            raise Diverged(
-                f"the loss is {curve[-1]['total']} at step {step}; lower the learning rate"
-            )
-        optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        nn.utils.clip_grad_norm_(trained, protocol.grad_clip)
-        optimiser.step()
+    now = course.progress
+    now.run_id, now.micro_batch = course.run_id, protocol.batch_size
+    if course.saved is not None:
+        checkpoint.restore(course.saved, segmenter, method, optimiser, schedule)
+        vars(now).update(vars(course.saved.progress))
+        now.resumed_at.append(now.step)
+    now.starts += 1
+
+    def save() -> None:
+        if course.path is not None:
+            checkpoint.save(course.path, now, segmenter, method, optimiser, schedule)
+
+    begun = saved_at = time.perf_counter()
+    for step in range(now.step + 1, protocol.steps + 1):
+        start = time.perf_counter()
+        batch = next(data)
+        point = _step(segmenter, method, batch, protocol, precision, optimiser, trained, now, step)
         method.after_step(segmenter.backbone, step, protocol.steps)
         schedule.step()
-        now = time.perf_counter()
-        if step == WARM_UP_STEPS:
-            settled = now
+        end = time.perf_counter()
+        now.step = step
+        now.curve.append(point)
+        now.seconds += end - start
+        if step > WARM_UP_STEPS and step - (now.resumed_at or [0])[-1] > WARM_UP_STEPS:
+            now.settled_seconds += end - start
+            now.settled_steps += 1
         if progress:
-            progress(step, curve[-1]["loss"], protocol.batch_size * step / (now - start))
+            progress(step, point["loss"], protocol.batch_size * step / max(now.seconds, 1e-9))
+        try:
+            if step < protocol.steps:
+                course.watch.check(f"at step {step} of {protocol.steps}")
+        except (Interrupted, TimedOut):
+            save()
+            raise
+        if end - saved_at >= course.interval and step < protocol.steps:
+            save()
+            saved_at = time.perf_counter()
     # Gradients would count as memory of inference, and the last step has had no check yet.
     optimiser.zero_grad(set_to_none=True)
     if not all(torch.isfinite(parameter).all() for parameter in trained):
         raise Diverged("the last step made a parameter infinite; lower the learning rate")
+    if now.step > (now.resumed_at or [0])[-1] or begun == saved_at:
+        save()  # evaluation may be interrupted, too
     segmenter.eval()
-    counted = protocol.steps - WARM_UP_STEPS if protocol.steps > WARM_UP_STEPS else protocol.steps
-    begin = settled if protocol.steps > WARM_UP_STEPS else start
-    return Trained(curve, now - start, counted * protocol.batch_size / (now - begin))
+    few = now.settled_steps == 0
+    return Trained(
+        now.curve,
+        now.seconds,
+        (now.step if few else now.settled_steps)
+        * protocol.batch_size
+        / max(now.seconds if few else now.settled_seconds, 1e-9),
+        now,
+    )
+
+
+def _step(
+    segmenter: Segmenter,
+    method: Method,
+    batch: Batch,
+    protocol: Protocol,
+    precision: str,
+    optimiser: torch.optim.Optimizer,
+    trained: list[nn.Parameter],
+    now: checkpoint.Progress,
+    step: int,
+) -> dict[str, float]:
+    """One optimiser step, in as many parts as memory asks for; a point of the curve."""
+    random = torch.get_rng_state()
+    while True:
+        optimiser.zero_grad(set_to_none=True)
+        try:
+            loss, total = _gradients(segmenter, method, batch, precision, now.micro_batch)
+            break
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if now.micro_batch == 1:
+                raise OutOfMemory(f"a single image does not fit at step {step}") from error
+            now.micro_batch = (now.micro_batch + 1) // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        torch.set_rng_state(random)
+    if not math.isfinite(total):
+        names = ", ".join(batch.ids[:8]) + (", ..." if len(batch.ids) > 8 else "")
+        raise Diverged(
+            f"the loss is {total} at step {step}, on {names}; lower the learning rate, or look at "
+            "these images"
+        )
+    nn.utils.clip_grad_norm_(trained, protocol.grad_clip)
+    optimiser.step()
+    return {"step": step, "loss": loss, "total": total}
+
+
+def _gradients(
+    segmenter: Segmenter, method: Method, batch: Batch, precision: str, micro_batch: int
+) -> tuple[float, float]:
+    """Adds up the gradients of a batch; its loss without and with what the method adds."""
+    device = next(segmenter.parameters()).device
+    count = len(batch.labels)
+    pixels = labelled(batch.labels).to(device)
+    sums = [0.0, 0.0]
+    for first in range(0, count, micro_batch):
+        part = slice(first, first + micro_batch)
+        images, labels = (t[part].to(device, non_blocking=True) for t in batch[:2])
+        with autocast(device, precision):
+            logits = segmenter(images)
+        loss = segmentation_loss(logits, labels, pixels)
+        auxiliary = method.auxiliary_loss(segmenter.backbone, labels)
+        total = loss if auxiliary is None else loss + auxiliary * (len(labels) / count)
+        sums[0] += loss.item()
+        sums[1] += total.item()
+        if not math.isfinite(sums[1]):
+            break
+        total.backward()
+    return sums[0], sums[1]

@@ -2,7 +2,9 @@
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from benchmark.data.cache import Progress as Decoding
 from benchmark.data.cache import open_split
 from benchmark.data.examples import Examples
 from benchmark.errors import UserError
+from benchmark.interrupt import Watch
 from benchmark.models.weights import build_backbone, check_weights
 from benchmark.spec import RunSpec
 from methods.base import Unsupported
@@ -28,18 +31,35 @@ class Environment:
         weights: folders with weight files.
         device: where to train.
         workers: processes that cut training crops; 0 = the one that trains.
+        checkpoint_seconds: between checkpoints of a training; None = none is written.
+        watch: says when a run must stop.
     """
 
     data: Path | None = None
     weights: Sequence[Path] = ()
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     workers: int = 0
+    checkpoint_seconds: float | None = 60.0
+    watch: Watch = field(default_factory=Watch)
 
 
 @functools.cache
 def open_benchmark(name: str, root: Path | None) -> Benchmark:
     """The benchmark, once a process."""
     return BENCHMARKS.get(name)(root)
+
+
+_SEALED: ContextVar[bool] = ContextVar("sealed", default=False)
+
+
+@contextmanager
+def seal_test() -> Iterator[None]:
+    """Inside the block the test split cannot be opened: what selects settings runs in it."""
+    token = _SEALED.set(True)
+    try:
+        yield
+    finally:
+        _SEALED.reset(token)
 
 
 _OPEN: dict[tuple[str, Path | None, Split], Examples] = {}
@@ -49,6 +69,8 @@ def decoded(
     name: str, root: Path | None, split: Split, progress: Decoding | None = None
 ) -> Examples:
     """A split, opened once a process; training images at the benchmark's working scale."""
+    if split == "test" and _SEALED.get():
+        raise RuntimeError(f"{name}: the test split is sealed for runs that select settings")
     key = (name, root, split)
     if key not in _OPEN:
         scaled = split == "train"
@@ -57,33 +79,24 @@ def decoded(
 
 
 def preflight(
-    cells: Sequence[RunSpec],
-    data: Path | None,
-    weights: Sequence[Path],
-    device: str,
-    workers: int | None = None,
-    progress: Decoding | None = None,
-) -> tuple[Environment, dict[str, str]]:
+    cells: Sequence[RunSpec], environment: Environment, progress: Decoding | None = None
+) -> dict[str, str]:
     """Finds out, before anything is trained or written, what would stop cells.
 
     Data is read last, because that takes longest.
 
     Args:
         cells: what is to be run.
-        data: data root.
-        weights: folders with weight files.
-        device: auto, cpu, cuda or cuda:N.
-        workers: processes that cut crops; None = some where a GPU trains, none where the CPU does.
+        environment: where.
         progress: told about the decoding of splits that are not in the cache.
 
     Returns:
-        Where to run, and by run id why a method cannot act on a backbone.
+        By run id why a method cannot act on a backbone.
 
     Raises:
         UserError: weights or data are missing or damaged; a backbone cannot be staged or does not
-            take the crop; a hyperparameter does not fit a backbone; the device does not exist.
+            take the crop; a hyperparameter does not fit a backbone.
     """
-    environment = prepare(data, weights, device, workers)
     for name, kind in dict.fromkeys((cell.backbone, cell.weights) for cell in cells):
         check_weights(name, kind, environment.weights)
         divisor = build_backbone(name, kind, environment.weights).divisor
@@ -96,15 +109,20 @@ def preflight(
                 )
     refusals = _refusals(cells, environment)
     for name, split in dict.fromkeys((cell.benchmark, cell.protocol.eval_split) for cell in cells):
-        decoded(name, data, "train", progress)
-        decoded(name, data, split, progress)
-    return environment, refusals
+        decoded(name, environment.data, "train", progress)
+        decoded(name, environment.data, split, progress)
+    return refusals
 
 
 def prepare(
-    data: Path | None, weights: Sequence[Path], device: str, workers: int | None = None
+    data: Path | None,
+    weights: Sequence[Path],
+    device: str,
+    workers: int | None = None,
+    checkpoint_seconds: float | None = 60.0,
+    watch: Watch | None = None,
 ) -> Environment:
-    """The environment that options name; see `preflight`.
+    """The environment that options name; by default some workers where a GPU trains, else none.
 
     Raises:
         UserError: the device does not exist.
@@ -112,7 +130,8 @@ def prepare(
     where = _device(device)
     if workers is None:
         workers = min(8, (os.cpu_count() or 1) - 1) if where.type == "cuda" else 0
-    return Environment(data, tuple(weights), where, workers)
+    watch = watch or Watch()
+    return Environment(data, tuple(weights), where, workers, checkpoint_seconds, watch)
 
 
 def _refusals(cells: Sequence[RunSpec], environment: Environment) -> dict[str, str]:

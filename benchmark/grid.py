@@ -1,21 +1,66 @@
 """Plan, check, execute: what `python -m benchmark run` does, as a function."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark import store
 from benchmark.planner import Selection, plan
-from benchmark.record import Record
+from benchmark.record import FINAL, Record, Status
 from benchmark.spec import RunSpec
 
 if TYPE_CHECKING:
-    from benchmark.executors.serial import Listener
+    from benchmark.executors.shared import Listener
+
+RETRIES: dict[str, tuple[Status, ...]] = {
+    "failed": ("failed", "nan", "timeout"),
+    "oom": ("oom",),
+    "all": ("failed", "nan", "timeout", "oom"),
+}
+"""What `--retry` runs again."""
 
 
-def pending(cells: Sequence[RunSpec], results: Path) -> list[RunSpec]:
-    """The cells that are not done yet."""
-    return [cell for cell in cells if not store.is_done(results, cell)]
+def pending(cells: Sequence[RunSpec], results: Path, retry: str | None = None) -> list[RunSpec]:
+    """The cells that a run with these options works on.
+
+    Args:
+        cells: what is asked for.
+        results: folder of the results.
+        retry: which of the unsuccessful ones are tried again, a key of `RETRIES`; None = none.
+    """
+    again: Collection[Status] = ("interrupted", *RETRIES.get(retry or "", ()))
+    chosen = []
+    for cell in cells:
+        record = store.read_record(results / cell.folder)
+        if record is None or record.run_id != cell.run_id or record.status in again:
+            chosen.append(cell)
+    return chosen
+
+
+def stale(
+    cells: Sequence[RunSpec],
+    results: Path,
+    data: Path | None = None,
+    weights: Sequence[Path] = (),
+) -> dict[str, list[str]]:
+    """Why finished cells no longer describe what would be run now, by run id.
+
+    Args:
+        cells: what is asked for.
+        results: folder of the results.
+        data: data root.
+        weights: folders with weight files.
+    """
+    from benchmark.staleness import Present, reasons
+
+    present, found = Present(data, weights), {}
+    for cell in cells:
+        record = store.read_record(results / cell.folder)
+        if record is not None and record.run_id == cell.run_id and record.status in FINAL:
+            why = reasons(cell, record.provenance, present)
+            if why:
+                found[cell.run_id] = why
+    return found
 
 
 def run(
@@ -25,11 +70,11 @@ def run(
     weights: Sequence[Path] = (),
     device: str = "auto",
     listener: "Listener | None" = None,
-    workers: int | None = None,
+    retry: str | None = None,
 ) -> list[Record]:
-    """Runs the cells of a selection that are not done; see `run_cells`."""
-    todo = pending(plan(selection), results)
-    return run_cells(todo, results, data, weights, device, listener, workers)
+    """Runs the cells of a selection that are not done; see `run_cells` and `pending`."""
+    todo = pending(plan(selection), results, retry)
+    return run_cells(todo, results, data, weights, device, listener)
 
 
 def run_cells(
@@ -39,9 +84,15 @@ def run_cells(
     weights: Sequence[Path] = (),
     device: str = "auto",
     listener: "Listener | None" = None,
+    *,
     workers: int | None = None,
+    checkpoint_seconds: float | None = 60.0,
+    max_seconds: float | None = None,
 ) -> list[Record]:
-    """Checks everything that cells need, then runs them.
+    """Checks everything that cells need, then runs them, beside other processes that do the same.
+
+    SIGINT and SIGTERM let the current step end, save a checkpoint and store the cell as
+    interrupted; a second signal ends at once.
 
     Args:
         cells: what to run.
@@ -51,9 +102,11 @@ def run_cells(
         device: auto, cpu, cuda or cuda:N.
         listener: is told about progress.
         workers: processes that cut training crops; None = as the device needs.
+        checkpoint_seconds: between checkpoints of a training; None = none is written.
+        max_seconds: that a cell may take; None = as long as it takes.
 
     Returns:
-        Their records, in order.
+        The records of the cells that this process ran, in order.
 
     Raises:
         UserError: something that would stop every cell is wrong; nothing has been written then.
@@ -61,14 +114,17 @@ def run_cells(
     if not cells:
         return []
     # timm and the data are loaded only when there is something to do.
-    from benchmark.environment import preflight
-    from benchmark.executors.serial import execute
+    from benchmark.environment import preflight, prepare
+    from benchmark.executors.shared import execute
+    from benchmark.interrupt import Watch
 
-    decoding = listener.decoding if listener else None
-    environment, refusals = preflight(cells, data, weights, device, workers, decoding)
-    store.check_writable(results)
-    if listener:
-        for reason in dict.fromkeys(refusals.values()):
-            refused = [cell for cell in cells if refusals.get(cell.run_id) == reason]
-            listener.refused(refused, reason)
-    return list(execute(cells, results, environment, listener))
+    watch = Watch(max_seconds)
+    environment = prepare(data, weights, device, workers, checkpoint_seconds, watch)
+    with watch.signals():
+        refusals = preflight(cells, environment, listener.decoding if listener else None)
+        store.check_writable(results)
+        if listener:
+            for reason in dict.fromkeys(refusals.values()):
+                refused = [cell for cell in cells if refusals.get(cell.run_id) == reason]
+                listener.refused(refused, reason)
+        return list(execute(cells, results, environment, listener))

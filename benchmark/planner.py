@@ -58,24 +58,27 @@ def plan(selection: Selection) -> list[RunSpec]:
     backbones = split_selectors(selection.backbones or ",".join(suite.backbones))
     DECODERS.get(protocols[0].decoder)
     seeds = list(suite.seeds if selection.seeds is None else selection.seeds)
+    # Whatever is the same for many cells is found out once: there may be ten thousand of them.
+    settings = [(m.name, method_label(m), dataclasses.asdict(m)) for m in methods]
+    versions = [(name, BENCHMARKS.get(name).version) for name, _ in benchmarks]
     cells = [
         RunSpec(
             suite=suite.name,
             benchmark=benchmark,
-            benchmark_version=BENCHMARKS.get(benchmark).version,
+            benchmark_version=version,
             backbone=backbone,
             weights=selection.weights,
-            method=method.name,
-            method_label=method_label(method),
-            method_params=dataclasses.asdict(method),
+            method=method,
+            method_label=label,
+            method_params=params,
             seed=seed,
             protocol=protocol,
         )
-        for benchmark, _ in benchmarks
+        for benchmark, version in versions
         for backbone in dict.fromkeys(backbones)
         for protocol in protocols
         for seed in dict.fromkeys(seeds)
-        for method in methods
+        for method, label, params in settings
     ]
     # A name and the same name with a field at its default are one cell.
     return list({cell.run_id: cell for cell in cells}.values())

@@ -97,6 +97,7 @@ def again(spec: RunSpec, results: Path, environment: Environment) -> tuple[float
 def _miou(spec: RunSpec, results: Path, environment: Environment) -> float:
     segmenter = restore(spec, results, environment)
     examples = decoded(spec.benchmark, environment.data, spec.protocol.eval_split)
+    store.count_opening(results / spec.folder, spec.protocol.eval_split)
     return robustness.miou(_evaluate(spec, segmenter, examples, environment))
 
 
@@ -129,6 +130,7 @@ def stress(
     segmenter = restore(spec, results, environment)
     examples = decoded(spec.benchmark, environment.data, spec.protocol.eval_split)
     clean = _stored_miou(folder)
+    store.count_opening(folder, spec.protocol.eval_split)
     now = robustness.miou(_evaluate(spec, segmenter, examples, environment))
     if abs(now - clean) > TOLERANCE:
         raise UserError(

@@ -2,30 +2,50 @@
 
 import contextlib
 import datetime
+import errno
 import platform
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save, save_file
 
-from benchmark import provenance, store
+from benchmark import checkpoint, provenance, store
 from benchmark.catalogue import BENCHMARKS, DECODERS, build_method
 from benchmark.costs import PeakMemory, first_trainable_depth, measure_inference
+from benchmark.data.base import Example
 from benchmark.data.batches import Normalise, batches
 from benchmark.data.fraction import take
-from benchmark.engine import Progress, Trained, resolve_precision, train
-from benchmark.environment import Environment, decoded, open_benchmark
+from benchmark.engine import Course, Progress, Trained, resolve_precision, train
+from benchmark.environment import Environment, decoded, open_benchmark, seal_test
 from benchmark.errors import UserError, on_one_line
 from benchmark.evaluate import evaluate, same_class_counts
+from benchmark.interrupt import (
+    Diverged,
+    Interrupted,
+    OutOfMemory,
+    TimedOut,
+    Watch,
+    is_out_of_memory,
+)
 from benchmark.metrics import summarise
 from benchmark.models import delta as deltas
 from benchmark.models.segmenter import Segmenter
 from benchmark.models.weights import build_backbone
 from benchmark.planner import command
-from benchmark.record import Costs, Curve, Provenance, Record, Status, Stored, TrainCost
+from benchmark.record import (
+    FINAL,
+    Costs,
+    Curve,
+    Execution,
+    Provenance,
+    Record,
+    Status,
+    Stored,
+    TrainCost,
+)
 from benchmark.seeding import torch_stream
 from benchmark.spec import RunSpec
 from methods.base import Method, Unsupported
@@ -44,33 +64,109 @@ class Phases(dict[str, float]):
             self[name] = round(self.get(name, 0.0) + time.perf_counter() - start, 3)
 
 
+_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
+"""Errors of the disk, which are nothing that a record of the cell could tell."""
+
+TRACEBACK_LINES = 30
+
+
 def run_cell(
     spec: RunSpec, results: Path, environment: Environment, progress: Progress | None = None
 ) -> Record:
     """Runs one cell and stores it; an exception becomes a record with a status.
 
+    A cell that was interrupted, or ran out of time, goes on from its checkpoint; one that is done
+    stays as it is where running it again fails.
+
     Raises:
-        UserError: the user's files or options are at fault; nothing is stored.
+        UserError: the user's files or options are at fault, or the results cannot be written;
+            nothing is stored.
     """
     method = build_method(spec.method, spec.method_params)
-    phases = Phases()
-    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    attempt = Attempt(spec, results, method)
+    environment.watch.restart()
     with store.staging(results, spec) as folder:
         try:
-            record = _run(spec, method, folder, environment, phases, started, progress)
+            with seal_test() if spec.protocol.eval_split == "val" else contextlib.nullcontext():
+                record = _run(spec, method, folder, environment, attempt, progress)
         except UserError:
             raise
-        except Unsupported as refusal:
-            record = _without_result(
-                spec, method, environment, started, "unsupported", str(refusal)
-            )
         except Exception as error:
-            (folder / "log.txt").write_text(traceback.format_exc())
+            if isinstance(error, OSError) and error.errno in _WRITING:
+                raise
+            if not folder.is_dir():
+                raise OSError(
+                    errno.ENOENT, "the folder was removed while the run went on"
+                ) from None
+            tail = traceback.format_exc().splitlines()
+            (folder / "log.txt").write_text("\n".join(tail) + "\n")
+            status = status_of(error)
+            expected = status not in ("failed", "oom")
             record = _without_result(
-                spec, method, environment, started, "failed", on_one_line(error)
+                spec,
+                method,
+                environment,
+                attempt,
+                status,
+                str(error) if expected else on_one_line(error),
+                "" if expected else "\n".join(tail[-TRACEBACK_LINES:]),
             )
         store.write_record(folder, record)
+        if record.status not in FINAL and store.is_done(results, spec):
+            raise store.Discard
+    if record.status in FINAL:
+        attempt.checkpoint.unlink(missing_ok=True)
     return record
+
+
+def status_of(error: Exception) -> Status:
+    """The status of a run that ended with an exception."""
+    kinds: tuple[tuple[type[Exception], Status], ...] = (
+        (Unsupported, "unsupported"),
+        (Interrupted, "interrupted"),
+        (TimedOut, "timeout"),
+        (Diverged, "nan"),
+        (OutOfMemory, "oom"),
+    )
+    for kind, status in kinds:
+        if isinstance(error, kind):
+            return status
+    return "oom" if is_out_of_memory(error) else "failed"
+
+
+class Attempt:
+    """What is known of a cell's earlier attempts, and of this one.
+
+    Attributes:
+        checkpoint: its file, beside the run's folder.
+        identity: of run and code; a checkpoint of other code is not taken.
+        started: UTC, ISO 8601.
+        phases: seconds by phase.
+        opened: times that a split was evaluated, by its name.
+        progress: of the training, once there is some.
+    """
+
+    def __init__(self, spec: RunSpec, results: Path, method: Method) -> None:
+        final = results / spec.folder
+        self.checkpoint = final.with_name(f".{final.name}.checkpoint")
+        self.identity = f"{spec.run_id}/{provenance.method_sha256(type(method))}"
+        self.started = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        self.phases = Phases()
+        former = store.read_record(final)
+        execution = former.execution if former else None
+        self.opened = dict(execution.opened_splits) if execution else {}
+        self.progress: checkpoint.Progress | None = None
+
+    def execution(self) -> Execution | None:
+        """For the record."""
+        if self.progress is None:
+            return None
+        return Execution(
+            starts=self.progress.starts,
+            resumed_at=tuple(self.progress.resumed_at),
+            micro_batch=self.progress.micro_batch,
+            opened_splits=self.opened,
+        )
 
 
 def _run(
@@ -78,11 +174,11 @@ def _run(
     method: Method,
     folder: Path,
     environment: Environment,
-    phases: Phases,
-    started: str,
+    attempt: Attempt,
     progress: Progress | None,
 ) -> Record:
-    protocol, device = spec.protocol, environment.device
+    protocol, device, phases = spec.protocol, environment.device, attempt.phases
+    saved = checkpoint.load(attempt.checkpoint, attempt.identity)
     precision = resolve_precision(protocol.precision, device)
     with phases("model"):
         segmenter, pristine = build_segmenter(spec, method, environment)
@@ -96,7 +192,15 @@ def _run(
             protocol,
             spec.seed,
             environment.workers,
+            skip=saved.progress.step if saved else 0,
         )
+    course = Course(
+        attempt.identity,
+        attempt.checkpoint if environment.checkpoint_seconds is not None else None,
+        environment.checkpoint_seconds or 0.0,
+        environment.watch,
+        saved,
+    )
     params = deltas.count_parameters(segmenter, pristine)
     depth = first_trainable_depth(segmenter, protocol)
     memory = PeakMemory()
@@ -106,9 +210,13 @@ def _run(
         torch_stream(spec.seed, "training"),
         contextlib.closing(crops),
     ):
-        trained = train(segmenter, method, crops, protocol, precision, progress)
+        attempt.progress = course.progress
+        trained = train(segmenter, method, crops, protocol, precision, progress, course)
     with phases("evaluate"):
-        counts = evaluate(segmenter, benchmark, examples, protocol, precision)
+        opened = attempt.opened.get(protocol.eval_split, 0) + 1
+        attempt.opened |= {protocol.eval_split: opened}
+        watched = _watched(examples, environment.watch)
+        counts = evaluate(segmenter, benchmark, watched, protocol, precision)
     with phases("costs"):
         infer = measure_inference(segmenter, protocol, precision)
     with phases("verify"):
@@ -127,7 +235,7 @@ def _run(
             merged = measure_inference(again, protocol, precision)
     store.write_curve(folder, trained.curve)
     store.write_counts(folder, examples.ids, counts)
-    base = _without_result(spec, method, environment, started, "done", "")
+    base = _without_result(spec, method, environment, attempt, "done")
     return base.model_copy(
         update={
             "metrics": summarise(counts, benchmark.classes),
@@ -149,6 +257,7 @@ def _run(
                 update={
                     "weights": again.backbone.weights_source,
                     "weights_sha256": again.backbone.weights_sha256,
+                    "benchmark_sha256": provenance.benchmark_sha256(benchmark),
                     "data_sha256": provenance.data_sha256(training.sha256, examples.sha256),
                 }
             ),
@@ -198,13 +307,20 @@ def _summary(trained: Trained) -> Curve:
     )
 
 
+def _watched(examples: Sequence[Example], watch: Watch) -> Iterator[Example]:
+    for number, example in enumerate(examples):
+        watch.check(f"at image {number + 1} of {len(examples)} of the evaluation")
+        yield example
+
+
 def _without_result(
     spec: RunSpec,
     method: Method,
     environment: Environment,
-    started: str,
+    attempt: Attempt,
     status: Status,
-    reason: str,
+    reason: str = "",
+    tail: str = "",
 ) -> Record:
     commit, dirty = provenance.git_state()
     device = environment.device
@@ -212,6 +328,7 @@ def _without_result(
         run_id=spec.run_id,
         suite=spec.suite,
         benchmark=spec.benchmark,
+        benchmark_version=spec.benchmark_version,
         backbone=spec.backbone,
         method=spec.method_label,
         method_params=spec.method_params,
@@ -227,8 +344,10 @@ def _without_result(
         protocol=spec.protocol.model_dump(),
         protocol_hash=spec.protocol.hash,
         status=status,
-        reason=reason,
+        reason=" ".join(reason.split()),
+        traceback=tail,
         command=command(spec),
+        execution=attempt.execution(),
         provenance=Provenance(
             git_commit=commit,
             git_dirty=dirty,
@@ -243,6 +362,7 @@ def _without_result(
             weights="none (random)" if spec.weights == "none" else spec.backbone,
             weights_sha256=None,
             data_sha256=None,
-            started=started,
+            started=attempt.started,
+            method_sha256=provenance.method_sha256(type(method)),
         ),
     )

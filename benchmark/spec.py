@@ -14,14 +14,21 @@ from benchmark.errors import UserError
 Weights = Literal["pretrained", "none"]
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
 def canonical_json(value: Any) -> str:
     """JSON with one spelling for one value, for hashing."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return _CANONICAL.encode(value)
 
 
 def short_hash(value: Any) -> str:
     """Twelve hexadecimal digits of the SHA-256 of the canonical JSON."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:12]
+    return _digits(canonical_json(value))
+
+
+def _digits(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 _LATER = {"schedule", "fraction"}
@@ -86,9 +93,14 @@ class Protocol(BaseModel):
         }
 
     @cached_property
+    def canonical(self) -> str:
+        """`identity` as canonical JSON; kept, because thousands of runs share one protocol."""
+        return canonical_json(self.identity)
+
+    @cached_property
     def hash(self) -> str:
         """Runs are ranked together only where this is equal."""
-        return short_hash(self.identity)
+        return _digits(self.canonical)
 
 
 class Suite(BaseModel):
@@ -124,10 +136,16 @@ class RunSpec(BaseModel):
     @cached_property
     def run_id(self) -> str:
         """Hash of everything that defines the run; the label is derived and left out."""
-        fields = self.model_dump(exclude={"method_label", "protocol"})
+        texts = {
+            name: canonical_json(getattr(self, name))
+            for name in RunSpec.model_fields
+            if name not in ("method_label", "protocol")
+        }
         if not self.benchmark_version:
-            del fields["benchmark_version"]  # older than the field
-        return short_hash(fields | {"protocol": self.protocol.identity})
+            del texts["benchmark_version"]  # older than the field
+        texts["protocol"] = self.protocol.canonical
+        inner = ",".join(f'"{name}":{texts[name]}' for name in sorted(texts))
+        return _digits("{" + inner + "}")
 
     @property
     def folder(self) -> Path:

@@ -61,6 +61,10 @@ def has_result(root: Path, spec: RunSpec) -> bool:
     return record is not None and record.run_id == spec.run_id and record.metrics is not None
 
 
+class Discard(Exception):
+    """Raised inside `staging`: what was there stays, and the new folder goes."""
+
+
 @contextmanager
 def staging(root: Path, spec: RunSpec) -> Iterator[Path]:
     """A folder to fill; renamed to the run's place when the block ends without an exception."""
@@ -70,7 +74,7 @@ def staging(root: Path, spec: RunSpec) -> Iterator[Path]:
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         for stale in final.parent.glob(f".{final.name}.*"):
-            if not _alive(stale.name.split(".")[2]):
+            if not _belongs_to_the_living(stale.name.split(".")[2]):
                 shutil.rmtree(stale, ignore_errors=True)
         stage.mkdir()
         yield stage
@@ -79,6 +83,8 @@ def staging(root: Path, spec: RunSpec) -> Iterator[Path]:
             os.replace(final, former)
         os.replace(stage, final)
         _sync_folder(final.parent)
+    except Discard:
+        return
     except OSError as error:
         raise UserError(
             f"run {spec.run_id} cannot be written to {final.parent} ({error.strerror}); make room, "
@@ -89,8 +95,10 @@ def staging(root: Path, spec: RunSpec) -> Iterator[Path]:
         shutil.rmtree(former, ignore_errors=True)
 
 
-def _alive(pid: str) -> bool:
-    if not pid.isdigit() or int(pid) == os.getpid():
+def _belongs_to_the_living(pid: str) -> bool:
+    if not pid.isdigit():
+        return True  # a checkpoint or a lease, which live on their own
+    if int(pid) == os.getpid():
         return False
     try:
         os.kill(int(pid), 0)
@@ -117,7 +125,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes | memoryview) -> None:
     """Replaces a file as a whole: a draft beside it, synced, renamed, and the folder synced.
 
     Raises:
@@ -138,6 +146,22 @@ def write_atomic(path: Path, content: bytes) -> None:
 def write_record(folder: Path, record: Record) -> None:
     """Writes record.json."""
     (folder / "record.json").write_text(record.model_dump_json(indent=1) + "\n")
+
+
+def count_opening(folder: Path, split: str) -> None:
+    """Writes into a run's record that a split was evaluated once more.
+
+    Raises:
+        OSError: it cannot be written; the record is as it was.
+    """
+    record = read_record(folder)
+    if record is None or record.execution is None:
+        return  # older than the count
+    opened = record.execution.opened_splits
+    opened = opened | {split: opened.get(split, 0) + 1}
+    execution = record.execution.model_copy(update={"opened_splits": opened})
+    record = record.model_copy(update={"execution": execution})
+    write_atomic(folder / "record.json", (record.model_dump_json(indent=1) + "\n").encode())
 
 
 def write_curve(folder: Path, curve: Sequence[Mapping[str, float]]) -> None:

@@ -242,6 +242,17 @@ class Method(ABC):
         """Runs after optimiser step `step` (from 1) of `steps`; gradients are still there."""
         return None
 
+    def memory(self, backbone: Backbone) -> dict[str, Any]:
+        """What `after_step` remembers between steps beside parameters and buffers.
+
+        Tensors and plain values, also nested; what an interrupted training is resumed with.
+        """
+        return {}
+
+    def remember(self, backbone: Backbone, memory: Mapping[str, Any]) -> None:
+        """Takes back what `memory` returned."""
+        return None
+
     def merge(self, backbone: Backbone) -> None:
         """Folds what was learnt into the backbone's weights, in place; only where `mergeable`.
 

@@ -8,6 +8,7 @@ of these methods is asked for.
 import contextlib
 import importlib
 import re
+from collections.abc import Mapping
 from dataclasses import fields, make_dataclass
 from typing import Any, ClassVar, Literal, cast, get_args, get_origin, get_type_hints
 
@@ -142,6 +143,10 @@ class PeftTuner(Method):
             return self.config_class(target_modules=pattern(layers), **settings)
 
 
+_SCORES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
+"""What peft's rank allocator of AdaLoRA keeps of the past, by the name of the parameter."""
+
+
 class AdaLoRATuner(PeftTuner):
     """y = W x + (alpha / r) B diag(E) A x, with fewer and fewer entries of E that are not zero.
 
@@ -181,6 +186,20 @@ class AdaLoRATuner(PeftTuner):
         # Before there are two steps with a budget, no entry has a score.
         if steps - config.tfinal >= 2:
             tuner.update_and_allocate(step)
+
+    def memory(self, backbone: Backbone) -> dict[str, Any]:
+        """The running scores of the entries, and the ranks once they are fixed."""
+        tuner = cast(Any, backbone.model).adalora
+        scores = {name: dict(getattr(tuner.rankallocator, name)) for name in _SCORES}
+        return {"scores": scores, "ranks": tuner.peft_config["default"].rank_pattern}
+
+    def remember(self, backbone: Backbone, memory: Mapping[str, Any]) -> None:
+        """See `Method.remember`."""
+        tuner = cast(Any, backbone.model).adalora
+        for name, values in memory["scores"].items():
+            device = next(cast(Any, backbone.model).parameters()).device
+            setattr(tuner.rankallocator, name, {k: v.to(device) for k, v in values.items()})
+        tuner.peft_config["default"].rank_pattern = memory["ranks"]
 
 
 def _one_line(error: Exception) -> str:

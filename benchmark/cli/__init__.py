@@ -8,7 +8,20 @@ from pathlib import Path
 import typer
 import yaml
 
-from benchmark.cli import check, data, evaluate, plan, pretrain, report, run, show
+from benchmark.cli import (
+    check,
+    compare,
+    data,
+    doctor,
+    evaluate,
+    plan,
+    pretrain,
+    report,
+    reproduce,
+    results,
+    run,
+    show,
+)
 from benchmark.cli import list as list_verb
 from benchmark.errors import UserError
 
@@ -29,6 +42,9 @@ _VERBS: dict[str, Callable[..., None]] = {
     "report": report.report,
     "list": list_verb.list_things,
     "show": show.show,
+    "compare": compare.compare,
+    "reproduce": reproduce.reproduce,
+    "doctor": doctor.doctor,
     "check": check.check,
     "pretrain": pretrain.pretrain,
 }
@@ -42,6 +58,7 @@ def _epilog(name: str) -> str:
 for _name, _verb in _VERBS.items():
     app.command(_name, epilog=_epilog(_name))(_verb)
 app.add_typer(data.app, name="data", epilog=_epilog("data"))
+app.add_typer(results.app, name="results", epilog=_epilog("results"))
 
 
 def main() -> None:

@@ -108,6 +108,37 @@ Workers = Annotated[
         rich_help_panel=WHERE,
     ),
 ]
+Retry = Annotated[
+    str | None,
+    typer.Option(
+        metavar="failed|oom|all",
+        help="Run unsuccessful cells again: failed (also nan, timeout), oom, or all.",
+        rich_help_panel=HOW,
+    ),
+]
+Rerun = Annotated[
+    str | None,
+    typer.Option(
+        metavar="stale",
+        help="Run finished cells again whose code, data or weights have changed.",
+        rich_help_panel=HOW,
+    ),
+]
+MaxSeconds = Annotated[
+    float | None,
+    typer.Option(
+        metavar="N", min=0, help="Time that a cell may take (default: any).", rich_help_panel=HOW
+    ),
+]
+Checkpoint = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        min=0,
+        help="Between checkpoints of a training (default: 60).",
+        rich_help_panel=HOW,
+    ),
+]
 
 
 class ConfigFile(BaseModel):

@@ -1,6 +1,35 @@
-"""`plan`: what `run` would do."""
+"""`plan`: what `run` would do, and what that will take."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from benchmark.cli import options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from benchmark.index import Entry
+    from benchmark.spec import RunSpec
+    from benchmark.staleness import State
+
+MANY = 200
+"""Cells of which a table is still read."""
+
+All = Annotated[
+    bool,
+    typer.Option("--all", help=f"List every cell, also above {MANY}.", rich_help_panel=options.HOW),
+]
+Probe = Annotated[
+    bool,
+    typer.Option(
+        "--probe",
+        help="Measure two training steps of what no earlier run tells.",
+        rich_help_panel=options.HOW,
+    ),
+]
 
 
 def plan(
@@ -13,10 +42,19 @@ def plan(
     set_: options.Set = None,
     config: options.Config = None,
     weights: options.Weights = None,
+    data: options.Data = None,
     plugin: options.Plugin = None,
     results: options.Results = None,
+    device: options.Device = None,
+    all_: All = False,
+    probe: Probe = False,
 ) -> None:
-    """List the cells that `run` with the same options would run, and which are done."""
+    """List the cells of a selection with their state, and forecast time, memory and disk.
+
+    done, unsupported: nothing to do. stale: done, but the method, the benchmark or the weights have
+    changed since. interrupted: goes on from its checkpoint. failed, nan, oom, timeout: run again
+    only with --retry. missing: not run yet.
+    """
     request = options.resolve(
         config,
         suite=suite,
@@ -27,39 +65,162 @@ def plan(
         fraction=fraction,
         set=set_,
         weights=weights,
-        data=None,
+        data=data,
         plugin=plugin,
         results=results,
-        device=None,
+        device=device,
         workers=None,
     )
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    from benchmark import planner, store
+    from benchmark import planner
+    from benchmark.index import read_index
+    from benchmark.staleness import Present, state_of
 
     cells = planner.plan(request.selection)
-    if any(not store.is_done(request.results, cell) for cell in cells):
+    held = read_index(request.results)
+    present = Present(request.data, request.weights)
+    states = [state_of(cell, held, present) for cell in cells]
+    todo = [
+        cell
+        for cell, state in zip(cells, states, strict=True)
+        if state.name in ("missing", "interrupted")
+    ]
+    if todo:
         from benchmark.models.weights import check_name
 
         for name in {cell.backbone for cell in cells}:
             check_name(name, request.weights)
+    console = Console(highlight=False)
+    if len(cells) <= MANY or all_:
+        _table(console, cells, states)
+    _tally(console, states)
+    if len(cells) > MANY and not all_:
+        console.print("--all lists them")
+    if todo:
+        _forecast(console, request, todo, list(held.entries.values()), probe)
+
+
+def _table(console: "Console", cells: "Sequence[RunSpec]", states: "Sequence[State]") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table("state", "benchmark", "backbone", "method", "seed", "run", box=None)
-    counts: dict[str, int] = {}
-    for cell in cells:
-        record = store.read_record(request.results / cell.folder)
-        state = record.status if record else "missing"
-        counts[state] = counts.get(state, 0) + 1
-        table.add_row(
-            state,
-            cell.benchmark,
-            cell.backbone,
-            Text(cell.method_label),
-            str(cell.seed),
-            cell.run_id,
-        )
-    console = Console()
+    for cell, state in zip(cells, states, strict=True):
+        label, seed = Text(cell.method_label), str(cell.seed)
+        table.add_row(state.name, cell.benchmark, cell.backbone, label, seed, cell.run_id)
     console.print(table)
-    tally = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
-    console.print(f"{len(cells)} cells: {tally}", highlight=False)
+
+
+def _tally(console: "Console", states: "Sequence[State]") -> None:
+    from benchmark.record import FINAL
+    from benchmark.staleness import STATES
+
+    counts = Counter(state.name for state in states)
+    text = ", ".join(f"{counts[name]} {name}" for name in STATES if counts[name])
+    console.print(f"{len(states)} {_cells(len(states))}: {text}")
+    for reason, number in Counter(r for state in states for r in state.reasons).items():
+        console.print(f"stale: {number} {_cells(number)}, because {reason}", soft_wrap=True)
+    if counts["stale"]:
+        console.print("`run` leaves stale runs as they are; remove their folders to run them again")
+    final = {*FINAL, "stale", "missing", "interrupted"}
+    again = sum(number for name, number in counts.items() if name not in final)
+    if again:
+        console.print(
+            f"{again} unsuccessful {_cells(again)}: run again with --retry failed|oom|all"
+        )
+    unsure = sum(state.unknown for state in states)
+    if unsure:
+        console.print(
+            f"{unsure} done {_cells(unsure)} cannot be checked for changes: older records, or data "
+            "or weights that are not here",
+            soft_wrap=True,
+        )
+
+
+def _forecast(
+    console: "Console",
+    request: options.Request,
+    todo: "Sequence[RunSpec]",
+    runs: "list[Entry]",
+    measure: bool,
+) -> None:
+    from benchmark.environment import prepare
+    from benchmark.forecast import Forecaster, forecast, too_large
+    from benchmark.probe import available_memory, device_name, free_disk
+
+    environment = prepare(request.data, request.weights, request.device)
+    name = device_name(environment.device)
+    available = available_memory(environment.device)  # before a probe takes some
+    if measure:
+        from benchmark import probe
+
+        known = {(r.method, r.backbone, r.benchmark, r.device) for r in runs if r.images_per_second}
+        for cell in probe.kinds(todo):
+            if (cell.method_label, cell.backbone, cell.benchmark, name) in known:
+                continue
+            entry, problem = probe.probe(cell, environment)
+            what = f"probe: {cell.method_label} on {cell.benchmark}, {cell.backbone}:"
+            if entry is None:
+                console.print(what, problem, markup=False, soft_wrap=True)
+                continue
+            runs = [*runs, entry]
+            console.print(
+                f"{what} {entry.images_per_second:.3g} images/s, {_size(entry.memory_bytes or 0)}",
+                markup=False,
+                soft_wrap=True,
+            )
+    forecaster = Forecaster(runs, name)
+    total = forecast(todo, forecaster)
+    if total.without_basis < total.cells:
+        console.print(
+            f"{total.cells} {_cells(total.cells)} to run: time left "
+            f"{_time(total.seconds_left())} on one device "
+            f"({total.device_seconds / 3600:.2g} device hours), peak memory "
+            f"{_size(total.memory_bytes)}"
+            + (f", disk {_size(total.disk_bytes)}" if total.disk_bytes else ""),
+            soft_wrap=True,
+        )
+    if total.without_basis:
+        hint = "" if measure else "; --probe measures two steps of each kind"
+        console.print(
+            f"no earlier run tells what {total.without_basis} of {total.cells} "
+            f"{_cells(total.cells)} will take{hint}",
+            soft_wrap=True,
+        )
+    large = too_large(todo, forecaster, available) if available is not None else []
+    kinds: dict[str, int] = {}
+    for cell, need in large:
+        kinds[f"{cell.method_label} on {cell.benchmark}, {cell.backbone}"] = need
+    for kind, need in kinds.items():
+        console.print(
+            f"will not fit: {kind}: {_size(need)} of memory, {_size(available or 0)} available",
+            markup=False,
+            soft_wrap=True,
+        )
+    free = free_disk(request.results)
+    if total.disk_bytes > free:
+        console.print(
+            f"will not fit: {_size(total.disk_bytes)} on disk, {_size(free)} free; make room or "
+            "choose another folder with --results DIR",
+            soft_wrap=True,
+        )
+
+
+def _cells(number: int) -> str:
+    return "cell" if number == 1 else "cells"
+
+
+def _time(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def _size(number: float) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.3g} {unit}" if unit != "bytes" else f"{number:.0f} bytes"
+        number /= 1024
+    return f"{number:.3g} TiB"

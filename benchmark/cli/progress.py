@@ -57,6 +57,10 @@ class Lines:
         self.finished += 1
         self._print(f"[{self.finished}/{self.cells}] {outcome(record)}")
 
+    def waiting(self, cells: int) -> None:
+        """Prints that others work."""
+        self._print(f"{cells} cells are worked on by other processes; waiting for them")
+
     def _print(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
         self.console.file.flush()
@@ -99,6 +103,11 @@ class Bars:
         """Moves the grid's bar and prints the outcome above the bars."""
         self.progress.console.print(outcome(record), markup=False, highlight=False, soft_wrap=True)
         self.progress.advance(self.grid)
+
+    def waiting(self, cells: int) -> None:
+        """Says so in place of the cell."""
+        text = f"{cells} cells are worked on by other processes; waiting for them"
+        self.progress.reset(self.cell, total=None, description=text, detail="")
 
 
 @contextlib.contextmanager

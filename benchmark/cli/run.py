@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from benchmark.cli import options
+from benchmark.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,11 +28,23 @@ def run(
     results: options.Results = None,
     device: options.Device = None,
     workers: options.Workers = None,
+    retry: options.Retry = None,
+    rerun: options.Rerun = None,
+    max_seconds: options.MaxSeconds = None,
+    checkpoint: options.Checkpoint = None,
 ) -> None:
     """Run every selected cell of method x backbone x benchmark x seed that is not done yet.
 
-    Exit code 0: all cells are done. 1: a cell failed. 2: the request or the files are at fault.
+    Any number of processes may run the same command on one results folder: they share the cells.
+    SIGINT and SIGTERM save a checkpoint, from which the same command goes on.
+
+    Exit code 0: all cells are done or unsupported. 1: some are not. 2: the request or the files are
+    at fault. 130, 143: a signal ended it.
     """
+    if retry not in (None, "failed", "oom", "all"):
+        raise UserError(f"--retry {retry!r}: choose from failed, oom, all")
+    if rerun not in (None, "stale"):
+        raise UserError(f"--rerun {rerun!r}: only stale cells are run again")
     request = options.resolve(
         config,
         suite=suite,
@@ -55,12 +68,19 @@ def run(
 
     console = Console()
     cells = planner.plan(request.selection)
-    todo = grid.pending(cells, request.results)
+    todo = grid.pending(cells, request.results, retry)
+    outdated = grid.stale(cells, request.results, request.data, request.weights)
+    if rerun:
+        todo += [cell for cell in cells if cell.run_id in outdated]
+    elif outdated:
+        why = ", ".join(dict.fromkeys(why for whys in outdated.values() for why in whys))
+        text = f"{len(outdated)} of the finished cells are stale: {why}; --rerun stale runs them"
+        console.print(text, style="yellow", highlight=False, soft_wrap=True)
     skipped = len(cells) - len(todo)
     console.print(
         f"{len(cells)} cells, {skipped} done already, {len(todo)} to run", highlight=False
     )
-    records = []
+    interrupted = ""
     if todo:
         with listener(console, len(todo)) as watcher:
             records = grid.run_cells(
@@ -70,21 +90,45 @@ def run(
                 request.weights,
                 request.device,
                 watcher,
-                request.workers,
+                workers=request.workers,
+                max_seconds=max_seconds,
+                checkpoint_seconds=60.0 if checkpoint is None else checkpoint,
             )
-    failed = [record for record in records if record.status == "failed"]
+        interrupted = next((r.reason for r in records if r.status == "interrupted"), "")
     _summary(console, request, cells)
-    for record in failed:
+    left = _unsuccessful(console, request, cells)
+    if interrupted:
+        raise typer.Exit(143 if interrupted.startswith("SIGTERM") else 130)
+    if left:
+        raise typer.Exit(1)
+
+
+def _unsuccessful(
+    console: "Console", request: options.Request, cells: "list[RunSpec]"
+) -> "list[str]":
+    """Prints the cells that are neither done nor unsupported, and what to do."""
+    from benchmark import store
+    from benchmark.record import FINAL
+
+    left = []
+    for cell in cells:
+        record = store.read_record(request.results / cell.folder)
+        if record is not None and record.status in FINAL:
+            continue
+        status, reason = (record.status, record.reason) if record else ("missing", "not run yet")
+        left.append(status)
         console.print(
-            f"failed: {record.method} on {record.benchmark}, seed {record.seed}: {record.reason}",
+            f"{status}: {cell.method_label} on {cell.benchmark}, seed {cell.seed}: {reason}",
             style="red",
             markup=False,
             highlight=False,
             soft_wrap=True,
         )
-    if failed:
-        console.print("the same command runs the failed cells again", highlight=False)
-        raise typer.Exit(1)
+    if set(left) & {"interrupted", "missing"}:
+        console.print("the same command goes on", highlight=False)
+    if set(left) - {"interrupted", "missing"}:
+        console.print("--retry failed, oom or all runs unsuccessful cells again", highlight=False)
+    return left
 
 
 def _summary(console: "Console", request: options.Request, cells: "list[RunSpec]") -> None:

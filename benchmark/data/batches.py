@@ -1,5 +1,6 @@
 """Decoded examples -> training batches: random zoom, crop and mirror from named streams."""
 
+import itertools
 from collections.abc import Generator, Iterator, Sequence
 from multiprocessing import get_all_start_methods
 from typing import NamedTuple
@@ -49,6 +50,20 @@ def at_working_scale(benchmark: Benchmark, example: Example) -> Example:
     return Example(example.id, image.numpy().transpose(1, 2, 0), label.numpy())
 
 
+class Batch(NamedTuple):
+    """Training crops.
+
+    Attributes:
+        images: (N, 3, crop, crop) float32, normalised.
+        labels: (N, crop, crop) int64, 255 = void.
+        ids: of the images that they were cut from.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: tuple[str, ...]
+
+
 class Normalise:
     """Bytes to the values that the backbone was pretrained on; shared by training and inference.
 
@@ -76,21 +91,27 @@ class Crop(NamedTuple):
     mirror: float
 
 
-def draws(n: int, batch_size: int, seed: int) -> Iterator[list[Crop]]:
+def draws(n: int, batch_size: int, seed: int, skip: int = 0) -> Iterator[list[Crop]]:
     """Endless batches of draws over `n` examples; a number of draws that no size changes.
 
     Args:
         n: number of examples.
         batch_size: draws a batch.
         seed: of the run; streams `data-order` and `augmentation` are drawn from it.
+        skip: batches to leave out at the beginning.
     """
     order = _endless_permutations(n, stream(seed, "data-order"))
     random = stream(seed, "augmentation")
-    while True:
-        yield [Crop(next(order), *random.random(4)) for _ in range(batch_size)]
+    for number in itertools.count():
+        batch = [Crop(next(order), *random.random(4)) for _ in range(batch_size)]
+        if number >= skip:
+            yield batch
 
 
-class Crops(Dataset["tuple[Tensor, Tensor] | DataError"]):
+Piece = tuple[Tensor, Tensor, str]
+
+
+class Crops(Dataset["Piece | DataError"]):
     """Training crops by their draws.
 
     Args:
@@ -101,25 +122,27 @@ class Crops(Dataset["tuple[Tensor, Tensor] | DataError"]):
     def __init__(self, examples: Sequence[Example], protocol: Protocol) -> None:
         self.examples, self.protocol = examples, protocol
 
-    def __getitem__(self, crop: Crop) -> tuple[Tensor, Tensor] | DataError:
-        """Image (3, crop, crop) and label (crop, crop), uint8; or why there are none.
+    def __getitem__(self, crop: Crop) -> Piece | DataError:
+        """Image (3, crop, crop) and label (crop, crop), uint8, and id; or why there are none.
 
         A worker that raised would bring its traceback along into the message.
         """
         try:
-            return cut(self.examples[crop.example], crop, self.protocol)
+            example = self.examples[crop.example]
+            return *cut(example, crop, self.protocol), example.id
         except DataError as error:
             return error
 
 
-def _stack(crops: list[tuple[Tensor, Tensor] | DataError]) -> tuple[Tensor, Tensor] | DataError:
-    images, labels = [], []
-    for crop in crops:
-        if isinstance(crop, DataError):
-            return crop
-        images.append(crop[0])
-        labels.append(crop[1])
-    return torch.stack(images), torch.stack(labels)
+def _stack(pieces: list[Piece | DataError]) -> Batch | DataError:
+    images, labels, ids = [], [], []
+    for piece in pieces:
+        if isinstance(piece, DataError):
+            return piece
+        images.append(piece[0])
+        labels.append(piece[1])
+        ids.append(piece[2])
+    return Batch(torch.stack(images), torch.stack(labels), tuple(ids))
 
 
 def batches(
@@ -128,7 +151,8 @@ def batches(
     protocol: Protocol,
     seed: int,
     workers: int = 0,
-) -> Generator[tuple[Tensor, Tensor]]:
+    skip: int = 0,
+) -> Generator[Batch]:
     """Endless batches, the same for every method of a seed and any number of workers.
 
     Args:
@@ -137,16 +161,14 @@ def batches(
         protocol: batch size, crop, zoom and mirror.
         seed: of the run.
         workers: processes that cut crops ahead; 0 = this one does.
-
-    Yields:
-        Images (N, 3, crop, crop) float32 and labels (N, crop, crop) int64.
+        skip: batches to leave out at the beginning, of a training that goes on.
 
     Raises:
         DataError: an example that is decoded only now is damaged.
     """
     loader = DataLoader(
         Crops(examples, protocol),
-        batch_sampler=draws(len(examples), protocol.batch_size, seed),  # type: ignore[arg-type]
+        batch_sampler=draws(len(examples), protocol.batch_size, seed, skip),  # type: ignore[arg-type]
         collate_fn=_stack,
         num_workers=workers,
         # Forked ones share what is loaded already; others take 300 MB each for the libraries.
@@ -157,8 +179,7 @@ def batches(
     for batch in loader:
         if isinstance(batch, DataError):
             raise batch
-        images, labels = batch
-        yield normalise(images), labels.long()
+        yield Batch(normalise(batch.images), batch.labels.long(), batch.ids)
 
 
 def _endless_permutations(n: int, random: np.random.Generator) -> Iterator[int]:

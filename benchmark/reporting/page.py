@@ -214,6 +214,12 @@ def _provenance(runs: pd.DataFrame) -> str:
     several = [words for name, words in _TIMING.items() if len(values(name)) > 1]
     if several:
         text += f"\n\n**Times were taken {' and '.join(several)}: compare them roughly.**"
+    opened = "execution.opened_splits.test"
+    if opened in runs and (often := int((runs[opened] > 1).sum())):
+        text += (
+            f"\n\n**{_count(often, 'run')} evaluated the test split more than once** (run again, "
+            "or by `evaluate`); how often stands in the records."
+        )
     for column, within, words in _SAME:
         name = f"provenance.{column}"
         if name not in runs:

@@ -138,10 +138,13 @@ def done(tmp_path_factory):
 
 
 def test_evaluate_scores_what_the_record_says(done):
-    words, _ = done
+    words, results = done
     result = benchmark("evaluate", *words)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("recorded") == 2 and "NOT" not in result.stdout
+    # Looking at the test split again is written down.
+    for path in results.rglob("record.json"):
+        assert json.loads(path.read_text())["execution"]["opened_splits"]["test"] >= 2
 
 
 def test_evaluate_on_corrupted_images(done):

@@ -22,13 +22,18 @@ def examples(n=5, size=(40, 60)):
     ]
 
 
+def equal(a, b):
+    assert torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels) and a.ids == b.ids
+
+
 def take(n, seed=0, workers=0, **fields):
     protocol = Protocol(**({"batch_size": 2, "crop": 32} | fields))
     return list(itertools.islice(batches(examples(), NORMALISE, protocol, seed, workers), n))
 
 
 def test_shapes_types_and_range():
-    images, labels = take(1)[0]
+    images, labels, ids = take(1)[0]
+    assert len(ids) == 2 and set(ids) <= set("01234")
     assert images.shape == (2, 3, 32, 32) and images.dtype == torch.float32
     assert labels.shape == (2, 32, 32) and labels.dtype == torch.int64
     assert images.min() >= -2 and images.max() <= 2
@@ -36,8 +41,8 @@ def test_shapes_types_and_range():
 
 
 def test_the_same_seed_gives_the_same_batches_and_another_does_not():
-    for (a, x), (b, y) in zip(take(4), take(4), strict=True):
-        assert torch.equal(a, b) and torch.equal(x, y)
+    for a, b in zip(take(4), take(4), strict=True):
+        equal(a, b)
     assert not torch.equal(take(1)[0][0], take(1, seed=1)[0][0])
 
 
@@ -48,8 +53,16 @@ def test_workers_change_no_batch_and_no_other_stream():
     torch.manual_seed(7)
     helped = take(5, workers=2)
     assert torch.equal(torch.rand(1), drawn)
-    for (a, x), (b, y) in zip(alone, helped, strict=True):
-        assert torch.equal(a, b) and torch.equal(x, y)
+    for a, b in zip(alone, helped, strict=True):
+        equal(a, b)
+
+
+def test_skipped_batches_are_those_that_were_taken():
+    protocol = Protocol(batch_size=2, crop=32)
+    for skip in (1, 3):
+        rest = batches(examples(), NORMALISE, protocol, 0, skip=skip)
+        for a, b in zip(take(6)[skip:], rest, strict=False):
+            equal(a, b)
 
 
 def test_every_example_is_seen_once_an_epoch():
@@ -61,7 +74,7 @@ def test_every_example_is_seen_once_an_epoch():
     protocol = Protocol(batch_size=3, crop=32, scale_min=1, scale_max=1)
     seen = [
         round(float(image.mean()), 3)
-        for images, _ in itertools.islice(batches(flat, NORMALISE, protocol, 0), 2)
+        for images, *_ in itertools.islice(batches(flat, NORMALISE, protocol, 0), 2)
         for image in images
     ]
     assert len(set(seen)) == 6
@@ -69,7 +82,7 @@ def test_every_example_is_seen_once_an_epoch():
 
 def test_no_zoom_and_no_flip_is_a_plain_window_of_the_image():
     protocol = {"scale_min": 1, "scale_max": 1, "flip": False}
-    (images, labels), *_ = take(1, **protocol)
+    (images, labels, _), *_ = take(1, **protocol)
     whole = [(NORMALISE(to_tensor(e.image)), torch.from_numpy(e.label)) for e in examples()]
     for image, label in zip(images, labels, strict=True):
         assert any(
@@ -82,7 +95,7 @@ def test_no_zoom_and_no_flip_is_a_plain_window_of_the_image():
 
 
 def test_what_an_image_lacks_of_a_crop_is_void():
-    (_, labels), *_ = take(1, crop=64, scale_min=1, scale_max=1, flip=False)
+    (_, labels, _), *_ = take(1, crop=64, scale_min=1, scale_max=1, flip=False)
     assert (labels[:, 40:] == IGNORE).all()
     assert (labels[:, :40, :60] != IGNORE).all()
 

@@ -6,13 +6,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmark.data.base import IGNORE
+from benchmark.data.batches import Batch
 from benchmark.engine import (
-    Diverged,
     learning_rate_factor,
     resolve_precision,
     segmentation_loss,
     train,
 )
+from benchmark.interrupt import Diverged
 from benchmark.seeding import derive, stream, torch_stream
 from benchmark.spec import Protocol
 
@@ -76,8 +77,8 @@ class Nothing:
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step():
-    batch = (torch.ones(1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long))
-    with pytest.raises(Diverged, match="at step 1; lower the learning rate"):
+    batch = Batch(torch.ones(1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long), ("a",))
+    with pytest.raises(Diverged, match="at step 1, on a; lower the learning rate"):
         train(Exploding(), Nothing(), iter([batch]), Protocol(steps=1), "fp32")
 
 

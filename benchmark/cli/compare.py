@@ -1,0 +1,127 @@
+"""`compare`: what differs between two runs or two results folders."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from benchmark.cli import options
+from benchmark.errors import UserError
+
+if TYPE_CHECKING:
+    from benchmark.compare import Change, Comparison, Difference, Pair
+
+CLASSES = 10
+"""Classes that are shown of two runs: those that changed most."""
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="Run id (or its start), or a folder.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Likewise; differences are B minus A.")],
+    results: options.Results = None,
+    tolerance: Annotated[
+        float,
+        typer.Option(metavar="POINTS", min=0, help="A loss below this many points is none."),
+    ] = 0.0,
+) -> None:
+    """Compare two runs, or cell by cell the runs of two results folders.
+
+    The difference in mIoU has a 95 % interval and a p value from a paired bootstrap over images,
+    after Holm's correction over all cells. Nothing of the chance of training is in it.
+
+    Exit code 0: no significant loss from A to B. 1: a loss (p below 0.05). 2: the request is at
+    fault.
+    """
+    from benchmark.compare import compare_folders, compare_runs, find
+    from benchmark.results import RECORD
+
+    root = results or Path("results")
+    first, second = find(a, root), find(b, root)
+    runs = [(folder / RECORD).exists() for folder in (first, second)]
+    if runs[0] != runs[1]:
+        raise UserError(f"{a!r} and {b!r}: one is a run, the other is not; compare like with like")
+    if runs[0]:
+        pair = compare_runs(first, second)
+        _print_runs(pair)
+        pairs = [pair]
+    else:
+        comparison = compare_folders(first, second)
+        _print_folders(comparison, tolerance)
+        pairs = comparison.pairs
+    if any(pair.difference and pair.difference.is_loss(tolerance) for pair in pairs):
+        raise typer.Exit(1)
+
+
+def _print_runs(pair: "Pair") -> None:
+    from benchmark import compare as c
+
+    a, b = pair.a, pair.b
+    typer.echo(f"A: {a.run_id} {a.status}: {c.name(a)}")
+    typer.echo(f"B: {b.run_id} {b.status}: {c.name(b)}")
+    _section("what was run", c.spec_changes(a, b), _as_they_are)
+    _section("environment", c.environment_changes(a, b), _as_they_are)
+    _section("metrics", c.metric_changes(a, b), _as_they_are)
+    _section("class IoU, points", c.class_changes(a, b)[:CLASSES], _points)
+    _section("costs", c.cost_changes(a, b), _ratio)
+    typer.echo("difference in mIoU, B minus A, points")
+    typer.echo(f"  {_told(pair.difference) if pair.difference else pair.problem}")
+
+
+def _print_folders(comparison: "Comparison", tolerance: float) -> None:
+    from benchmark.compare import ALPHA, name
+
+    losses = gains = 0
+    for pair in comparison.pairs:
+        found = pair.difference
+        if found is None:
+            typer.echo(f"not comparable: {name(pair.a)}: {pair.problem}")
+            continue
+        loss, gain = found.is_loss(tolerance), found.miou > 0 and found.p_holm < ALPHA
+        losses, gains = losses + loss, gains + gain
+        typer.echo(f"{'loss' if loss else 'gain' if gain else 'same'}: {name(pair.a)}")
+        typer.echo(f"  {_told(found)}")
+    for letter, records in (("A", comparison.only_a), ("B", comparison.only_b)):
+        for record in records:
+            typer.echo(f"only in {letter}: {name(record)}")
+    typer.echo(
+        f"{len(comparison.pairs)} cells in both, {losses} significant losses, {gains} gains; "
+        f"{len(comparison.only_a)} only in A, {len(comparison.only_b)} only in B"
+    )
+
+
+def _section(title: str, changes: "Sequence[Change]", show: Callable[[Any, Any], str]) -> None:
+    from benchmark.soundness import printable
+
+    typer.echo(title if changes else f"{title}: the same")
+    for label, a, b in changes:
+        typer.echo(f"  {printable(label)}: {show(a, b)}")
+
+
+def _as_they_are(a: Any, b: Any) -> str:
+    return f"{_value(a)} -> {_value(b)}"
+
+
+def _points(a: float, b: float) -> str:
+    return f"{100 * a:.1f} -> {100 * b:.1f} ({100 * (b - a):+.1f})"
+
+
+def _ratio(a: Any, b: Any) -> str:
+    ratio = f" (x {b / a:.3g})" if a and b is not None else ""
+    return f"{_as_they_are(a, b)}{ratio}"
+
+
+def _value(value: Any) -> str:
+    from benchmark.soundness import printable
+
+    if value is None:
+        return "-"
+    return f"{value:.6g}" if isinstance(value, float) else printable(value)
+
+
+def _told(found: "Difference") -> str:
+    low, high = 100 * found.low, 100 * found.high
+    return (
+        f"{100 * found.miou:+.2f}, 95 % [{low:+.2f}, {high:+.2f}], p {found.p:.4f}, "
+        f"p (Holm) {found.p_holm:.4f}, {found.images} images"
+    )

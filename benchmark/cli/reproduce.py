@@ -1,0 +1,66 @@
+"""`reproduce`: runs a recorded run again and judges what came out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmark.cli import options
+
+_SAID = {
+    "same": "the same bit for bit: every count of every image",
+    "inside": "not the same bits, but inside the recorded interval",
+    "outside": "OUTSIDE the recorded interval",
+}
+
+
+def reproduce(
+    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="Id, or how it starts.")],
+    results: options.Results = None,
+    data: options.Data = None,
+    weights: options.Weights = None,
+    device: options.Device = None,
+    plugin: options.Plugin = None,
+) -> None:
+    """Run a recorded run again, beside the results, and compare the counts of every image.
+
+    Exit code 0: the same bit for bit, or inside the 95 % interval of the recorded mIoU. 1: outside,
+    or the run did not finish. 2: the request or the files are at fault.
+    """
+    request = options.resolve(
+        None,
+        set=None,
+        results=results,
+        data=data,
+        weights=weights,
+        device=device,
+        plugin=plugin,
+    )
+    from rich.console import Console
+
+    from benchmark import reproduce as again
+
+    console = Console(highlight=False, soft_wrap=True)
+    folder, record = again.find_one(Path(request.results), run_id)
+    recorded = again.read_recorded(folder, record)
+    spec = again.respecify(record)
+    made, counts = again.rerun(spec, record, request.data, request.weights, request.device)
+    for difference in again.differences(record.provenance, made.provenance):
+        console.print(f"differs: {difference}", markup=False)
+    if made.status != "done":
+        console.print(f"{record.run_id}: {made.status}: {made.reason}", markup=False)
+        raise typer.Exit(1)
+    found = again.judge(recorded, counts)
+    low, high = found.interval
+    console.print(
+        f"{record.run_id}: {record.method} on {record.benchmark}, seed {record.seed}: "
+        f"{_SAID[found.verdict]}",
+        markup=False,
+    )
+    console.print(
+        f"mIoU {found.again:.4f}, recorded {found.recorded:.4f} "
+        f"(95 % interval over images {low:.4f} to {high:.4f}); "
+        f"{found.images_apart} of {len(counts['ids'])} images differ"
+    )
+    if found.verdict == "outside":
+        raise typer.Exit(1)

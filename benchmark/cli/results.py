@@ -1,0 +1,64 @@
+"""`results`: merge results folders, export results."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmark.cli import options
+
+app = typer.Typer(
+    help="Merge results folders, export results to other programs.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+
+@app.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR", help="Results folders.")],
+    into: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder to copy to; may be one of them.")
+    ] = Path("results"),
+) -> None:
+    """Copy the finished runs of results folders into one.
+
+    What the target has stays, then the first folder wins; a finished run replaces an unfinished.
+
+    Exit code 0: done. 1: finished runs of one cell differ, or a run is broken. 2: the request is
+    at fault.
+    """
+    from benchmark.soundness import printable
+    from benchmark.transfer import merge as copy
+
+    merged = copy(folders, into)
+    for folder in merged.conflicts:
+        typer.echo(f"conflict: {printable(folder)} differs from the finished run that was kept")
+    for folder in merged.broken:
+        typer.echo(f"broken: {printable(folder)} is left out; `doctor` tells what is wrong")
+    typer.echo(
+        f"{printable(into)}: {len(merged.copied)} copied, {len(merged.same)} there already, "
+        f"{len(merged.conflicts)} conflicts, {len(merged.broken)} broken, "
+        f"{len(merged.unfinished)} unfinished left out"
+    )
+    if merged.conflicts or merged.broken:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File to write.")],
+    form: Annotated[
+        str, typer.Option("--format", metavar="csv|parquet|json", help="Format of the file.")
+    ] = "csv",
+    suite: Annotated[
+        str | None, typer.Option(metavar="NAME", help="This suite only (default: all).")
+    ] = None,
+    results: options.Results = None,
+) -> None:
+    """Write all results as one table, a row a run."""
+    from benchmark.soundness import printable
+    from benchmark.transfer import export as write
+
+    rows = write(results or Path("results"), form, out, suite)
+    typer.echo(f"{rows} rows in {printable(out)}")

@@ -1,0 +1,232 @@
+"""Looks through a results folder for everything that is not as the store writes it.
+
+Names and files may hold any bytes. What is found is listed, and nothing is ever deleted: a repair
+moves what is broken to `.set-aside/` in the same folder, so that the next run makes the cell anew.
+"""
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmark import lease
+from benchmark.errors import UserError
+from benchmark.record import FINAL
+from benchmark.results import PUBLISHED, RECORD
+from benchmark.soundness import (
+    AGAIN,
+    Finding,
+    attempt,
+    check_run,
+    check_size,
+    fault,
+    in_words,
+    misplaced,
+    printable,
+    read_record,
+)
+
+SET_ASIDE = ".set-aside"
+DAY = 24 * 3600.0
+_ASIDE = "doctor --repair sets it aside"
+_PARTS = ("images.npz", "curve.jsonl", "delta.safetensors", "log.txt")
+_RUN_ID = re.compile(r"[0-9a-f]{12}")
+_DRAFT = re.compile(r"\..+\.(\d{1,10})(\.former)?")
+_PASSING = re.compile(r"\.(.+\.lease\..+|clock\..+|probe-\d+)")
+
+
+def examine(root: Path) -> list[Finding]:
+    """Everything in a results folder that is not as it should be; reads, and changes nothing.
+
+    Args:
+        root: the results folder.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise UserError(f"no results folder {printable(root)}; name one with --results DIR")
+    found: list[Finding] = []
+    runs: dict[tuple[bool, str], list[Path]] = {}
+    for folder, entries in _walk(root, found):
+        names = {entry.name for entry in entries}
+        for entry in entries:
+            path = folder / entry.name
+            if entry.is_symlink():
+                found += _check_link(path, root)
+            elif entry.name.startswith("."):
+                found += _check_hidden(path)
+        if RECORD in names:
+            found += check_run(folder)
+            record = read_record(folder)[0]
+            if record is not None:
+                published = PUBLISHED in folder.relative_to(root).parts
+                runs.setdefault((published, record.run_id), []).append(folder)
+        elif _RUN_ID.fullmatch(folder.name) or names.intersection(_PARTS):
+            found.append(Finding("fault", folder, "a run's folder without a record", AGAIN, True))
+        elif not names and folder != root:
+            found.append(Finding("note", folder, "an empty folder", "remove it if you like"))
+    for folders in runs.values():
+        found += _check_twins(folders)
+    return found
+
+
+def set_aside(
+    root: Path, findings: Sequence[Finding]
+) -> tuple[list[tuple[Path, Path]], list[Finding]]:
+    """Moves what is broken to `.set-aside/<same relative path>`, under a number if that is taken.
+
+    Args:
+        root: the results folder.
+        findings: what `examine` found in it.
+
+    Returns:
+        From where to where things went, and the faults that are left.
+
+    Raises:
+        UserError: `.set-aside` is no folder of the results folder.
+    """
+    base = root / SET_ASIDE
+    if base.is_symlink() or (base.exists() and not base.is_dir()):
+        raise UserError(f"{printable(base)} is no folder; move it away and repair again")
+    moved: dict[Path, Path] = {}
+    left = []
+    for finding in (finding for finding in findings if finding.severity == "fault"):
+        source = finding.path
+        gone = any(path in moved for path in (source, *source.parents))
+        if gone:
+            continue
+        if not finding.movable or source == root:
+            left.append(finding)
+            continue
+        # A process may have begun since; what is its own stays.
+        if source.name.startswith(".") and not _check_hidden(source):
+            continue
+        try:
+            moved[source] = _move(source, base / source.relative_to(root))
+        except OSError as error:
+            left.append(
+                Finding("fault", source, f"cannot be moved: {in_words(error)}", "move it by hand")
+            )
+    return list(moved.items()), left
+
+
+def _move(source: Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    number, free = 0, target
+    while os.path.lexists(free):
+        number += 1
+        free = target.with_name(f"{target.name}.{number}")
+    os.rename(source, free)
+    return free
+
+
+def _walk(root: Path, found: list[Finding]) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
+    """Every folder but hidden ones, with what is in it; links are not followed."""
+    todo = [root]
+    while todo:
+        folder = todo.pop()
+        try:
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            what = f"cannot be listed: {in_words(error)}"
+            found.append(Finding("fault", folder, what, "check its permissions"))
+            continue
+        yield folder, entries
+        folders = (e for e in entries if e.is_dir(follow_symlinks=False))
+        todo += [folder / e.name for e in reversed(list(folders)) if not e.name.startswith(".")]
+
+
+def _check_link(path: Path, root: Path) -> list[Finding]:
+    target, problem = attempt(lambda p: p.resolve(), path)
+    if target is not None and target.is_relative_to(root.resolve()) and target.exists():
+        return []
+    where = "to nowhere" if target is None or not target.exists() else "out of the results folder"
+    what = f"a link {where}{': ' if problem else ''}{problem}; reports do not follow it"
+    return [Finding("fault", path, what, "put what it stands for in its place, or remove it")]
+
+
+def _check_hidden(path: Path) -> list[Finding]:
+    """What a process left behind; nothing where the process lives, or may."""
+    run_id = path.name.lstrip(".").partition(".")[0]
+    age = _age(path)
+    if age is None or _is_held(path.with_name(f".{run_id}.lease")):
+        return []
+    draft = _DRAFT.fullmatch(path.name)
+    if path.name.endswith(".lease"):
+        return [Finding("fault", path, "the lease of a process that is dead", _ASIDE, True)]
+    if path.name.endswith(".checkpoint"):
+        return [_checkpoint(path, path.with_name(run_id), age)]
+    if path.name.endswith(".checkpoint.broken"):
+        return [Finding("fault", path, "a checkpoint that could not be read", _ASIDE, True)]
+    if _PASSING.fullmatch(path.name):
+        dead = age > DAY
+    else:
+        dead = draft is not None and not _is_alive(int(draft[1]))
+    if dead:
+        what = "a draft of a process that is dead"
+        if draft is not None and draft[2]:
+            what = "the former run, from a process that died while it was replacing it"
+        return [Finding("fault", path, what, _ASIDE, True)]
+    if draft is not None and age > DAY:
+        what = f"an old draft; process {draft[1]} lives, but may be another by now"
+        return [Finding("note", path, what, "remove it if that process is no run")]
+    return []
+
+
+def _checkpoint(path: Path, folder: Path, age: float) -> Finding:
+    record, _ = read_record(folder)
+    if record is not None and record.status in FINAL:
+        return Finding("fault", path, "the checkpoint of a run that is done", _ASIDE, True)
+    if age > DAY and (record is None or record.status != "interrupted"):
+        return Finding("fault", path, "a checkpoint older than a day", _ASIDE, True)
+    return Finding("note", path, "the checkpoint of a run that stopped", "run the cell: it goes on")
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a lease is there and its process lives, or may live."""
+    age = _age(path)
+    if age is None:
+        return False
+    try:
+        check_size(path)
+        return not lease.is_over(path)
+    except Exception:
+        # Foreign content, or a folder that takes no files: age alone has to tell.
+        return age <= DAY
+
+
+def _age(path: Path) -> float | None:
+    """Seconds since the last change of a file, or of a folder or what is in it."""
+    try:
+        newest = path.lstat().st_mtime
+        if path.is_dir() and not path.is_symlink():
+            with os.scandir(path) as entries:
+                newest = max([newest, *(e.stat(follow_symlinks=False).st_mtime for e in entries)])
+    except OSError:
+        return None
+    return time.time() - newest
+
+
+def _is_alive(pid: int) -> bool:
+    with contextlib.suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+    return True
+
+
+def _check_twins(folders: list[Path]) -> list[Finding]:
+    """All folders of one run id but that which is in its place and nearest to the top."""
+    if len(folders) == 1:
+        return []
+    in_place = {
+        folder: (record := read_record(folder)[0]) is not None and not [*misplaced(folder, record)]
+        for folder in folders
+    }
+    kept, *others = sorted(folders, key=lambda f: (not in_place[f], len(f.parts), f))
+    return [fault(f, f"a second record of the run in {printable(kept)}") for f in others]

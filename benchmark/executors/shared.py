@@ -1,0 +1,99 @@
+"""One cell after the other in this process, beside any number of others on the same folder."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from benchmark import lease, store
+from benchmark.environment import Environment
+from benchmark.interrupt import Interrupted
+from benchmark.record import Record
+from benchmark.runner import run_cell
+from benchmark.spec import RunSpec
+
+POLL_SECONDS = 2.0
+"""Pause before it is looked again whether others are done with their cells."""
+
+Mark = tuple[str, str] | None
+"""Status and start of a cell's record, by which a new one is told from the one that was there."""
+
+
+class Listener(Protocol):
+    """What wants to know how a grid proceeds."""
+
+    def decoding(self, what: str, done: int, total: int) -> None:
+        """Before the first cell: a split that is not in the cache is decoded."""
+
+    def refused(self, cells: Sequence[RunSpec], reason: str) -> None:
+        """Before the first cell: these will be unsupported."""
+
+    def cell_started(self, spec: RunSpec) -> None:
+        """A cell begins."""
+
+    def step(self, step: int, loss: float, images_per_second: float) -> None:
+        """The current cell made a training step."""
+
+    def cell_finished(self, record: Record) -> None:
+        """The current cell is stored."""
+
+    def waiting(self, cells: int) -> None:
+        """Only cells that other processes work on are left."""
+
+
+def mark(results: Path, spec: RunSpec) -> Mark:
+    """Tells records of one cell apart."""
+    record = store.read_record(results / spec.folder)
+    return None if record is None else (record.status, record.provenance.started)
+
+
+def execute(
+    cells: Sequence[RunSpec],
+    results: Path,
+    environment: Environment,
+    listener: Listener | None = None,
+) -> Iterator[Record]:
+    """Runs cells that no other process works on, then waits for those that others do.
+
+    A failed cell is a record with a status, and the others go on; an interrupted one ends it all.
+
+    Args:
+        cells: what is to be run, in order.
+        results: folder of the results.
+        environment: where to run.
+        listener: is told about progress.
+
+    Yields:
+        The records of the cells that this process ran.
+    """
+    before: Mapping[str, Mark] = {spec.run_id: mark(results, spec) for spec in cells}
+    left = list(cells)
+    told = False
+    while left:
+        busy = []
+        for spec in left:
+            with lease.hold(results, spec) as mine:
+                if not mine:
+                    busy.append(spec)
+                    continue
+                now = mark(results, spec)
+                if now not in (None, before[spec.run_id]) and now[0] != "interrupted":
+                    continue  # another process ran it meanwhile
+                if listener:
+                    listener.cell_started(spec)
+                record = run_cell(spec, results, environment, listener.step if listener else None)
+            if listener:
+                listener.cell_finished(record)
+            yield record
+            if record.status == "interrupted":
+                return
+        if len(busy) == len(left):
+            if listener and not told:
+                listener.waiting(len(busy))
+                told = True
+            try:
+                environment.watch.check_signal("while others worked")
+            except Interrupted:
+                return
+            time.sleep(POLL_SECONDS)
+        left = busy

@@ -1,0 +1,97 @@
+"""What stops a run before its end: the user, the clock, the numbers or the memory."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import torch
+
+
+class Interrupted(Exception):
+    """A signal asked the process to stop; the run goes on from its checkpoint."""
+
+
+class TimedOut(Exception):
+    """The run took longer than it may."""
+
+
+class Diverged(Exception):
+    """The loss, or a parameter, is not a finite number any more."""
+
+
+class OutOfMemory(Exception):
+    """Not even a single image fits."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that memory ran out, on the GPU or the CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # The CPU's allocator has no exception of its own.
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+class Watch:
+    """Asked after every step: must the run stop?
+
+    Args:
+        max_seconds: of one run; None = as long as it takes.
+    """
+
+    def __init__(self, max_seconds: float | None = None) -> None:
+        self.max_seconds = max_seconds
+        self.signal: str = ""
+        self._start = time.monotonic()
+
+    def restart(self) -> None:
+        """A run begins."""
+        self._start = time.monotonic()
+
+    def check(self, where: str) -> None:
+        """Raises where the run must stop.
+
+        Args:
+            where: how far the run is, for the message.
+
+        Raises:
+            Interrupted: a signal came.
+            TimedOut: the time is over.
+        """
+        self.check_signal(where)
+        taken = time.monotonic() - self._start
+        if self.max_seconds is not None and taken > self.max_seconds:
+            raise TimedOut(
+                f"over {self.max_seconds:g} s {where}; --retry failed with a larger --max-seconds "
+                "goes on from there"
+            )
+
+    def check_signal(self, where: str) -> None:
+        """As `check`, but whatever the time.
+
+        Raises:
+            Interrupted: a signal came.
+        """
+        if self.signal:
+            raise Interrupted(f"{self.signal} {where}; the same command goes on from there")
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Inside the block SIGINT and SIGTERM are remembered; a second one ends at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread may have handlers
+            return
+
+        def remember(number: int, frame: FrameType | None) -> None:
+            if self.signal:
+                raise KeyboardInterrupt
+            self.signal = signal.Signals(number).name
+
+        former = {n: signal.signal(n, remember) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)

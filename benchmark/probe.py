@@ -1,0 +1,126 @@
+"""What this machine is and has, and what a cell takes on it, found out by two training steps."""
+
+import contextlib
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmark import provenance
+from benchmark.catalogue import build_method
+from benchmark.costs import PeakMemory
+from benchmark.data.batches import Normalise, batches
+from benchmark.data.fraction import take
+from benchmark.engine import resolve_precision, train
+from benchmark.environment import Environment, decoded, open_benchmark
+from benchmark.errors import UserError, on_one_line
+from benchmark.evaluate import evaluate
+from benchmark.index import Entry
+from benchmark.runner import build_segmenter
+from benchmark.seeding import torch_stream
+from benchmark.spec import Protocol, RunSpec
+
+STEPS = 2
+"""The first one settles allocators and kernels, the second is timed."""
+
+
+def device_name(device: torch.device) -> str:
+    """The device as records name it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return provenance.processor()
+
+
+def available_memory(device: torch.device) -> int | None:
+    """Bytes that can be taken on a device; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def free_disk(folder: Path) -> int:
+    """Free bytes where a folder is, or would be made."""
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def kinds(cells: Sequence[RunSpec]) -> list[RunSpec]:
+    """One cell of each method, backbone, benchmark and protocol."""
+    return list(
+        {(c.method_label, c.backbone, c.benchmark, c.protocol.hash): c for c in cells}.values()
+    )
+
+
+def probe(cell: RunSpec, environment: Environment) -> tuple[Entry | None, str]:
+    """Trains a cell for two steps and evaluates one image; nothing is stored.
+
+    Returns:
+        What it took, as the entry of a run; or None, and why there is none.
+
+    Raises:
+        UserError: weights or data are missing or damaged.
+    """
+    try:
+        return _measure(cell, environment), ""
+    except UserError:
+        raise
+    except Exception as error:
+        # Whatever stops the probe (memory, a refusal) is what would stop the cell.
+        return None, on_one_line(error)
+
+
+def _measure(cell: RunSpec, environment: Environment) -> Entry:
+    method = build_method(cell.method, cell.method_params)
+    protocol = Protocol.model_validate(cell.protocol.model_dump() | {"steps": STEPS})
+    precision = resolve_precision(protocol.precision, environment.device)
+    segmenter, _ = build_segmenter(cell, method, environment)
+    training = decoded(cell.benchmark, environment.data, "train")
+    examples = decoded(cell.benchmark, environment.data, protocol.eval_split)
+    crops = batches(
+        take(training, protocol.fraction, cell.seed),
+        Normalise(segmenter.backbone.mean, segmenter.backbone.std),
+        protocol,
+        cell.seed,
+        environment.workers,
+    )
+    times: list[float] = []
+    memory = PeakMemory()
+    with (
+        memory.measure(segmenter),
+        torch_stream(cell.seed, "training"),
+        contextlib.closing(crops),
+    ):
+        train(
+            segmenter,
+            method,
+            crops,
+            protocol,
+            precision,
+            progress=lambda *_: times.append(time.perf_counter()),
+        )
+    benchmark = open_benchmark(cell.benchmark, environment.data)
+    start = time.perf_counter()
+    evaluate(segmenter.eval(), benchmark, [examples[0]], protocol, precision)
+    one_image = time.perf_counter() - start
+    return Entry(
+        run_id=cell.run_id,
+        status="done",
+        benchmark=cell.benchmark,
+        backbone=cell.backbone,
+        method=cell.method_label,
+        device=device_name(environment.device),
+        crop=protocol.crop,
+        batch_size=protocol.batch_size,
+        images_per_second=protocol.batch_size / (times[-1] - times[-2]),
+        memory_bytes=memory.bytes,
+        # A run evaluates twice: as trained, and again from the delta that it stored.
+        other_seconds=2 * len(examples) * one_image,
+    )

@@ -1,0 +1,177 @@
+"""`plan` and `reproduce` as a user meets them: subprocesses, exit codes, what is printed."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ("--set=steps=2", "--set=batch_size=2", "--set=crop=48", "--benchmarks=cells")
+
+METHOD = """
+from dataclasses import dataclass
+from methods.base import Method, register
+
+@register("biases-of-mine")
+@dataclass(frozen=True, kw_only=True)
+class Mine(Method):
+    lr: float = 1e-3
+
+    def apply(self, backbone, num_classes):
+        for name, parameter in backbone.model.named_parameters():
+            parameter.requires_grad_(name.endswith("bias"))
+"""
+
+
+def call(*arguments):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("BENCHMARK_")}
+    return subprocess.run(
+        [sys.executable, "-m", "benchmark", *map(str, arguments)],
+        cwd=ROOT,
+        env=clean | {"COLUMNS": "200", "OMP_NUM_THREADS": "1", "BENCHMARK_CACHE": "none"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def stdout(done):
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A results folder with one done and one failed run, and the file of the done one's method."""
+    place = tmp_path_factory.mktemp("plan")
+    plugin = place / "mine.py"
+    plugin.write_text(METHOD)
+    chosen = (*TINY, "--plugin", plugin, "--results", place / "results")
+    done = call("run", "--methods", "biases-of-mine,biases-of-mine[lr=1e30]", *chosen)
+    assert done.returncode == 1, done.stdout + done.stderr
+    return place, plugin, chosen
+
+
+def record_of(place, status):
+    paths = (place / "results").rglob("record.json")
+    (found,) = (p for p in paths if json.loads(p.read_text())["status"] == status)
+    return found
+
+
+def test_without_results_everything_is_missing_and_nothing_is_written(tmp_path):
+    told = stdout(call("plan", "--results", tmp_path / "r"))
+    assert "30 cells: 30 missing" in told
+    assert "no earlier run tells what 30 of 30 cells will take; --probe measures" in told
+    assert not (tmp_path / "r").exists()
+
+
+def test_many_cells_are_counted_and_listed_only_when_asked_for(tmp_path):
+    many = ("--seeds", ",".join(map(str, range(8))), "--results", tmp_path / "r")
+    told = stdout(call("plan", *many))
+    assert "240 cells: 240 missing" in told and "--all lists them" in told
+    assert not re.search(r"missing +streets", told)
+    every = stdout(call("plan", "--all", *many))
+    assert len(re.findall(r"missing +(streets|cells)", every)) == 96
+
+
+def test_done_failed_and_missing_with_a_forecast(ran):
+    _, _, chosen = ran
+    methods = "biases-of-mine,biases-of-mine[lr=1e30],linear"
+    told = stdout(call("plan", "--methods", methods, *chosen))
+    assert re.search(r"3 cells: 1 done, 1 (nan|failed), 1 missing", told)
+    assert "1 unsuccessful cell: run again with --retry" in told
+    # The only run of this backbone tells what the missing cell will take.
+    assert re.search(r"1 cell to run: time left \d+ s on one device .*peak memory .*, disk", told)
+    assert "cannot be checked" not in told and "will not fit" not in told
+
+
+def test_a_method_that_was_edited_leaves_its_runs_stale(ran, tmp_path):
+    place, plugin, chosen = ran
+    try:
+        plugin.write_text(METHOD + "\n# other source\n")
+        told = stdout(call("plan", "--methods", "biases-of-mine", *chosen))
+    finally:
+        plugin.write_text(METHOD)
+    assert "1 cell: 1 stale" in told
+    assert "stale: 1 cell, because the source of the method has changed" in told
+    older = tmp_path / "results"
+    shutil.copytree(place / "results", older)
+    path = record_of(tmp_path, "done")
+    content = json.loads(path.read_text())
+    content["provenance"]["method_sha256"] = None
+    path.write_text(json.dumps(content))
+    told = stdout(
+        call("plan", "--methods", "biases-of-mine", *TINY, "--plugin", plugin, "--results", older)
+    )
+    assert "1 cell: 1 done" in told and "1 done cell cannot be checked for changes" in told
+
+
+def test_a_probe_measures_and_stores_nothing(tmp_path):
+    told = stdout(call("plan", "--methods", "linear", *TINY, "--probe", "--results", tmp_path))
+    assert re.search(r"probe: linear on cells, demo_vit: [\d.e+]+ images/s, [\d.]+ MiB", told)
+    assert "1 cell to run: time left" in told and "no earlier run" not in told
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_probe_that_fails_says_why(tmp_path):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(METHOD.replace("for name", "raise MemoryError('too much')\n        for name"))
+    told = stdout(
+        call("plan", "--methods", "biases-of-mine", *TINY, "--probe", "--plugin", plugin,
+             "--results", tmp_path / "r")
+    )  # fmt: skip
+    assert "probe: biases-of-mine on cells, demo_vit: MemoryError: too much" in told
+    assert "no earlier run tells what 1 of 1 cell will take" in told
+
+
+def test_a_run_is_reproduced_bit_for_bit(ran):
+    place, plugin, _ = ran
+    path = record_of(place, "done")
+    before = sorted(place.rglob("*"))
+    told = stdout(
+        call("reproduce", path.parent.name[:8], "--results", place / "results", "--plugin", plugin)
+    )
+    assert "the same bit for bit" in told and "differs:" not in told
+    assert re.search(r"0 of \d+ images differ", told)
+    assert sorted(place.rglob("*")) == before
+
+
+def test_other_counts_are_outside_and_what_differs_is_named(ran, tmp_path):
+    import numpy as np
+
+    place, plugin, _ = ran
+    shutil.copytree(place / "results", tmp_path / "results")
+    path = record_of(tmp_path, "done")
+    content = json.loads(path.read_text())
+    content["provenance"]["packages"]["torch"] = "0.1"
+    path.write_text(json.dumps(content))
+    with np.load(path.with_name("images.npz")) as archive:
+        counts = dict(archive)
+    # As if every image had been segmented without a fault.
+    counts["prediction"] = counts["intersection"] = counts["label"]
+    np.savez_compressed(path.with_name("images.npz"), **counts)
+    again = ("reproduce", path.parent.name, "--results", tmp_path / "results")
+    done = call(*again, "--plugin", plugin)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "OUTSIDE the recorded interval" in done.stdout
+    assert "differs: torch: 0.1 -> " in done.stdout
+
+
+def test_what_cannot_be_reproduced_is_refused_in_one_line(ran):
+    place, plugin, _ = ran
+    results = ("--results", place / "results")
+    failed = next(
+        p for p in (place / "results").rglob("record.json") if "lr=1e+30" in p.read_text()
+    )
+    for arguments, words in (
+        ((failed.parent.name, *results, "--plugin", plugin), "nothing to compare with"),
+        ((record_of(place, "done").parent.name, *results), "unknown method 'biases-of-mine'"),
+    ):
+        done = call("reproduce", *arguments)
+        assert done.returncode == 2, done.stdout + done.stderr
+        (line,) = [line for line in done.stderr.splitlines() if line.strip()]
+        assert line.startswith("error: ") and words in line

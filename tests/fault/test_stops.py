@@ -1,0 +1,376 @@
+"""Whatever stops a run: memory, numbers, time, signals, kills. Nothing is lost, and all is told."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark import checkpoint, grid, plugins, store
+from benchmark.errors import UserError
+from benchmark.planner import Selection, plan
+from methods.base import METHODS, Method, register
+from tests.fault.torture import PLUGIN
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny(tmp_path_factory):
+    from benchmark.data.base import BENCHMARKS
+
+    path = tmp_path_factory.mktemp("plugin") / "tiny.py"
+    path.write_text(PLUGIN)
+    plugins.load_files([path])
+    yield path
+    BENCHMARKS.pop("tiny")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strange(Method):
+    """Trains the decoder, and does what a test asks of it."""
+
+    lr: float = 1e-3
+    supports = frozenset(("plain",))
+    keeps_structure = True
+    largest: int = 99
+    nan_at: int = 0
+    noise: float = 0.0
+
+    def apply(self, backbone, num_classes):
+        state = {"step": -1}  # the first pass only looks for the depth
+
+        def images(x):
+            if torch.is_grad_enabled():
+                state["step"] += 1
+                if len(x) > self.largest and state["step"] > 0:
+                    raise torch.OutOfMemoryError("out of memory")
+                if state["step"] == self.nan_at:
+                    return x * float("nan")
+                return x + self.noise * torch.randn_like(x)
+            return x
+
+        backbone.on_images(images)
+
+    def tune(self, backbone, num_classes):
+        self.apply(backbone, num_classes)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def strange():
+    register("strange")(Strange)
+    yield
+    METHODS._loaded.pop("strange")
+
+
+def select(methods="linear", seeds=(0,), **protocol):
+    sizes = {"steps": 6, "crop": 36, "batch_size": 4} | protocol
+    return Selection(methods=methods, benchmarks="tiny", seeds=seeds, protocol=sizes)
+
+
+def run(results, selection, **options):
+    todo = grid.pending(plan(selection), results, options.pop("retry", None))
+    return grid.run_cells(todo, results, device="cpu", **options)
+
+
+def same(a, b, cell):
+    ours, theirs = a / cell.folder, b / cell.folder
+    assert (ours / "delta.safetensors").read_bytes() == (theirs / "delta.safetensors").read_bytes()
+    with np.load(ours / "images.npz") as x, np.load(theirs / "images.npz") as y:
+        assert all(np.array_equal(x[key], y[key]) for key in x)
+
+
+def test_half_the_batch_where_memory_runs_out(tmp_path):
+    (record,) = run(tmp_path, select("strange[largest=1]"))
+    assert record.status == "done"
+    assert record.execution.micro_batch == 1
+    (whole,) = run(tmp_path / "whole", select("strange"))
+    assert whole.execution.micro_batch == 4
+    # The same effective batch: the same losses to rounding.
+    curves = [
+        [json.loads(line)["loss"] for line in path.read_text().splitlines()]
+        for path in sorted(tmp_path.rglob("curve.jsonl"))
+    ]
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-4)
+
+
+def test_not_even_one_image(tmp_path):
+    (record,) = run(tmp_path, select("strange[largest=0]"))
+    assert record.status == "oom" and "single image does not fit at step 1" in record.reason
+    assert "OutOfMemory" in record.traceback
+    assert run(tmp_path, select("strange[largest=0]")) == []
+    assert run(tmp_path, select("strange[largest=0]"), retry="failed") == []
+    (again,) = run(tmp_path, select("strange[largest=0]"), retry="oom")
+    assert again.status == "oom"
+
+
+def test_a_loss_that_is_no_number_names_step_and_images(tmp_path):
+    (record,) = run(tmp_path, select("strange[nan_at=3]"))
+    assert record.status == "nan"
+    assert "at step 3" in record.reason and record.reason.count("train/") == 4
+    assert "\n" not in record.reason
+
+
+def test_time_is_over_and_more_time_goes_on(tmp_path):
+    cell = plan(select(steps=40))[0]
+    (record,) = run(tmp_path, select(steps=40), max_seconds=0.05)
+    assert record.status == "timeout" and "over 0.05 s" in record.reason
+    assert not store.is_done(tmp_path, cell)
+    assert run(tmp_path, select(steps=40)) == []
+    (again,) = run(tmp_path, select(steps=40), retry="failed")
+    assert again.status == "done" and again.execution.resumed_at[0] > 0
+    run(tmp_path / "calm", select(steps=40))
+    same(tmp_path, tmp_path / "calm", cell)
+    assert not list(tmp_path.rglob(".*.checkpoint")) and not list(tmp_path.rglob(".*.lease"))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x04evil", os.urandom(300)])
+def test_a_damaged_checkpoint_is_set_aside(tmp_path, content):
+    cell = plan(select())[0]
+    path = (tmp_path / cell.folder).with_name(f".{cell.run_id}.checkpoint")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    (record,) = run(tmp_path, select())
+    assert record.status == "done" and record.execution.resumed_at == ()
+    assert path.with_name(f"{path.name}.broken").read_bytes() == content
+
+
+def test_a_checkpoint_of_other_code_is_not_taken(tmp_path):
+    path = tmp_path / "c"
+    content = {"progress": vars(checkpoint.Progress(run_id="a/old")), "tensors": {}}
+    torch.save(content | {key: {} for key in ("optimiser", "schedule", "method")}, path)
+    assert checkpoint.load(path, "a/new") is None
+
+
+def test_every_random_stream_goes_on(tmp_path):
+    chosen = select("strange[noise=0.5]", steps=12)
+    cell = plan(chosen)[0]
+    run(tmp_path / "calm", chosen)
+    for _ in range(4):
+        (record,) = run(tmp_path, chosen, max_seconds=0.001, retry="all")
+        assert record.status == "timeout"
+    (record,) = run(tmp_path, chosen, retry="all")
+    assert record.execution.resumed_at == (1, 2, 3, 4)
+    same(tmp_path, tmp_path / "calm", cell)
+
+
+def command(tiny, results, *words):
+    sizes = ("--set", "steps=60", "--set", "crop=36", "--set", "batch_size=4")
+    words = ("--plugin", tiny, "--benchmarks", "tiny", "--results", results, *sizes, *words)
+    return [sys.executable, "-m", "benchmark", "run", *map(str, words)]
+
+
+def started(arguments, **options):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def until_it_trains(process):
+    for line in process.stdout:
+        if "step" in line:
+            return
+    pytest.fail(process.stderr.read())
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_leaves(tiny, tmp_path, number, code):
+    arguments = command(tiny, tmp_path, "--methods", "linear,bitfit")
+    process = started(arguments)
+    until_it_trains(process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, out + err
+    assert "interrupted" in out and "the same command goes on" in out and "Traceback" not in err
+    records = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
+    assert [record["status"] for record in records] == ["interrupted"]
+    assert "goes on from there" in records[0]["reason"]
+    again = subprocess.run(arguments, capture_output=True, text=True, env=process_env())
+    assert again.returncode == 0, again.stdout + again.stderr
+    records = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
+    assert [record["status"] for record in records] == ["done", "done"]
+    assert sum(len(record["execution"]["resumed_at"]) for record in records) == 1
+
+
+def process_env():
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def test_two_processes_share_the_cells(tiny, tmp_path):
+    arguments = command(tiny, tmp_path, "--methods", "linear", "--seeds", "0,1,2,3")
+    processes = [started(arguments) for _ in range(2)]
+    outs = [process.communicate(timeout=200) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outs
+    ran = [out.count("mIoU ") for out, _ in outs]
+    finished = [sum(line.startswith("[") for line in out.splitlines()) for out, _ in outs]
+    assert sum(finished) == 4, (ran, outs)
+    assert len(list(tmp_path.rglob("record.json"))) == 4
+
+
+def test_a_failed_attempt_leaves_a_finished_run_as_it_was(tmp_path):
+    cell = plan(select())[0]
+    run(tmp_path, select())
+    before = (tmp_path / cell.folder / "record.json").read_bytes()
+    (record,) = grid.run_cells([cell], tmp_path, device="cpu", max_seconds=0.0001)
+    assert record.status == "timeout"
+    assert (tmp_path / cell.folder / "record.json").read_bytes() == before
+
+
+def test_the_test_split_is_sealed_for_selection(tmp_path, monkeypatch):
+    from benchmark import environment
+
+    asked = []
+    real = environment.open_split
+    monkeypatch.setattr(environment, "_OPEN", {})
+    monkeypatch.setattr(
+        environment,
+        "open_split",
+        lambda b, split, *rest: asked.append(split) or real(b, split, *rest),
+    )
+    (record,) = run(tmp_path, select(eval_split="val"))
+    assert record.status == "done" and set(asked) == {"train", "val"}
+    assert record.execution.opened_splits == {"val": 1}
+    with environment.seal_test(), pytest.raises(RuntimeError, match="sealed"):
+        environment.decoded("tiny", None, "test")
+
+
+def test_evaluating_again_is_counted(tmp_path):
+    cell = plan(select())[0]
+    (first,) = run(tmp_path, select())
+    assert first.execution.opened_splits == {"test": 1}
+    (second,) = grid.run_cells([cell], tmp_path, device="cpu")
+    assert second.execution.opened_splits == {"test": 2}
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, monkeypatch):
+    (done, todo) = plan(select(seeds=(0, 1)))
+    run(tmp_path, select())
+    before = (tmp_path / done.folder / "record.json").read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "write_counts", full)
+    with pytest.raises(UserError, match=r"No space left on device.*make room"):
+        run(tmp_path, select(seeds=(0, 1)))
+    assert (tmp_path / done.folder / "record.json").read_bytes() == before
+    assert not (tmp_path / todo.folder).exists()
+    monkeypatch.undo()
+    (record,) = run(tmp_path, select(seeds=(0, 1)))
+    assert record.status == "done" and record.execution.resumed_at == (6,)
+
+
+def test_a_folder_removed_under_the_run_is_one_line(tmp_path, monkeypatch):
+    import shutil
+
+    real = store.write_curve
+
+    def gone(folder, curve):
+        shutil.rmtree(tmp_path / "results")
+        real(folder, curve)
+
+    monkeypatch.setattr(store, "write_curve", gone)
+    with pytest.raises(UserError, match="removed"):
+        run(tmp_path / "results", select())
+
+
+def test_leases(tmp_path, monkeypatch):
+    from benchmark import lease
+
+    cell = plan(select())[0]
+    path = lease.path_of(tmp_path, cell)
+    with lease.hold(tmp_path, cell) as mine:
+        assert mine and path.exists()
+        with lease.hold(tmp_path, cell) as second:
+            assert not second
+    assert not path.exists() and not list(path.parent.iterdir())
+    # Of a dead process of this host: free at once, whatever its age.
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    content = {"token": "x", "host": lease._place(), "pid": child.pid, "born": "1"}
+    child.wait()
+    path.write_text(json.dumps(content))
+    with lease.hold(tmp_path, cell) as mine:
+        assert mine
+    # Of another host: only once it was not touched for long enough.
+    path.write_text(json.dumps(content | {"host": "elsewhere"}))
+    with lease.hold(tmp_path, cell) as mine:
+        assert not mine
+    old = time.time() - lease.EXPIRY_SECONDS - 5
+    os.utime(path, (old, old))
+    with lease.hold(tmp_path, cell) as mine:
+        assert mine
+    # A clock of this process that jumps changes nothing: the file system's counts.
+    path.write_text(json.dumps(content | {"host": "elsewhere"}))
+    monkeypatch.setattr(time, "time", lambda: old + 1e9)
+    with lease.hold(tmp_path, cell) as mine:
+        assert not mine
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\x00"])
+def test_a_lease_nobody_can_read_expires_by_its_age(tmp_path, content):
+    from benchmark import lease
+
+    cell = plan(select())[0]
+    path = lease.path_of(tmp_path, cell)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with lease.hold(tmp_path, cell) as mine:
+        assert not mine
+    os.utime(path, (1, 1))
+    with lease.hold(tmp_path, cell) as mine:
+        assert mine
+
+
+def test_a_torture_of_a_few_kills():
+    words = ("--kills", "3", "--processes", "2", "--steps", "8")
+    result = subprocess.run(
+        [sys.executable, ROOT / "tests/fault/torture.py", *words],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        env=process_env(),
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "nothing was lost" in result.stdout
+
+
+def test_a_cell_whose_method_changed_is_told_and_run_again(tiny, tmp_path):
+    method = tmp_path / "mine.py"
+    source = (
+        "from dataclasses import dataclass\n"
+        "from methods.base import METHODS, register\n"
+        "\n\n"
+        '@register("mine")\n'
+        "@dataclass(frozen=True, kw_only=True)\n"
+        'class Mine(METHODS["linear"]):\n'
+        '    """Mine."""\n'
+    )
+    method.write_text(source)
+    arguments = command(tiny, tmp_path / "r", "--plugin", method, "--methods", "mine,linear")
+    arguments += ["--set", "steps=3"]
+    arguments = [word for word in arguments if word != "steps=60"]
+    arguments.remove("--set")
+
+    def call(*words):
+        done = subprocess.run(
+            [*arguments, *words], capture_output=True, text=True, env=process_env()
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    call()
+    assert "stale" not in call()
+    method.write_text(source.replace("Mine.", "Changed."))
+    told = call()
+    assert "1 of the finished cells are stale: the source of the method has changed" in told
+    assert "0 to run" in told
+    assert "1 to run" in call("--rerun", "stale")
+    assert "stale" not in call()
