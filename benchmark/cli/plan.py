@@ -122,7 +122,7 @@ def _tally(console: "Console", states: "Sequence[State]") -> None:
     for reason, number in Counter(r for state in states for r in state.reasons).items():
         console.print(f"stale: {number} {_cells(number)}, because {reason}", soft_wrap=True)
     if counts["stale"]:
-        console.print("`run` leaves stale runs as they are; remove their folders to run them again")
+        console.print("`run --rerun stale` runs stale cells again")
     final = {*FINAL, "stale", "missing", "interrupted"}
     again = sum(number for name, number in counts.items() if name not in final)
     if again:

@@ -106,7 +106,7 @@ def test_again_everything_is_skipped(grid):
 def test_plan_tells_done_from_missing(grid):
     done = call("plan", "--methods", "linear,vpt", *TINY, "--results", grid[0])
     assert done.returncode == 0
-    assert "2 cells: 1 missing, 1 ok" in done.stdout
+    assert "2 cells: 1 done, 1 missing" in done.stdout
 
 
 def test_show_prints_the_record(grid):
@@ -204,7 +204,12 @@ def test_a_config_file_says_the_same_and_what_is_typed_wins(tmp_path):
     assert done.stdout == typed.stdout
 
 
-@pytest.mark.parametrize("verb", ["", "run", "plan", "report", "list", "show", "check", "pretrain"])
+VERBS = (
+    "run plan evaluate report list show compare reproduce doctor check pretrain data results"
+).split()
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
 def test_help_has_examples_to_copy(verb):
     done = call(*verb.split(), "--help")
     assert done.returncode == 0

@@ -24,7 +24,7 @@ pytestmark = [
 
 
 class Synthetic(Benchmark):
-    name, classes = "synthetic", ("a", "b")
+    name, classes, fingerprint = "synthetic", ("a", "b"), "1"
 
     def ids(self, split):
         return [str(i) for i in range(IMAGES)]
