@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -149,8 +150,14 @@ class RunSpec(BaseModel):
 
     @property
     def folder(self) -> Path:
-        """Where the run lies below the results folder."""
-        return Path(self.suite, self.benchmark, self.backbone, self.method, self.run_id)
+        """Where the run lies below the results folder, whatever characters its names hold."""
+        names = (self.suite, self.benchmark, self.backbone, self.method, self.run_id)
+        return Path(*map(_plain, names))
+
+
+def _plain(name: str) -> str:
+    """A name as one component of a path that is not hidden and leads nowhere else."""
+    return re.sub(r"^\.|[^\w.:+@=-]", "_", name)
 
 
 def one_line(error: ValidationError, what: str) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,11 +62,18 @@ app.add_typer(data.app, name="data", epilog=_epilog("data"))
 app.add_typer(results.app, name="results", epilog=_epilog("results"))
 
 
+def _warn(message: Warning | str, category: type[Warning], *where: object) -> None:
+    """One line for what a user should know; what only a developer can mend stays silent."""
+    if issubclass(category, UserWarning):
+        print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
 def main() -> None:
     """Runs the command line; a user's error is one line and exit code 2."""
     # Threads that spin while they wait for each other collapse when other work shares the cores
     # (two threads on two busy cores: ten times slower). Read when torch loads OpenMP, later.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    warnings.showwarning = _warn  # type: ignore[assignment]
     try:
         app()
     except UserError as error:

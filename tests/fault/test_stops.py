@@ -374,3 +374,34 @@ def test_a_cell_whose_method_changed_is_told_and_run_again(tiny, tmp_path):
     assert "0 to run" in told
     assert "1 to run" in call("--rerun", "stale")
     assert "stale" not in call()
+
+
+def test_a_disk_quota_that_is_really_full(tiny, tmp_path):
+    """No file may grow over 1 MB, so that the weights of all layers cannot be stored."""
+    arguments = command(tiny, tmp_path / "r", "--methods", "linear,full", "--set", "steps=2")
+    arguments = [word for word in arguments if word != "steps=60"]
+    arguments.remove("--set")
+    limited = ["bash", "-c", 'ulimit -f 1000; exec "$@"', "limited", *arguments]
+    environment = process_env() | {"BENCHMARK_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(limited, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2, done.stdout + done.stderr
+    message = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(message) == 1 and "File too large" in message[0] and "make room" in message[0]
+    assert "Traceback" not in done.stderr
+    records = [json.loads(path.read_text()) for path in (tmp_path / "r").rglob("record.json")]
+    assert [record["method"] for record in records] == ["linear"]
+    left = {path.name.split(".")[-1] for path in (tmp_path / "r").rglob(".*")}
+    assert left <= {"checkpoint"}
+    again = subprocess.run(arguments, capture_output=True, text=True, env=environment)
+    assert again.returncode == 0, again.stdout + again.stderr
+
+
+@pytest.mark.parametrize("name", ["../../escape", "/etc/passwd", ".hidden", "a/b", "a\nb", ".."])
+def test_no_name_leads_out_of_the_results(name):
+    spec = plan(select())[0]
+    other = spec.model_copy(update={"backbone": name})
+    assert len(other.folder.parts) == 5
+    assert not any(part.startswith(".") for part in other.folder.parts)
+    assert "\n" not in str(other.folder)
+    usual = spec.model_copy(update={"backbone": "vit_tiny_patch16_224.augreg_in21k_ft_in1k"})
+    assert usual.folder.parts[2] == "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
