@@ -1,6 +1,7 @@
 """What can be selected, and how a selected method becomes a typed object."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,12 @@ def build_method(name: str, params: Mapping[str, Any]) -> "Method":
             hint = did_you_mean(field, known) if known else "; it has no fields"
             raise UserError(f"method {name!r} has no field {field!r}{hint}")
     try:
-        return TypeAdapter(cls).validate_python(dict(params))
+        method = TypeAdapter(cls).validate_python(dict(params))
+        for field, value in dataclasses.asdict(method).items():
+            # JSON has neither: a record that holds one could not be read back.
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"method {name!r}: {field}={value} is no finite number")
+        return method
     except ValidationError as error:
         # Ranges are checked by the method, whose message names it already.
         text = one_line(error, f"method {name}").replace(f"method {name}: {name}: ", f"{name}: ")

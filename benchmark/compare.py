@@ -17,7 +17,7 @@ from benchmark.errors import UserError
 from benchmark.metrics import divide
 from benchmark.record import Record
 from benchmark.results import RECORD, flat
-from benchmark.soundness import printable
+from benchmark.soundness import told
 from benchmark.transfer import run_folders
 
 DRAWS = 2000
@@ -108,7 +108,7 @@ def find(text: str, results: Path) -> Path:
     found = store.find_runs(results, text) if text else []
     if not found:
         raise UserError(
-            f"{printable(text)!r} is neither a folder nor a run in {printable(results)}; "
+            f"{told(text)!r} is neither a folder nor a run in {told(results)}; "
             "`plan` prints the ids"
         )
     if len(found) > 1:
@@ -138,7 +138,7 @@ def compare_folders(a: Path, b: Path) -> Comparison:
     both = [key for key in ours if key in theirs]
     if not both:
         raise UserError(
-            f"{printable(a)} and {printable(b)} have no finished cell in common "
+            f"{told(a)} and {told(b)} have no finished cell in common "
             "(suite, benchmark, backbone, weights, method, seed and protocol must be equal)"
         )
     return Comparison(
@@ -151,7 +151,7 @@ def compare_folders(a: Path, b: Path) -> Comparison:
 def name(record: Record) -> str:
     """One cell in words."""
     parts = (record.suite, record.benchmark, record.backbone, record.method)
-    return printable(f"{' / '.join(parts)} / seed {record.seed}")
+    return told(f"{' / '.join(parts)} / seed {record.seed}")
 
 
 def spec_changes(a: Record, b: Record) -> list[Change]:
@@ -305,14 +305,14 @@ def _counts(folder: Path) -> Counts:
         problem = "shapes do not fit"
     # A torn archive makes its reader raise almost anything.
     except Exception as error:
-        problem = printable(error)
-    raise ValueError(f"images.npz of {printable(folder)} cannot be used: {problem}")
+        problem = told(error)
+    raise ValueError(f"images.npz of {told(folder)} cannot be used: {problem}")
 
 
 def _record(folder: Path) -> Record:
     record = store.read_record(folder)
     if record is None:
-        raise UserError(f"{printable(folder / RECORD)} cannot be read; `doctor` tells why")
+        raise UserError(f"{told(folder / RECORD)} cannot be read; `doctor` tells why")
     return record
 
 
@@ -322,7 +322,7 @@ def _cells(root: Path) -> dict[tuple[Any, ...], tuple[Path, Record]]:
     ]
     done = [(folder, record) for folder, record in runs if record.status == "done"]
     if not done:
-        raise UserError(f"no finished run in {printable(root)}; name a results folder or a run id")
+        raise UserError(f"no finished run in {told(root)}; name a results folder or a run id")
     done.sort(key=lambda run: (name(run[1]), run[1].provenance.started))
     return {
         (r.suite, r.benchmark, r.backbone, r.weights, r.method, r.seed, r.protocol_hash): (

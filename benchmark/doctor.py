@@ -24,8 +24,8 @@ from benchmark.soundness import (
     fault,
     in_words,
     misplaced,
-    printable,
     read_record,
+    told,
 )
 
 SET_ASIDE = ".set-aside"
@@ -47,7 +47,7 @@ def examine(root: Path) -> list[Finding]:
         UserError: there is no such folder.
     """
     if not root.is_dir():
-        raise UserError(f"no results folder {printable(root)}; name one with --results DIR")
+        raise UserError(f"no results folder {told(root)}; name one with --results DIR")
     found: list[Finding] = []
     runs: dict[tuple[bool, str], list[Path]] = {}
     for folder, entries in _walk(root, found):
@@ -90,7 +90,7 @@ def set_aside(
     """
     base = root / SET_ASIDE
     if base.is_symlink() or (base.exists() and not base.is_dir()):
-        raise UserError(f"{printable(base)} is no folder; move it away and repair again")
+        raise UserError(f"{told(base)} is no folder; move it away and repair again")
     moved: dict[Path, Path] = {}
     left = []
     for finding in (finding for finding in findings if finding.severity == "fault"):
@@ -229,4 +229,4 @@ def _check_twins(folders: list[Path]) -> list[Finding]:
         for folder in folders
     }
     kept, *others = sorted(folders, key=lambda f: (not in_place[f], len(f.parts), f))
-    return [fault(f, f"a second record of the run in {printable(kept)}") for f in others]
+    return [fault(f, f"a second record of the run in {told(kept)}") for f in others]

@@ -1,13 +1,40 @@
 """Errors that a user can mend. The command line prints them on one line and exits with code 2."""
 
+import reprlib
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
+_SHORT.maxlevel = 3
+
 
 def on_one_line(error: Exception) -> str:
     """Kind and message of any exception, without line breaks."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
+def printable(text: str) -> str:
+    """Text with every character escaped that would break the line or steer a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def shown(value: object) -> str:
+    """A value as it was written, cut where it is long or nested: a few bytes of YAML can be much.
+
+    >>> shown({"rank": [4, 8]})
+    "{'rank': [4, 8]}"
+    """
+    try:
+        return _SHORT.repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+
+
 class UserError(Exception):
     """What is wrong, where, and what to do, on one line."""
+
+    def __str__(self) -> str:
+        # Names of files, keys and options come from outside, and may hold anything.
+        return printable(super().__str__())
 
 
 class DataError(UserError):

@@ -136,7 +136,8 @@ def window_starts(side: int, window: int, step: int) -> list[int]:
     if side <= window:
         return [0]
     count = -(-(side - window) // (window * 2 // 3)) + 1
-    return [round(i * (side - window) / (count - 1) / step) * step for i in range(count)]
+    starts = (round(i * (side - window) / (count - 1) / step) * step for i in range(count))
+    return list(dict.fromkeys(starts))  # windows one step wide would come twice
 
 
 def _round_up(value: int, step: int) -> int:

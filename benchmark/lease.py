@@ -139,7 +139,7 @@ def _born(pid: str) -> str | None:
     if pid != "self" and not pid.isdigit():
         return None
     try:
-        text = Path("/proc", pid, "stat").read_text()
+        text = Path("/proc", pid, "stat").read_text(errors="replace")
     except OSError:
         return _alive(pid)
     # The name in brackets may hold anything; field 22 is the start, and Z means that it is dead.

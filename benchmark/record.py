@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from benchmark.errors import printable
+
 SCHEMA_VERSION = 2
 
 Status = Literal["done", "failed", "oom", "nan", "timeout", "interrupted", "unsupported"]
@@ -179,6 +181,6 @@ def parse(text: bytes) -> Record:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{where}: {first['msg']}") from error
+        raise ValueError(printable(f"{where}: {first['msg']}")) from error
     except RecursionError as error:
         raise ValueError("nested too deeply") from error

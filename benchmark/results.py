@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.errors import printable
 from benchmark.record import Record, parse
 
 RECORD = "record.json"
@@ -34,11 +35,12 @@ def load_results(root: Path, suite: str | None = None) -> pd.DataFrame:
     for path in _record_files(base):
         try:
             record = parse(path.read_bytes())
+            row = flat(record)
         except (OSError, ValueError) as error:
-            warnings.warn(f"{path} is left out: {_one_line(error)}", stacklevel=2)
+            warnings.warn(printable(f"{path} is left out: {_one_line(error)}"), stacklevel=2)
             continue
         if suite is None or record.suite == suite:
-            rows.append(flat(record))
+            rows.append(row)
     _tell_apart(rows)
     if not rows:
         return pd.DataFrame(columns=list(Record.model_fields))

@@ -16,6 +16,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from benchmark import store
+from benchmark.errors import printable
 from benchmark.metrics import class_iou
 from benchmark.record import SCHEMA_VERSION, Metrics, Record, parse
 from benchmark.results import RECORD
@@ -52,10 +53,10 @@ class Finding:
     movable: bool = False
 
 
-def printable(text: object, limit: int = 300) -> str:
-    """Any text, as a name or a message of foreign content may be, on one line of plain letters."""
-    shown = ascii(str(text))[1:-1]
-    return shown if len(shown) <= limit else f"{shown[:limit]}..."
+def told(text: object, limit: int = 300) -> str:
+    """Foreign text, as a name or a message may be, on one line that is not endless."""
+    text = printable(str(text))
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def spec_of(record: Record) -> RunSpec:
@@ -106,7 +107,7 @@ def check_run(folder: Path) -> list[Finding]:
             what, problem = attempt(check, path)
             if what or problem:
                 text = what or f"cannot be read: {problem}"
-                found.append(fault(folder, f"{name}: {printable(text)}"))
+                found.append(fault(folder, f"{name}: {told(text)}"))
         elif name == "delta.safetensors":
             fix = "published records come without; only `evaluate` needs it"
             found.append(Finding("note", folder, f"done, but {name} is missing", fix))
@@ -123,7 +124,7 @@ def fault(folder: Path, what: str) -> Finding:
 def in_words(error: BaseException) -> str:
     """An error's message, never empty."""
     words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return printable(words or type(error).__name__)
+    return told(words or type(error).__name__)
 
 
 def attempt(function: Callable[[Path], T], path: Path) -> tuple[T | None, str]:
@@ -168,14 +169,14 @@ def misplaced(folder: Path, record: Record) -> list[str]:
 def _contradictions(folder: Path, record: Record) -> Iterator[str]:
     spec = spec_of(record)
     if record.run_id != folder.name:
-        yield f"the record is of run {printable(record.run_id)}, the folder's name is another"
+        yield f"the record is of run {told(record.run_id)}, the folder's name is another"
     if record.run_id != spec.run_id:
         yield f"the record's fields are those of run {spec.run_id}, its run id is another"
     if record.protocol_hash != spec.protocol.hash:
         yield f"the record's protocol has hash {spec.protocol.hash}, not the one it names"
     place = spec.folder.parent.parts
     if folder.resolve().parent.parts[-len(place) :] != place:
-        yield f"the record belongs into {printable(spec.folder.parent)}"
+        yield f"the record belongs into {told(spec.folder.parent)}"
 
 
 def _check_counts(path: Path, metrics: Metrics | None) -> str:
@@ -191,7 +192,7 @@ def _check_counts(path: Path, metrics: Metrics | None) -> str:
         return f"ids {ids.shape} of images; the record says {metrics.images} different ones"
     for name, array in counts.items():
         if array.shape[:1] != shape[:1]:
-            return f"{printable(name)} {array.shape} is not of {metrics.images} images"
+            return f"{told(name)} {array.shape} is not of {metrics.images} images"
     for name in _KINDS:
         array = counts.get(name, np.zeros(()))
         if array.shape != shape or array.dtype.kind not in "iu":

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from benchmark.errors import UserError
+from benchmark.errors import UserError, shown
 
 Weights = Literal["pretrained", "none"]
 
@@ -38,7 +38,8 @@ _LATER = {"schedule", "fraction"}
 class Protocol(BaseModel):
     """Everything that is the same for all methods of a comparison."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # JSON has no infinity: a record with one could not be read back.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     steps: int = Field(200, ge=1, description="optimiser steps")
     batch_size: int = Field(8, ge=1, description="images a step")
@@ -167,7 +168,7 @@ def one_line(error: ValidationError, what: str) -> str:
     problem = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"{what}: {problem}"
-    return f"{what} {field}: {problem} (got {first['input']!r})"
+    return f"{what} {field}: {problem} (got {shown(first['input'])})"
 
 
 def load_suites() -> dict[str, Suite]:

@@ -34,10 +34,10 @@ def check_writable(root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         probe.write_text("")
         probe.unlink()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in its name
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"results folder {root} cannot be written ({error.strerror}); "
-            "choose another with --results DIR"
+            f"results folder {root} cannot be written ({reason}); choose another with --results DIR"
         ) from error
 
 

@@ -17,7 +17,7 @@ from benchmark import store
 from benchmark.errors import UserError
 from benchmark.record import FINAL, Record
 from benchmark.results import PUBLISHED, RECORD, load_results
-from benchmark.soundness import check_run, printable, spec_of
+from benchmark.soundness import check_run, spec_of, told
 
 FORMATS = ("csv", "parquet", "json")
 _DELTA = "delta.safetensors"
@@ -71,7 +71,7 @@ def merge(sources: Sequence[Path], into: Path) -> Merged:
     for source in sources:
         here = list(run_folders(source))
         if not here:
-            raise UserError(f"no runs in {printable(source)}; name a results folder")
+            raise UserError(f"no runs in {told(source)}; name a results folder")
         folders += here
     store.check_writable(into)
     merged = Merged()
@@ -110,7 +110,7 @@ def _sound(place: Path) -> Record | None:
     if not (place / RECORD).exists():
         return None
     if any(finding.severity == "fault" for finding in check_run(place)):
-        raise UserError(f"{printable(place)} is broken; `doctor --repair` sets it aside")
+        raise UserError(f"{told(place)} is broken; `doctor --repair` sets it aside")
     return store.read_record(place)
 
 
@@ -144,17 +144,17 @@ def export(root: Path, form: str, out: Path, suite: str | None = None) -> int:
     if form not in FORMATS:
         raise UserError(f"--format {form!r}: choose from {', '.join(FORMATS)}")
     if os.path.lexists(out) and not out.is_file():
-        raise UserError(f"--out {printable(out)} is there and is no file; name another")
+        raise UserError(f"--out {told(out)} is there and is no file; name another")
     runs = load_results(root, suite)
     if runs.empty:
         of = f" of suite {suite!r}" if suite else ""
-        raise UserError(f"no results{of} in {printable(root)}; name a folder with --results DIR")
+        raise UserError(f"no results{of} in {told(root)}; name a folder with --results DIR")
     content = _encoded(runs, form)
     try:
         store.write_atomic(out, content)
     except OSError as error:
         raise UserError(
-            f"--out {printable(out)} cannot be written ({error.strerror}); name another"
+            f"--out {told(out)} cannot be written ({error.strerror}); name another"
         ) from error
     return len(runs)
 

@@ -91,11 +91,11 @@ def _print_folders(comparison: "Comparison", tolerance: float) -> None:
 
 
 def _section(title: str, changes: "Sequence[Change]", show: Callable[[Any, Any], str]) -> None:
-    from benchmark.soundness import printable
+    from benchmark.soundness import told
 
     typer.echo(title if changes else f"{title}: the same")
     for label, a, b in changes:
-        typer.echo(f"  {printable(label)}: {show(a, b)}")
+        typer.echo(f"  {told(label)}: {show(a, b)}")
 
 
 def _as_they_are(a: Any, b: Any) -> str:
@@ -112,11 +112,11 @@ def _ratio(a: Any, b: Any) -> str:
 
 
 def _value(value: Any) -> str:
-    from benchmark.soundness import printable
+    from benchmark.soundness import told
 
     if value is None:
         return "-"
-    return f"{value:.6g}" if isinstance(value, float) else printable(value)
+    return f"{value:.6g}" if isinstance(value, float) else told(value)
 
 
 def _told(found: "Difference") -> str:

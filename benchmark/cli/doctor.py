@@ -25,24 +25,24 @@ def doctor(
     Exit code 0: nothing is wrong, or all was set aside. 1: something is. 2: there is no folder.
     """
     from benchmark.doctor import examine, set_aside
-    from benchmark.soundness import printable
+    from benchmark.soundness import told
 
     root = results or Path("results")
     findings = examine(root)
     for finding, others in _grouped(findings):
         more = f" and {others} more" if others else ""
-        where = printable(finding.path.relative_to(root))
+        where = told(finding.path.relative_to(root))
         typer.echo(f"{finding.severity}: {where}{more}: {finding.what} -> {finding.fix}")
     faults = [finding for finding in findings if finding.severity == "fault"]
     notes = len(findings) - len(faults)
-    typer.echo(f"{printable(root)}: {len(faults)} faults, {notes} notes")
+    typer.echo(f"{told(root)}: {len(faults)} faults, {notes} notes")
     if repair and faults:
         moved, faults = set_aside(root, findings)
         for source, target in moved:
-            shown = (printable(path.relative_to(root)) for path in (source, target))
+            shown = (told(path.relative_to(root)) for path in (source, target))
             typer.echo(f"set aside: {' -> '.join(shown)}")
         for left in faults:
-            where = printable(left.path.relative_to(root))
+            where = told(left.path.relative_to(root))
             typer.echo(f"left: {where}: {left.what} -> {left.fix}")
     if faults:
         raise typer.Exit(1)

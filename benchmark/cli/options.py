@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark import plugins
-from benchmark.errors import UserError
+from benchmark.errors import UserError, on_one_line
 from benchmark.planner import Selection
 from benchmark.registry import did_you_mean
 from benchmark.spec import one_line
@@ -225,7 +225,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--config {path}: cannot be read ({error}); check the path") from error
-    except yaml.YAMLError as error:
+    except Exception as error:
+        # What a tag cannot make of its value ends in whatever exception that happens to trigger.
         raise UserError(f"--config {path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise UserError(f"--config {path}: write option names and values, as in `suite: demo`")
@@ -237,6 +238,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         return ConfigFile.model_validate(content).model_dump(exclude_none=True)
     except ValidationError as error:
         raise UserError(one_line(error, f"--config {path}")) from error
+    except UnicodeEncodeError as error:  # half of a surrogate pair as a key
+        raise UserError(f"--config {path}: {on_one_line(error)}") from error
 
 
 def _strings(value: Any) -> list[str]:

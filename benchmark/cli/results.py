@@ -28,16 +28,16 @@ def merge(
     Exit code 0: done. 1: finished runs of one cell differ, or a run is broken. 2: the request is
     at fault.
     """
-    from benchmark.soundness import printable
+    from benchmark.soundness import told
     from benchmark.transfer import merge as copy
 
     merged = copy(folders, into)
     for folder in merged.conflicts:
-        typer.echo(f"conflict: {printable(folder)} differs from the finished run that was kept")
+        typer.echo(f"conflict: {told(folder)} differs from the finished run that was kept")
     for folder in merged.broken:
-        typer.echo(f"broken: {printable(folder)} is left out; `doctor` tells what is wrong")
+        typer.echo(f"broken: {told(folder)} is left out; `doctor` tells what is wrong")
     typer.echo(
-        f"{printable(into)}: {len(merged.copied)} copied, {len(merged.same)} there already, "
+        f"{told(into)}: {len(merged.copied)} copied, {len(merged.same)} there already, "
         f"{len(merged.conflicts)} conflicts, {len(merged.broken)} broken, "
         f"{len(merged.unfinished)} unfinished left out"
     )
@@ -57,8 +57,8 @@ def export(
     results: options.Results = None,
 ) -> None:
     """Write all results as one table, a row a run."""
-    from benchmark.soundness import printable
+    from benchmark.soundness import told
     from benchmark.transfer import export as write
 
     rows = write(results or Path("results"), form, out, suite)
-    typer.echo(f"{rows} rows in {printable(out)}")
+    typer.echo(f"{rows} rows in {told(out)}")

@@ -134,7 +134,7 @@ def _key(benchmark: Benchmark, ids: Sequence[str], scaled: bool) -> str:
         for path in benchmark.files(id):
             try:
                 status = path.stat()
-            except OSError:
+            except (OSError, ValueError):  # ValueError: a NUL in its name
                 continue  # reading it will tell
             # The change time, too: a copy that keeps its times is another file all the same.
             add(os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -34,7 +34,7 @@ from pydantic import (
 )
 
 from benchmark.data.base import IGNORE, Benchmark, carve
-from benchmark.errors import DataError, UserError
+from benchmark.errors import DataError, UserError, on_one_line, shown
 from benchmark.registry import did_you_mean
 from benchmark.spec import short_hash
 
@@ -160,12 +160,14 @@ class Description(BaseModel):
             raise ValueError("write a list of names, or names with colours as {road: '#804080'}")
         for name in classes:
             if not isinstance(name, str) or not name.strip():
-                raise ValueError(f"{name!r} is no name; put quotes around it")
+                raise ValueError(f"{shown(name)} is no name; put quotes around it")
         if isinstance(classes, dict):
             for name, colour in classes.items():
                 # An unquoted # begins a comment in YAML, and nothing is left of the colour.
                 if not _is_colour(colour):
-                    raise ValueError(f"{name}: {colour!r} is no colour; write '#RRGGBB' in quotes")
+                    raise ValueError(
+                        f"{name}: {shown(colour)} is no colour; write '#RRGGBB' in quotes"
+                    )
             return classes
         twice = sorted({name for name in classes if classes.count(name) > 1})
         if twice:
@@ -255,7 +257,8 @@ def read_description(path: Path) -> Description:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{where}: cannot be read ({error}); check the file") from error
-    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
+    except Exception as error:
+        # What a tag cannot make of its value ends in whatever exception that happens to trigger.
         raise UserError(f"{where}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise UserError(f"{where}: write fields and values, as in `name: my_set`")
@@ -263,6 +266,8 @@ def read_description(path: Path) -> Description:
         return Description.model_validate(content)
     except ValidationError as error:
         raise UserError(f"{where}: {_problem(error)}") from error
+    except UnicodeEncodeError as error:  # half of a surrogate pair as a key
+        raise UserError(f"{where}: {on_one_line(error)}") from error
 
 
 def _problem(error: ValidationError) -> str:
@@ -278,7 +283,7 @@ def _problem(error: ValidationError) -> str:
     label = ".".join((*parents[1:], field))
     if first["type"] in ("missing", "value_error"):
         return f"{label}: {text}" if label else text
-    return f"{label}: {text} (got {first['input']!r})"
+    return f"{label}: {text} (got {shown(first['input'])})"
 
 
 def _version(description: Description) -> str:

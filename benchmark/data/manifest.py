@@ -270,7 +270,7 @@ def _facts(path: Path) -> tuple[int, str] | None:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
             return file.tell(), digest
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL in its name
         return None
 
 
