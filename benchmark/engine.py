@@ -14,6 +14,7 @@ from benchmark import checkpoint
 from benchmark.checkpoint import Checkpoint
 from benchmark.data.base import IGNORE
 from benchmark.data.batches import Batch
+from benchmark.errors import UserError
 from benchmark.interrupt import (
     Diverged,
     Interrupted,
@@ -127,7 +128,8 @@ def train(
     """Trains what requires gradients, in place, for the protocol's steps.
 
     Where memory runs out, the batch is taken in parts of half the size, whose gradients add up to
-    those of the whole: the same effective batch.
+    those of the whole: the same effective batch, but for statistics over images (BatchNorm, what
+    a method's auxiliary loss averages over), which are then of the parts.
 
     Args:
         segmenter: on its device.
@@ -171,7 +173,15 @@ def train(
     begun = saved_at = time.perf_counter()
     for step in range(now.step + 1, protocol.steps + 1):
         start = time.perf_counter()
-        batch = next(data)
+        try:
+            batch = next(data)
+        except Exception as error:
+            if not course.watch.signal:
+                raise
+            # The signal went to the workers, too, and they are gone.
+            save()
+            course.watch.check_signal(f"at step {now.step} of {protocol.steps}")
+            raise AssertionError from error
         point = _step(segmenter, method, batch, protocol, precision, optimiser, trained, now, step)
         method.after_step(segmenter.backbone, step, protocol.steps)
         schedule.step()
@@ -229,6 +239,11 @@ def _step(
         try:
             loss, total = _gradients(segmenter, method, batch, precision, now.micro_batch)
             break
+        except UserError as error:
+            if now.micro_batch == protocol.batch_size:
+                raise
+            # Some decoders refuse a part of one image.
+            raise OutOfMemory(f"the batch fits only in parts too small: {error}") from error
         except Exception as error:
             if not is_out_of_memory(error):
                 raise

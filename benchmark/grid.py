@@ -88,6 +88,7 @@ def run_cells(
     workers: int | None = None,
     checkpoint_seconds: float | None = 60.0,
     max_seconds: float | None = None,
+    rerun: Collection[str] = (),
 ) -> list[Record]:
     """Checks everything that cells need, then runs them, beside other processes that do the same.
 
@@ -104,6 +105,8 @@ def run_cells(
         workers: processes that cut training crops; None = as the device needs.
         checkpoint_seconds: between checkpoints of a training; None = none is written.
         max_seconds: that a cell may take; None = as long as it takes.
+        rerun: ids of runs that are finished and are to be run all the same; other finished ones
+            are left alone, since another process may have finished them just now.
 
     Returns:
         The records of the cells that this process ran, in order.
@@ -115,9 +118,11 @@ def run_cells(
         return []
     # timm and the data are loaded only when there is something to do.
     from benchmark.environment import preflight, prepare
-    from benchmark.executors.shared import execute
+    from benchmark.executors.shared import execute, mark
     from benchmark.interrupt import Watch
 
+    # Before the data are read, which may take long: what others finish meanwhile is not run again.
+    before = {cell.run_id: mark(results, cell) for cell in cells}
     watch = Watch(max_seconds)
     environment = prepare(data, weights, device, workers, checkpoint_seconds, watch)
     with watch.signals():
@@ -127,4 +132,4 @@ def run_cells(
             for reason in dict.fromkeys(refusals.values()):
                 refused = [cell for cell in cells if refusals.get(cell.run_id) == reason]
                 listener.refused(refused, reason)
-        return list(execute(cells, results, environment, listener))
+        return list(execute(cells, results, environment, before, rerun, listener))

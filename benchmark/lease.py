@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmark.errors import UserError
 from benchmark.spec import RunSpec
 
 HEARTBEAT_SECONDS = 20.0
@@ -34,11 +35,17 @@ def hold(results: Path, spec: RunSpec) -> Iterator[bool]:
     """Holds the lease of a cell inside the block; yields whether it could be had.
 
     Raises:
-        OSError: the folder cannot be written.
+        UserError: the folder cannot be written.
     """
     path = path_of(results, spec)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    token = _acquire(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        token = _acquire(path)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be made ({error.strerror}); make room or mend permissions, or choose "
+            "another folder with --results DIR"
+        ) from error
     if token is None:
         yield False
         return
@@ -65,7 +72,8 @@ def _acquire(path: Path) -> str | None:
             os.link(draft, path)
             return token
         except FileExistsError:
-            if not is_over(path) or not _remove(path):
+            seen = _read(path).get("token")
+            if not is_over(path) or not _remove(path, seen):
                 return None
         finally:
             draft.unlink(missing_ok=True)
@@ -83,9 +91,10 @@ def is_over(path: Path) -> bool:
     return age > EXPIRY_SECONDS
 
 
-def _remove(path: Path) -> bool:
-    """Moves an expired lease away; whether the way is free."""
-    seen = _read(path).get("token")
+def _remove(path: Path, seen: object) -> bool:
+    """Moves the expired lease with the token `seen` away; whether the way is free."""
+    if _read(path).get("token") != seen:
+        return False  # somebody was quicker
     away = path.with_name(f"{path.name}.over-{secrets.token_hex(4)}")
     try:
         os.rename(path, away)

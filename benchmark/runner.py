@@ -47,7 +47,7 @@ from benchmark.record import (
     TrainCost,
 )
 from benchmark.seeding import torch_stream
-from benchmark.spec import RunSpec
+from benchmark.spec import RunSpec, short_hash
 from methods.base import Method, Unsupported
 
 
@@ -139,7 +139,6 @@ class Attempt:
 
     Attributes:
         checkpoint: its file, beside the run's folder.
-        identity: of run and code; a checkpoint of other code is not taken.
         started: UTC, ISO 8601.
         phases: seconds by phase.
         opened: times that a split was evaluated, by its name.
@@ -149,7 +148,7 @@ class Attempt:
     def __init__(self, spec: RunSpec, results: Path, method: Method) -> None:
         final = results / spec.folder
         self.checkpoint = final.with_name(f".{final.name}.checkpoint")
-        self.identity = f"{spec.run_id}/{provenance.method_sha256(type(method))}"
+        self.run_id, self.method_sha256 = spec.run_id, provenance.method_sha256(type(method))
         self.started = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         self.phases = Phases()
         former = store.read_record(final)
@@ -157,14 +156,24 @@ class Attempt:
         self.opened = dict(execution.opened_splits) if execution else {}
         self.progress: checkpoint.Progress | None = None
 
+    def identity(self, *found: str | None) -> str:
+        """Of everything that training depends on: a checkpoint of anything else is not taken.
+
+        Args:
+            *found: hashes of weights and data, and the precision.
+        """
+        versions, (commit, _) = provenance.package_versions(), provenance.git_state()
+        return short_hash([self.run_id, self.method_sha256, *found, versions, commit])
+
     def execution(self) -> Execution | None:
-        """For the record."""
-        if self.progress is None:
+        """For the record; None before anything was trained or evaluated."""
+        if self.progress is None and not self.opened:
             return None
+        progress = self.progress or checkpoint.Progress()
         return Execution(
-            starts=self.progress.starts,
-            resumed_at=tuple(self.progress.resumed_at),
-            micro_batch=self.progress.micro_batch,
+            starts=progress.starts,
+            resumed_at=tuple(progress.resumed_at),
+            micro_batch=progress.micro_batch,
             opened_splits=self.opened,
         )
 
@@ -178,7 +187,6 @@ def _run(
     progress: Progress | None,
 ) -> Record:
     protocol, device, phases = spec.protocol, environment.device, attempt.phases
-    saved = checkpoint.load(attempt.checkpoint, attempt.identity)
     precision = resolve_precision(protocol.precision, device)
     with phases("model"):
         segmenter, pristine = build_segmenter(spec, method, environment)
@@ -186,6 +194,10 @@ def _run(
         benchmark = open_benchmark(spec.benchmark, environment.data)
         training = decoded(spec.benchmark, environment.data, "train")
         examples = decoded(spec.benchmark, environment.data, protocol.eval_split)
+        identity = attempt.identity(
+            segmenter.backbone.weights_sha256, training.sha256, examples.sha256, precision
+        )
+        saved = checkpoint.load(attempt.checkpoint, identity)
         crops = batches(
             take(training, protocol.fraction, spec.seed),
             Normalise(segmenter.backbone.mean, segmenter.backbone.std),
@@ -195,7 +207,7 @@ def _run(
             skip=saved.progress.step if saved else 0,
         )
     course = Course(
-        attempt.identity,
+        identity,
         attempt.checkpoint if environment.checkpoint_seconds is not None else None,
         environment.checkpoint_seconds or 0.0,
         environment.watch,

@@ -75,7 +75,10 @@ def staging(root: Path, spec: RunSpec) -> Iterator[Path]:
         final.parent.mkdir(parents=True, exist_ok=True)
         for stale in final.parent.glob(f".{final.name}.*"):
             if not _belongs_to_the_living(stale.name.split(".")[2]):
-                shutil.rmtree(stale, ignore_errors=True)
+                if stale.name.endswith(".former") and not final.exists():
+                    os.replace(stale, final)  # killed between the two renames
+                else:
+                    shutil.rmtree(stale, ignore_errors=True)
         stage.mkdir()
         yield stage
         _sync(stage)
@@ -91,6 +94,8 @@ def staging(root: Path, spec: RunSpec) -> Iterator[Path]:
             "or choose another folder with --results DIR"
         ) from error
     finally:
+        if former.exists() and not final.exists():
+            os.replace(former, final)
         shutil.rmtree(stage, ignore_errors=True)
         shutil.rmtree(former, ignore_errors=True)
 
@@ -152,7 +157,7 @@ def count_opening(folder: Path, split: str) -> None:
     """Writes into a run's record that a split was evaluated once more.
 
     Raises:
-        OSError: it cannot be written; the record is as it was.
+        UserError: it cannot be written; the record is as it was.
     """
     record = read_record(folder)
     if record is None or record.execution is None:
@@ -161,7 +166,13 @@ def count_opening(folder: Path, split: str) -> None:
     opened = opened | {split: opened.get(split, 0) + 1}
     execution = record.execution.model_copy(update={"opened_splits": opened})
     record = record.model_copy(update={"execution": execution})
-    write_atomic(folder / "record.json", (record.model_dump_json(indent=1) + "\n").encode())
+    try:
+        write_atomic(folder / "record.json", (record.model_dump_json(indent=1) + "\n").encode())
+    except OSError as error:
+        raise UserError(
+            f"{folder / 'record.json'} cannot be written ({error.strerror}), where it is counted "
+            "that the split is evaluated; copy the results to a folder that can be"
+        ) from error
 
 
 def write_curve(folder: Path, curve: Sequence[Mapping[str, float]]) -> None:

@@ -65,11 +65,12 @@ def run(
 
     from benchmark import grid, planner
     from benchmark.cli.progress import listener
+    from benchmark.record import FINAL
 
     console = Console()
     cells = planner.plan(request.selection)
-    todo = grid.pending(cells, request.results, retry)
     outdated = grid.stale(cells, request.results, request.data, request.weights)
+    todo = grid.pending(cells, request.results, retry)
     if rerun:
         todo += [cell for cell in cells if cell.run_id in outdated]
     elif outdated:
@@ -80,7 +81,7 @@ def run(
     console.print(
         f"{len(cells)} cells, {skipped} done already, {len(todo)} to run", highlight=False
     )
-    interrupted = ""
+    interrupted, unsuccessful = "", False
     if todo:
         with listener(console, len(todo)) as watcher:
             records = grid.run_cells(
@@ -93,13 +94,15 @@ def run(
                 workers=request.workers,
                 max_seconds=max_seconds,
                 checkpoint_seconds=60.0 if checkpoint is None else checkpoint,
+                rerun=outdated if rerun else (),
             )
+        unsuccessful = any(record.status not in FINAL for record in records)
         interrupted = next((r.reason for r in records if r.status == "interrupted"), "")
     _summary(console, request, cells)
     left = _unsuccessful(console, request, cells)
     if interrupted:
         raise typer.Exit(143 if interrupted.startswith("SIGTERM") else 130)
-    if left:
+    if left or unsuccessful:
         raise typer.Exit(1)
 
 

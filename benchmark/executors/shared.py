@@ -1,14 +1,14 @@
 """One cell after the other in this process, beside any number of others on the same folder."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from benchmark import lease, store
 from benchmark.environment import Environment
 from benchmark.interrupt import Interrupted
-from benchmark.record import Record
+from benchmark.record import FINAL, Record
 from benchmark.runner import run_cell
 from benchmark.spec import RunSpec
 
@@ -51,6 +51,8 @@ def execute(
     cells: Sequence[RunSpec],
     results: Path,
     environment: Environment,
+    before: Mapping[str, Mark],
+    rerun: Collection[str] = (),
     listener: Listener | None = None,
 ) -> Iterator[Record]:
     """Runs cells that no other process works on, then waits for those that others do.
@@ -61,24 +63,29 @@ def execute(
         cells: what is to be run, in order.
         results: folder of the results.
         environment: where to run.
+        before: marks of the records by run id, as they were when the cells were chosen.
+        rerun: ids of the runs that are run though they are finished.
         listener: is told about progress.
 
     Yields:
         The records of the cells that this process ran.
     """
-    before: Mapping[str, Mark] = {spec.run_id: mark(results, spec) for spec in cells}
     left = list(cells)
     told = False
     while left:
         busy = []
         for spec in left:
+            if environment.watch.signal:
+                return
             with lease.hold(results, spec) as mine:
                 if not mine:
                     busy.append(spec)
                     continue
                 now = mark(results, spec)
-                if now not in (None, before[spec.run_id]) and now[0] != "interrupted":
-                    continue  # another process ran it meanwhile
+                if now is not None and now[0] != "interrupted":
+                    finished = now[0] in FINAL and spec.run_id not in rerun
+                    if finished or now != before[spec.run_id]:
+                        continue  # another process ran it meanwhile
                 if listener:
                     listener.cell_started(spec)
                 record = run_cell(spec, results, environment, listener.step if listener else None)

@@ -219,7 +219,9 @@ def test_a_failed_attempt_leaves_a_finished_run_as_it_was(tmp_path):
     cell = plan(select())[0]
     run(tmp_path, select())
     before = (tmp_path / cell.folder / "record.json").read_bytes()
-    (record,) = grid.run_cells([cell], tmp_path, device="cpu", max_seconds=0.0001)
+    (record,) = grid.run_cells(
+        [cell], tmp_path, device="cpu", max_seconds=0.0001, rerun={cell.run_id}
+    )
     assert record.status == "timeout"
     assert (tmp_path / cell.folder / "record.json").read_bytes() == before
 
@@ -246,7 +248,8 @@ def test_evaluating_again_is_counted(tmp_path):
     cell = plan(select())[0]
     (first,) = run(tmp_path, select())
     assert first.execution.opened_splits == {"test": 1}
-    (second,) = grid.run_cells([cell], tmp_path, device="cpu")
+    assert grid.run_cells([cell], tmp_path, device="cpu") == []
+    (second,) = grid.run_cells([cell], tmp_path, device="cpu", rerun={cell.run_id})
     assert second.execution.opened_splits == {"test": 2}
 
 
@@ -405,3 +408,73 @@ def test_no_name_leads_out_of_the_results(name):
     assert "\n" not in str(other.folder)
     usual = spec.model_copy(update={"backbone": "vit_tiny_patch16_224.augreg_in21k_ft_in1k"})
     assert usual.folder.parts[2] == "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+
+
+def test_what_another_process_finishes_while_the_data_are_read_is_not_run_again(
+    tmp_path, monkeypatch
+):
+    from benchmark import environment
+
+    cell = plan(select())[0]
+    real = environment.preflight
+
+    def slow(*arguments):
+        monkeypatch.setattr(environment, "preflight", real)
+        run(tmp_path, select())  # the other process
+        return real(*arguments)
+
+    monkeypatch.setattr(environment, "preflight", slow)
+    assert grid.run_cells([cell], tmp_path, device="cpu") == []
+
+
+def test_a_lease_that_somebody_took_over_meanwhile_is_left_alone(tmp_path, monkeypatch):
+    from benchmark import lease
+
+    cell = plan(select())[0]
+    path = lease.path_of(tmp_path, cell)
+    path.parent.mkdir(parents=True)
+    path.write_text('{"token": "old"}')
+
+    def judged(path):
+        path.write_text('{"token": "new"}')  # the other one was quicker
+        return True
+
+    monkeypatch.setattr(lease, "is_over", judged)
+    with lease.hold(tmp_path, cell) as mine:
+        assert not mine
+    assert json.loads(path.read_text())["token"] == "new"
+
+
+def test_a_finished_run_survives_a_failing_rename(tmp_path, monkeypatch):
+    cell = plan(select())[0]
+    run(tmp_path, select())
+    before = (tmp_path / cell.folder / "record.json").read_bytes()
+    real = os.replace
+
+    def failing(source, target):
+        if str(target).endswith(cell.run_id) and ".former" not in str(source):
+            raise OSError(5, "Input/output error")
+        return real(source, target)
+
+    monkeypatch.setattr(store.os, "replace", failing)
+    with pytest.raises(UserError, match="Input/output error"):
+        grid.run_cells([cell], tmp_path, device="cpu", rerun={cell.run_id})
+    assert (tmp_path / cell.folder / "record.json").read_bytes() == before
+    # Killed between the two renames: the next attempt finds the former run and keeps it.
+    monkeypatch.undo()
+    final = tmp_path / cell.folder
+    final.rename(final.with_name(f".{cell.run_id}.4194399.former"))
+    with store.staging(tmp_path, cell):
+        raise store.Discard
+    assert (final / "record.json").read_bytes() == before
+
+
+def test_a_checkpoint_of_other_weights_is_not_taken(tmp_path, monkeypatch):
+    from benchmark import runner
+
+    run(tmp_path, select(steps=30), max_seconds=0.05)
+    real = runner.provenance.package_versions
+    monkeypatch.setattr(runner.provenance, "package_versions", lambda: real() | {"torch": "0"})
+    (record,) = run(tmp_path, select(steps=30), retry="all")
+    assert record.status == "done" and record.execution.resumed_at == ()
+    assert list(tmp_path.rglob(".*.checkpoint.broken"))
