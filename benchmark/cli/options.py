@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark import plugins
@@ -15,6 +14,7 @@ from benchmark.errors import UserError, on_one_line
 from benchmark.planner import Selection
 from benchmark.registry import did_you_mean
 from benchmark.spec import one_line
+from benchmark.yamlfile import read_mapping
 
 WHAT, HOW, WHERE = "What to run", "How", "Where"
 
@@ -221,15 +221,7 @@ def resolve(config: Path | None, **typed: Any) -> Request:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--config {path}: cannot be read ({error}); check the path") from error
-    except Exception as error:
-        # What a tag cannot make of its value ends in whatever exception that happens to trigger.
-        raise UserError(f"--config {path}: not YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"--config {path}: write option names and values, as in `suite: demo`")
+    content = read_mapping(path, f"--config {path}", "option names", "suite: demo")
     for key in content:
         if key not in ConfigFile.model_fields:
             hint = did_you_mean(str(key), ConfigFile.model_fields)

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import yaml
 from PIL import Image
 from pydantic import (
     BaseModel,
@@ -37,6 +36,7 @@ from benchmark.data.base import IGNORE, Benchmark, carve
 from benchmark.errors import DataError, UserError, on_one_line, shown
 from benchmark.registry import did_you_mean
 from benchmark.spec import short_hash
+from benchmark.yamlfile import read_mapping
 
 _CLOSED = ConfigDict(frozen=True, extra="forbid")
 
@@ -232,19 +232,6 @@ def _rgb(colour: str) -> int:
     return int(colour[1:], 16)
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        merge = "tag:yaml.org,2002:merge"
-        plain = [key for key, _ in node.value if key.tag != merge]
-        keys = [self.construct_object(key, deep=True) for key in plain]
-        for k, key in enumerate(keys):
-            if key in keys[:k]:
-                raise yaml.YAMLError(f"{key!r} stands twice in line {node.start_mark.line + 1} on")
-        return super().construct_mapping(node, deep)
-
-
 def read_description(path: Path) -> Description:
     """Reads and checks a description.
 
@@ -252,16 +239,7 @@ def read_description(path: Path) -> Description:
         UserError: the file cannot be read, is no YAML, or does not fit the schema.
     """
     where = f"--plugin {path}"
-    try:
-        # A safe loader: it makes plain values only.
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{where}: cannot be read ({error}); check the file") from error
-    except Exception as error:
-        # What a tag cannot make of its value ends in whatever exception that happens to trigger.
-        raise UserError(f"{where}: not YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{where}: write fields and values, as in `name: my_set`")
+    content = read_mapping(path, where, "fields", "name: my_set")
     try:
         return Description.model_validate(content)
     except ValidationError as error:

@@ -271,10 +271,12 @@ def test_a_run_says_how_to_repeat_it(tmp_path: Path) -> None:
     assert list(json.loads(record.read_text())["metrics"]["class_iou"]) == ["sky", "road", "tree"]
 
 
-def test_merge_keys_are_understood() -> None:
-    from benchmark.data.described import _Loader
+def test_merge_keys_are_understood(tmp_path: Path) -> None:
+    from benchmark.yamlfile import read_mapping
 
-    assert yaml.load("a: &x {p: 1, q: 2}\nb: {<<: *x, q: 3}", _Loader)["b"] == {"p": 1, "q": 3}
+    path = tmp_path / "merged.yaml"
+    path.write_text("a: &x {p: 1, q: 2}\nb: {<<: *x, q: 3}")
+    assert read_mapping(path, "it", "names", "a: 1")["b"] == {"p": 1, "q": 3}
 
 
 def test_an_edited_description_is_another_run(tmp_path: Path) -> None:
