@@ -34,6 +34,7 @@ class Progress:
         micro_batch: images a forward pass.
         starts: times the run was started or resumed.
         resumed_at: steps from which it went on.
+        peak_memory: largest of all starts, in bytes.
     """
 
     run_id: str = ""
@@ -45,6 +46,11 @@ class Progress:
     micro_batch: int = 0
     starts: int = 0
     resumed_at: list[int] = field(default_factory=list)
+    peak_memory: int = 0
+
+
+class Unfit(Exception):
+    """A checkpoint that does not fit what is trained: code must have changed since."""
 
 
 @dataclass
@@ -56,8 +62,22 @@ class Checkpoint:
     optimiser: dict[str, Any]
     schedule: dict[str, Any]
     method: dict[str, Any]
-    cpu_random: Tensor
-    cuda_random: list[Tensor]
+    random: dict[str, Tensor]
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The states of torch's generators that training on a device draws from."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def set_random_state(states: Mapping[str, Tensor], device: torch.device) -> None:
+    """Puts the generators back to what `random_state` returned on a device of the same type."""
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def moving(segmenter: Segmenter) -> dict[str, Tensor]:
@@ -85,8 +105,7 @@ def save(
         "optimiser": optimiser.state_dict(),
         "schedule": schedule.state_dict(),
         "method": method.memory(segmenter.backbone),
-        "cpu_random": torch.get_rng_state(),
-        "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "random": random_state(next(segmenter.parameters()).device),
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -110,8 +129,13 @@ def load(path: Path, run_id: str) -> Checkpoint | None:
         return None
     except Exception:
         # A torn or foreign file makes torch raise almost anything.
-        path.replace(path.with_name(f"{path.name}.broken"))
+        set_aside(path)
         return None
+
+
+def set_aside(path: Path) -> None:
+    """Keeps a checkpoint that cannot be used beside its place; the run begins anew."""
+    path.replace(path.with_name(f"{path.name}.broken"))
 
 
 @torch.no_grad()
@@ -125,18 +149,19 @@ def restore(
     """Puts everything back, torch's generators last.
 
     Raises:
-        ValueError: the checkpoint does not fit; code must have changed since it was saved.
+        Unfit: it cannot be put back; some of it may have been.
     """
     own = moving(segmenter)
-    if own.keys() != checkpoint.tensors.keys():
-        raise ValueError("the checkpoint holds other tensors than the run trains")
-    for name, tensor in own.items():
-        if tensor.shape != checkpoint.tensors[name].shape:
-            raise ValueError(f"the checkpoint has another shape for {name}")
-        tensor.copy_(checkpoint.tensors[name])
-    optimiser.load_state_dict(checkpoint.optimiser)
-    schedule.load_state_dict(checkpoint.schedule)
-    method.remember(segmenter.backbone, checkpoint.method)
-    torch.set_rng_state(checkpoint.cpu_random)
-    if checkpoint.cuda_random and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(checkpoint.cuda_random)
+    shapes = {name: tensor.shape for name, tensor in own.items()}
+    if shapes != {name: tensor.shape for name, tensor in checkpoint.tensors.items()}:
+        raise Unfit("the checkpoint holds other tensors than the run trains")
+    try:
+        optimiser.load_state_dict(checkpoint.optimiser)
+        schedule.load_state_dict(checkpoint.schedule)
+        method.remember(segmenter.backbone, checkpoint.method)
+        for name, tensor in own.items():
+            tensor.copy_(checkpoint.tensors[name])
+        set_random_state(checkpoint.random, next(segmenter.parameters()).device)
+    except Exception as error:
+        # The optimiser, the schedule and the method each refuse in a way of their own.
+        raise Unfit(f"the checkpoint does not fit: {error}") from error

@@ -16,9 +16,8 @@ from benchmark import store
 from benchmark.errors import UserError
 from benchmark.metrics import divide
 from benchmark.record import Record
-from benchmark.results import RECORD, flat
+from benchmark.results import RECORD, flat, run_folders
 from benchmark.soundness import told
-from benchmark.transfer import run_folders
 
 DRAWS = 2000
 ALPHA = 0.05

@@ -1,9 +1,10 @@
 """What a run costs: memory, FLOPs and latency. Parameters and bytes come from the delta."""
 
 import contextlib
+import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,10 @@ LATENCY_REPEATS = 30
 THROUGHPUT_REPEATS = 3
 """Timed passes at the protocol's batch size."""
 
+SAMPLE_SECONDS = 0.005
+MARK_SLACK = 2**22
+"""Bytes by which a high-water mark that was just reset may be above the resident size."""
+
 
 @dataclass
 class PeakMemory:
@@ -31,10 +36,13 @@ class PeakMemory:
     On a GPU the allocator knows. On the CPU it is the model's tensors plus the growth of the
     process's resident size inside the block, less that of its pages of files: the decoded data are
     such pages, and what of them is resident depends on who ran before. It is a lower bound: memory
-    that an earlier cell freed but the allocator kept can hide a part of the growth.
+    that an earlier cell freed but the allocator kept can hide a part of the growth, and where the
+    kernel's high-water mark cannot be reset (some containers), the size is looked at every
+    `SAMPLE_SECONDS` only.
     """
 
     bytes: int = 0
+    _now: Callable[[], int] = field(default=int, repr=False)
 
     @contextlib.contextmanager
     def measure(self, model: nn.Module) -> Iterator[None]:
@@ -43,17 +51,54 @@ class PeakMemory:
         device = tensors[0].device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
+            self._now = lambda: torch.cuda.max_memory_allocated(device)
             yield
-            self.bytes = torch.cuda.max_memory_allocated(device)
+            self.bytes = self._now()
             return
-        # Writing 5 resets the kernel's high-water mark of this process (proc(5)).
-        with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
-        before, files = _high_water_mark(), _status("RssFile") or 0
-        yield
         held = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-        grown = _high_water_mark() - before - max(0, (_status("RssFile") or 0) - files)
-        self.bytes = held + max(0, grown)
+        with _resident_peak() as peak:
+            before, files = _resident(), _status("RssFile") or 0
+
+            def now() -> int:
+                read = max(0, (_status("RssFile") or 0) - files)
+                return held + max(0, peak() - before - read)
+
+            self._now = now
+            yield
+            self.bytes = now()
+
+    def so_far(self) -> int:
+        """Bytes up to now, inside the block."""
+        return self._now()
+
+
+@contextlib.contextmanager
+def _resident_peak() -> Iterator[Callable[[], int]]:
+    """Gives the largest resident size of this process since the block began."""
+    # Writing 5 resets the kernel's high-water mark of this process (proc(5)).
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    if _high_water_mark() <= _resident() + MARK_SLACK:
+        yield _high_water_mark
+        return
+    sizes, over = [_resident()], threading.Event()
+
+    def sample() -> None:
+        while not over.wait(SAMPLE_SECONDS):
+            sizes.append(max(sizes.pop(), _resident()))
+
+    sampler = threading.Thread(target=sample, daemon=True)
+    sampler.start()
+    try:
+        yield lambda: sizes[0]
+    finally:
+        over.set()
+        sampler.join()
+
+
+def _resident() -> int:
+    size = _status("VmRSS")
+    return _high_water_mark() if size is None else size
 
 
 def _status(field: str) -> int | None:

@@ -4,15 +4,15 @@ Names and files may hold any bytes. What is found is listed, and nothing is ever
 moves what is broken to `.set-aside/` in the same folder, so that the next run makes the cell anew.
 """
 
-import contextlib
 import os
 import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmark import lease
+from benchmark import index, lease, store
 from benchmark.errors import UserError
+from benchmark.processes import is_alive
 from benchmark.record import FINAL
 from benchmark.results import PUBLISHED, RECORD
 from benchmark.soundness import (
@@ -28,12 +28,11 @@ from benchmark.soundness import (
     told,
 )
 
-SET_ASIDE = ".set-aside"
 DAY = 24 * 3600.0
 _ASIDE = "doctor --repair sets it aside"
 _PARTS = ("images.npz", "curve.jsonl", "delta.safetensors", "log.txt")
 _RUN_ID = re.compile(r"[0-9a-f]{12}")
-_DRAFT = re.compile(r"\..+\.(\d{1,10})(\.former)?")
+_DRAFT = re.compile(r"\.+.+\.(\d{1,10})(\.former)?")
 _PASSING = re.compile(r"\.(.+\.lease\..+|clock\..+|probe-\d+)")
 
 
@@ -52,6 +51,9 @@ def examine(root: Path) -> list[Finding]:
     runs: dict[tuple[bool, str], list[Path]] = {}
     for folder, entries in _walk(root, found):
         names = {entry.name for entry in entries}
+        if index.NAME in names and folder == root and index.is_torn(root):
+            fix = "none is needed: the next `plan` makes it anew"
+            found.append(Finding("note", root / index.NAME, "an index that cannot be read", fix))
         for entry in entries:
             path = folder / entry.name
             if entry.is_symlink():
@@ -88,7 +90,7 @@ def set_aside(
     Raises:
         UserError: `.set-aside` is no folder of the results folder.
     """
-    base = root / SET_ASIDE
+    base = root / store.SET_ASIDE
     if base.is_symlink() or (base.exists() and not base.is_dir()):
         raise UserError(f"{told(base)} is no folder; move it away and repair again")
     moved: dict[Path, Path] = {}
@@ -105,22 +107,12 @@ def set_aside(
         if source.name.startswith(".") and not _check_hidden(source):
             continue
         try:
-            moved[source] = _move(source, base / source.relative_to(root))
+            moved[source] = store.set_aside(root, source)
         except OSError as error:
             left.append(
                 Finding("fault", source, f"cannot be moved: {in_words(error)}", "move it by hand")
             )
     return list(moved.items()), left
-
-
-def _move(source: Path, target: Path) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    number, free = 0, target
-    while os.path.lexists(free):
-        number += 1
-        free = target.with_name(f"{target.name}.{number}")
-    os.rename(source, free)
-    return free
 
 
 def _walk(root: Path, found: list[Finding]) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
@@ -160,12 +152,17 @@ def _check_hidden(path: Path) -> list[Finding]:
         return [Finding("fault", path, "the lease of a process that is dead", _ASIDE, True)]
     if path.name.endswith(".checkpoint"):
         return [_checkpoint(path, path.with_name(run_id), age)]
+    if path.name.endswith(".opened"):
+        return []  # counts of a run that is not done yet
+    if path.name.endswith(".discarded"):
+        what = "an attempt that failed while the finished run was kept"
+        return [Finding("note", path, what, "see its log.txt; remove it if you like")]
     if path.name.endswith(".checkpoint.broken"):
         return [Finding("fault", path, "a checkpoint that could not be read", _ASIDE, True)]
     if _PASSING.fullmatch(path.name):
         dead = age > DAY
     else:
-        dead = draft is not None and not _is_alive(int(draft[1]))
+        dead = draft is not None and not is_alive(int(draft[1]))
     if dead:
         what = "a draft of a process that is dead"
         if draft is not None and draft[2]:
@@ -209,15 +206,6 @@ def _age(path: Path) -> float | None:
     except OSError:
         return None
     return time.time() - newest
-
-
-def _is_alive(pid: int) -> bool:
-    with contextlib.suppress(PermissionError):
-        try:
-            os.kill(pid, 0)
-        except (ProcessLookupError, OverflowError):
-            return False
-    return True
 
 
 def _check_twins(folders: list[Path]) -> list[Finding]:

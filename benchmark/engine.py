@@ -105,6 +105,7 @@ class Course:
         interval: seconds between checkpoints.
         watch: says when to stop.
         saved: where to go on; None = from the beginning.
+        peak_memory: largest memory so far, in bytes, by whatever measures it.
         progress: how far it is; filled while it goes on.
     """
 
@@ -113,6 +114,7 @@ class Course:
     interval: float = 60.0
     watch: Watch = field(default_factory=Watch)
     saved: Checkpoint | None = None
+    peak_memory: Callable[[], int] = int
     progress: checkpoint.Progress = field(default_factory=checkpoint.Progress)
 
 
@@ -144,6 +146,8 @@ def train(
         Diverged: the loss became infinite or not a number.
         OutOfMemory: not even a single image fits.
         Interrupted, TimedOut: the watch says so; a checkpoint has been written.
+        Superseded: the watch says so.
+        Unfit: `course.saved` is of other code than this.
         OSError: a checkpoint cannot be written.
     """
     course = course or Course()
@@ -166,7 +170,10 @@ def train(
         now.resumed_at.append(now.step)
     now.starts += 1
 
+    rewind = _Rewind(segmenter)
+
     def save() -> None:
+        now.peak_memory = max(now.peak_memory, course.peak_memory())
         if course.path is not None:
             checkpoint.save(course.path, now, segmenter, method, optimiser, schedule)
 
@@ -182,7 +189,10 @@ def train(
             save()
             course.watch.check_signal(f"at step {now.step} of {protocol.steps}")
             raise AssertionError from error
-        point = _step(segmenter, method, batch, protocol, precision, optimiser, trained, now, step)
+        rewind.keep()
+        point = _step(
+            segmenter, method, batch, protocol, precision, optimiser, trained, now, step, rewind
+        )
         method.after_step(segmenter.backbone, step, protocol.steps)
         schedule.step()
         end = time.perf_counter()
@@ -231,9 +241,9 @@ def _step(
     trained: list[nn.Parameter],
     now: checkpoint.Progress,
     step: int,
+    rewind: "_Rewind",
 ) -> dict[str, float]:
     """One optimiser step, in as many parts as memory asks for; a point of the curve."""
-    random = torch.get_rng_state()
     while True:
         optimiser.zero_grad(set_to_none=True)
         try:
@@ -252,7 +262,7 @@ def _step(
             now.micro_batch = (now.micro_batch + 1) // 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        torch.set_rng_state(random)
+        rewind.back()
     if not math.isfinite(total):
         names = ", ".join(batch.ids[:8]) + (", ..." if len(batch.ids) > 8 else "")
         raise Diverged(
@@ -262,6 +272,30 @@ def _step(
     nn.utils.clip_grad_norm_(trained, protocol.grad_clip)
     optimiser.step()
     return {"step": step, "loss": loss, "total": total}
+
+
+class _Rewind:
+    """What a step that ran out of memory has changed: random streams and BatchNorm's statistics."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self._device = next(segmenter.parameters()).device
+        self._buffers = [
+            buffer
+            for module in segmenter.modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
+            for buffer in module.buffers(recurse=False)
+        ]
+
+    def keep(self) -> None:
+        """A step begins."""
+        self._random = checkpoint.random_state(self._device)
+        self._values = [buffer.clone() for buffer in self._buffers]
+
+    def back(self) -> None:
+        """It is tried again."""
+        checkpoint.set_random_state(self._random, self._device)
+        for buffer, value in zip(self._buffers, self._values, strict=True):
+            buffer.copy_(value)
 
 
 def _gradients(

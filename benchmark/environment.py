@@ -94,6 +94,7 @@ def preflight(
         By run id why a method cannot act on a backbone.
 
     Raises:
+        Interrupted: a signal came; what was decoded in part is given up.
         UserError: weights or data are missing or damaged; a backbone cannot be staged or does not
             take the crop; a hyperparameter does not fit a backbone.
     """
@@ -108,9 +109,15 @@ def preflight(
                     f"use --set crop={near} or --set crop={near + divisor}"
                 )
     refusals = _refusals(cells, environment)
+
+    def watched(what: str, done: int, total: int) -> None:
+        environment.watch.check_signal(f"while {what} was decoded")
+        if progress:
+            progress(what, done, total)
+
     for name, split in dict.fromkeys((cell.benchmark, cell.protocol.eval_split) for cell in cells):
-        decoded(name, environment.data, "train", progress)
-        decoded(name, environment.data, split, progress)
+        decoded(name, environment.data, "train", watched)
+        decoded(name, environment.data, split, watched)
     return refusals
 
 

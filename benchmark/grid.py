@@ -11,6 +11,7 @@ from benchmark.spec import RunSpec
 
 if TYPE_CHECKING:
     from benchmark.executors.shared import Listener
+    from benchmark.interrupt import Watch
 
 RETRIES: dict[str, tuple[Status, ...]] = {
     "failed": ("failed", "nan", "timeout"),
@@ -87,7 +88,7 @@ def run_cells(
     *,
     workers: int | None = None,
     checkpoint_seconds: float | None = 60.0,
-    max_seconds: float | None = None,
+    watch: "Watch | None" = None,
     rerun: Collection[str] = (),
 ) -> list[Record]:
     """Checks everything that cells need, then runs them, beside other processes that do the same.
@@ -104,7 +105,7 @@ def run_cells(
         listener: is told about progress.
         workers: processes that cut training crops; None = as the device needs.
         checkpoint_seconds: between checkpoints of a training; None = none is written.
-        max_seconds: that a cell may take; None = as long as it takes.
+        watch: the limits of a cell; its `signal` tells afterwards whether one came.
         rerun: ids of runs that are finished and are to be run all the same; other finished ones
             are left alone, since another process may have finished them just now.
 
@@ -119,14 +120,19 @@ def run_cells(
     # timm and the data are loaded only when there is something to do.
     from benchmark.environment import preflight, prepare
     from benchmark.executors.shared import execute, mark
-    from benchmark.interrupt import Watch
+    from benchmark.interrupt import Interrupted, Watch
 
     # Before the data are read, which may take long: what others finish meanwhile is not run again.
     before = {cell.run_id: mark(results, cell) for cell in cells}
-    watch = Watch(max_seconds)
+    for cell in cells:
+        store.check_replaceable(results / cell.folder)
+    watch = watch or Watch()
     environment = prepare(data, weights, device, workers, checkpoint_seconds, watch)
     with watch.signals():
-        refusals = preflight(cells, environment, listener.decoding if listener else None)
+        try:
+            refusals = preflight(cells, environment, listener.decoding if listener else None)
+        except Interrupted:
+            return []
         store.check_writable(results)
         if listener:
             for reason in dict.fromkeys(refusals.values()):

@@ -127,6 +127,18 @@ def summary(record: Record, disk_bytes: int | None = None) -> Entry:
     )
 
 
+def is_torn(results: Path) -> bool:
+    """Whether there is an index that cannot be read."""
+    path = results / NAME
+    try:
+        _Index.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return False
+    except (OSError, ValidationError):
+        return True
+    return False
+
+
 def _load(path: Path) -> dict[str, _Stamped]:
     try:
         index = _Index.model_validate_json(path.read_bytes())

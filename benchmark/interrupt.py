@@ -14,6 +14,10 @@ class Interrupted(Exception):
     """A signal asked the process to stop; the run goes on from its checkpoint."""
 
 
+class Superseded(Exception):
+    """Another process took the cell over, because this one seemed dead."""
+
+
 class TimedOut(Exception):
     """The run took longer than it may."""
 
@@ -44,10 +48,12 @@ class Watch:
     def __init__(self, max_seconds: float | None = None) -> None:
         self.max_seconds = max_seconds
         self.signal: str = ""
+        self.superseded = threading.Event()
         self._start = time.monotonic()
 
     def restart(self) -> None:
-        """A run begins."""
+        """A run begins, whose lease was just taken."""
+        self.superseded.clear()
         self._start = time.monotonic()
 
     def check(self, where: str) -> None:
@@ -57,9 +63,12 @@ class Watch:
             where: how far the run is, for the message.
 
         Raises:
+            Superseded: the lease is another's.
             Interrupted: a signal came.
             TimedOut: the time is over.
         """
+        if self.superseded.is_set():
+            raise Superseded(f"taken over by another process {where}")
         self.check_signal(where)
         taken = time.monotonic() - self._start
         if self.max_seconds is not None and taken > self.max_seconds:

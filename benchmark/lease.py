@@ -4,24 +4,29 @@ A lease `.<run_id>.lease` beside the run's folder is created exclusively and nam
 a token. Its holder touches it as long as it lives. A lease is over when its process is dead, which
 is known on the same host, or when it was not touched for `EXPIRY_SECONDS` by the clock of the file
 system, which all hosts share: a host whose own clock jumps expires nobody's. Who finds one over
-moves it away, looks whether it is the one it saw, and creates its own.
+moves it away, looks whether it is the one it saw, and creates its own. A holder that was away for
+so long, on a host that slept, sees at its next heartbeat that the lease is another's.
 """
 
 import contextlib
+import errno
 import json
 import os
 import secrets
-import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from benchmark.errors import UserError
+from benchmark.processes import HIDDEN, born, place
 from benchmark.spec import RunSpec
 
 HEARTBEAT_SECONDS = 20.0
 EXPIRY_SECONDS = 120.0
+
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+"""How file systems without hard links refuse one."""
 
 
 def path_of(results: Path, spec: RunSpec) -> Path:
@@ -31,8 +36,13 @@ def path_of(results: Path, spec: RunSpec) -> Path:
 
 
 @contextmanager
-def hold(results: Path, spec: RunSpec) -> Iterator[bool]:
+def hold(results: Path, spec: RunSpec, lost: Callable[[], object] | None = None) -> Iterator[bool]:
     """Holds the lease of a cell inside the block; yields whether it could be had.
+
+    Args:
+        results: folder of the results.
+        spec: the cell.
+        lost: called, from another thread, where the lease is found to be another's.
 
     Raises:
         UserError: the folder cannot be written.
@@ -50,7 +60,7 @@ def hold(results: Path, spec: RunSpec) -> Iterator[bool]:
         yield False
         return
     done = threading.Event()
-    keeper = threading.Thread(target=_touch, args=(path, done), daemon=True)
+    keeper = threading.Thread(target=_keep, args=(path, token, done, lost), daemon=True)
     keeper.start()
     try:
         yield True
@@ -64,12 +74,12 @@ def hold(results: Path, spec: RunSpec) -> Iterator[bool]:
 def _acquire(path: Path) -> str | None:
     while True:
         token = secrets.token_hex(8)
-        content = {"token": token, "host": _place(), "pid": os.getpid(), "born": _born("self")}
+        content = {"token": token, "host": place(), "pid": os.getpid(), "born": born("self")}
         # Written beside and linked into place: nobody ever reads half a lease.
         draft = path.with_name(f"{path.name}.{token}")
         draft.write_text(json.dumps(content))
         try:
-            os.link(draft, path)
+            _put(draft, path)
             return token
         except FileExistsError:
             seen = _read(path).get("token")
@@ -79,11 +89,32 @@ def _acquire(path: Path) -> str | None:
             draft.unlink(missing_ok=True)
 
 
+def _put(draft: Path, path: Path) -> None:
+    """Gives a file a second name, which must be free; a copy where there are no hard links.
+
+    Who reads such a copy while it is written sees no token, and judges it by its age: it lives.
+
+    Raises:
+        FileExistsError: the name is taken.
+    """
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        with path.open("xb") as file:
+            file.write(draft.read_bytes())
+
+
 def is_over(path: Path) -> bool:
     """Whether nobody holds a lease any more; an unreadable one is judged by its age."""
     content = _read(path)
-    if content.get("host") == _place():
-        return _born(str(content.get("pid"))) != content.get("born")
+    if content.get("host") == place():
+        started = born(str(content.get("pid")))
+        if started != HIDDEN:
+            return started != content.get("born")
     try:
         age = _now(path.parent) - path.stat().st_mtime
     except OSError:
@@ -104,7 +135,7 @@ def _remove(path: Path, seen: object) -> bool:
         if _read(away).get("token") != seen:
             # Somebody moved the old one away and put a live one there in between: give it back.
             with contextlib.suppress(FileExistsError):
-                os.link(away, path)
+                _put(away, path)
             return False
         return True
     finally:
@@ -119,10 +150,16 @@ def _read(path: Path) -> dict[str, object]:
     return content if isinstance(content, dict) else {}
 
 
-def _touch(path: Path, done: threading.Event) -> None:
+def _keep(path: Path, token: str, done: threading.Event, lost: Callable[[], object] | None) -> None:
+    """Touches a lease until it is given up, or is another's."""
     while not done.wait(HEARTBEAT_SECONDS):
-        with contextlib.suppress(OSError):
-            os.utime(path)
+        there = _read(path).get("token")
+        if there == token:
+            with contextlib.suppress(OSError):
+                os.utime(path)
+        elif there is not None and lost is not None:
+            lost()
+            return
 
 
 def _now(folder: Path) -> float:
@@ -133,37 +170,3 @@ def _now(folder: Path) -> float:
         return probe.stat().st_mtime
     finally:
         probe.unlink(missing_ok=True)
-
-
-def _place() -> str:
-    """Names the host and its set of process numbers: containers have their own."""
-    with contextlib.suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{socket.gethostname()}/{boot}/{os.readlink('/proc/self/ns/pid')}"
-    return socket.gethostname()
-
-
-def _born(pid: str) -> str | None:
-    """When a process of this host started: its number may be given to another one later."""
-    if pid != "self" and not pid.isdigit():
-        return None
-    try:
-        text = Path("/proc", pid, "stat").read_text(errors="replace")
-    except OSError:
-        return _alive(pid)
-    # The name in brackets may hold anything; field 22 is the start, and Z means that it is dead.
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else fields[19]
-
-
-def _alive(pid: str) -> str | None:
-    """Where there is no /proc: whether the process lives."""
-    if Path("/proc/self").exists() or not pid.isdigit():
-        return None if pid != "self" else "alive"
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    return "alive"

@@ -155,6 +155,10 @@ class Record(_Part):
     provenance: Provenance
 
 
+class UnknownVersion(ValueError):
+    """A record of a later version of petseg-bench."""
+
+
 def migrate(content: dict[str, Any]) -> dict[str, Any]:
     """Content of a `record.json` of any earlier version in the present one."""
     version = content.get("schema_version")
@@ -168,7 +172,8 @@ def parse(text: bytes) -> Record:
     """Reads a record of any version.
 
     Raises:
-        ValueError: it is none, with the first problem on one line.
+        ValueError: it is none, with the first problem on one line; `UnknownVersion` if it is of a
+            later version.
     """
     try:
         content = json.loads(text)
@@ -176,7 +181,10 @@ def parse(text: bytes) -> Record:
             raise ValueError("not a record")
         if content.get("schema_version", 0) not in range(1, SCHEMA_VERSION + 1):
             version = content.get("schema_version")
-            raise ValueError(f"schema version {version!r} is not known; update petseg-bench")
+            later = isinstance(version, int) and version > SCHEMA_VERSION
+            raise (UnknownVersion if later else ValueError)(
+                f"schema version {version!r} is not known; update petseg-bench"
+            )
         return Record.model_validate(migrate(content))
     except ValidationError as error:
         first = error.errors()[0]

@@ -1,13 +1,14 @@
 """Stored runs, evaluated again: as they were, or on corrupted images."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from benchmark import robustness, store
+from benchmark import lease, robustness, store
 from benchmark.catalogue import build_method
 from benchmark.data.base import Example
 from benchmark.data.corruptions import CORRUPTIONS, VERSION, corrupt
@@ -89,9 +90,21 @@ def again(spec: RunSpec, results: Path, environment: Environment) -> tuple[float
     """MIoU of a finished run as recorded, and as it comes out now.
 
     Raises:
-        UserError: see `restore`.
+        UserError: see `restore`; or another process works on the run.
     """
-    return _stored_miou(results / spec.folder), _miou(spec, results, environment)
+    with _held(spec, results):
+        return _stored_miou(results / spec.folder), _miou(spec, results, environment)
+
+
+@contextmanager
+def _held(spec: RunSpec, results: Path) -> Iterator[None]:
+    """Keeps others from writing into the run's folder inside the block."""
+    with lease.hold(results, spec) as mine:
+        if not mine:
+            raise UserError(
+                f"another process works on run {spec.run_id}; try again when it is done"
+            )
+        yield
 
 
 def _miou(spec: RunSpec, results: Path, environment: Environment) -> float:
@@ -124,8 +137,21 @@ def stress(
         The scores of what was asked for.
 
     Raises:
-        UserError: see `restore`; or the run does not reproduce its recorded score.
+        UserError: see `restore`; the run does not reproduce its recorded score; or another process
+            works on it.
     """
+    with _held(spec, results):
+        return _stress(spec, results, environment, names, severities, progress)
+
+
+def _stress(
+    spec: RunSpec,
+    results: Path,
+    environment: Environment,
+    names: Sequence[str],
+    severities: Sequence[int],
+    progress: Progress | None,
+) -> Robustness:
     folder = results / spec.folder
     segmenter = restore(spec, results, environment)
     examples = decoded(spec.benchmark, environment.data, spec.protocol.eval_split)

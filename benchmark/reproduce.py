@@ -49,24 +49,6 @@ class Judgement:
     images_apart: int
 
 
-def find_one(results: Path, prefix: str) -> tuple[Path, Record]:
-    """The one run whose id starts with `prefix`: its folder and its record.
-
-    Raises:
-        UserError: there is none, there are several, or its record cannot be read.
-    """
-    found = store.find_runs(results, prefix)
-    if not found:
-        raise UserError(f"no run {prefix!r} in {results}; `plan` prints the ids")
-    if len(found) > 1:
-        ids = ", ".join(folder.name for folder in found[:6])
-        raise UserError(f"run id {prefix!r} fits {len(found)} runs ({ids}); type more of it")
-    record = store.read_record(found[0])
-    if record is None:
-        raise UserError(f"{found[0] / 'record.json'} cannot be read; remove it and run again")
-    return found[0], record
-
-
 def respecify(record: Record) -> RunSpec:
     """The run that a record describes, as it would be specified now.
 

@@ -26,16 +26,17 @@ def load_results(root: Path, suite: str | None = None) -> pd.DataFrame:
         suite: load this suite only; None loads all.
 
     Returns:
-        The records flattened to dotted columns (`metrics.miou`, `costs.params.inserted`, ...), in
-        the order of their paths; empty when there are none. A file that is no record is left out
-        with a warning.
+        The records flattened to dotted columns (`metrics.miou`, `costs.params.inserted`, ...) and
+        `folder`, relative to `root`, in the order of their paths; empty when there are none. A file
+        that is no record is left out with a warning.
     """
     base = root / suite if suite is not None and (root / suite).is_dir() else root
     rows: list[dict[str, Any]] = []
-    for path in _record_files(base):
+    for folder in run_folders(base):
+        path = folder / RECORD
         try:
             record = parse(path.read_bytes())
-            row = flat(record)
+            row = flat(record) | {"folder": folder.relative_to(root).as_posix()}
         except (OSError, ValueError) as error:
             warnings.warn(printable(f"{path} is left out: {_one_line(error)}"), stacklevel=2)
             continue
@@ -78,11 +79,15 @@ def _tell_apart(rows: list[dict[str, Any]]) -> None:
             )
 
 
-def _record_files(root: Path) -> Iterator[Path]:
+def run_folders(root: Path) -> Iterator[Path]:
+    """Folders with a record, sorted; `published` only where `root` is it or lies in it.
+
+    Hidden folders are left out, and links to folders are not followed.
+    """
     for folder, names, files in os.walk(root):
         names[:] = sorted(name for name in names if not name.startswith(".") and name != PUBLISHED)
         if RECORD in files:
-            yield Path(folder, RECORD)
+            yield Path(folder)
 
 
 def _one_line(error: Exception) -> str:

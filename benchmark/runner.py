@@ -26,6 +26,7 @@ from benchmark.interrupt import (
     Diverged,
     Interrupted,
     OutOfMemory,
+    Superseded,
     TimedOut,
     Watch,
     is_out_of_memory,
@@ -81,6 +82,7 @@ def run_cell(
     Raises:
         UserError: the user's files or options are at fault, or the results cannot be written;
             nothing is stored.
+        Superseded: another process took the cell over; nothing is stored.
     """
     method = build_method(spec.method, spec.method_params)
     attempt = Attempt(spec, results, method)
@@ -88,8 +90,12 @@ def run_cell(
     with store.staging(results, spec) as folder:
         try:
             with seal_test() if spec.protocol.eval_split == "val" else contextlib.nullcontext():
-                record = _run(spec, method, folder, environment, attempt, progress)
-        except UserError:
+                try:
+                    record = _run(spec, method, folder, environment, attempt, progress)
+                except checkpoint.Unfit:
+                    checkpoint.set_aside(attempt.checkpoint)
+                    record = _run(spec, method, folder, environment, attempt, progress)
+        except (UserError, Superseded):
             raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _WRITING:
@@ -116,6 +122,7 @@ def run_cell(
             raise store.Discard
     if record.status in FINAL:
         attempt.checkpoint.unlink(missing_ok=True)
+        store.forget_openings(results, spec)
     return record
 
 
@@ -138,22 +145,22 @@ class Attempt:
     """What is known of a cell's earlier attempts, and of this one.
 
     Attributes:
+        results: the results folder.
         checkpoint: its file, beside the run's folder.
         started: UTC, ISO 8601.
         phases: seconds by phase.
-        opened: times that a split was evaluated, by its name.
+        opened: times that a split was evaluated, by its name, over all attempts.
         progress: of the training, once there is some.
     """
 
     def __init__(self, spec: RunSpec, results: Path, method: Method) -> None:
         final = results / spec.folder
         self.checkpoint = final.with_name(f".{final.name}.checkpoint")
+        self.results = results
         self.run_id, self.method_sha256 = spec.run_id, provenance.method_sha256(type(method))
         self.started = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         self.phases = Phases()
-        former = store.read_record(final)
-        execution = former.execution if former else None
-        self.opened = dict(execution.opened_splits) if execution else {}
+        self.opened = store.openings(results, spec)
         self.progress: checkpoint.Progress | None = None
 
     def identity(self, *found: str | None) -> str:
@@ -213,9 +220,10 @@ def _run(
         environment.watch,
         saved,
     )
+    memory = PeakMemory()
+    course.peak_memory = memory.so_far
     params = deltas.count_parameters(segmenter, pristine)
     depth = first_trainable_depth(segmenter, protocol)
-    memory = PeakMemory()
     with (
         phases("train"),
         memory.measure(segmenter),
@@ -227,6 +235,7 @@ def _run(
     with phases("evaluate"):
         opened = attempt.opened.get(protocol.eval_split, 0) + 1
         attempt.opened |= {protocol.eval_split: opened}
+        store.log_openings(attempt.results, spec, attempt.opened)
         watched = _watched(examples, environment.watch)
         counts = evaluate(segmenter, benchmark, watched, protocol, precision)
     with phases("costs"):
@@ -236,8 +245,9 @@ def _run(
         del segmenter
         again, _ = build_segmenter(spec, method, environment)
         deltas.load_delta(again, load_file(folder / "delta.safetensors"))
+        watched = _watched(examples, environment.watch)
         if not same_class_counts(
-            counts, evaluate(again.eval(), benchmark, examples, protocol, precision, full=False)
+            counts, evaluate(again.eval(), benchmark, watched, protocol, precision, full=False)
         ):
             raise RuntimeError("the stored delta does not reproduce the evaluated counts")
     merged = None
@@ -257,7 +267,7 @@ def _run(
                 train=TrainCost(
                     seconds=trained.seconds,
                     images_per_second=trained.images_per_second,
-                    peak_memory_bytes=memory.bytes,
+                    peak_memory_bytes=max(memory.bytes, course.progress.peak_memory),
                     first_trainable_depth=depth,
                 ),
                 infer=infer,

@@ -20,6 +20,7 @@ from benchmark.errors import printable
 from benchmark.metrics import class_iou
 from benchmark.record import SCHEMA_VERSION, Metrics, Record, parse
 from benchmark.results import RECORD
+from benchmark.robustness import Robustness
 from benchmark.spec import Protocol, RunSpec
 
 TOLERANCE = 1e-9
@@ -29,6 +30,8 @@ LARGEST = 2**30
 """Bytes of a file, packed or not, beyond which it is nothing that the store wrote."""
 
 AGAIN = "doctor --repair sets it aside; then run the cell again"
+_MEASURE = "`evaluate --corruptions` measures them anew"
+_STRESS = f"doctor --repair sets it aside; {_MEASURE}"
 _KINDS = ("intersection", "prediction", "label")
 
 T = TypeVar("T")
@@ -113,7 +116,34 @@ def check_run(folder: Path) -> list[Finding]:
             found.append(Finding("note", folder, f"done, but {name} is missing", fix))
         else:
             found.append(fault(folder, f"done, but {name} is missing"))
-    return found
+    return [*found, *_check_robustness(folder, record)]
+
+
+def _check_robustness(folder: Path, record: Record) -> Iterator[Finding]:
+    """What is wrong with the scores on corrupted images, if there are any; the run is sound."""
+    path, counts = folder / "robustness.json", folder / "robustness.npz"
+    if not os.path.lexists(path):
+        if os.path.lexists(counts):
+            yield Finding("note", counts, "counts without robustness.json", _MEASURE)
+        return
+    scores, problem = attempt(lambda p: Robustness.model_validate_json(_content(p)), path)
+    if scores is None:
+        yield Finding("fault", path, f"is torn or foreign: {problem}", _STRESS, True)
+        return
+    if scores.run_id != record.run_id:
+        what = f"holds the scores of run {told(scores.run_id)}"
+        yield Finding("fault", path, what, _STRESS, True)
+    names = {f"{s.corruption}/{s.severity}/{kind}" for s in scores.scores for kind in _KINDS}
+    held, problem = attempt(_members, counts)
+    if held is None or not held >= names:
+        what = problem or "lacks counts that robustness.json sums up"
+        yield Finding("fault", counts, what, _STRESS, True)
+
+
+def _members(path: Path) -> set[str]:
+    check_size(path)
+    with np.load(path, allow_pickle=False) as archive:
+        return set(archive.files)
 
 
 def fault(folder: Path, what: str) -> Finding:

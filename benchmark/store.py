@@ -5,7 +5,7 @@ within a file system, so a reader sees either no run or a complete one; a crash 
 folder that nothing reads and the next write of that run removes.
 
 Two processes that write the same run do not disturb each other: each has a folder of its own, and
-the last one to finish stays.
+the last one to finish stays. What cannot be read is never removed but moved to `.set-aside/`.
 """
 
 import json
@@ -19,8 +19,11 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import UserError
-from benchmark.record import FINAL, Record, parse
+from benchmark.processes import is_alive
+from benchmark.record import FINAL, Record, UnknownVersion, parse
 from benchmark.spec import RunSpec
+
+SET_ASIDE = ".set-aside"
 
 
 def check_writable(root: Path) -> None:
@@ -49,6 +52,28 @@ def read_record(folder: Path) -> Record | None:
         return None
 
 
+def check_replaceable(folder: Path) -> None:
+    """Makes sure that a run's folder may be written anew.
+
+    Raises:
+        UserError: there is a record that is not torn and cannot be read all the same.
+    """
+    path = folder / "record.json"
+    try:
+        parse(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except UnknownVersion as error:
+        raise UserError(f"{path}: {error}, or choose another folder with --results DIR") from error
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}), so the run could be there; mend that, or "
+            "choose another folder with --results DIR"
+        ) from error
+    except ValueError:
+        pass  # torn or foreign, and moved away when the run is written
+
+
 def is_done(root: Path, spec: RunSpec) -> bool:
     """Whether a run needs no more work."""
     record = read_record(root / spec.folder)
@@ -62,32 +87,33 @@ def has_result(root: Path, spec: RunSpec) -> bool:
 
 
 class Discard(Exception):
-    """Raised inside `staging`: what was there stays, and the new folder goes."""
+    """Raised inside `staging`: what was there stays, the new folder beside it, hidden."""
 
 
 @contextmanager
 def staging(root: Path, spec: RunSpec) -> Iterator[Path]:
     """A folder to fill; renamed to the run's place when the block ends without an exception."""
     final = root / spec.folder
+    discarded = final.with_name(f".{final.name}.discarded")
     stage = final.with_name(f".{final.name}.{os.getpid()}")
     former = final.with_name(f".{final.name}.{os.getpid()}.former")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        for stale in final.parent.glob(f".{final.name}.*"):
-            if not _belongs_to_the_living(stale.name.split(".")[2]):
-                if stale.name.endswith(".former") and not final.exists():
-                    os.replace(stale, final)  # killed between the two renames
-                else:
-                    shutil.rmtree(stale, ignore_errors=True)
+        _sweep(final)
         stage.mkdir()
         yield stage
         _sync(stage)
         if final.exists():
-            os.replace(final, former)
+            if read_record(final) is None:
+                set_aside(root, final)
+            else:
+                os.replace(final, former)
         os.replace(stage, final)
         _sync_folder(final.parent)
+        shutil.rmtree(discarded, ignore_errors=True)
     except Discard:
-        return
+        shutil.rmtree(discarded, ignore_errors=True)
+        os.replace(stage, discarded)
     except OSError as error:
         raise UserError(
             f"run {spec.run_id} cannot be written to {final.parent} ({error.strerror}); make room, "
@@ -100,18 +126,41 @@ def staging(root: Path, spec: RunSpec) -> Iterator[Path]:
         shutil.rmtree(former, ignore_errors=True)
 
 
-def _belongs_to_the_living(pid: str) -> bool:
-    if not pid.isdigit():
-        return True  # a checkpoint or a lease, which live on their own
-    if int(pid) == os.getpid():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+def _sweep(final: Path) -> None:
+    """Removes what killed processes left of a run: folders, and drafts of single files."""
+    for stale in final.parent.glob(f".{final.name}.*"):
+        if _is_of_the_dead(stale.name.split(".")[2]):
+            if stale.name.endswith(".former") and not final.exists():
+                os.replace(stale, final)  # killed between the two renames
+            else:
+                shutil.rmtree(stale, ignore_errors=True)
+    for draft in final.parent.glob(f"..{final.name}.*"):
+        if _is_of_the_dead(draft.name.rpartition(".")[2]):
+            draft.unlink(missing_ok=True)
+
+
+def _is_of_the_dead(pid: str) -> bool:
+    """False of a checkpoint or a lease, which live on their own."""
+    return pid.isdigit() and (int(pid) == os.getpid() or not is_alive(int(pid)))
+
+
+def set_aside(root: Path, path: Path) -> Path:
+    """Moves what is broken to `.set-aside/<same relative path>`, under a number if that is taken.
+
+    Returns:
+        Where it is now.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    target = root / SET_ASIDE / path.relative_to(root)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    number, free = 0, target
+    while os.path.lexists(free):
+        number += 1
+        free = target.with_name(f"{target.name}.{number}")
+    os.rename(path, free)
+    return free
 
 
 def _sync(folder: Path) -> None:
@@ -153,6 +202,40 @@ def write_record(folder: Path, record: Record) -> None:
     (folder / "record.json").write_text(record.model_dump_json(indent=1) + "\n")
 
 
+def openings(root: Path, spec: RunSpec) -> dict[str, int]:
+    """Times that splits were evaluated for a run, over all attempts that did so or began to."""
+    record = read_record(root / spec.folder)
+    counts = dict(record.execution.opened_splits) if record and record.execution else {}
+    try:
+        logged = json.loads(_opened(root, spec).read_bytes())
+        attempted = {str(split): int(number) for split, number in logged.items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        attempted = {}  # none; or a torn file of another hand
+    splits = dict.fromkeys([*counts, *attempted])
+    return {split: max(counts.get(split, 0), attempted.get(split, 0)) for split in splits}
+
+
+def log_openings(root: Path, spec: RunSpec, counts: Mapping[str, int]) -> None:
+    """Writes down, before a split is evaluated, how often that is the case by then.
+
+    It outlives an attempt that leaves no record.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_atomic(_opened(root, spec), json.dumps(counts).encode())
+
+
+def forget_openings(root: Path, spec: RunSpec) -> None:
+    """Removes what `log_openings` wrote: the run's record holds it now."""
+    _opened(root, spec).unlink(missing_ok=True)
+
+
+def _opened(root: Path, spec: RunSpec) -> Path:
+    final = root / spec.folder
+    return final.with_name(f".{final.name}.opened")
+
+
 def count_opening(folder: Path, split: str) -> None:
     """Writes into a run's record that a split was evaluated once more.
 
@@ -190,6 +273,24 @@ def read_counts(folder: Path) -> dict[str, np.ndarray]:
     """Reads images.npz."""
     with np.load(folder / "images.npz", allow_pickle=False) as archive:
         return dict(archive)
+
+
+def find_one(root: Path, prefix: str) -> tuple[Path, Record]:
+    """The one run whose id starts with `prefix`: its folder and its record.
+
+    Raises:
+        UserError: there is none, there are several, or its record cannot be read.
+    """
+    found = find_runs(root, prefix)
+    if not found:
+        raise UserError(f"no run {prefix!r} in {root}; `plan` prints the ids")
+    if len(found) > 1:
+        ids = ", ".join(folder.name for folder in found[:6])
+        raise UserError(f"run id {prefix!r} fits {len(found)} runs ({ids}); type more of it")
+    record = read_record(found[0])
+    if record is None:
+        raise UserError(f"{found[0] / 'record.json'} cannot be read; remove it and run again")
+    return found[0], record
 
 
 def find_runs(root: Path, prefix: str) -> list[Path]:

@@ -5,7 +5,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pandas as pd
 from benchmark import store
 from benchmark.errors import UserError
 from benchmark.record import FINAL, Record
-from benchmark.results import PUBLISHED, RECORD, load_results
+from benchmark.results import RECORD, load_results, run_folders
 from benchmark.soundness import check_run, spec_of, told
 
 FORMATS = ("csv", "parquet", "json")
@@ -40,17 +40,6 @@ class Merged:
     conflicts: list[Path] = field(default_factory=list)
     unfinished: list[Path] = field(default_factory=list)
     broken: list[Path] = field(default_factory=list)
-
-
-def run_folders(root: Path) -> Iterator[Path]:
-    """Folders with a record, sorted; `published` only where `root` is it or lies in it.
-
-    Hidden folders are left out, and links to folders are not followed.
-    """
-    for folder, names, files in os.walk(root):
-        names[:] = sorted(name for name in names if not name.startswith(".") and name != PUBLISHED)
-        if RECORD in files:
-            yield Path(folder)
 
 
 def merge(sources: Sequence[Path], into: Path) -> Merged:

@@ -39,9 +39,10 @@ def reproduce(
     from rich.console import Console
 
     from benchmark import reproduce as again
+    from benchmark import store
 
     console = Console(highlight=False, soft_wrap=True)
-    folder, record = again.find_one(Path(request.results), run_id)
+    folder, record = store.find_one(Path(request.results), run_id)
     recorded = again.read_recorded(folder, record)
     spec = again.respecify(record)
     made, counts = again.rerun(spec, record, request.data, request.weights, request.device)

@@ -81,8 +81,11 @@ def run(
     console.print(
         f"{len(cells)} cells, {skipped} done already, {len(todo)} to run", highlight=False
     )
-    interrupted, unsuccessful = "", False
+    records, signal = [], ""
     if todo:
+        from benchmark.interrupt import Watch
+
+        watch = Watch(max_seconds)
         with listener(console, len(todo)) as watcher:
             records = grid.run_cells(
                 todo,
@@ -92,17 +95,18 @@ def run(
                 request.device,
                 watcher,
                 workers=request.workers,
-                max_seconds=max_seconds,
+                watch=watch,
                 checkpoint_seconds=60.0 if checkpoint is None else checkpoint,
                 rerun=outdated if rerun else (),
             )
-        unsuccessful = any(record.status not in FINAL for record in records)
-        interrupted = next((r.reason for r in records if r.status == "interrupted"), "")
+        signal = watch.signal
     _summary(console, request, cells)
     left = _unsuccessful(console, request, cells)
-    if interrupted:
-        raise typer.Exit(143 if interrupted.startswith("SIGTERM") else 130)
-    if left or unsuccessful:
+    # Where a cell that was finished is run again, the former result stays, and an error does, too.
+    again = [record for record in records if record.status not in FINAL]
+    if signal and (left or again):
+        raise typer.Exit(143 if signal == "SIGTERM" else 130)
+    if left or again:
         raise typer.Exit(1)
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from benchmark import lease, store
 from benchmark.environment import Environment
-from benchmark.interrupt import Interrupted
+from benchmark.interrupt import Interrupted, Superseded
 from benchmark.record import FINAL, Record
 from benchmark.runner import run_cell
 from benchmark.spec import RunSpec
@@ -77,7 +77,7 @@ def execute(
         for spec in left:
             if environment.watch.signal:
                 return
-            with lease.hold(results, spec) as mine:
+            with lease.hold(results, spec, environment.watch.superseded.set) as mine:
                 if not mine:
                     busy.append(spec)
                     continue
@@ -88,7 +88,13 @@ def execute(
                         continue  # another process ran it meanwhile
                 if listener:
                     listener.cell_started(spec)
-                record = run_cell(spec, results, environment, listener.step if listener else None)
+                try:
+                    record = run_cell(
+                        spec, results, environment, listener.step if listener else None
+                    )
+                except Superseded:
+                    busy.append(spec)
+                    continue
             if listener:
                 listener.cell_finished(record)
             yield record

@@ -15,7 +15,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from benchmark import checkpoint, lease, store
+from benchmark import checkpoint, lease, processes, store
 from benchmark.catalogue import METHODS, build_method
 from benchmark.cli.options import resolve
 from benchmark.data import available
@@ -221,7 +221,7 @@ def test_checkpoints(folder: Path, content: bytes) -> None:
     assert (aside if found is None else path).read_bytes() == content
 
 
-LEASE = {"token": "0" * 16, "host": lease._place(), "pid": os.getpid(), "born": "1"}
+LEASE = {"token": "0" * 16, "host": processes.place(), "pid": os.getpid(), "born": "1"}
 
 
 @given(mixed(LEASE) | dumped(SCALAR.map(lambda pid: LEASE | {"pid": pid})), st.booleans())

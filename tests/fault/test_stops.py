@@ -6,85 +6,21 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmark import checkpoint, grid, plugins, store
+from benchmark import checkpoint, grid, processes, store
 from benchmark.errors import UserError
-from benchmark.planner import Selection, plan
-from methods.base import METHODS, Method, register
-from tests.fault.torture import PLUGIN
+from benchmark.interrupt import Watch
+from benchmark.planner import plan
+from tests.tiny import run, same, select
+
+pytestmark = pytest.mark.usefixtures("tiny", "strange")
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tiny(tmp_path_factory):
-    from benchmark.data.base import BENCHMARKS
-
-    path = tmp_path_factory.mktemp("plugin") / "tiny.py"
-    path.write_text(PLUGIN)
-    plugins.load_files([path])
-    yield path
-    BENCHMARKS.pop("tiny")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Strange(Method):
-    """Trains the decoder, and does what a test asks of it."""
-
-    lr: float = 1e-3
-    supports = frozenset(("plain",))
-    keeps_structure = True
-    largest: int = 99
-    nan_at: int = 0
-    noise: float = 0.0
-
-    def apply(self, backbone, num_classes):
-        state = {"step": -1}  # the first pass only looks for the depth
-
-        def images(x):
-            if torch.is_grad_enabled():
-                state["step"] += 1
-                if len(x) > self.largest and state["step"] > 0:
-                    raise torch.OutOfMemoryError("out of memory")
-                if state["step"] == self.nan_at:
-                    return x * float("nan")
-                return x + self.noise * torch.randn_like(x)
-            return x
-
-        backbone.on_images(images)
-
-    def tune(self, backbone, num_classes):
-        self.apply(backbone, num_classes)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def strange():
-    register("strange")(Strange)
-    yield
-    METHODS._loaded.pop("strange")
-
-
-def select(methods="linear", seeds=(0,), **protocol):
-    sizes = {"steps": 6, "crop": 36, "batch_size": 4} | protocol
-    return Selection(methods=methods, benchmarks="tiny", seeds=seeds, protocol=sizes)
-
-
-def run(results, selection, **options):
-    todo = grid.pending(plan(selection), results, options.pop("retry", None))
-    return grid.run_cells(todo, results, device="cpu", **options)
-
-
-def same(a, b, cell):
-    ours, theirs = a / cell.folder, b / cell.folder
-    assert (ours / "delta.safetensors").read_bytes() == (theirs / "delta.safetensors").read_bytes()
-    with np.load(ours / "images.npz") as x, np.load(theirs / "images.npz") as y:
-        assert all(np.array_equal(x[key], y[key]) for key in x)
 
 
 def test_half_the_batch_where_memory_runs_out(tmp_path):
@@ -220,7 +156,7 @@ def test_a_failed_attempt_leaves_a_finished_run_as_it_was(tmp_path):
     run(tmp_path, select())
     before = (tmp_path / cell.folder / "record.json").read_bytes()
     (record,) = grid.run_cells(
-        [cell], tmp_path, device="cpu", max_seconds=0.0001, rerun={cell.run_id}
+        [cell], tmp_path, device="cpu", watch=Watch(0.0001), rerun={cell.run_id}
     )
     assert record.status == "timeout"
     assert (tmp_path / cell.folder / "record.json").read_bytes() == before
@@ -297,7 +233,7 @@ def test_leases(tmp_path, monkeypatch):
     assert not path.exists() and not list(path.parent.iterdir())
     # Of a dead process of this host: free at once, whatever its age.
     child = subprocess.Popen([sys.executable, "-c", ""])
-    content = {"token": "x", "host": lease._place(), "pid": child.pid, "born": "1"}
+    content = {"token": "x", "host": processes.place(), "pid": child.pid, "born": "1"}
     child.wait()
     path.write_text(json.dumps(content))
     with lease.hold(tmp_path, cell) as mine:
@@ -394,7 +330,7 @@ def test_a_disk_quota_that_is_really_full(tiny, tmp_path):
     records = [json.loads(path.read_text()) for path in (tmp_path / "r").rglob("record.json")]
     assert [record["method"] for record in records] == ["linear"]
     left = {path.name.split(".")[-1] for path in (tmp_path / "r").rglob(".*")}
-    assert left <= {"checkpoint"}
+    assert left <= {"checkpoint", "opened"}
     again = subprocess.run(arguments, capture_output=True, text=True, env=environment)
     assert again.returncode == 0, again.stdout + again.stderr
 

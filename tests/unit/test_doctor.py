@@ -12,9 +12,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmark import lease, store
+from benchmark import index, lease, robustness, store
 from benchmark.cli.doctor import doctor
-from benchmark.doctor import SET_ASIDE, examine, set_aside
+from benchmark.doctor import examine, set_aside
 from benchmark.errors import UserError
 from benchmark.soundness import check_run, spec_of
 from tests.stored import counts, names, store_run
@@ -78,7 +78,7 @@ def test_a_record_torn_anywhere_is_listed_and_repaired(tmp_path, run):
         assert "\n" not in finding.what
     set_aside(tmp_path, examine(tmp_path))
     assert faults(tmp_path) == [] and not run.exists()
-    assert (tmp_path / SET_ASIDE / run.relative_to(tmp_path) / "record.json").is_file()
+    assert (tmp_path / store.SET_ASIDE / run.relative_to(tmp_path) / "record.json").is_file()
 
 
 @pytest.mark.parametrize("name", ["images.npz", "curve.jsonl", "delta.safetensors"])
@@ -303,7 +303,7 @@ def test_repair_never_overwrites(tmp_path):
         assert store.is_done(tmp_path, spec)
         (run / "record.json").write_text(content)
         assert call("--results", tmp_path, "--repair").exit_code == 0
-    place = tmp_path / SET_ASIDE / run.relative_to(tmp_path)
+    place = tmp_path / store.SET_ASIDE / run.relative_to(tmp_path)
     kept = [place, place.with_name(f"{run.name}.1"), place.with_name(f"{run.name}.2")]
     assert [(p / "record.json").read_text() for p in kept] == ["first", "second", "third"]
     assert not store.is_done(tmp_path, spec)
@@ -313,7 +313,7 @@ def test_repair_does_not_leave_the_folder(tmp_path, run):
     (run / "record.json").write_text("{")
     elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
     elsewhere.mkdir()
-    (tmp_path / SET_ASIDE).symlink_to(elsewhere)
+    (tmp_path / store.SET_ASIDE).symlink_to(elsewhere)
     with pytest.raises(UserError, match="is no folder"):
         set_aside(tmp_path, examine(tmp_path))
     assert run.exists() and not any(elsewhere.iterdir())
@@ -358,3 +358,58 @@ def test_nothing_here_loads_torch():
         "benchmark.cli.results, benchmark.cli.compare; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def store_scores(run, **changes):
+    numbers = store.read_counts(run)
+    kinds = ("intersection", "prediction", "label")
+    held = {f"fog/3/{kind}": numbers[kind] for kind in kinds}
+    record = store.read_record(run)
+    result = robustness.make(
+        record.run_id, "test", record.metrics.miou, {"fog": "weather"}, held, 1
+    )
+    robustness.write(run, result.model_copy(update=changes), held)
+
+
+def test_sound_scores_on_corrupted_images(tmp_path, run):
+    store_scores(run)
+    assert faults(tmp_path) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
+def test_torn_scores_are_set_aside_and_the_run_stays(tmp_path, run, content):
+    store_scores(run)
+    (run / "robustness.json").write_bytes(content)
+    assert the_fault(tmp_path).path == run / "robustness.json"
+    assert call("--results", tmp_path, "--repair").exit_code == 0
+    assert not (run / "robustness.json").exists() and (run / "record.json").exists()
+    assert [f.what for f in examine(tmp_path)] == ["counts without robustness.json"]
+
+
+def test_scores_of_another_run_and_without_counts(tmp_path, run):
+    store_scores(run, run_id="abc")
+    assert "of run abc" in the_fault(tmp_path).what
+    store_scores(run)
+    np.savez(run / "robustness.npz", nothing=np.zeros(1))
+    assert "lacks counts" in the_fault(tmp_path).what
+    (run / "robustness.npz").unlink()
+    assert the_fault(tmp_path).path == run / "robustness.npz"
+
+
+def test_a_torn_index_is_told(tmp_path, run):
+    index.read_index(tmp_path)
+    assert examine(tmp_path) == []
+    (tmp_path / index.NAME).write_text("{")
+    (finding,) = examine(tmp_path)
+    assert finding.severity == "note" and "anew" in finding.fix
+
+
+def test_an_attempt_that_failed_beside_a_finished_run_is_told(tmp_path, run):
+    kept = run.with_name(f".{run.name}.discarded")
+    kept.mkdir()
+    run.with_name(f".{run.name}.opened").write_text("{}")
+    (finding,) = examine(tmp_path)
+    assert finding.severity == "note" and finding.path == kept
+    draft = run.with_name(f"..{run.name}.checkpoint.{DEAD}")
+    draft.write_text("half")
+    assert the_fault(tmp_path).path == draft

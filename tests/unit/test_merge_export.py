@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from benchmark import store
 from benchmark.cli import results as verb
 from benchmark.errors import UserError
-from benchmark.results import load_results
+from benchmark.results import load_results, run_folders
 from benchmark.soundness import spec_of
-from benchmark.transfer import export, merge, run_folders
+from benchmark.transfer import export, merge
 from tests.stored import counts, store_run
 
 

@@ -11,11 +11,11 @@ from benchmark.planner import Selection, plan
 from benchmark.reproduce import (
     bootstrap_interval,
     differences,
-    find_one,
     judge,
     read_recorded,
     respecify,
 )
+from benchmark.store import find_one
 from tests.records import record
 
 

@@ -1,0 +1,51 @@
+"""Processes of this host: which one is meant, and whether it lives."""
+
+import contextlib
+import os
+import socket
+from pathlib import Path
+
+LONGEST = 10
+"""Digits of a process number."""
+
+HIDDEN = "hidden"
+"""Stands for the start of a process that lives, where other users may not see it."""
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process has this number now."""
+    with contextlib.suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+    return True
+
+
+def born(pid: str) -> str | None:
+    """When a process started, since its number may be given to another one later.
+
+    Args:
+        pid: its number, or "self".
+
+    Returns:
+        Ticks since the start of the host, or `HIDDEN`; None where it is dead.
+    """
+    if pid != "self" and not (pid.isdecimal() and len(pid) <= LONGEST):
+        return None
+    try:
+        text = Path("/proc", pid, "stat").read_text(errors="replace")
+    except OSError:
+        # No /proc, or one that shows each user only the own processes.
+        return HIDDEN if pid == "self" or is_alive(int(pid)) else None
+    # The name in brackets may hold anything; field 22 is the start, and Z means that it is dead.
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def place() -> str:
+    """Names the host and its set of process numbers: containers have their own."""
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{socket.gethostname()}/{boot}/{os.readlink('/proc/self/ns/pid')}"
+    return socket.gethostname()

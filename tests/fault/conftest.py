@@ -1,0 +1,25 @@
+import pytest
+
+from benchmark import plugins
+from methods.base import METHODS, register
+from tests.fault.torture import PLUGIN
+from tests.tiny import Strange
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """The benchmark of `tests.tiny`; its file, to be named as a plug-in."""
+    from benchmark.data.base import BENCHMARKS
+
+    path = tmp_path_factory.mktemp("plugin") / "tiny.py"
+    path.write_text(PLUGIN)
+    plugins.load_files([path])
+    yield path
+    BENCHMARKS.pop("tiny")
+
+
+@pytest.fixture(scope="module")
+def strange():
+    register("strange")(Strange)
+    yield
+    METHODS._loaded.pop("strange")

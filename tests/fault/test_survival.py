@@ -1,0 +1,308 @@
+"""What a run meets on real machines: slow starts, other users, other file systems, other code."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from benchmark import checkpoint, engine, grid, lease, processes, reevaluate, runner, store
+from benchmark.environment import prepare
+from benchmark.errors import UserError
+from benchmark.interrupt import Watch
+from benchmark.planner import plan
+from tests.tiny import run, same, select
+
+pytestmark = pytest.mark.usefixtures("tiny", "strange")
+
+
+def test_a_signal_while_data_are_decoded_leaves_at_once(tmp_path, monkeypatch):
+    from benchmark import environment
+
+    monkeypatch.setattr(environment, "_OPEN", {})
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
+    watch, told = Watch(), []
+
+    class Ear:
+        def decoding(self, what, done, total):
+            told.append((what, done))
+            if done == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    cells = plan(select())
+    assert grid.run_cells(cells, tmp_path / "r", device="cpu", watch=watch, listener=Ear()) == []
+    assert watch.signal == "SIGTERM" and len(told) == 2
+    assert not list((tmp_path / "r").rglob("record.json"))
+    (record,) = run(tmp_path / "r", select())
+    assert record.status == "done"
+
+
+def test_a_signal_in_the_verifying_evaluation_goes_on_from_the_trained_weights(
+    tmp_path, monkeypatch
+):
+    watch, real, calls = Watch(), runner.evaluate, []
+
+    def evaluate(*arguments, **options):
+        calls.append(options)
+        if len(calls) == 2:
+            watch.signal = "SIGINT"
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(runner, "evaluate", evaluate)
+    (record,) = run(tmp_path, select(), watch=watch)
+    assert record.status == "interrupted" and "of the evaluation" in record.reason
+    (record,) = run(tmp_path, select())
+    assert record.status == "done" and record.execution.resumed_at == (6,)
+    assert record.execution.opened_splits == {"test": 2}
+
+
+def test_waiting_for_others_ends_by_the_signal(tiny, tmp_path):
+    cell = plan(select())[0]
+    words = ["--set", "steps=6", "--set", "crop=36", "--set", "batch_size=4", "--seeds", "0"]
+    command = [sys.executable, "-m", "benchmark", "run", "--plugin", tiny, "--benchmarks", "tiny"]
+    command += ["--methods", "linear", "--results", tmp_path, *words]
+    root = Path(__file__).resolve().parents[2]
+    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    with lease.hold(tmp_path, cell) as mine:
+        assert mine
+        process = subprocess.Popen(
+            list(map(str, command)), env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for line in process.stdout:
+            if "other processes" in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == 143, out
+
+
+def test_a_checkpoint_that_does_not_fit_is_set_aside_and_training_begins_anew(
+    tmp_path, monkeypatch
+):
+    cell = plan(select(steps=30))[0]
+    run(tmp_path, select(steps=30), max_seconds=0.05)
+    path = (tmp_path / cell.folder).with_name(f".{cell.run_id}.checkpoint")
+    content = torch.load(path, weights_only=True)
+    name = next(iter(content["tensors"]))
+    content["tensors"][name] = torch.zeros(7)
+    torch.save(content, path)
+    (record,) = run(tmp_path, select(steps=30), retry="all")
+    assert record.status == "done" and record.execution.resumed_at == ()
+    assert path.with_name(f"{path.name}.broken").exists()
+    run(tmp_path / "calm", select(steps=30))
+    same(tmp_path, tmp_path / "calm", cell)
+
+
+def test_an_optimiser_of_other_code_does_not_fit(tmp_path):
+    model = nn.Linear(2, 2)
+    saved = checkpoint.Checkpoint(
+        checkpoint.Progress(), {}, {"state": {}, "param_groups": []}, {}, {}, {}
+    )
+    optimiser = torch.optim.AdamW(model.parameters())
+    with pytest.raises(checkpoint.Unfit, match="other tensors"):
+        checkpoint.restore(saved, model, None, optimiser, None)
+    saved.tensors.update(dict(model.named_parameters()))
+    with pytest.raises(checkpoint.Unfit, match="parameter groups"):
+        checkpoint.restore(saved, model, None, optimiser, None)
+
+
+def test_peak_memory_of_all_starts_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner.PeakMemory, "so_far", lambda self: 2**40)
+    monkeypatch.setattr(runner, "evaluate", lambda *a, **k: 1 / 0)
+    (record,) = run(tmp_path, select())
+    assert record.status == "failed"
+    monkeypatch.undo()
+    (record,) = run(tmp_path, select(), retry="failed")
+    assert record.execution.resumed_at == (6,)
+    assert record.costs.train.peak_memory_bytes == 2**40
+
+
+def test_a_second_try_draws_the_same_and_sees_the_same_statistics():
+    segmenter = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5))
+    images = torch.randn(2, 3, 4, 4)
+    rewind = engine._Rewind(segmenter)
+    rewind.keep()
+    first = segmenter(images)
+    moved = segmenter[0].running_mean.clone()
+    rewind.back()
+    assert segmenter[0].running_mean.abs().max() == 0 and segmenter[0].num_batches_tracked == 0
+    assert torch.equal(segmenter(images), first)
+    assert torch.equal(segmenter[0].running_mean, moved)
+
+
+def test_a_failed_rerun_is_kept_beside_the_finished_run(tmp_path, monkeypatch):
+    cell = plan(select())[0]
+    run(tmp_path, select())
+    monkeypatch.setattr(runner, "evaluate", lambda *a, **k: 1 / 0)
+    (record,) = grid.run_cells([cell], tmp_path, device="cpu", rerun={cell.run_id})
+    assert record.status == "failed" and store.is_done(tmp_path, cell)
+    kept = (tmp_path / cell.folder).with_name(f".{cell.run_id}.discarded")
+    assert "ZeroDivisionError" in (kept / "log.txt").read_text()
+    assert json.loads((kept / "record.json").read_text())["status"] == "failed"
+    monkeypatch.undo()
+    (record,) = grid.run_cells([cell], tmp_path, device="cpu", rerun={cell.run_id})
+    assert record.status == "done" and not kept.exists()
+    # The evaluation that failed had begun.
+    assert record.execution.opened_splits == {"test": 3}
+
+
+def test_an_evaluation_that_a_kill_ended_counts(tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def killed(*_, **__):
+        raise Killed
+
+    monkeypatch.setattr(runner, "evaluate", killed)
+    with pytest.raises(Killed):
+        run(tmp_path, select())
+    monkeypatch.undo()
+    (record,) = run(tmp_path, select())
+    assert record.execution.opened_splits == {"test": 2}
+    assert not list(tmp_path.rglob(".*.opened"))
+
+
+def test_a_record_of_a_later_version_is_not_written_over(tmp_path):
+    cell = plan(select())[0]
+    run(tmp_path, select())
+    path = tmp_path / cell.folder / "record.json"
+    content = json.loads(path.read_text()) | {"schema_version": 99}
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="update petseg-bench, or choose another folder"):
+        run(tmp_path, select())
+    assert json.loads(path.read_text()) == content
+
+
+def test_a_record_that_cannot_be_read_for_now_is_not_written_over(tmp_path, monkeypatch):
+    cell = plan(select())[0]
+    run(tmp_path, select())
+    before = (tmp_path / cell.folder / "record.json").read_bytes()
+    real = Path.read_bytes
+
+    def flaky(path):
+        if path.name == "record.json":
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", flaky)
+    with pytest.raises(UserError, match="Input/output error"):
+        run(tmp_path, select())
+    monkeypatch.undo()
+    assert (tmp_path / cell.folder / "record.json").read_bytes() == before
+
+
+def test_a_torn_record_is_set_aside_not_removed(tmp_path):
+    cell = plan(select())[0]
+    run(tmp_path, select())
+    path = tmp_path / cell.folder / "record.json"
+    path.write_bytes(path.read_bytes()[:100])
+    torn = path.read_bytes()
+    (record,) = run(tmp_path, select())
+    assert record.status == "done"
+    aside = tmp_path / store.SET_ASIDE / cell.folder
+    assert (aside / "record.json").read_bytes() == torn
+    assert (aside / "images.npz").exists()
+
+
+def test_drafts_of_the_dead_are_swept(tmp_path):
+    cell = plan(select())[0]
+    parent = (tmp_path / cell.folder).parent
+    parent.mkdir(parents=True)
+    dead = parent / f"..{cell.run_id}.checkpoint.4194399"
+    own = parent / f"..{cell.run_id}.checkpoint.{os.getppid()}"
+    for draft in (dead, own):
+        draft.write_bytes(b"half")
+    run(tmp_path, select())
+    assert not dead.exists() and own.exists()
+
+
+def test_a_file_system_without_links_holds_leases(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(lease.os, "link", refuse)
+    cell = plan(select())[0]
+    with lease.hold(tmp_path, cell) as mine:
+        assert mine
+        with lease.hold(tmp_path, cell) as second:
+            assert not second
+    # Among many at once only one gets it.
+    got, start = [], threading.Barrier(8)
+
+    def grab():
+        start.wait()
+        token = lease._acquire(lease.path_of(tmp_path, cell))
+        if token:
+            got.append(token)
+
+    threads = [threading.Thread(target=grab) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 1
+
+
+def test_a_process_of_another_user_that_hides_is_not_dead(tmp_path, monkeypatch):
+    cell = plan(select())[0]
+    path = lease.path_of(tmp_path, cell)
+    path.parent.mkdir(parents=True)
+    content = {"token": "x", "host": processes.place(), "pid": os.getppid(), "born": "1"}
+    path.write_text(json.dumps(content))
+    monkeypatch.setattr(lease, "born", lambda pid: processes.HIDDEN)
+    with lease.hold(tmp_path, cell) as mine:
+        assert not mine
+    old = time.time() - lease.EXPIRY_SECONDS - 5
+    os.utime(path, (old, old))
+    with lease.hold(tmp_path, cell) as mine:
+        assert mine
+
+
+def test_a_holder_that_slept_sees_that_its_cell_is_anothers(tmp_path, monkeypatch):
+    monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.01)
+    cell = plan(select("strange[noise=0.1]", steps=500))[0]
+    watch, path = Watch(), lease.path_of(tmp_path, cell)
+
+    class Ear:
+        def step(self, step, *_):
+            if step == 3:  # another process thought that this one was dead
+                path.write_text(json.dumps({"token": "other", "host": "elsewhere"}))
+                assert watch.superseded.wait(10)
+
+        def waiting(self, cells):
+            watch.signal = "SIGINT"
+
+        def __getattr__(self, name):
+            return lambda *_: None
+
+    assert run(tmp_path, select("strange[noise=0.1]", steps=500), watch=watch, listener=Ear()) == []
+    assert json.loads(path.read_text())["token"] == "other"
+    assert not (tmp_path / cell.folder).exists()
+
+
+def test_evaluating_waits_for_nobody_and_disturbs_nobody(tmp_path):
+    cell = plan(select())[0]
+    run(tmp_path, select())
+    environment = prepare(None, (), "cpu")
+    with (
+        lease.hold(tmp_path, cell) as mine,
+        pytest.raises(UserError, match="another process works on run"),
+    ):
+        assert mine
+        reevaluate.again(cell, tmp_path, environment)
+    recorded, now = reevaluate.again(cell, tmp_path, environment)
+    assert recorded == now
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder that takes no files")
+def test_a_folder_that_takes_no_files_is_one_line():
+    with pytest.raises(UserError, match=r"cannot be written \(.+\); choose another with --results"):
+        run(Path("/sys/kernel/results"), select())

@@ -1,0 +1,59 @@
+"""A tiny benchmark, a method that does what a test asks of it, and grids of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from benchmark import grid
+from benchmark.interrupt import Watch
+from benchmark.planner import Selection, plan
+from methods.base import Method
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strange(Method):
+    """Trains the decoder, and does what a test asks of it."""
+
+    lr: float = 1e-3
+    supports = frozenset(("plain",))
+    keeps_structure = True
+    largest: int = 99
+    nan_at: int = 0
+    noise: float = 0.0
+
+    def apply(self, backbone, num_classes):
+        state = {"step": -1}  # the first pass only looks for the depth
+
+        def images(x):
+            if torch.is_grad_enabled():
+                state["step"] += 1
+                if len(x) > self.largest and state["step"] > 0:
+                    raise torch.OutOfMemoryError("out of memory")
+                if state["step"] == self.nan_at:
+                    return x * float("nan")
+                return x + self.noise * torch.randn_like(x)
+            return x
+
+        backbone.on_images(images)
+
+    def tune(self, backbone, num_classes):
+        self.apply(backbone, num_classes)
+
+
+def select(methods="linear", seeds=(0,), **protocol):
+    sizes = {"steps": 6, "crop": 36, "batch_size": 4} | protocol
+    return Selection(methods=methods, benchmarks="tiny", seeds=seeds, protocol=sizes)
+
+
+def run(results, selection, max_seconds=None, **options):
+    options.setdefault("watch", Watch(max_seconds))
+    todo = grid.pending(plan(selection), results, options.pop("retry", None))
+    return grid.run_cells(todo, results, device="cpu", **options)
+
+
+def same(a, b, cell):
+    ours, theirs = a / cell.folder, b / cell.folder
+    assert (ours / "delta.safetensors").read_bytes() == (theirs / "delta.safetensors").read_bytes()
+    with np.load(ours / "images.npz") as x, np.load(theirs / "images.npz") as y:
+        assert all(np.array_equal(x[key], y[key]) for key in x)
