@@ -30,7 +30,7 @@ from benchmark.soundness import (
 
 DAY = 24 * 3600.0
 _ASIDE = "doctor --repair sets it aside"
-_PARTS = ("images.npz", "curve.jsonl", "delta.safetensors", "log.txt")
+_PARTS = ("images.npz", "predictions.npz", "curve.jsonl", "delta.safetensors", "log.txt")
 _RUN_ID = re.compile(r"[0-9a-f]{12}")
 _DRAFT = re.compile(r"\.+.+\.(\d{1,10})(\.former)?")
 _PASSING = re.compile(r"\.(.+\.lease\..+|clock\..+|probe-\d+)")

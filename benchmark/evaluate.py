@@ -5,7 +5,7 @@ are averaged. Logits are brought to label resolution a strip of rows at a time, 
 bounded by the strip, not by classes x pixels.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ def evaluate(
     protocol: Protocol,
     precision: str,
     full: bool = True,
+    seen: Callable[[Example, np.ndarray], None] | None = None,
 ) -> Counts:
     """Counts of every image, in order.
 
@@ -44,6 +45,7 @@ def evaluate(
         protocol: says when an image is cut into windows.
         precision: fp32 or bf16.
         full: also count borders and calibration; the class counts do not depend on it.
+        seen: told every prediction, (H, W) uint8 class indices at the label's resolution.
 
     Returns:
         `intersection`, `prediction`, `label`: (N, K) int64 pixels. With `full` also
@@ -52,7 +54,7 @@ def evaluate(
     """
     normalise = Normalise(segmenter.backbone.mean, segmenter.backbone.std)
     rows = [
-        _count(segmenter, benchmark, example, protocol, precision, normalise, full)
+        _count(segmenter, benchmark, example, protocol, precision, normalise, full, seen)
         for example in examples
     ]
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
@@ -67,6 +69,7 @@ def _count(
     precision: str,
     normalise: Normalise,
     full: bool,
+    seen: Callable[[Example, np.ndarray], None] | None,
 ) -> Counts:
     image, label = to_tensor(example.image), torch.from_numpy(np.array(example.label))
     device = next(segmenter.parameters()).device
@@ -87,6 +90,8 @@ def _count(
         if full:
             for key, value in _calibration(logits, best, label[rows].to(device)).items():
                 sums[key] = sums.get(key, np.zeros(())) + value
+    if seen:
+        seen(example, predicted.numpy())
     intersection, prediction, labelled = class_counts(predicted.numpy(), example.label, classes)
     counts: Counts = {"intersection": intersection, "prediction": prediction, "label": labelled}
     if full:

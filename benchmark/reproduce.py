@@ -95,7 +95,7 @@ def rerun(
     weights: Sequence[Path] = (),
     device: str = "auto",
 ) -> tuple[Record, Counts]:
-    """Runs a cell into a folder that is removed again.
+    """Runs a cell into a folder that is removed again; its look at the test split selects nothing.
 
     On a CPU with as many threads as the record has: sums over other parts round otherwise.
 

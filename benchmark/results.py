@@ -1,6 +1,5 @@
 """Reads stored records into the table from which every report is derived."""
 
-import json
 import os
 import warnings
 from collections.abc import Iterator
@@ -51,7 +50,7 @@ def load_results(root: Path, suite: str | None = None) -> pd.DataFrame:
 
 def flat(record: Record) -> dict[str, Any]:
     """A record as a nested dict to normalize; parts that a failed run lacks are left out."""
-    content: dict[str, Any] = json.loads(record.model_dump_json())
+    content = record.model_dump(mode="json")
     return {name: value for name, value in content.items() if value is not None}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save, save_file
 
-from benchmark import checkpoint, provenance, store
+from benchmark import checkpoint, predictions, provenance, store
 from benchmark.catalogue import BENCHMARKS, DECODERS, build_method
 from benchmark.costs import PeakMemory, first_trainable_depth, measure_inference
 from benchmark.data.base import Example
@@ -237,7 +237,8 @@ def _run(
         attempt.opened |= {protocol.eval_split: opened}
         store.log_openings(attempt.results, spec, attempt.opened)
         watched = _watched(examples, environment.watch)
-        counts = evaluate(segmenter, benchmark, watched, protocol, precision)
+        keeper = predictions.Keeper(examples.ids, spec.benchmark)
+        counts = evaluate(segmenter, benchmark, watched, protocol, precision, seen=keeper)
     with phases("costs"):
         infer = measure_inference(segmenter, protocol, precision)
     with phases("verify"):
@@ -257,6 +258,7 @@ def _run(
             merged = measure_inference(again, protocol, precision)
     store.write_curve(folder, trained.curve)
     store.write_counts(folder, examples.ids, counts)
+    keeper.write(folder)
     base = _without_result(spec, method, environment, attempt, "done")
     return base.model_copy(
         update={

@@ -1,0 +1,48 @@
+"""The predictions that a run keeps are those that it was scored on."""
+
+import numpy as np
+import pytest
+
+from benchmark import predictions, store
+from benchmark.environment import decoded
+from benchmark.planner import plan
+from tests.tiny import run, select
+
+pytestmark = pytest.mark.usefixtures("tiny")
+
+
+def test_a_run_keeps_what_it_was_scored_on(tmp_path):
+    cells = plan(select("linear,bitfit"))
+    run(tmp_path, select("linear,bitfit"))
+    kept = [predictions.read(tmp_path / cell.folder) for cell in cells]
+    assert kept[0].keys() == kept[1].keys() and len(kept[0]) == 3  # the split has no more
+    counts = store.read_counts(tmp_path / cells[0].folder)
+    labels = {example.id: example.label for example in decoded("tiny", None, "test")}
+    for id, predicted in kept[0].items():
+        row = counts["ids"].tolist().index(id)
+        for k in range(3):
+            assert (predicted == k).sum() == counts["prediction"][row, k]
+            right = (predicted == k) & (labels[id] == k)
+            assert right.sum() == counts["intersection"][row, k]
+
+
+def test_the_same_few_images_of_a_large_split():
+    ids = [str(number) for number in range(1000)]
+    chosen = predictions.choose(ids, "a")
+    assert len(chosen) == predictions.KEPT
+    assert chosen == predictions.choose(ids[::-1], "a") != predictions.choose(ids, "b")
+
+
+def test_large_maps_are_thinned_to_labels_not_means():
+    values = np.arange(1000 * 700).reshape(1000, 700) % 251
+    thin = predictions.thin(values)
+    assert thin.shape == (334, 234) and max(thin.shape) <= predictions.LONGEST_SIDE
+    assert (thin == values[::3, ::3]).all()
+    assert predictions.thin(values[:384, :384]).shape == (384, 384)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04", b"\x93NUMPY"])
+def test_what_cannot_be_read_is_none(tmp_path, content):
+    if content is not None:
+        (tmp_path / "predictions.npz").write_bytes(content)
+    assert predictions.read(tmp_path) == {}
