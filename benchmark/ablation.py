@@ -38,19 +38,19 @@ def ablation(runs: pd.DataFrame, name: str) -> pd.DataFrame:
     fields = _differing(own)
     table = cells(own)
     table = table[table["status"] == "done"]
+    settings = own.drop_duplicates("method").set_index("method")
     rows: list[dict[str, Any]] = []
     for key, part in table.groupby(GROUP):
         wide = part.pivot(index="method", columns="benchmark", values=MIOU).dropna(axis=1)
         if len(wide) < 2 or wide.empty:
             continue
         common = part[part["benchmark"].isin(wide.columns)]
+        inserted = common.groupby("method")[INSERTED].mean()
         for method in wide.index:
-            settings = own[own["method"] == method].iloc[0]
-            mine = common[common["method"] == method]
             row: dict[str, Any] = dict(zip(GROUP, map(str, key), strict=True))
             row |= {"method": method}
-            row |= {field: _whole(settings[f"method_params.{field}"]) for field in fields}
-            row |= {INSERTED: mine[INSERTED].mean()}
+            row |= {field: _whole(settings[f"method_params.{field}"][method]) for field in fields}
+            row |= {INSERTED: inserted[method]}
             row |= wide.loc[method].to_dict() | {"average": wide.loc[method].mean()}
             rows.append(row)
     benchmarks = [c for c in sorted(table["benchmark"].unique()) if any(c in row for row in rows)]

@@ -14,13 +14,13 @@ import numpy as np
 
 from benchmark import store
 from benchmark.errors import UserError
-from benchmark.metrics import divide
+from benchmark.metrics import mean_iou
 from benchmark.record import Record
 from benchmark.results import RECORD, flat, run_folders
 from benchmark.soundness import told
+from benchmark.uncertainty.holm import ALPHA, holm
 
 DRAWS = 2000
-ALPHA = 0.05
 _KINDS = ("intersection", "prediction", "label")
 _CHUNK = 4_000_000
 """Weights that are held at once (32 MB)."""
@@ -230,29 +230,11 @@ def bootstrap(a: Counts, b: Counts, draws: int = DRAWS, seed: int = 0) -> Differ
     return Difference(float(observed), float(low), float(high), p, images, p)
 
 
-def holm(p: Sequence[float]) -> list[float]:
-    """P values after Holm's step-down correction, in their order.
-
-    Source: Holm, A simple sequentially rejective multiple test procedure, Scand. J. Stat. 1979.
-    """
-    values = np.asarray(p, dtype=float)
-    order = np.argsort(values, kind="stable")
-    steps = values[order] * np.arange(len(values), 0, -1)
-    corrected = np.empty_like(values)
-    corrected[order] = np.minimum(1, np.maximum.accumulate(steps))
-    return corrected.tolist()
-
-
 def _difference(sums: np.ndarray, classes: int) -> np.ndarray:
     """MIoU of b minus that of a; (B, 5K) sums of counts -> (B,)."""
     parts = sums.reshape(len(sums), 5, classes)
     label = parts[:, 4]
-    present = label > 0
-    mious = [
-        np.where(present, divide(hits, predicted + label - hits), 0).sum(1) / present.sum(1)
-        for hits, predicted in ((parts[:, 0], parts[:, 1]), (parts[:, 2], parts[:, 3]))
-    ]
-    return mious[1] - mious[0]
+    return mean_iou(parts[:, 2], parts[:, 3], label) - mean_iou(parts[:, 0], parts[:, 1], label)
 
 
 def _matched(a: Counts, b: Counts) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -14,6 +14,12 @@ def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return out
 
 
+def mean_iou(intersection: np.ndarray, prediction: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """MIoU of summed counts (..., K) over the classes that their labels contain; (...)."""
+    iou = np.where(label > 0, divide(intersection, prediction + label - intersection), 0)
+    return iou.sum(-1) / (label > 0).sum(-1)
+
+
 def class_iou(counts: Mapping[str, np.ndarray]) -> np.ndarray:
     """IoU per class (K,) of counts summed over a split; NaN for classes absent from its labels."""
     intersection, prediction, label = (

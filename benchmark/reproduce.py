@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from benchmark import store
 from benchmark.catalogue import BENCHMARKS, build_method, method_label
 from benchmark.errors import UserError
-from benchmark.metrics import divide
+from benchmark.metrics import mean_iou
 from benchmark.record import Provenance, Record
 from benchmark.spec import Protocol, RunSpec, one_line
 
@@ -165,11 +165,11 @@ def judge(recorded: Counts, again: Counts) -> Judgement:
     both = recorded.keys() & again.keys()
     identical = apart == 0 and all(np.array_equal(recorded[k], again[k]) for k in both)
     interval = bootstrap_interval(recorded)
-    value = float(_miou(_class_counts(again).sum(0)))
+    value = float(mean_iou(*_class_counts(again).sum(0)))
     inside = interval[0] <= value <= interval[1]
     return Judgement(
         verdict="same" if identical else "inside" if inside else "outside",
-        recorded=float(_miou(_class_counts(recorded).sum(0))),
+        recorded=float(mean_iou(*_class_counts(recorded).sum(0))),
         again=value,
         interval=interval,
         images_apart=apart,
@@ -187,7 +187,7 @@ def bootstrap_interval(counts: Counts, seed: int = 0) -> tuple[float, float]:
     images = len(stacked)
     drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), RESAMPLES)
     sums = np.tensordot(drawn.astype(float), stacked, axes=1)
-    low, high = np.quantile(_miou(sums), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(mean_iou(*np.moveaxis(sums, -2, 0)), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
@@ -209,13 +209,6 @@ def differences(then: Provenance, now: Provenance) -> list[str]:
 def _class_counts(counts: Counts) -> np.ndarray:
     """(N, 3, K): intersection, prediction, label."""
     return np.stack([counts[key] for key in CLASS_COUNTS], axis=1).astype(float)
-
-
-def _miou(sums: np.ndarray) -> np.ndarray:
-    """Mean IoU of sums (..., 3, K) over the classes that the labels contain."""
-    intersection, prediction, label = sums[..., 0, :], sums[..., 1, :], sums[..., 2, :]
-    iou = np.where(label > 0, divide(intersection, prediction + label - intersection), np.nan)
-    return np.nanmean(iou, axis=-1)
 
 
 def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -46,11 +46,15 @@ def ppt(miou: Any, parameters: Any) -> Any:
 
 def t_interval(values: Iterable[float]) -> float:
     """Half width of the 95 % t interval of a mean; NaN for fewer than two values."""
-    sample = np.asarray(list(values), dtype=float)
-    if len(sample) < 2:
-        return float("nan")
-    quantile = float(stdtrit(len(sample) - 1, 0.975))
-    return quantile * float(sample.std(ddof=1)) / float(np.sqrt(len(sample)))
+    sample = pd.Series(list(values), dtype=float)
+    return float(_t_intervals(sample.groupby(np.zeros(len(sample)))).get(0, np.nan))
+
+
+def _t_intervals(groups: Any) -> pd.Series:
+    """`t_interval` of each group of a grouped Series."""
+    count = groups.size().astype(float)
+    quantile = stdtrit((count - 1).where(count > 1), 0.975)
+    return pd.Series(quantile * groups.std(ddof=1) / np.sqrt(count), dtype=float)
 
 
 def points(miou: float) -> float:
@@ -78,16 +82,20 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
         The key columns, `status` ("done", else what to print in place of the number), `seeds` (that
         finished), `metrics.miou`, `ci95` (half width over seeds), the costs and `ppt`.
     """
-    frame = _current(runs)
+    return _cells(_numbers(runs))
+
+
+def _cells(frame: pd.DataFrame) -> pd.DataFrame:
+    """`cells` of what `_numbers` returned."""
     good = frame[frame["status"] == "done"].copy()
     good["ppt"] = ppt(
         good[MIOU], good["costs.params.inserted"] + good["costs.params.tuned_backbone"]
     )
-    table = frame.groupby(_CELL)["status"].agg(_cell_status).to_frame()
+    table = _statuses(frame).to_frame()
     finished = good.groupby(_CELL)
     table["seeds"] = finished.size().reindex(table.index, fill_value=0).astype(int)
     table[MIOU] = finished[MIOU].mean()
-    table["ci95"] = pd.Series({key: t_interval(part) for key, part in finished[MIOU]}, dtype=float)
+    table["ci95"] = _t_intervals(finished[MIOU])
     others = [*COSTS, "ppt"]
     table[others] = finished[others].mean().reindex(table.index)
     table.loc[table["status"] != "done", [*_MEANS, "ci95"]] = np.nan
@@ -108,7 +116,9 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
         `metrics.miou`, `ci95` (half width of the 95 % interval over seeds; NaN below two seeds or
         where the seeds differ between benchmarks), `complete` ("4/5"), `seeds`, mean costs, `ppt`.
     """
-    frame, table = _current(runs), cells(runs)
+    frame = _numbers(runs)
+    table = _cells(frame)
+    intervals = _intervals_over_seeds(frame)
     everywhere = table.groupby(GROUP)["benchmark"].nunique()
     rows: list[dict[str, Any]] = []
     for names, part in table.groupby([*GROUP, "method"]):
@@ -120,7 +130,7 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
         row["complete"] = f"{len(done)}/{total}"
         row["seeds"] = int(done["seeds"].min()) if len(done) else 0
         row |= {name: done[name].mean() if complete else np.nan for name in _MEANS}
-        row["ci95"] = _interval_over_seeds(frame, key) if complete else np.nan
+        row["ci95"] = intervals.get(key, np.nan) if complete else np.nan
         rows.append(row)
     columns = [*GROUP, "rank", "method", MIOU, "ci95", "complete", "seeds", *COSTS, "ppt"]
     board = pd.DataFrame(rows, columns=columns)
@@ -179,7 +189,7 @@ def per_class(runs: pd.DataFrame, benchmark: str) -> pd.DataFrame:
         mean comes first within a group.
     """
     keys = [*GROUP, "method"]
-    frame = _current(runs)
+    frame = current(runs)
     frame = frame[(frame["benchmark"] == benchmark) & (frame["status"] == "done")]
     names = [
         name for name in frame.columns if name.startswith(_CLASS) and frame[name].notna().any()
@@ -193,12 +203,12 @@ def per_class(runs: pd.DataFrame, benchmark: str) -> pd.DataFrame:
 def failures(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs that did not finish, with the reason; a later success of the same cell removes one."""
     columns = ["suite", "benchmark", *GROUP, "method", "seed", "status", "reason", "command"]
-    frame = _current(runs)
+    frame = current(runs)
     frame = frame[frame["status"] != "done"].reindex(columns=columns)
     return frame.sort_values([*GROUP, "benchmark", "method", "seed"]).reset_index(drop=True)
 
 
-def _current(runs: pd.DataFrame) -> pd.DataFrame:
+def current(runs: pd.DataFrame) -> pd.DataFrame:
     """One run per cell and seed: a finished one before a failed one, then the latest."""
     needed = [*_CELL, "seed", "status", "provenance.started", MIOU, *COSTS]
     missing = [name for name in needed if name not in runs.columns]
@@ -213,17 +223,33 @@ def _current(runs: pd.DataFrame) -> pd.DataFrame:
     return frame.sort_values([*_CELL, "seed"]).reset_index(drop=True)
 
 
-def _cell_status(statuses: pd.Series) -> str:
-    """What stands in a cell: ok, failed, unsupported, or how many of the seeds failed."""
-    bad = statuses[statuses != "done"]
-    if bad.empty:
-        return "done"
-    word = str(bad.iloc[0])
-    return word if len(bad) == len(statuses) else f"{word} ({len(bad)} of {len(statuses)} seeds)"
+def _numbers(runs: pd.DataFrame) -> pd.DataFrame:
+    """`current`, with the columns alone that the means need: a record has many more."""
+    needed = [*_CELL, "seed", "status", "provenance.started", MIOU, *COSTS]
+    return current(runs[[name for name in needed if name in runs.columns]])
 
 
-def _interval_over_seeds(frame: pd.DataFrame, key: tuple[str, ...]) -> float:
-    """Interval of the mean over benchmarks, where every benchmark has the same seeds."""
-    rows = (frame[[*GROUP, "method"]] == list(key)).all(axis=1) & (frame["status"] == "done")
-    by_seed = frame[rows].pivot(index="seed", columns="benchmark", values=MIOU)
-    return float("nan") if by_seed.isna().any(axis=None) else t_interval(by_seed.mean(axis=1))
+def _statuses(frame: pd.DataFrame) -> pd.Series:
+    """What stands in each cell: done, failed, unsupported, or how many of the seeds failed."""
+    bad = frame[frame["status"] != "done"]
+    table = frame.groupby(_CELL).size().rename("all").to_frame()
+    table["bad"] = bad.groupby(_CELL).size()
+    table["word"] = bad.groupby(_CELL)["status"].first()
+    some = table["bad"].notna() & (table["bad"] < table["all"])
+    words = table["word"].where(table["bad"].notna(), "done").astype(object)
+    counts = table["bad"].fillna(0).astype(int).astype(str) + " of " + table["all"].astype(str)
+    words = words.where(~some, words + " (" + counts + " seeds)")
+    return words.rename("status")
+
+
+def _intervals_over_seeds(frame: pd.DataFrame) -> dict[tuple[str, ...], float]:
+    """Half widths of the means over benchmarks, where every benchmark has the same seeds."""
+    keys = [*GROUP, "method"]
+    good = frame[frame["status"] == "done"]
+    benchmarks = good.groupby(keys)["benchmark"].nunique().rename("benchmarks")
+    seeds = good.groupby([*keys, "seed"])[MIOU].agg(["mean", "size"]).reset_index()
+    seeds = seeds.merge(benchmarks.reset_index(), on=keys)
+    seeds["whole"] = seeds["size"] == seeds["benchmarks"]
+    same = seeds.groupby(keys)["whole"].transform("all")
+    found = _t_intervals(seeds[same].groupby(keys)["mean"])
+    return dict(zip(found.index.tolist(), found.tolist(), strict=True))

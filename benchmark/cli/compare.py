@@ -69,7 +69,8 @@ def _print_runs(pair: "Pair") -> None:
 
 
 def _print_folders(comparison: "Comparison", tolerance: float) -> None:
-    from benchmark.compare import ALPHA, name
+    from benchmark.compare import name
+    from benchmark.uncertainty.holm import ALPHA
 
     losses = gains = 0
     for pair in comparison.pairs:

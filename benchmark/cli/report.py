@@ -1,11 +1,22 @@
-"""`report`: tables and trade-off plots of a suite's results."""
+"""`report`: tables, figures and pages of a suite's results."""
 
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from benchmark.cli import options
+from benchmark.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from benchmark.reporting.html.gallery import Item
+
+LOOK_SECONDS = 5.0
+"""Pause of `--watch` before it is looked again whether a run was added."""
 
 
 def report(
@@ -14,20 +25,102 @@ def report(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the reports.")] = Path(
         "reports"
     ),
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="CSV", help="Published numbers to overlay, as hollow marks."),
+    ] = None,
+    gallery: Annotated[
+        bool, typer.Option(help="Show test images with the predictions that runs kept.")
+    ] = True,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Write the report again whenever a run was added.")
+    ] = False,
+    data: options.Data = None,
+    plugin: options.Plugin = None,
 ) -> None:
-    """Write leaderboard, per-benchmark and per-class tables and Pareto plots to OUT/SUITE."""
+    """Write leaderboards with intervals, tables, figures and an offline page to OUT/SUITE.
+
+    OUT/SUITE/index.html needs no network. A grid that is not finished makes a partial report, which
+    says so. Test images are shown where the data are at hand, and are then part of the report.
+    """
     from rich.console import Console
 
     from benchmark.catalogue import SUITES
-    from benchmark.reporting.report import print_report, write_report
     from benchmark.results import load_results
 
-    name, root = suite or "demo", results or Path("results")
-    runs = load_results(root, name)
-    if runs.empty:
-        SUITES.get(name)
-    folder = out / name
-    files = write_report(runs, folder, name)
+    request = options.resolve(
+        None, set=None, suite=suite, results=results, data=data, plugin=plugin
+    )
+    name, root = request.selection.suite, request.results
+    references = [_reference(path) for path in reference or []]
     console = Console()
-    print_report(runs, console, classes=True)
-    console.print(f"{len(files)} files in {folder}", highlight=False)
+    seen: object = None
+    while True:
+        stamp = _stamp(root)
+        if stamp != seen:
+            runs = load_results(root, name)
+            if runs.empty:
+                SUITES.get(name)
+            if not (watch and runs.empty):
+                _write(console, runs, name, root, out, references, gallery, request.data)
+            seen = stamp
+        if not watch:
+            return
+        try:
+            time.sleep(LOOK_SECONDS)
+        except KeyboardInterrupt:
+            return
+
+
+def _write(
+    console: "Console",
+    runs: "pd.DataFrame",
+    name: str,
+    root: Path,
+    out: Path,
+    references: "list[pd.DataFrame]",
+    gallery: bool,
+    data: Path | None,
+) -> None:
+    import pandas as pd
+
+    from benchmark.reporting.report import PAGE, write_report
+    from benchmark.reporting.terminal import print_report
+    from benchmark.uncertainty import assess
+
+    items, notes = _gallery(runs, root, data) if gallery and len(runs) else ([], [])
+    cache = root / f".statistics-{name}.json"
+    files = write_report(
+        runs,
+        out / name,
+        name,
+        root,
+        gallery=items,
+        reference=pd.concat(references, ignore_index=True) if references else None,
+        notes=notes,
+        cache=cache,
+    )
+    print_report(runs, assess(runs, root, cache), console, classes=True)
+    console.print(f"{len(files)} files in {out / name}", highlight=False, soft_wrap=True)
+    console.print(f"open {out / name / PAGE}", highlight=False, soft_wrap=True)
+
+
+def _gallery(runs: "pd.DataFrame", root: Path, data: Path | None) -> "tuple[list[Item], list[str]]":
+    from benchmark.catalogue import BENCHMARKS
+    from benchmark.reporting.shots import shots
+
+    return shots(runs, root, lambda name: BENCHMARKS.get(name)(data))
+
+
+def _reference(path: Path) -> "pd.DataFrame":
+    from benchmark.reporting.reference import read_reference
+
+    return read_reference(path)
+
+
+def _stamp(root: Path) -> object:
+    """Changes when a run is added or written again."""
+    if not root.is_dir():
+        raise UserError(f"no results folder {root}; run `python -m benchmark run` first")
+    paths = root.glob("*/*/*/*/*/record.json")
+    return sorted((str(path), path.stat().st_mtime_ns) for path in paths)

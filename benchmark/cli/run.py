@@ -1,5 +1,6 @@
 """`run`: runs the cells that are not done."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -139,8 +140,20 @@ def _unsuccessful(
 
 
 def _summary(console: "Console", request: options.Request, cells: "list[RunSpec]") -> None:
-    from benchmark.reporting.report import print_report
+    from benchmark.reporting.terminal import print_report
     from benchmark.results import load_results
+    from benchmark.uncertainty import assess
 
     runs = load_results(request.results, request.selection.suite)
-    print_report(runs[runs["run_id"].isin([cell.run_id for cell in cells])], console)
+    runs = runs[runs["run_id"].isin([cell.run_id for cell in cells])]
+    print_report(runs, assess(runs, request.results), console)
+    if len(runs):
+        suite = request.selection.suite
+        where = "" if request.results == Path("results") else f" --results {request.results}"
+        console.print(
+            f"records in {request.results / suite}; `python -m benchmark report --suite {suite}"
+            f"{where}` writes reports/{suite}/index.html",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )

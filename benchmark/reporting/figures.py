@@ -1,7 +1,5 @@
 """Pareto figures: mIoU against one cost, a panel a benchmark; without pyplot's global state."""
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,25 +8,40 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from benchmark.efficiency import AVERAGE
 from benchmark.pareto import log_positions, pareto_front
 from benchmark.reporting.labels import Box, Scene, Segment, place_labels
+from benchmark.reporting.panels import DPI, Words, bounds, draw_panels, even_ticks
+from benchmark.reporting.panels import whiskers as lengths
+from benchmark.reporting.scales import cost_kind, log_scale, roomy
 from benchmark.reporting.style import (
     FRONT,
     LABEL_SIZE,
     LEADER,
+    MARKERS,
     SIZE,
     Style,
     handle,
+    hollow,
     look,
     method_styles,
+    pale,
 )
-from benchmark.reporting.tables import COLUMNS, Kind, human
 from benchmark.statistics import GROUP, MIOU, cells, leaderboard
 
-DPI = 150
 MOST_LABELS = 8  # direct labels up to here, a legend beyond
+PROBABLE = 0.5
+"""A method stands out where it is on the front at least this often."""
+
+TRAINED = "costs.params.trainable_backbone"
+"""Inserted and tuned backbone parameters together; a cost column that this module derives."""
+
+_COUNTS = {"costs.params.total_trainable": "total trainable", TRAINED: "backbone"}
+"""Cost columns that published parameters can be compared with, by what those count."""
+
+_MEASURED = ("costs.train.", "costs.infer.")  # differ from run to run, unlike sizes
+_GREY = Style("#777777", "o")
 
 
 def pareto_figure(
@@ -37,18 +50,30 @@ def pareto_figure(
     label: str,
     title: str,
     styles: dict[str, Style] | None = None,
+    *,
+    intervals: pd.DataFrame | None = None,
+    fronts: pd.DataFrame | None = None,
+    reference: pd.DataFrame | None = None,
 ) -> Figure:
     """Draws mIoU against a cost: one panel a benchmark and one for the average.
 
-    Points are means over seeds, with 95 % intervals where there are two seeds or more. Methods are
-    named beside their points if all names fit, else in a legend below.
+    Points are means over seeds, with 95 % intervals; whiskers along a measured cost (time, memory,
+    latency) reach from the smallest to the largest run. Methods are named beside their points if
+    all names fit, else in a legend below.
 
     Args:
         runs: records of one backbone, weights and protocol.
-        cost_column: lower is better, for example `costs.params.total_trainable`.
+        cost_column: lower is better, for example `costs.params.total_trainable`, or `TRAINED`.
         label: of the cost axis.
         title: of the figure.
         styles: of the methods, where several figures must agree; by default from these runs.
+        intervals: GROUP, benchmark (or "average"), method, low, high in fractions; by default t
+            intervals over seeds.
+        fronts: GROUP, benchmark (or "average"), cost, method, probability of being on the front;
+            methods below `PROBABLE` are drawn pale. By default all are drawn alike.
+        reference: published numbers as `read_reference` returns them, drawn hollow in the panel
+            of their benchmark (no other images give a comparable mIoU) where they count what the
+            axis shows.
 
     Returns:
         The figure, laid out, to be saved by `save_figure`.
@@ -58,139 +83,202 @@ def pareto_figure(
     """
     if runs[GROUP].drop_duplicates().shape[0] != 1:
         raise ValueError("a Pareto figure shows one backbone, one kind of weights, one protocol")
-    panels = _panels(runs, cost_column)
-    styles = styles or method_styles(list(runs["method"]))
+    panels = _panels(runs, cost_column, intervals, fronts, reference)
+    styles = _outlines(panels) | (styles or method_styles(list(runs["method"])))
+    words = Words(title, label, "mIoU (points)", _note(panels))
     shown = sorted({name for data in panels.values() for name in data["method"]})
     with look():
         if len(shown) <= MOST_LABELS:
-            figure = _draw(panels, cost_column, label, title, styles, [])
+            figure = _draw(panels, cost_column, words, styles, named=False)
             if _name_points(figure, panels):
                 return figure
-        return _draw(panels, cost_column, label, title, styles, shown)
+        return _draw(panels, cost_column, words, styles, named=True)
 
 
 def save_figure(figure: Figure, stem: Path) -> list[Path]:
-    """Writes `<stem>.png` and `<stem>.svg`, the same bytes for the same figure."""
-    png, svg = stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.svg")
+    """Writes `<stem>.png`, `.svg` and `.pdf`, the same bytes for the same figure."""
+    png, svg, pdf = (stem.with_name(f"{stem.name}.{end}") for end in ("png", "svg", "pdf"))
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    # Not `savefig`, which draws everything twice to find out about layouts that change.
     with look():
-        figure.savefig(png, dpi=DPI, metadata={"Software": None})
-        figure.savefig(svg, metadata={"Date": None, "Creator": None})
-    return [png, svg]
+        FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
+        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None})
+        plain = {"CreationDate": None, "Creator": None, "Producer": None}
+        FigureCanvasPdf(figure).print_pdf(pdf, metadata=plain)
+    return [png, svg, pdf]
 
 
-def _panels(runs: pd.DataFrame, cost: str) -> dict[str, pd.DataFrame]:
-    """The points of each panel, as columns method, cost, miou, ci95 (in points)."""
+def _panels(
+    runs: pd.DataFrame,
+    cost: str,
+    intervals: pd.DataFrame | None,
+    fronts: pd.DataFrame | None,
+    reference: pd.DataFrame | None,
+) -> dict[str, pd.DataFrame]:
+    """The points of each panel by its title.
+
+    Columns: method, cost, x (where the cost stands on the axis), x_low, x_high, miou, low, high (in
+    points), likely (on the front), source (of a published number, else empty).
+    """
     table, board = cells(runs), leaderboard(runs)
     names = sorted(table["benchmark"].unique())
-    parts = {name: table[table["benchmark"] == name] for name in names}
+    parts = {name: (name, table[table["benchmark"] == name]) for name in names}
     if len(names) > 1:
-        parts[f"average of {len(names)} benchmarks"] = board
-    positions = log_positions(pd.concat([part[cost] for part in parts.values()]).dropna())
+        average = board.assign(benchmark=AVERAGE)
+        parts[f"average of {len(names)} benchmarks"] = (AVERAGE, average)
+    parts = {title: (name, _with_cost(part, cost)) for title, (name, part) in parts.items()}
+    published = {title: _published(reference, name, cost) for title, (name, _) in parts.items()}
+    costs = [part[cost] for _, part in parts.values()] + [p["cost"] for p in published.values()]
+    positions = log_positions(pd.concat(costs).dropna().astype(float))
     zero = float(positions.min()) if len(positions) else 1.0
     panels = {}
-    for name, part in parts.items():
-        part = part.dropna(subset=[MIOU, cost])
-        points = {"miou": 100 * part[MIOU], "ci95": 100 * part["ci95"].fillna(0)}
-        where = part[cost].where(part[cost] > 0, zero)
-        data = pd.DataFrame({"method": part["method"], "cost": part[cost], "x": where, **points})
-        panels[name] = data.sort_values("method").reset_index(drop=True)
+    for title, (name, part) in parts.items():
+        own = bounds(part, intervals).dropna(subset=[MIOU, cost])
+        own = own.assign(likely=_likely(own, name, cost, fronts))
+        where = own[cost].where(own[cost] > 0, zero)
+        points = {target: 100 * own[source] for target, source in _POINTS.items()}
+        data = own[["method", "likely"]].assign(cost=own[cost], x=where, source="", **points)
+        low, high = _spread(runs, name, cost, data["method"])
+        data = data.assign(x_low=low.fillna(where), x_high=high.fillna(where))
+        data = data.sort_values("method").reset_index(drop=True)
+        others = published[title]
+        at = others["cost"].where(others["cost"] > 0, zero)
+        others = others.assign(x=at, x_low=at, x_high=at)
+        panels[title] = pd.concat([data, others], ignore_index=True) if len(others) else data
     return panels
+
+
+_POINTS = {"miou": MIOU, "low": "low", "high": "high"}
+
+
+def _with_cost(table: pd.DataFrame, cost: str) -> pd.DataFrame:
+    if cost != TRAINED:
+        return table
+    both = table["costs.params.inserted"] + table["costs.params.tuned_backbone"]
+    return table.assign(**{TRAINED: both})
+
+
+def _likely(
+    part: pd.DataFrame, name: str, cost: str, fronts: pd.DataFrame | None
+) -> pd.Series | bool:
+    """Which methods stand out; all of them where nobody knows."""
+    if fronts is None:
+        return True
+    own = fronts[(fronts["benchmark"] == name) & (fronts["cost"] == cost)]
+    found = part[[*GROUP, "method"]].merge(own, on=[*GROUP, "method"], how="left")
+    found.index = part.index
+    return ~(found["probability"] < PROBABLE)
+
+
+def _spread(
+    runs: pd.DataFrame, name: str, cost: str, methods: pd.Series
+) -> tuple[pd.Series, pd.Series]:
+    """Smallest and largest cost of each method's finished runs; NaN for costs that are sizes."""
+    if not cost.startswith(_MEASURED):
+        nothing = pd.Series(np.nan, index=methods.index)
+        return nothing, nothing
+    rows = runs[runs["status"] == "done"]
+    rows = rows if name == AVERAGE else rows[rows["benchmark"] == name]
+    known = rows[cost].astype(float)
+    ends = known[known > 0].groupby(rows["method"]).agg(["min", "max"])
+    return methods.map(ends["min"]), methods.map(ends["max"])
+
+
+def _published(reference: pd.DataFrame | None, name: str, cost: str) -> pd.DataFrame:
+    """The published numbers that belong into a panel, as rows of it without their places."""
+    columns = ["method", "cost", "miou", "low", "high", "likely", "source"]
+    if reference is None or cost not in _COUNTS:
+        return pd.DataFrame(columns=columns)
+    rows = reference[(reference["counts"] == _COUNTS[cost]) & (reference["benchmark"] == name)]
+    points = 100 * rows["miou"]
+    source = rows["source"] + " (" + rows["backbone"] + ", " + rows["decoder"] + ")"
+    own = rows[["method"]].assign(cost=rows["params"].astype(float), likely=False, source=source)
+    return own.assign(miou=points, low=points, high=points)[columns]
+
+
+def _outlines(panels: dict[str, pd.DataFrame]) -> dict[str, Style]:
+    """Grey markers of published methods, for those that did not run here."""
+    names = sorted(
+        {name for data in panels.values() for name in data["method"][data["source"] != ""]}
+    )
+    return {name: Style(_GREY.colour, MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
+
+
+def _note(panels: dict[str, pd.DataFrame]) -> str:
+    """Where published numbers come from."""
+    sources = sorted({text for data in panels.values() for text in data["source"] if text})
+    return f"Hollow: published, {'; '.join(sources)}. Not our protocol." if sources else ""
 
 
 def _draw(
     panels: dict[str, pd.DataFrame],
     cost: str,
-    label: str,
-    title: str,
+    words: Words,
     styles: dict[str, Style],
-    legend: Sequence[str],
+    named: bool,
 ) -> Figure:
-    """The figure without direct labels; its layout is computed and frozen."""
-    columns = {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
-    rows = math.ceil(len(panels) / columns)
-    keys = [handle(name, styles[name]) for name in legend]
+    """The figure, with its methods in the legend or without names."""
+    everything = pd.concat(panels.values())
+    zeros = everything.loc[everything["cost"] == 0, "x"]
+    zero = float(zeros.min()) if len(zeros) else None
+    ends = roomy(everything["x_low"].min(), everything["x_high"].max()) if len(everything) else None
+
+    def draw(axis: Any, name: str) -> None:
+        _draw_panel(axis, panels[name], styles)
+        low, high = ends or (1.0, 10.0)
+        log_scale(axis, "x", (low, high), cost_kind(cost), zero=zero)
+        axis.add_line(Line2D(*_staircase(panels[name], high), **FRONT))
+
+    return draw_panels(list(panels), draw, words, _keys(panels, styles, named), _average(panels))
+
+
+def _average(panels: dict[str, pd.DataFrame]) -> str | None:
+    return list(panels)[-1] if len(panels) > 1 else None
+
+
+def _keys(panels: dict[str, pd.DataFrame], styles: dict[str, Style], named: bool) -> list[Line2D]:
+    """The legend."""
+    everything = pd.concat(panels.values())
+    own, published = (everything[(everything["source"] != "") == flag] for flag in (False, True))
+    keys = []
+    if named:
+        keys += [handle(name, styles[name]) for name in sorted(set(own["method"]))]
+        keys += [
+            hollow(f"{name}, published", styles[name]) for name in sorted(set(published["method"]))
+        ]
     keys.append(Line2D([], [], label="Pareto front", **FRONT))
-    if any(data["ci95"].any() for data in panels.values()):
-        keys.append(Line2D([], [], label="95 % interval over seeds", color="#555555",
-                           linestyle="none", marker="|", markersize=9))  # fmt: skip
-    width = {1: 6.0, 2: 8.0}.get(columns, 10.5)
-    entry = 0.5 + 0.08 * max(len(str(key.get_label())) for key in keys)  # inches, at 9.5 points
-    across = min(len(keys), max(1, int(width / entry)))
-    foot = 0.38 + 0.205 * math.ceil(len(keys) / across)  # inches for axis label and legend
-    height = 0.45 + 2.75 * rows + foot
-    figure = Figure(figsize=(width, height), dpi=DPI)
-    FigureCanvasAgg(figure)
-    figure.set_layout_engine(
-        "constrained", w_pad=0.06, h_pad=0.06, hspace=0.04, wspace=0.02,
-        rect=(0, foot / height, 1, 1 - foot / height),
-    )  # fmt: skip
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=True).flatten()
-    for axis in axes[len(panels) :]:
-        axis.remove()
-    for number, (name, data) in enumerate(panels.items()):
-        _draw_panel(axes[number], name, data, styles)
-        # The panels that lose their lower neighbour to a short last row need its tick labels.
-        axes[number].xaxis.set_tick_params(labelbottom=number + columns >= len(panels))
-    if len(panels) > 1:
-        axes[len(panels) - 1].set_facecolor("#F6F6F3")
-    _scale_x(axes[0], pd.concat(panels.values()), cost)
-    for axis, data in zip(axes, panels.values(), strict=False):
-        axis.add_line(Line2D(*_staircase(data, axis.get_xlim()[1]), **FRONT))
-    heading = figure.suptitle(title, x=0.012, ha="left", fontsize=12.5, fontweight="bold")
-    side = figure.supylabel("mIoU (points)", fontsize=10.5)
-    figure.legend(handles=keys, loc="lower center", ncols=across, frameon=False, fontsize=9.5,
-                  handletextpad=0.4, columnspacing=1.4, borderaxespad=0.3)  # fmt: skip
-    # Step by step: hinting makes the width of a text not proportional to its size.
-    while heading.get_window_extent().width > 0.97 * width * DPI:
-        heading.set_fontsize(0.98 * float(heading.get_fontsize()))
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    places = [axis.get_position() for axis in axes[: len(panels)]]
-    middle = (min(place.x0 for place in places) + max(place.x1 for place in places)) / 2
-    figure.text(middle, (foot - 0.06) / height, label, ha="center", va="top", fontsize=10.5)
-    side.set_y((min(place.y0 for place in places) + max(place.y1 for place in places)) / 2)
-    return figure
+    if not own["likely"].all():
+        keys.append(pale(f"on the front with probability < {PROBABLE:g}", _GREY))
+    mark: dict[str, Any] = {"color": "#555555", "linestyle": "none", "markersize": 9}
+    if (own["low"] < own["high"]).any():
+        keys.append(Line2D([], [], label="95 % interval", marker="|", **mark))
+    if (own["x_low"] < own["x_high"]).any():
+        keys.append(Line2D([], [], label="smallest to largest run", marker="_", **mark))
+    if len(published) and not named:
+        keys.append(hollow("published", _GREY))
+    return keys
 
 
-def _draw_panel(axis: Any, name: str, data: pd.DataFrame, styles: dict[str, Style]) -> None:
-    axis.set_title(name)
+def _draw_panel(axis: Any, data: pd.DataFrame, styles: dict[str, Style]) -> None:
     if data.empty:
         axis.set_yticks([])
         axis.text(0.5, 0.5, "no finished run", transform=axis.transAxes, ha="center", color="#777")
         return
     for row in _rows(data):
         style = styles[row.method]
-        axis.errorbar(row.x, row.miou, yerr=row.ci95 or None, color=style.colour,
-                      elinewidth=1.1, capsize=2.5, fmt="none", zorder=2)  # fmt: skip
-        axis.add_line(handle(row.method, style, [row.x], [row.miou]))
-    low, high = (data["miou"] - data["ci95"]).min(), (data["miou"] + data["ci95"]).max()
+        make = hollow if row.source else handle if row.likely else pale
+        error = {"color": style.colour, "capsize": 2.5, "fmt": "none", "zorder": 2}
+        axis.errorbar(row.x, row.miou, yerr=lengths(row, "miou", "low", "high"),
+                      elinewidth=1.1, **error)  # fmt: skip
+        axis.errorbar(row.x, row.miou, xerr=lengths(row, "x", "x_low", "x_high"),
+                      elinewidth=0.7, **(error | {"capsize": 0, "alpha": 0.6}))  # fmt: skip
+        axis.add_line(make(row.method, style, [row.x], [row.miou]))
+    low, high = data["low"].min(), data["high"].max()
     room = 0.16 * max(high - low, 1.0)
     axis.set_ylim(low - room, high + room)
-    axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-
-
-def _scale_x(axis: Any, data: pd.DataFrame, cost: str) -> None:
-    """The shared logarithmic axis with ticks that people can read, then the fronts on it."""
-    kind: Kind = next((column.kind for column in COLUMNS if column.name == cost), "number")
-    low, high = (data["x"].min(), data["x"].max()) if len(data) else (1.0, 10.0)
-    room = max((high / low) ** 0.13, 1.08)
-    low, high = low / room, high * room
-    zeros = data.loc[data["cost"] == 0, "x"]
-    ticks = [tick for tick in _ticks(low, high) if zeros.empty or tick > 1.5 * zeros.min()]
-    ticks += list(zeros.unique())
-
-    def text(value: float, _: object = None) -> str:
-        if len(zeros) and value == zeros.min():
-            return "0"
-        return (
-            human(value, kind).replace(".0 ", " ") if kind in ("count", "bytes") else f"{value:g}"
-        )
-
-    axis.set_xscale("log")
-    axis.set_xlim(low, high)
-    axis.xaxis.set_major_locator(FixedLocator(ticks))
-    axis.xaxis.set_major_formatter(FuncFormatter(text))
-    axis.xaxis.set_minor_locator(NullLocator())
+    even_ticks(axis)
 
 
 def _rows(data: pd.DataFrame) -> list[Any]:
@@ -199,7 +287,8 @@ def _rows(data: pd.DataFrame) -> list[Any]:
 
 def _staircase(data: pd.DataFrame, right: float) -> tuple[list[float], list[float]]:
     """The best score to be had up to each cost, as corners of a line that ends at `right`."""
-    front = data[pareto_front(data["cost"], data["miou"])].sort_values("x")
+    own = data[data["source"] == ""]
+    front = own[pareto_front(own["cost"], own["miou"])].sort_values("x")
     x = [*front["x"].repeat(2).iloc[1:], right] if len(front) else []
     return x, [*front["miou"].repeat(2)]
 
@@ -209,36 +298,28 @@ def _name_points(figure: Figure, panels: dict[str, pd.DataFrame]) -> bool:
     pixel = DPI / 72
     for axis, data in zip(figure.axes, panels.values(), strict=True):
         at = axis.transData.transform(data[["x", "miou"]].to_numpy(dtype=float))
-        ends = [
-            axis.transData.transform([(row.x, row.miou - row.ci95), (row.x, row.miou + row.ci95)])
-            for row in _rows(data)
-        ]
+        bars = [_bar(axis, row, pixel) for row in _rows(data)]
         corners = axis.transData.transform(np.column_stack(_staircase(data, axis.get_xlim()[1])))
         lines: list[Segment] = [
             (tuple(first), tuple(second))
             for first, second in zip(corners.tolist(), corners.tolist()[1:], strict=False)
         ]
+        # Whiskers along the cost are thin, and crossing one does not make a name unreadable.
+        lines += [bar[1] for bar in bars]
         half = 0.55 * SIZE * pixel
         scene = Scene(
             frame=Box(*map(float, axis.get_window_extent().extents)),
             markers=[Box(x - half, y - half, x + half, y + half) for x, y in at.tolist()],
-            obstacles=[Box(a - half / 2, b, c + half / 2, d) for (a, b), (c, d) in ends],
+            obstacles=[bar[0] for bar in bars],
             lines=lines,
             pixel=pixel,
         )
         texts = [
-            axis.annotate(
-                row.method,
-                (row.x, row.miou),
-                (0, 0),
-                textcoords="offset points",
-                va="bottom",
-                ha="left",
-                fontsize=LABEL_SIZE,
-                color="#222222",
-            )
+            axis.annotate(row.method, (row.x, row.miou), (0, 0), textcoords="offset points",
+                          va="bottom", ha="left", fontsize=LABEL_SIZE,
+                          color="#777777" if row.source else "#222222")
             for row in _rows(data)
-        ]
+        ]  # fmt: skip
         extents = [text.get_window_extent() for text in texts]
         labels = place_labels([(box.width, box.height) for box in extents], scene)
         if labels is None:
@@ -254,13 +335,9 @@ def _name_points(figure: Figure, panels: dict[str, pd.DataFrame]) -> bool:
     return True
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Three to five round values on a logarithmic axis."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
-        values = [step * 10.0**decade for decade in decades for step in steps]
-        inside = [float(f"{value:.6g}") for value in values if low <= value <= high]
-        if len(inside) >= 3:
-            return inside[:: math.ceil(len(inside) / 5)]
-    even = MaxNLocator(4).tick_values(low, high)
-    return [float(value) for value in even if low <= value <= high]
+def _bar(axis: Any, row: Any, pixel: float) -> tuple[Box, Segment]:
+    """The interval of a point as a box in pixels, and its whisker as a segment."""
+    (x, low), (_, high) = axis.transData.transform([(row.x, row.low), (row.x, row.high)])
+    left, right = axis.transData.transform([(row.x_low, row.miou), (row.x_high, row.miou)])
+    half = 0.275 * SIZE * pixel
+    return Box(x - half, low, x + half, high), (tuple(left.tolist()), tuple(right.tolist()))

@@ -1,29 +1,22 @@
 """The README of a report: what was measured, how, on what, and what it does not show."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePath
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
 
+from benchmark.reporting.board import ranked
+from benchmark.reporting.material import Key, Material, of_group
+from benchmark.reporting.pictures import WEIGHTS, Picture
+from benchmark.reporting.sheets import FAILURES, RANKS, benchmark_table, studies
 from benchmark.reporting.tables import COLUMNS, MISSING, Column, to_markdown
 from benchmark.statistics import GROUP, cells, failures, leaderboard, shared_benchmarks
+from benchmark.uncertainty import Assessment
 
 MARK = "<!-- written by petseg-bench; changes are lost with the next report -->"
 """First line of the page, by which a former report is known."""
-
-WEIGHTS = {"pretrained": "pretrained weights", "none": "random weights"}
-
-FAILURE_COLUMNS = (
-    Column("benchmark", "Benchmark"),
-    Column("method", "Method"),
-    Column("seed", "Seed", "integer"),
-    Column("status", "Status"),
-    Column("reason", "Reason"),
-    Column("command", "Run again with"),
-)
 
 _BOARD = {"costs.params.decoder", "costs.train.images_per_second", "ppt"}  # in the files only
 
@@ -42,48 +35,40 @@ _SAME: tuple[tuple[str, list[str], str], ...] = (
 """What must be equal within a group, or within its runs on one benchmark."""
 
 
-@dataclass(frozen=True)
-class Section:
-    """What the page shows of one (backbone, weights, protocol_hash).
-
-    Attributes:
-        key: the three.
-        runs: its records.
-        table: mIoU per benchmark.
-        columns: of that table.
-        studies: by method, its settings side by side, and the columns.
-        images: title and path of the figures, relative to the page.
-    """
-
-    key: tuple[str, str, str]
-    runs: pd.DataFrame
-    table: pd.DataFrame
-    columns: Sequence[Column]
-    studies: dict[str, tuple[pd.DataFrame, list[Column]]]
-    images: dict[str, Path]
-
-
-def render(title: str, runs: pd.DataFrame, sections: Sequence[Section]) -> str:
+def render(
+    material: Material, pictures: Mapping[Key, Sequence[Picture]], across: Sequence[Picture]
+) -> str:
     """The page as Markdown.
 
     Args:
-        title: heading.
-        runs: all records.
-        sections: one a group that is ranked on its own.
+        material: of the report.
+        pictures: the figures of each group.
+        across: those that join several protocols.
     """
-    parts = [MARK, f"# {title}", _summary(runs), _about_seeds(runs)]
-    if len(sections) > 1:
+    runs, found = material.runs, material.assessment
+    several = len(pictures) > 1
+    parts = [MARK, f"# {material.title}", _summary(runs), _about_seeds(runs, found)]
+    parts.append(
+        "[index.html](index.html) is this report to play with: it needs no network and no server."
+    )
+    if several:
         parts.append(
             "Backbones, weights and protocols that differ are ranked apart; numbers of different "
             "sections are not comparable."
         )
-    for section in sections:
-        parts += _section(section, several=len(sections) > 1)
+    for key, part in material.groups:
+        name = f" of {key[0]}, {WEIGHTS[key[1]]}, protocol {key[2]}" if several else ""
+        parts += _section(key, part, found, name)
+        parts += _figures(pictures[key], name)
+    parts += _figures(across, "")
+    if material.notes:
+        parts += ["## What the numbers do not carry", _list(material.notes)]
     parts += ["## Runs that did not finish", _failures(runs)]
     parts += ["## Protocol", _protocol(runs), "## Provenance", _provenance(runs)]
     parts.append(
-        "All numbers are in [tables](tables) as CSV, Markdown and LaTeX, the IoU of each class "
-        "too; the figures are in [figures](figures) as PNG and SVG."
+        "All numbers are in [tables](tables) as CSV, Markdown and LaTeX: also the IoU of each "
+        "class, all pairs of methods with their tests, and every cost. The figures are in "
+        "[figures](figures) as PNG, SVG and PDF."
     )
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
@@ -97,70 +82,101 @@ def _summary(runs: pd.DataFrame) -> str:
         )
     ]  # fmt: skip
     finished = int((runs["status"] == "done").sum())
-    return f"{', '.join(counts)}; {finished} of {_count(len(runs), 'run')} finished."
+    text = f"{', '.join(counts)}; {finished} of {_count(len(runs), 'run')} finished."
+    table = cells(runs)
+    asked = sum(
+        part["method"].nunique() * part["benchmark"].nunique() for _, part in table.groupby(GROUP)
+    )
+    done = int((table["status"] == "done").sum())
+    if done < asked:
+        text += f" **A partial report: {done} of {asked} cells of method and benchmark are there.**"
+    return text
 
 
-def _about_seeds(runs: pd.DataFrame) -> str:
+def _about_seeds(runs: pd.DataFrame, found: Assessment) -> str:
     seeds = cells(runs).loc[lambda table: table["status"] == "done", "seeds"]
     if seeds.empty:
         return "**No run finished, so there is nothing to compare.**"
-    if seeds.min() == 1:
-        some = "" if seeds.max() == 1 else " for some methods"
+    if seeds.max() == 1:
         return (
-            f"**One seed{some}: no difference between methods is called significant.** Another "
-            "seed moves every number, and may swap neighbours in the ranking."
+            "**One seed: no difference between methods is called significant**, so all share a "
+            "rank. Another seed moves every number, and may swap neighbours. The 95 % intervals "
+            "cover the choice of test images only."
         )
-    return (
-        f"{seeds.min()} seeds or more each; ± is the half width of the 95 % t interval over seeds. "
-        "It tells how far another draw of seeds would move a mean. No test of differences is made "
-        "here, so methods whose intervals overlap are not to be called different."
-    )
-
-
-def _section(section: Section, several: bool) -> list[str]:
-    backbone, weights, protocol = section.key
-    name = f" of {backbone}, {WEIGHTS[weights]}, protocol {protocol}" if several else ""
-    board = leaderboard(section.runs)
-    columns = [column for column in COLUMNS if column.name not in _BOARD]
-    columns = [column for column in columns if column.name != "ci95" or board["ci95"].any()]
+    apart = int(found.pairs["significant"].sum())
     text = (
-        f"Backbone {backbone}, {WEIGHTS[weights]}. mIoU in points: mean over benchmarks of the "
-        "mean over seeds; costs are means over benchmarks. Equal printed mIoU shares a rank. A "
-        "method that did not finish every benchmark is listed without a rank. Bold: best of a "
-        "column. Trainable parameters are inserted, tuned backbone and decoder together."
+        f"{_count(int(seeds.min()), 'seed')} or more each; 95 % intervals cover seeds and test "
+        "images (a hierarchical bootstrap with Student's t). Methods share a rank unless the "
+        "paired test, corrected after Holm, tells them from the best of their rank: "
+        f"{apart} of {_count(len(found.pairs), 'pair')} differ."
+    )
+    if seeds.min() == 1:
+        text += (
+            " **Cells with one seed: their intervals cover test images only, and none of their "
+            "differences is called significant.**"
+        )
+    return text
+
+
+def _section(key: Key, runs: pd.DataFrame, found: Assessment, name: str) -> list[str]:
+    board = ranked(runs, found)
+    columns = [column for column in COLUMNS if column.name not in _BOARD]
+    text = (
+        f"Backbone {key[0]}, {WEIGHTS[key[1]]}. mIoU in points: mean over benchmarks of the "
+        "mean over seeds; costs are means over benchmarks. Methods that the data cannot tell "
+        "apart share a rank. A method that did not finish every benchmark is listed without one. "
+        "Bold: best of a column. Trainable parameters are inserted, tuned backbone and decoder "
+        "together."
     )
     parts = [f"## Leaderboard{name}", text, to_markdown(board, columns)]
-    shared = shared_benchmarks(section.runs)
+    shared = shared_benchmarks(runs)
     if board["rank"].isna().any() and shared:
-        part = section.runs[section.runs["benchmark"].isin(shared)]
+        part = runs[runs["benchmark"].isin(shared)]
         parts += [
             f"## Leaderboard over {' and '.join(shared)}{name}",
-            "Every method with a result finished these, so here all of them are ranked.",
-            to_markdown(leaderboard(part), columns),
+            "Every method with a result finished these, so here all of them are compared; by the "
+            "mean alone.",
+            to_markdown(leaderboard(part), [c for c in columns if c.name not in ("low", "high")]),
         ]
-    parts += [f"## mIoU per benchmark{name}", to_markdown(section.table, section.columns)]
-    for method, (table, fields) in section.studies.items():
+    parts += [f"## mIoU per benchmark{name}", to_markdown(*benchmark_table(runs))]
+    for method, (table, fields) in studies(runs).items():
         parts += [
             f"## Settings of {method}{name}",
             "Fields that differ, over the benchmarks that all of these settings finished.",
             to_markdown(table, fields),
         ]
-    parts += [f"## Costs against mIoU{name}"]
-    for words, image in section.images.items():
-        parts.append(f"[![{words}]({image.as_posix()})]({image.with_suffix('.svg').as_posix()})")
+    ranks = of_group(found.ranks, key)
+    if len(ranks) > 1 and ranks["critical_difference"].notna().all():
+        parts += [f"## Average ranks{name}", to_markdown(ranks, RANKS)]
     return parts
+
+
+def _figures(pictures: Sequence[Picture], name: str) -> list[str]:
+    """Figures under the headings of their sections, linked to their vector form."""
+    parts = []
+    for section in dict.fromkeys(picture.section for picture in pictures):
+        parts.append(f"## {section}{name}")
+        for picture in pictures:
+            if picture.section == section:
+                image = f"figures/{picture.stem}"
+                parts.append(f"[![{picture.title}]({image}.png)]({image}.svg)")
+    return parts
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _failures(runs: pd.DataFrame) -> str:
     table = failures(runs)
     if table.empty:
         return "None."
-    columns = list(FAILURE_COLUMNS)
+    columns = list(FAILURES)
     if table["backbone"].nunique() > 1:
         columns.insert(0, Column("backbone", "Backbone"))
     return (
         to_markdown(table, columns)
-        + "\nA failed run is tried again by the next `python -m benchmark run` of its suite; an "
+        + "\nA failed run is tried again by `python -m benchmark run --retry failed`; an "
         "unsupported one is not."
     )
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import matplotlib.style
 from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
 
 # Okabe and Ito's colours, yellow darkened to be legible on white. The numbers of colours and
 # markers have no common divisor, so each of their 88 pairs names one method.
@@ -38,6 +39,8 @@ RC = {
     "svg.hashsalt": "petseg-bench",
     "svg.fonttype": "path",
     "path.simplify": False,
+    # A name that holds two dollar signs is a name, not a formula.
+    "text.parse_math": False,
 }
 
 
@@ -67,3 +70,30 @@ def handle(name: str, style: Style, x: Sequence[float] = (), y: Sequence[float] 
     return Line2D(x, y, linestyle="none", marker=style.marker, color=style.colour, label=name,
                   markersize=SIZE * _LARGER.get(style.marker, 1), markeredgecolor="white",
                   markeredgewidth=0.6, zorder=3)  # fmt: skip
+
+
+def hollow(name: str, style: Style, x: Sequence[float] = (), y: Sequence[float] = ()) -> Line2D:
+    """The marker of a published number: an outline."""
+    line = handle(name, style, x, y)
+    line.set(markerfacecolor="white", markeredgecolor=style.colour, markeredgewidth=1.1, zorder=2.5)
+    return line
+
+
+def pale(name: str, style: Style, x: Sequence[float] = (), y: Sequence[float] = ()) -> Line2D:
+    """The marker of a method that does not stand out: its colour, mixed with white."""
+    line = handle(name, style, x, y)
+    line.set(markerfacecolor=lighter(style.colour), markeredgecolor=style.colour, zorder=2.8)
+    return line
+
+
+def lighter(colour: str, share: float = 0.7) -> str:
+    """A colour mixed with a share of white, as #RRGGBB."""
+    parts = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
+    return "#" + "".join(f"{round(part + share * (255 - part)):02X}" for part in parts)
+
+
+def trace(name: str, style: Style, x: ArrayLike = (), y: ArrayLike = (), every: int = 1) -> Line2D:
+    """A method's line with its marker at every `every`-th point; at none an entry of a legend."""
+    return Line2D(x, y, color=style.colour, linewidth=1.3, marker=style.marker, label=name,
+                  markersize=0.75 * SIZE * _LARGER.get(style.marker, 1), markeredgecolor="white",
+                  markeredgewidth=0.5, markevery=every, zorder=3)  # fmt: skip

@@ -33,10 +33,11 @@ class Column:
 
 
 COLUMNS = (
-    Column("rank", "#", "integer"),
+    Column("rank", "Rank", "integer"),
     Column("method", "Method"),
     Column("metrics.miou", "mIoU", "points", "max"),
-    Column("ci95", "± 95 %", "points"),
+    Column("low", "95 % from", "points"),
+    Column("high", "to", "points"),
     Column("complete", "Done"),
     Column("seeds", "Seeds", "integer"),
     Column("costs.params.inserted", "Inserted", "count"),

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.reporting.board import ranked
 from benchmark.reporting.tables import COLUMNS, to_csv, to_latex, to_markdown
-from benchmark.statistics import GROUP, leaderboard
+from benchmark.statistics import GROUP
+from benchmark.uncertainty import assess
 from tests.records import frame, record
 
 GOLDEN = Path(__file__).parent
@@ -22,7 +24,8 @@ def tables() -> dict[str, str]:
                 for name in ("camvid", "pets")]  # fmt: skip
     records += [record("linear", "camvid", miou=0.44)]
     records += [record("vpt_deep", "pets", status="failed", reason="loss is NaN at step 40")]
-    board = leaderboard(frame(records))
+    runs = frame(records)
+    board = ranked(runs, assess(runs, GOLDEN))
     return {
         "csv": to_csv(board),
         "md": to_markdown(board, COLUMNS, GROUP),

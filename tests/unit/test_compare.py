@@ -10,6 +10,7 @@ from benchmark import store
 from benchmark.cli.compare import compare
 from benchmark.errors import UserError
 from benchmark.metrics import class_iou
+from benchmark.uncertainty.holm import holm
 from tests.stored import counts, names, store_run
 
 
@@ -112,8 +113,8 @@ def test_what_cannot_be_paired_is_told():
 
 def test_holm_by_hand():
     """Sorted .01 .03 .04 .2 times 4 3 2 1 = .04 .09 .08 .2, made non-decreasing."""
-    assert c.holm([0.04, 0.01, 0.2, 0.03]) == pytest.approx([0.09, 0.04, 0.2, 0.09])
-    assert c.holm([0.6, 0.7]) == [1, 1] and c.holm([]) == []
+    assert holm([0.04, 0.01, 0.2, 0.03]) == pytest.approx([0.09, 0.04, 0.2, 0.09])
+    assert holm([0.6, 0.7]) == [1, 1] and holm([]) == []
 
 
 def test_what_differs_between_two_runs(tmp_path):

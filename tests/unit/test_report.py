@@ -13,7 +13,10 @@ from benchmark.errors import UserError
 from benchmark.reporting import report
 from benchmark.reporting.figures import MOST_LABELS, method_styles, pareto_figure
 from benchmark.reporting.labels import Box, Scene, place_labels
-from benchmark.reporting.report import print_report, write_report
+from benchmark.reporting.pictures import PARETO
+from benchmark.reporting.report import write_report
+from benchmark.reporting.terminal import print_report
+from benchmark.uncertainty import assess
 from tests.records import METHODS, frame, grid, record
 
 TRAINABLE = "costs.params.total_trainable"
@@ -31,7 +34,7 @@ def panel_names(axis):
 @pytest.fixture
 def no_figures(monkeypatch):
     """Figures take seconds, and most tests of the report do not look at them."""
-    monkeypatch.setattr(report, "FIGURES", {})
+    monkeypatch.setattr(report, "draw", lambda *_: [])
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -112,10 +115,13 @@ def test_report_has_every_file_and_is_deterministic(tmp_path):
     runs = frame(grid(["full", "linear", "lora[rank=4]"], 2, ["camvid", "pets"]))
     files = write_report(runs, tmp_path / "a", "small")
     tables = ["leaderboard", "per_benchmark", "per_class_camvid", "per_class_pets", "failures"]
-    figures = ["parameters", "stored", "train_time", "latency"]
+    tables += ["pairs", "ranks", "iqm", "cost_ledger", "storage", "fronts", "hypervolumes"]
+    tables += ["improvement"]
+    figures = [f"pareto_{name}" for name in PARETO]
+    figures += ["ranks", "classes_camvid", "classes_pets", "storage"]
     expected = {f"tables/{name}.{end}" for name in tables for end in ("csv", "md", "tex")}
-    expected |= {f"figures/pareto_{name}.{end}" for name in figures for end in ("png", "svg")}
-    expected.add("README.md")
+    expected |= {f"figures/{name}.{end}" for name in figures for end in ("png", "svg", "pdf")}
+    expected |= {"README.md", "index.html"}
     assert {path.relative_to(tmp_path / "a").as_posix() for path in files} == expected
     assert all(path.is_file() for path in files)
     again = write_report(runs.sample(frac=1, random_state=1), tmp_path / "b", "small")
@@ -128,7 +134,9 @@ def test_each_group_has_its_figures(tmp_path):
     runs = frame([record("a"), record("b"), record("a", backbone="resnet18", protocol_hash="p2")])
     files = write_report(runs, tmp_path / "out", "small")
     pngs = {path.name for path in files if path.suffix == ".png"}
-    assert len(pngs) == 8
+    kinds = {name.split("_")[0] for name in pngs}
+    assert kinds == {"pareto", "ranks", "classes", "storage"}
+    assert len(pngs) == 2 * (len(PARETO) + 2) + 1  # a single method has no ranks
     assert "pareto_latency_resnet18_pretrained_p2.png" in pngs
     text = (tmp_path / "out" / "README.md").read_text()
     assert all(f"(figures/{name})" in text for name in pngs)
@@ -138,7 +146,7 @@ def test_each_group_has_its_figures(tmp_path):
 @pytest.mark.usefixtures("no_figures")
 def test_page_is_honest_about_seeds(tmp_path):
     for seeds, words in ((1, "no difference between methods is called significant"),
-                         (3, "t interval over seeds")):  # fmt: skip
+                         (3, "a hierarchical bootstrap with Student's t")):  # fmt: skip
         write_report(frame(grid(["full", "linear"], seeds)), tmp_path / "out", "small")
         assert words in (tmp_path / "out" / "README.md").read_text()
 
@@ -210,11 +218,12 @@ def test_no_runs_is_an_error_that_says_what_to_do(tmp_path):
 
 def test_terminal_report_fits_100_columns():
     console = Console(file=io.StringIO(), width=100)
-    print_report(frame(grid(seeds=2)), console)
+    runs = frame(grid(seeds=2))
+    print_report(runs, assess(runs, Path()), console)
     text = console.file.getvalue()
     assert "lora[rank=4]" in text and "…" not in text
     assert max(map(len, text.splitlines())) <= 100
-    print_report(frame([]), console)
+    print_report(frame([]), assess(frame([record()]), Path()), console)
 
 
 def test_reports_need_no_torch():

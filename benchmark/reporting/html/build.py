@@ -1,0 +1,206 @@
+"""From runs, assessment, pictures and curves to the payload of the page."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from benchmark.reporting.html import curves as lines
+from benchmark.reporting.html.evidence import (
+    Evidence,
+    Index,
+    critical_difference,
+    front_frame,
+    leading,
+    pair_frame,
+    rank_frame,
+)
+from benchmark.reporting.html.gallery import Item, fitting, shot
+from benchmark.reporting.html.payload import (
+    AVERAGE,
+    SCHEMA_VERSION,
+    Frame,
+    Group,
+    Method,
+    Payload,
+    columns,
+    number,
+)
+from benchmark.reporting.html.points import COSTS, FIELDS, TRAINED, finished_by_all
+from benchmark.statistics import GROUP, MIOU, per_class, split_groups
+
+SYMBOLS = {
+    "o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down",
+    "P": "cross", "X": "x", "*": "star", "<": "triangle-left", ">": "triangle-right",
+    "p": "pentagon",
+}  # fmt: skip
+"""Matplotlib's markers in plotly's words."""
+_DARK = {"#000000": "#f2f2f2", "#0072B2": "#3d9be0"}
+_WEIGHTS = {"pretrained": "", "none": ", random weights"}
+_CURRENT = [*GROUP, "benchmark", "method", "seed", "status", "provenance.started", MIOU]
+_RUN = ("seed", "status", "reason", "run_id", "command", "provenance.started")
+_COUNTED = {"total trainable": "costs.params.total_trainable", "backbone": TRAINED}
+"""What published numbers count: the cost that counts the same."""
+
+
+def build(
+    runs: pd.DataFrame,
+    points: pd.DataFrame,
+    evidence: Evidence | None,
+    gallery: Sequence[Item],
+    curves: lines.Curves,
+    reference: pd.DataFrame | None,
+) -> Payload:
+    """Gathers what the script draws.
+
+    Args:
+        runs: as `with_trained` returns them.
+        points: as `score_points` returns them.
+        evidence: pairs, ranks and fronts; may be missing.
+        gallery: pictures; those on which methods disagree least are left out if all are too large.
+        curves: lines that need more than the records.
+        reference: published numbers, in the columns of `benchmark.reporting.reference`.
+
+    Returns:
+        The payload, of JSON values alone.
+    """
+    index = Index(runs)
+    drawn = lines.series(runs, curves, index)
+    present = {line["kind"] for line in drawn}
+    known = {key: place for place, key in enumerate(index.keys)}
+    return Payload(
+        schema=SCHEMA_VERSION,
+        groups=_groups(runs, points, evidence, index),
+        methods=_methods(index),
+        benchmarks=index.benchmarks,
+        costs=[cost for cost in COSTS if points[cost["column"]].notna().any()],
+        fields=[field for field in FIELDS if runs[field["column"]].notna().any()],
+        points=_points(points, index),
+        runs=_runs(runs, index),
+        classes=_classes(runs, points, index),
+        pairs=pair_frame(evidence, points, index),
+        ranks=rank_frame(evidence, index),
+        fronts=front_frame(evidence, index),
+        reference=_reference(reference),
+        kinds=[kind for kind in lines.KINDS if kind["name"] in present],
+        series=drawn,
+        shots=[
+            shot(item, known, {name: place for place, name in enumerate(index.names)})
+            for item in fitting(gallery)
+        ],
+    )
+
+
+def _groups(
+    runs: pd.DataFrame, points: pd.DataFrame, evidence: Evidence | None, index: Index
+) -> list[Group]:
+    several = runs["protocol_hash"].nunique() > 1
+    groups = []
+    for key, part in split_groups(runs):
+        label = key[0] + _WEIGHTS.get(key[1], f", {key[1]}")
+        benchmarks = pd.Series(sorted(part["benchmark"].unique()))
+        rows = points[(points[GROUP] == list(key)).all(axis=1) & points["scope"].isin(benchmarks)]
+        groups.append(
+            Group(
+                backbone=key[0],
+                weights=key[1],
+                protocol=key[2],
+                label=f"{label}, protocol {key[2][:8]}" if several else label,
+                benchmarks=index.scopes(benchmarks),
+                shared=index.scopes(pd.Series(finished_by_all(rows), dtype=object)),
+                critical_difference=critical_difference(evidence, key),
+                parameters=number(part["costs.params.backbone"].max()),
+            )
+        )
+    return groups
+
+
+def _methods(index: Index) -> list[Method]:
+    # Matplotlib is slow to load.
+    from benchmark.reporting.style import method_styles
+
+    styles = method_styles(index.names)
+    return [
+        Method(
+            name=name,
+            colour=styles[name].colour,
+            dark=_DARK.get(styles[name].colour, styles[name].colour),
+            symbol=SYMBOLS[styles[name].marker],
+        )
+        for name in index.names
+    ]
+
+
+def _points(points: pd.DataFrame, index: Index) -> Frame:
+    table = points.assign(
+        group=index.groups(points),
+        scope=index.scopes(points["scope"]),
+        method=index.methods(points["method"]),
+        miou=points[MIOU],
+    )
+    costs = [cost["column"] for cost in COSTS if points[cost["column"]].notna().any()]
+    names = ["group", "scope", "method", "rank", "miou", "low", "high", "complete", "status"]
+    return columns(table, [*names, "seeds", "covers", "iqm", *costs])
+
+
+def _runs(runs: pd.DataFrame, index: Index) -> Frame:
+    table = runs.reindex(columns=list(dict.fromkeys([*runs.columns, *_RUN])))
+    table = table.assign(
+        group=index.groups(table),
+        benchmark=index.scopes(table["benchmark"].astype(str)),
+        method=index.methods(table["method"]),
+    ).sort_values(["group", "benchmark", "method", "seed"], kind="stable")
+    fields = [field["column"] for field in FIELDS if runs[field["column"]].notna().any()]
+    return columns(table, ["group", "benchmark", "method", *_RUN, *fields])
+
+
+def _classes(runs: pd.DataFrame, points: pd.DataFrame, index: Index) -> list[dict[str, Any]]:
+    """IoU of each class, of the leading methods of a group."""
+    known = leading(points)
+    result = []
+    for place, benchmark in enumerate(index.benchmarks):
+        rows = runs[runs["benchmark"] == benchmark]
+        names = [name for name in rows.columns if name.startswith("metrics.class_iou.")]
+        names = [name for name in names if rows[name].notna().any()]
+        table = per_class(rows.reindex(columns=[*_CURRENT, *names]), benchmark).merge(
+            known, on=[*GROUP, "method"]
+        )
+        for key, part in table.groupby(GROUP):
+            scores = part.drop(columns=[*GROUP, "method"]).dropna(axis=1, how="all")
+            result.append(
+                {
+                    "group": index.group(tuple(map(str, key))),
+                    "benchmark": place,
+                    "names": [str(name) for name in scores.columns],
+                    "methods": index.methods(part["method"]),
+                    "iou": [
+                        [None if value is None else round(value, 4) for value in map(number, row)]
+                        for row in scores.to_numpy(dtype=float).tolist()
+                    ],
+                }
+            )
+    return result
+
+
+def _reference(reference: pd.DataFrame | None) -> Frame:
+    names = ["method", "backbone", "decoder", "miou", "params", "cost", "source"]
+    if reference is None or reference.empty:
+        return {name: [] for name in names}
+    table = reference.dropna(subset=["miou", "params"])
+    return columns(table.assign(cost=table["counts"].map(_COUNTED)), names)
+
+
+def grid_status(
+    points: pd.DataFrame, runs: pd.DataFrame, key: tuple[str, str, str]
+) -> pd.DataFrame:
+    """Every cell of a group's grid (benchmark, method, status), also those never started."""
+    own = points[(points[GROUP].astype(str) == list(key)).all(axis=1)]
+    rows = own[own["scope"].map(lambda scope: isinstance(scope, str))]
+    part = runs[(runs[GROUP].astype(str) == list(key)).all(axis=1)]
+    names = [sorted(part["benchmark"].unique()), sorted(part["method"].unique())]
+    grid = pd.MultiIndex.from_product(names, names=["scope", "method"]).to_frame(index=False)
+    grid = grid.merge(rows[["scope", "method", "status"]], on=["scope", "method"], how="left")
+    return grid.rename(columns={"scope": "benchmark"}).fillna({"status": "missing"})
+
+
+__all__ = ["AVERAGE", "build", "grid_status"]

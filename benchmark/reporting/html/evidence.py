@@ -1,0 +1,149 @@
+"""What the page takes from an assessment: pairs, ranks, and who is likely on the front."""
+
+from typing import Protocol
+
+import pandas as pd
+
+from benchmark.reporting.html.payload import AVERAGE, Frame, columns
+from benchmark.statistics import GROUP
+
+MOST_COMPARED = 40
+"""Methods of a matrix: beyond, nobody reads it, and its size grows with the square."""
+
+
+class Evidence(Protocol):
+    """The tables of `benchmark.uncertainty.assess` that are shown; mIoU are fractions."""
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """GROUP, benchmark, method, metrics.miou, low, high, seeds, images, covers."""
+
+    @property
+    def board(self) -> pd.DataFrame:
+        """GROUP, method, metrics.miou, low, high, rank, seeds, complete, covers."""
+
+    @property
+    def pairs(self) -> pd.DataFrame:
+        """GROUP, benchmark or "average", method_a, method_b, difference, ..., significant."""
+
+    @property
+    def ranks(self) -> pd.DataFrame:
+        """GROUP, method, average_rank, cells; `critical_difference` where there is one."""
+
+    @property
+    def fronts(self) -> pd.DataFrame:
+        """GROUP, benchmark or "average", cost, method, on_front, probability."""
+
+    @property
+    def iqm(self) -> pd.DataFrame:
+        """GROUP, method, iqm (interquartile mean over benchmarks and seeds), low, high, cells."""
+
+    @property
+    def agreement(self) -> pd.DataFrame:
+        """kind, a, b (two backbones or decoders), tau, p, methods."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What was left out, and why."""
+
+
+def scopes(names: pd.Series) -> pd.Series:
+    """Names of benchmarks, with the word for the mean replaced by its number."""
+    return names.map(lambda name: AVERAGE if name == "average" else name)
+
+
+def leading(points: pd.DataFrame) -> pd.DataFrame:
+    """GROUP and method of those that the matrices show: the best on average of each group."""
+    board = points[points["scope"] == AVERAGE].sort_values([*GROUP, "rank", "method"])
+    return board.groupby(GROUP).head(MOST_COMPARED)[[*GROUP, "method"]]
+
+
+def pair_frame(evidence: Evidence | None, points: pd.DataFrame, index: "Index") -> Frame:
+    """Differences of the leading methods of each group.
+
+    Returns:
+        group, scope, a, b (the difference is a minus b), difference, low, high, p, significant.
+    """
+    names = ["difference", "low", "high", "p_holm", "significant"]
+    if evidence is None or evidence.pairs.empty:
+        return {name: [] for name in ["group", "scope", "a", "b", *names]}
+    known = leading(points)
+    table = evidence.pairs
+    for side in ("method_a", "method_b"):
+        table = table.merge(known.rename(columns={"method": side}), on=[*GROUP, side])
+    table = table.assign(
+        group=index.groups(table),
+        scope=index.scopes(scopes(table["benchmark"])),
+        a=index.methods(table["method_a"]),
+        b=index.methods(table["method_b"]),
+        significant=table["significant"].fillna(False).astype(bool),
+    )
+    return columns(table, ["group", "scope", "a", "b", *names])
+
+
+def rank_frame(evidence: Evidence | None, index: "Index") -> Frame:
+    """Average ranks: group, method, average_rank, cells."""
+    if evidence is None or evidence.ranks.empty:
+        return {name: [] for name in ("group", "method", "average_rank", "cells")}
+    ranks = evidence.ranks
+    table = ranks.assign(group=index.groups(ranks), method=index.methods(ranks["method"]))
+    return columns(table, ["group", "method", "average_rank", "cells"])
+
+
+def front_frame(evidence: Evidence | None, index: "Index") -> Frame:
+    """Probabilities of being on the front: group, scope, cost, method, probability."""
+    names = ["group", "scope", "cost", "method", "probability"]
+    if evidence is None or evidence.fronts.empty:
+        return {name: [] for name in names}
+    fronts = evidence.fronts
+    fronts = fronts[fronts["probability"].gt(0)]
+    table = fronts.assign(
+        group=index.groups(fronts),
+        scope=index.scopes(scopes(fronts["benchmark"])),
+        method=index.methods(fronts["method"]),
+    )
+    return columns(table, names)
+
+
+def critical_difference(evidence: Evidence | None, key: tuple[str, str, str]) -> float | None:
+    """Of the average ranks of a group; None where there are too few cells for one."""
+    name = "critical_difference"
+    if evidence is None or name not in evidence.ranks:
+        return None
+    rows = (evidence.ranks[GROUP].astype(str) == list(key)).all(axis=1)
+    found = evidence.ranks.loc[rows, name].dropna()
+    return float(found.iloc[0]) if len(found) else None
+
+
+class Index:
+    """Numbers of groups, methods and scopes."""
+
+    def __init__(self, runs: pd.DataFrame) -> None:
+        keys = runs[GROUP].astype(str).drop_duplicates().sort_values(GROUP)
+        self.keys = [tuple(key) for key in keys.itertuples(index=False)]
+        self.names = sorted(map(str, runs["method"].unique()))
+        self.benchmarks = sorted(map(str, runs["benchmark"].unique()))
+        self._group = {key: number for number, key in enumerate(self.keys)}
+        self._method = {name: number for number, name in enumerate(self.names)}
+        self._scope = {name: number for number, name in enumerate(self.benchmarks)}
+
+    def group(self, key: tuple[str, ...]) -> int:
+        """The number of (backbone, weights, protocol_hash)."""
+        return self._group[key]
+
+    def method(self, name: str) -> int:
+        """The number of a method; -1 for one that has no run here."""
+        return self._method.get(name, -1)
+
+    def groups(self, table: pd.DataFrame) -> list[int]:
+        """The number of each row's group."""
+        rows = zip(*(table[name].astype(str) for name in GROUP), strict=True)
+        return [self._group[row] for row in rows]
+
+    def methods(self, names: pd.Series) -> list[int]:
+        """The number of each method."""
+        return [self._method[str(name)] for name in names]
+
+    def scopes(self, names: pd.Series) -> list[int]:
+        """The number of each benchmark; numbers of scopes stay."""
+        return [name if isinstance(name, int) else self._scope[str(name)] for name in names]

@@ -1,0 +1,143 @@
+"""Renders the page: one HTML file with its styles, scripts and data inside."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmark.reporting.html.build import build, grid_status
+from benchmark.reporting.html.curves import Curves
+from benchmark.reporting.html.evidence import Evidence
+from benchmark.reporting.html.gallery import Item
+from benchmark.reporting.html.payload import AVERAGE, to_json
+from benchmark.reporting.html.points import score_points, with_trained
+from benchmark.reporting.html.protocols import protocols, provenance
+from benchmark.reporting.html.words import Answer, answer
+from benchmark.statistics import GROUP, failures
+
+_HERE = Path(__file__).parent
+SCRIPTS = (
+    "core", "table", "labels", "pareto", "board", "panel", "classes", "pairs", "curves", "gallery",
+    "storage", "main",
+)  # fmt: skip
+"""In the order in which they must run."""
+
+
+def render(
+    title: str,
+    runs: pd.DataFrame,
+    assessment: Evidence | None = None,
+    gallery: Sequence[Item] = (),
+    curves: Curves | None = None,
+    reference: pd.DataFrame | None = None,
+) -> str:
+    """The page as one text, which needs no network and no other file.
+
+    Args:
+        title: heading, usually the suite.
+        runs: one row a record, as `load_results` returns it; at least one.
+        assessment: intervals, tests and ranks; without it, t intervals over seeds are shown and
+            no difference is tested.
+        gallery: test images with predictions, made by `gallery.make_item`.
+        curves: training curves, label efficiency, corruptions.
+        reference: published numbers, as `benchmark.reporting.reference` reads them.
+
+    Returns:
+        HTML; encode it as UTF-8.
+    """
+    # Both are slow to load, and a table in the terminal needs neither.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from plotly.offline import get_plotlyjs
+
+    frame = with_trained(runs)
+    points = score_points(frame, assessment)
+    payload = build(frame, points, assessment, gallery, curves or Curves(), reference)
+    environment = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = environment.get_template("index.html.j2").render(
+        title=title,
+        summary=_summary(runs),
+        answers=_answers(frame, points, assessment, payload["groups"]),
+        failures=_failures(runs),
+        protocols=protocols(runs),
+        provenance=provenance(runs),
+        notes=list(assessment.notes) if assessment is not None else [],
+        agreement=_agreement(assessment),
+        shown=_sections(payload),
+        left_out=len(gallery) - len(payload["shots"]),
+        css=_read("page.css"),
+        plotly=get_plotlyjs(),
+        scripts="\n".join(_read(f"{name}.js") for name in SCRIPTS),
+        payload=to_json(payload),
+    )
+    # A name may hold half of a surrogate pair, which no file can.
+    return str(text).encode("utf-8", "replace").decode("utf-8")
+
+
+def _answers(
+    runs: pd.DataFrame, points: pd.DataFrame, assessment: Evidence | None, groups: Any
+) -> list[tuple[str, Answer]]:
+    result = []
+    for group in groups:
+        key = (group["backbone"], group["weights"], group["protocol"])
+        own = points[_is(points, key) & (points["scope"] == AVERAGE) & points["rank"].notna()]
+        pairs = None
+        if assessment is not None:
+            table = assessment.pairs[_is(assessment.pairs, key)]
+            average = table["benchmark"] == "average"
+            # With one benchmark there is no mean over benchmarks.
+            pairs = table[average] if average.any() or len(group["benchmarks"]) > 1 else table
+        result.append((group["label"], answer(own, pairs, grid_status(points, runs, key))))
+    return result
+
+
+def _is(table: pd.DataFrame, key: tuple[str, str, str]) -> pd.Series:
+    backbone, weights, protocol = (table[name].astype(str) for name in GROUP)
+    return (backbone == key[0]) & (weights == key[1]) & (protocol == key[2])
+
+
+def _summary(runs: pd.DataFrame) -> list[tuple[int, str]]:
+    counts = [
+        (int(runs[name].nunique()), name) for name in ("method", "backbone", "benchmark", "seed")
+    ]
+    finished = int((runs["status"] == "done").sum())
+    words = [(count, name if count == 1 else f"{name}s") for count, name in counts]
+    return [*words, (finished, "finished run" if finished == 1 else "finished runs")]
+
+
+def _failures(runs: pd.DataFrame) -> list[dict[str, str]]:
+    table = failures(runs).fillna("")
+    return [
+        {str(name): str(value) for name, value in row.items()} for row in table.to_dict("records")
+    ]
+
+
+def _agreement(assessment: Evidence | None) -> list[str]:
+    """Whether two backbones, or two decoders, rank the methods alike."""
+    if assessment is None:
+        return []
+    return [
+        f"{row.a} and {row.b}: Kendall’s tau {row.tau:.2f}, p = {row.p:.2g}, {row.methods} methods."
+        for row in assessment.agreement.dropna(subset=["tau"]).itertuples()
+    ]
+
+
+def _sections(payload: Any) -> dict[str, bool]:
+    """Which sections have something to show."""
+    return {
+        "classes": bool(payload["classes"]),
+        "pairs": bool(payload["pairs"]["a"]) or bool(payload["ranks"]["method"]),
+        "curves": bool(payload["series"]),
+        "gallery": bool(payload["shots"]),
+        "reference": bool(payload["reference"]["method"]),
+    }
+
+
+def _read(name: str) -> str:
+    return (_HERE / "static" / name).read_text(encoding="utf-8")

@@ -1,0 +1,125 @@
+"""The answer in words, against small tables whose answers are plain to see."""
+
+import pandas as pd
+
+from benchmark.reporting.html.words import answer, budgets
+
+
+def table(rows, seeds=3):
+    """Rows of (method, mIoU, stored bytes, seconds)."""
+    return pd.DataFrame(
+        {
+            "method": [row[0] for row in rows],
+            "metrics.miou": [row[1] for row in rows],
+            "low": [row[1] - 0.01 for row in rows],
+            "high": [row[1] + 0.01 for row in rows],
+            "seeds": seeds,
+            "costs.stored.bytes": [float(row[2]) for row in rows],
+            "costs.train.seconds": [float(row[3]) for row in rows],
+        }
+    )
+
+
+def grid(methods, status="done"):
+    return pd.DataFrame({"benchmark": "b", "method": list(methods), "status": status})
+
+
+def differences(*significant, among):
+    names = sorted(among)
+    return pd.DataFrame(
+        [
+            {"method_a": a, "method_b": b, "significant": {a, b} in [set(s) for s in significant]}
+            for i, a in enumerate(names)
+            for b in names[i + 1 :]
+        ]
+    )
+
+
+FOUR = table(
+    [("big", 0.60, 9e6, 300), ("mid", 0.595, 9e5, 100), ("small", 0.57, 9e4, 50),
+     ("tiny", 0.40, 9e3, 20)]
+)  # fmt: skip
+
+
+def said_by(result):
+    return {finding.label: (finding.methods, finding.text) for finding in result.findings}
+
+
+def test_who_is_best_who_is_as_good_and_which_of_them_is_cheapest():
+    pairs = differences(
+        ("big", "small"), ("big", "tiny"), ("mid", "tiny"), ("small", "tiny"), among=FOUR["method"]
+    )
+    result = answer(FOUR, pairs, grid(FOUR["method"]))
+    said = said_by(result)
+    assert said["Most accurate"] == (
+        ("big",), "mIoU 60.0 (59.0 to 61.0); stores 9.0 MB a task, trains 5.0 min",
+    )  # fmt: skip
+    assert said["Not distinguishable from it"] == (("mid",), "mIoU 59.5")
+    assert said["Smallest that is not distinguishable from it"] == (
+        ("mid",), "mIoU 59.5; 900.0 kB instead of 9.0 MB",
+    )  # fmt: skip
+    assert result.caveats == ()
+
+
+def test_a_winner_that_beats_all_is_told():
+    pairs = differences(("big", "mid"), ("big", "small"), ("big", "tiny"), among=FOUR["method"])
+    said = said_by(answer(FOUR, pairs, grid(FOUR["method"])))
+    assert said["Ahead of all"][0] == ("big",)
+    assert not [label for label in said if "not distinguishable" in label.lower()]
+
+
+def test_one_seed_never_claims_a_difference():
+    once = FOUR.assign(seeds=1)
+    pairs = differences(("big", "mid"), ("big", "small"), among=FOUR["method"])
+    result = answer(once, pairs, grid(FOUR["method"]))
+    assert result.caveats[0].startswith("One seed: no difference")
+    labels = " ".join(said_by(result))
+    assert "distinguishable" not in labels and "Ahead" not in labels
+    assert said_by(result)["Within 1 point of it"][0] == ("mid",)
+
+
+def test_some_methods_with_one_seed_are_told():
+    mixed = FOUR.assign(seeds=[3, 3, 3, 1])
+    assert (
+        answer(mixed, None, grid(FOUR["method"]))
+        .caveats[0]
+        .startswith("One seed for some methods:")
+    )
+
+
+def test_budgets_name_the_best_that_fits():
+    said = said_by(answer(FOUR, None, grid(FOUR["method"])))
+    assert said["Under 10 kB a task"][0] == ("tiny",)
+    assert said["Under 100 kB a task"][0] == ("small",)
+    assert said["Under 1 MB a task"][0] == ("mid",)
+
+
+def test_round_limits_separate_the_costs():
+    assert budgets([30, 400]) == [50, 100, 200]
+    assert budgets([0, 7]) == [] and budgets([]) == [] and budgets([float("nan")]) == []
+
+
+def test_equal_printed_scores_are_both_most_accurate():
+    tie = table([("a", 0.5001, 10, 1), ("b", 0.5002, 10, 1)])
+    assert said_by(answer(tie, None, grid("ab")))["Most accurate"][0] == ("b", "a")
+
+
+def test_a_partial_grid_is_called_partial():
+    status = grid([*FOUR["method"], "late"])
+    status.loc[4, "status"] = "missing"
+    caveats = answer(FOUR, None, status).caveats
+    assert "4 of 5 cells finished: partial." in caveats
+    assert any(text.startswith("1 method did not finish") for text in caveats)
+
+
+def test_nothing_finished_is_said_plainly():
+    empty = answer(FOUR.iloc[:0], None, grid("ab", status="failed"))
+    assert empty.findings == () and empty.caveats == (
+        "No run finished, so there is nothing to compare.",
+    )
+    assert "choose a single benchmark" in answer(FOUR.iloc[:0], None, grid("ab")).caveats[0]
+
+
+def test_a_single_method_is_compared_with_nobody():
+    result = answer(FOUR.iloc[:1], None, grid(["big"]))
+    assert [finding.label for finding in result.findings] == ["Most accurate"]
