@@ -32,6 +32,9 @@ def report(
     gallery: Annotated[
         bool, typer.Option(help="Show test images with the predictions that runs kept.")
     ] = True,
+    figures: Annotated[
+        bool, typer.Option(help="Also draw static figures (PNG, SVG, PDF), which takes longest.")
+    ] = True,
     watch: Annotated[
         bool, typer.Option("--watch", help="Write the report again whenever a run was added.")
     ] = False,
@@ -62,7 +65,7 @@ def report(
             if runs.empty:
                 SUITES.get(name)
             if not (watch and runs.empty):
-                _write(console, runs, name, root, out, references, gallery, request.data)
+                _write(console, runs, name, root, out, references, gallery, figures, request.data)
             seen = stamp
         if not watch:
             return
@@ -80,6 +83,7 @@ def _write(
     out: Path,
     references: "list[pd.DataFrame]",
     gallery: bool,
+    figures: bool,
     data: Path | None,
 ) -> None:
     import pandas as pd
@@ -98,6 +102,7 @@ def _write(
         gallery=items,
         reference=pd.concat(references, ignore_index=True) if references else None,
         notes=notes,
+        figures=figures,
         cache=cache,
     )
     print_report(runs, assess(runs, root, cache), console, classes=True)

@@ -1,9 +1,10 @@
-"""Draws the figures of a report, on all cores: a figure takes a second, and there are dozens."""
+"""Draws the figures of a report on all cores, while the tables are written: there are dozens."""
 
 import multiprocessing
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmark.reporting.pictures import Picture
@@ -15,29 +16,30 @@ _chosen: Sequence[Picture] = ()
 _folder = Path()
 
 
-def draw(chosen: Sequence[Picture], folder: Path) -> list[Path]:
-    """Draws figures into a folder.
+@contextmanager
+def drawing(chosen: Sequence[Picture], folder: Path) -> Iterator[Callable[[], list[Path]]]:
+    """Draws figures beside what the block does.
 
     Args:
         chosen: what to draw.
         folder: exists.
 
-    Returns:
-        The files, in the order of the figures.
+    Yields:
+        What waits for all of them and returns their files, in the order of the figures.
     """
     global _chosen, _folder
     _chosen, _folder = chosen, folder
     # Forked processes see the tables without a copy of them. Other systems do not fork well.
     workers = min(os.cpu_count() or 1, len(chosen)) if sys.platform == "linux" else 1
-    if workers == 1 or len(chosen) <= _FEW:
-        drawn = [_draw(number) for number in range(len(chosen))]
-    else:
-        # Loaded once, before the others are forked.
-        import seaborn  # noqa: F401
+    if workers < 2 or len(chosen) <= _FEW:
+        yield lambda: _joined([_draw(number) for number in range(len(chosen))])
+        return
+    # Loaded once, before the others are forked.
+    import seaborn  # noqa: F401
 
-        with multiprocessing.get_context("fork").Pool(workers) as pool:
-            drawn = pool.map(_draw, range(len(chosen)), chunksize=1)
-    return [path for files in drawn for path in files]
+    with multiprocessing.get_context("fork").Pool(workers) as pool:
+        drawn = pool.map_async(_draw, range(len(chosen)), chunksize=1)
+        yield lambda: _joined(drawn.get())
 
 
 def _draw(number: int) -> list[Path]:
@@ -45,3 +47,7 @@ def _draw(number: int) -> list[Path]:
 
     picture = _chosen[number]
     return save_figure(picture.draw(), _folder / picture.stem)
+
+
+def _joined(drawn: Sequence[list[Path]]) -> list[Path]:
+    return [path for files in drawn for path in files]

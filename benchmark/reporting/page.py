@@ -47,6 +47,7 @@ def render(
     """
     runs, found = material.runs, material.assessment
     several = len(pictures) > 1
+    drawn = any(pictures.values())
     parts = [MARK, f"# {material.title}", _summary(runs), _about_seeds(runs, found)]
     parts.append(
         "[index.html](index.html) is this report to play with: it needs no network and no server."
@@ -67,8 +68,8 @@ def render(
     parts += ["## Protocol", _protocol(runs), "## Provenance", _provenance(runs)]
     parts.append(
         "All numbers are in [tables](tables) as CSV, Markdown and LaTeX: also the IoU of each "
-        "class, all pairs of methods with their tests, and every cost. The figures are in "
-        "[figures](figures) as PNG, SVG and PDF."
+        "class, all pairs of methods with their tests, and every cost."
+        + (" The figures are in [figures](figures) as PNG, SVG and PDF." if drawn else "")
     )
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmark.errors import UserError
 from benchmark.reporting import page
-from benchmark.reporting.drawing import draw
+from benchmark.reporting.drawing import drawing
 from benchmark.reporting.material import Material
 from benchmark.reporting.pictures import fractions, pictures
 from benchmark.reporting.sheets import sheets
@@ -36,6 +36,7 @@ def write_report(
     gallery: "Sequence[Item]" = (),
     reference: pd.DataFrame | None = None,
     notes: Sequence[str] = (),
+    figures: bool = True,
     cache: Path | None = None,
 ) -> list[Path]:
     """Writes tables, figures, a README and `index.html`; equal runs give equal bytes.
@@ -51,6 +52,7 @@ def write_report(
         gallery: test images with predictions, as `shots` returns them.
         reference: published numbers, as `read_reference` returns them.
         notes: more that a reader must know, a sentence each.
+        figures: also draw the static ones, which takes most of the time.
         cache: file that keeps the statistics until a run changes.
 
     Returns:
@@ -73,7 +75,7 @@ def write_report(
     try:
         shutil.rmtree(stage, ignore_errors=True)
         stage.mkdir(parents=True)
-        files = _build(material, stage)
+        files = _build(material, stage, figures)
         _swap(stage, final)
     except OSError as error:
         raise UserError(
@@ -84,22 +86,20 @@ def write_report(
     return [out / path.relative_to(stage) for path in files]
 
 
-def _build(material: Material, stage: Path) -> list[Path]:
+def _build(material: Material, stage: Path, figures: bool) -> list[Path]:
     (stage / "tables").mkdir()
     (stage / "figures").mkdir()
+    chosen = {key: list(pictures(material, key)) if figures else [] for key, _ in material.groups}
+    across = list(fractions(material)) if figures else []
+    every = [*(picture for own in chosen.values() for picture in own), *across]
     files = []
-    for sheet in sheets(material):
-        stem = stage / "tables" / sheet.stem
-        files += write_table(sheet.frame, sheet.columns, stem, GROUP)
-    chosen = {key: list(pictures(material, key)) for key, _ in material.groups}
-    across = list(fractions(material))
-    files += draw(
-        [*(picture for own in chosen.values() for picture in own), *across], stage / "figures"
-    )
-    for name, text in (
-        ("README.md", page.render(material, chosen, across)),
-        (PAGE, _html(material)),
-    ):
+    with drawing(every, stage / "figures") as drawn:
+        for sheet in sheets(material):
+            stem = stage / "tables" / sheet.stem
+            files += write_table(sheet.frame, sheet.columns, stem, GROUP)
+        texts = {"README.md": page.render(material, chosen, across), PAGE: _html(material)}
+        files += drawn()
+    for name, text in texts.items():
         (stage / name).write_text(text, encoding="utf-8", newline="\n")
         files.append(stage / name)
     return files

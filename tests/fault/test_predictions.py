@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 from benchmark import predictions, store
+from benchmark.data.base import BENCHMARKS
 from benchmark.environment import decoded
+from benchmark.errors import UserError
 from benchmark.planner import plan
+from benchmark.reporting.shots import shots
+from benchmark.results import load_results
 from tests.tiny import run, select
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -46,3 +50,38 @@ def test_what_cannot_be_read_is_none(tmp_path, content):
     if content is not None:
         (tmp_path / "predictions.npz").write_bytes(content)
     assert predictions.read(tmp_path) == {}
+
+
+def test_a_gallery_shows_what_the_runs_kept(tmp_path):
+    run(tmp_path, select("linear,bitfit", seeds=(0, 1)))
+    runs = load_results(tmp_path)
+    items, notes = shots(runs, tmp_path, lambda name: BENCHMARKS.get(name)(None))
+    assert notes == [] and len(items) == 3
+    examples = {example.id: example for example in decoded("tiny", None, "test")}
+    for item in items:
+        assert {part.method for part in item.predictions} == {"linear", "bitfit"}
+        label = examples[item.image].label
+        for part in item.predictions:
+            folder = runs[(runs["method"] == part.method) & (runs["seed"] == 0)]["folder"].iloc[0]
+            found = predictions.read(tmp_path / folder)[item.image]
+            ious = [
+                ((found == k) & (label == k)).sum() / ((found == k) | (label == k)).sum()
+                for k in np.unique(label)
+            ]
+            assert part.miou == pytest.approx(np.mean(ious))
+
+
+def test_a_gallery_without_data_or_predictions_says_why(tmp_path):
+    run(tmp_path, select())
+    runs = load_results(tmp_path)
+
+    def missing(name):
+        raise UserError(f"{name}: its data are not here")
+
+    assert shots(runs, tmp_path, missing) == (
+        [], ["tiny: no images in the gallery: tiny: its data are not here"]
+    )  # fmt: skip
+    for path in tmp_path.rglob("predictions.npz"):
+        path.unlink()
+    items, notes = shots(runs, tmp_path, missing)
+    assert items == [] and "kept predictions" in notes[0]

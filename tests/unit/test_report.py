@@ -34,7 +34,7 @@ def panel_names(axis):
 @pytest.fixture
 def no_figures(monkeypatch):
     """Figures take seconds, and most tests of the report do not look at them."""
-    monkeypatch.setattr(report, "draw", lambda *_: [])
+    monkeypatch.setattr(report, "pictures", lambda *_: [])
 
 
 @pytest.mark.parametrize("seeds", [1, 3])

@@ -1,0 +1,109 @@
+"""The verb `report`, typed as a user types it, on made-up records and counts."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.records import record, write
+from tests.simulated import World, write_grid
+
+ROOT = Path(__file__).resolve().parents[2]
+WORLD = World(classes=3)
+
+
+@pytest.fixture
+def results(tmp_path):
+    methods = ["a", "b[rank=2]", "b[rank=4]"]
+    write_grid(tmp_path / "r", methods, ["x", "y"], images=12, world=WORLD)
+    return tmp_path / "r"
+
+
+def command(results, *words):
+    words = ["--suite", "small", "--results", results, "--out", results.parent / "out", *words]
+    return [sys.executable, "-m", "benchmark", "report", *map(str, words)]
+
+
+def environment():
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def call(results, *words):
+    return subprocess.run(
+        command(results, *words), capture_output=True, text=True, env=environment(), cwd=results
+    )
+
+
+def test_a_report_with_published_numbers(results):
+    published = results.parent / "x_theirs.csv"
+    published.write_text(
+        "method,backbone,decoder,miou,params_total_trainable_m,source\n"
+        "theirs,ViT-L,UPerNet,51.5,3.2,A table of theirs\n"
+    )
+    done = call(results, "--reference", published)
+    assert done.returncode == 0, done.stderr
+    out = results.parent / "out" / "small"
+    assert "95 % intervals cover seeds and images" in done.stdout
+    assert str(out / "index.html") in done.stdout.replace("\n", "")
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "A table of theirs" in page and "http-equiv" in page
+    text = (out / "README.md").read_text()
+    assert "3 seeds or more each" in text and "partial" not in text
+    assert "none of the runs kept predictions" in text
+    pictures = {path.stem for path in (out / "figures").iterdir()}
+    assert {"pareto_stored", "ranks", "classes_x", "storage"} <= pictures
+    # The numbers of the second call come from the file that the first one left.
+    (kept,) = results.glob(".statistics-*")
+    before = kept.stat().st_mtime_ns
+    leaderboard = (out / "tables" / "leaderboard.csv").read_bytes()
+    assert call(results, "--no-figures").returncode == 0
+    assert kept.stat().st_mtime_ns == before
+    assert (out / "tables" / "leaderboard.csv").read_bytes() == leaderboard
+    assert not list((out / "figures").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--reference", "nowhere.csv"], "nowhere.csv"),
+        (["--suite", "smal"], "smal"),
+        (["--data", "x", "--plugin", "nowhere.py"], "nowhere.py"),
+    ],
+)
+def test_wrong_inputs_are_one_line(results, words, message):
+    done = call(results, *words)
+    assert done.returncode == 2, done.stdout
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and message in lines[0]
+    assert not (results.parent / "out").exists()
+
+
+def test_a_report_that_is_watched_grows_with_the_grid(results):
+    process = subprocess.Popen(
+        command(results, "--watch", "--no-figures"), env=environment(), cwd=results,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    page = results.parent / "out" / "small" / "README.md"
+    try:
+        wait_for(lambda: page.exists(), process)
+        assert "partial" not in page.read_text()
+        new = record("c", "x", backbone="net", protocol_hash="0123456789ab", miou=0.5)
+        write([new], results)
+        wait_for(lambda: page.exists() and "A partial report" in page.read_text(), process)
+    finally:
+        process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert "Traceback" not in error
+
+
+def wait_for(what, process):
+    for _ in range(1200):
+        if what():
+            return
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    pytest.fail("it did not happen")
