@@ -27,5 +27,5 @@ def ranked(runs: pd.DataFrame, assessment: Assessment) -> pd.DataFrame:
 
 
 def interval_text(low: float, high: float) -> str:
-    """An interval in points, such as "43.1 to 45.2"; empty where there is none."""
-    return "" if pd.isna(low) or pd.isna(high) else f"{100 * low:.1f} to {100 * high:.1f}"
+    """An interval in points, such as "43.1–45.2"; empty where there is none."""
+    return "" if pd.isna(low) or pd.isna(high) else f"{100 * low:.1f}–{100 * high:.1f}"

@@ -14,6 +14,9 @@ Kind = Literal["text", "integer", "points", "count", "bytes", "seconds", "ms", "
 
 MISSING = "–"
 
+FEWEST_LETTERS = 9
+"""Of a name in a terminal, whatever its width; rich would else drop a column without a word."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -118,12 +121,15 @@ def to_rich(frame: pd.DataFrame, columns: Sequence[Column], title: str) -> Table
     table = Table(title=escape(title), title_justify="left", box=None, pad_edge=False)
     for column in columns:
         text = column.kind == "text"
+        cells = [column.header, *(_cell(value, column.kind) for value in frame[column.name])]
+        longest = max(map(len, cells))
         # Names fold and numbers never do: half a number misleads, half a name does not.
         table.add_column(
             escape(column.header),
             justify="left" if text else "right",
             overflow="fold",
             no_wrap=not text,
+            min_width=min(longest, FEWEST_LETTERS) if text else longest,
         )
     for row in _texts(frame, columns, (), escape, lambda text: f"[bold]{text}[/bold]"):
         table.add_row(*row)

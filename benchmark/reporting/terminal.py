@@ -4,29 +4,32 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from benchmark.reporting.board import ranked
+from benchmark.reporting.board import interval_text, ranked
 from benchmark.reporting.sheets import benchmark_table, class_table
-from benchmark.reporting.tables import COLUMNS, to_rich
+from benchmark.reporting.tables import Column, to_rich
 from benchmark.statistics import failures, split_groups
 from benchmark.uncertainty import Assessment
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
-_TERMINAL = (
-    "rank",
-    "method",
-    "metrics.miou",
-    "low",
-    "high",
-    "complete",
-    "seeds",
-    "costs.params.total_trainable",
-    "costs.stored.bytes",
-    "costs.train.seconds",
-    "costs.infer.latency_ms_p50",
-    "costs.train.peak_memory_bytes",
+_COLUMNS = (
+    Column("rank", "Rank", "integer"),
+    Column("method", "Method"),
+    Column("metrics.miou", "mIoU", "points", "max"),
+    Column("interval", "95 %"),
+    Column("costs.params.total_trainable", "Trainable", "count", "min"),
+    Column("costs.stored.bytes", "Stored", "bytes", "min"),
+    Column("seeds", "Seeds", "integer"),
+    Column("complete", "Done"),
+    Column("costs.train.seconds", "Training", "seconds", "min"),
+    Column("costs.train.peak_memory_bytes", "Memory", "bytes", "min"),
+    Column("costs.infer.latency_ms_p50", "Latency", "ms", "min"),
 )
+"""The first ones are shown in every terminal, the last ones where they have room."""
+
+_ALWAYS = 6
 
 
 def print_report(
@@ -46,9 +49,9 @@ def print_report(
     for key, part in split_groups(runs):
         name = ", ".join(key)
         board = ranked(part, assessment)
-        columns = [column for column in COLUMNS if column.name in _TERMINAL]
-        columns.sort(key=lambda column: _TERMINAL.index(column.name))
-        console.print(to_rich(board, columns, f"Leaderboard: {name}"))
+        ends = zip(board["low"], board["high"], strict=True)
+        board["interval"] = [interval_text(low, high) for low, high in ends]
+        console.print(_fitting(board, f"Leaderboard: {name}", console))
         covers = " and ".join(sorted(set(board["covers"]) - {"nothing"})) or "nothing"
         console.print(
             f"95 % intervals cover {covers}; methods that the data cannot tell apart share a rank.",
@@ -63,3 +66,14 @@ def print_report(
     missing = len(failures(runs))
     if missing:
         console.print(f"{missing} runs did not finish; the report says why.", highlight=False)
+
+
+def _fitting(board: pd.DataFrame, title: str, console: "Console") -> "Table":
+    """The leaderboard with as many columns as the terminal has room for."""
+    number = len(_COLUMNS)
+    table = to_rich(board, _COLUMNS, title)
+    unbounded = console.options.update(max_width=10_000)
+    while number > _ALWAYS and console.measure(table, options=unbounded).minimum > console.width:
+        number -= 1
+        table = to_rich(board, _COLUMNS[:number], title)
+    return table

@@ -223,7 +223,18 @@ def test_terminal_report_fits_100_columns():
     text = console.file.getvalue()
     assert "lora[rank=4]" in text and "…" not in text
     assert max(map(len, text.splitlines())) <= 100
+    assert all(word in text for word in ("Training", "Memory", "Done", "–"))
     print_report(frame([]), assess(frame([record()]), Path()), console)
+
+
+@pytest.mark.parametrize("width", [60, 70, 80])
+def test_a_narrow_terminal_shows_names_scores_and_parameters(width):
+    console = Console(file=io.StringIO(), width=width)
+    runs = frame(grid(list(METHODS)[:4], 3, ["camvid"]))
+    print_report(runs, assess(runs, Path()), console)
+    head = next(line for line in console.file.getvalue().splitlines() if "Method" in line)
+    assert all(word in head for word in ("Rank", "mIoU", "95 %", "Trainable", "Stored"))
+    assert all(name.split("[")[0] in console.file.getvalue() for name in list(METHODS)[:4])
 
 
 def test_reports_need_no_torch():
