@@ -3,10 +3,12 @@
 Saved are the trained tensors, all buffers, the optimiser with its schedule, the state of torch's
 generators, what a method remembers between steps, and the number of batches taken; the streams of
 data order and augmentation are drawn again up to there. Frozen tensors are the backbone's own and
-come with it. The file is replaced as a whole, and read as tensors and plain values only.
+come with it. The file is replaced as a whole, and read as tensors and plain values only. On a CPU
+training then ends with the same bits, on a GPU with the same to rounding.
 """
 
 import io
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmark import store
+from benchmark.interrupt import is_out_of_memory
 from benchmark.models.segmenter import Segmenter
 from methods.base import Method
 
@@ -25,7 +28,7 @@ class Progress:
     """What training has done so far; plain values.
 
     Attributes:
-        run_id: of the run.
+        identity: everything that training depends on, by name.
         step: optimiser steps made.
         curve: a dict a step.
         seconds: of all steps, over all starts.
@@ -37,7 +40,7 @@ class Progress:
         peak_memory: largest of all starts, in bytes.
     """
 
-    run_id: str = ""
+    identity: dict[str, str] = field(default_factory=dict)
     step: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
@@ -109,33 +112,59 @@ def save(
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    store.make_folder(path.parent)
     store.write_atomic(path, buffer.getbuffer())
 
 
-def load(path: Path, run_id: str) -> Checkpoint | None:
-    """The checkpoint of a run; None where there is none that can be read.
+def load(path: Path, identity: Mapping[str, str]) -> Checkpoint | None:
+    """The checkpoint of a run; None where there is none that can be used.
 
-    One that cannot be read is kept beside its place, so that nothing is lost.
+    One that is torn, or of something else, is set aside with a warning.
+
+    Args:
+        path: where it lies.
+        identity: what the training depends on now; that of the checkpoint must be equal.
+
+    Raises:
+        OSError: the file cannot be read, which may pass.
+        MemoryError: it does not fit; or torch's own error for that.
     """
     try:
-        content: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        progress = Progress(**content["progress"])
-        rest = {key: content[key] for key in Checkpoint.__dataclass_fields__ if key != "progress"}
-        if progress.run_id != run_id:
-            raise ValueError("of another run")
-        return Checkpoint(progress, **rest)
+        file = io.BytesIO(path.read_bytes())
     except FileNotFoundError:
         return None
-    except Exception:
+    try:
+        content: Mapping[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        progress = Progress(**content["progress"])
+        rest = {key: content[key] for key in Checkpoint.__dataclass_fields__ if key != "progress"}
+        found = Checkpoint(progress, **rest)
+        then = progress.identity
+        other = [n for n in {**then, **identity} if then.get(n) != identity.get(n)]
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
         # A torn or foreign file makes torch raise almost anything.
-        set_aside(path)
+        set_aside(path, "torn or foreign")
         return None
+    if other:
+        set_aside(path, f"of another state of {', '.join(other)}")
+        return None
+    return found
 
 
-def set_aside(path: Path) -> None:
-    """Keeps a checkpoint that cannot be used beside its place; the run begins anew."""
-    path.replace(path.with_name(f"{path.name}.broken"))
+def set_aside(path: Path, reason: str) -> None:
+    """Keeps a checkpoint that cannot be used beside its place, and warns; the run begins anew.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    kept = store.unused(path.with_name(f"{path.name}.broken"))
+    path.rename(kept)
+    warnings.warn(
+        f"the checkpoint {path} is {reason}; it is kept as {kept.name}, and the training begins "
+        "anew",
+        stacklevel=2,
+    )
 
 
 @torch.no_grad()

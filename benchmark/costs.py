@@ -1,4 +1,4 @@
-"""What a run costs: memory, FLOPs and latency. Parameters and bytes come from the delta."""
+"""What a run costs: time, memory, FLOPs and latency. Parameters and bytes come from the delta."""
 
 import contextlib
 import threading
@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.engine import autocast
+from benchmark.interrupt import is_out_of_memory
 from benchmark.models.segmenter import Segmenter
 from benchmark.record import InferCost
 from benchmark.spec import Protocol
@@ -22,11 +23,24 @@ LATENCY_REPEATS = 30
 """Timed passes at batch 1, after a tenth as many untimed ones."""
 
 THROUGHPUT_REPEATS = 3
-"""Timed passes at the protocol's batch size."""
+"""Timed passes at the protocol's batch size, after one untimed."""
 
 SAMPLE_SECONDS = 0.005
 MARK_SLACK = 2**22
 """Bytes by which a high-water mark that was just reset may be above the resident size."""
+
+
+class Phases(dict[str, float]):
+    """Seconds by phase."""
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Adds the time that the block takes."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self[name] = round(self.get(name, 0.0) + time.perf_counter() - start, 3)
 
 
 @dataclass
@@ -125,6 +139,9 @@ def _high_water_mark() -> int:
 def measure_inference(segmenter: Segmenter, protocol: Protocol, precision: str) -> InferCost:
     """Latency, throughput, FLOPs and memory of a forward pass at the protocol's crop size.
 
+    The throughput is that of the protocol's batch, or where memory runs out of the largest half,
+    quarter, ... of it that fits.
+
     Args:
         segmenter: in eval mode.
         protocol: crop and batch size; the crop is rounded up to what the backbone takes.
@@ -134,7 +151,6 @@ def measure_inference(segmenter: Segmenter, protocol: Protocol, precision: str) 
     step = segmenter.backbone.divisor
     side = -(-protocol.crop // step) * step
     one = torch.zeros(1, 3, side, side, device=device)
-    many = one.expand(protocol.batch_size, -1, -1, -1).contiguous()
 
     def seconds(images: torch.Tensor) -> float:
         start = time.perf_counter()
@@ -149,18 +165,35 @@ def measure_inference(segmenter: Segmenter, protocol: Protocol, precision: str) 
     peak = PeakMemory()
     with peak.measure(segmenter):
         latencies = 1000 * np.array([seconds(one) for _ in range(LATENCY_REPEATS)])
-    seconds(many)
-    throughput = protocol.batch_size / np.median([seconds(many) for _ in range(THROUGHPUT_REPEATS)])
+    throughput = _throughput(seconds, one, protocol.batch_size)
     # Fused attention kernels hide their matrix products from the counter; the plain one does not.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         segmenter(one)
     return InferCost(
         latency_ms_p50=float(np.percentile(latencies, 50)),
         latency_ms_p95=float(np.percentile(latencies, 95)),
-        images_per_second=float(throughput),
+        images_per_second=throughput,
         flops=int(counter.get_total_flops()),
         peak_memory_bytes=peak.bytes,
     )
+
+
+def _throughput(
+    seconds: Callable[[torch.Tensor], float], one: torch.Tensor, batch_size: int
+) -> float:
+    """Images/s of a batch of copies of an image (1, 3, H, W), or of a part of it that fits."""
+    while True:
+        try:
+            many = one.expand(batch_size, -1, -1, -1).contiguous()
+            times = [seconds(many) for _ in range(1 + THROUGHPUT_REPEATS)][1:]
+            return float(batch_size / np.median(times))
+        except Exception as error:
+            if batch_size == 1 or not is_out_of_memory(error):
+                raise
+        batch_size //= 2
+        many = one  # lets go of the batch
+        if one.is_cuda:
+            torch.cuda.empty_cache()
 
 
 def first_trainable_depth(segmenter: Segmenter, protocol: Protocol) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmark import index, lease, store
 from benchmark.errors import UserError
-from benchmark.processes import is_alive
+from benchmark.processes import LONGEST, TAG, is_alive, writer
 from benchmark.record import FINAL
 from benchmark.results import PUBLISHED, RECORD
 from benchmark.soundness import (
@@ -32,8 +32,11 @@ DAY = 24 * 3600.0
 _ASIDE = "doctor --repair sets it aside"
 _PARTS = ("images.npz", "predictions.npz", "curve.jsonl", "delta.safetensors", "log.txt")
 _RUN_ID = re.compile(r"[0-9a-f]{12}")
-_DRAFT = re.compile(r"\.+.+\.(\d{1,10})(\.former)?")
-_PASSING = re.compile(r"\.(.+\.lease\..+|clock\..+|probe-\d+)")
+# A bare number, and a draft without a place, are names of earlier versions.
+_DRAFT = re.compile(rf"\.+.+\.({TAG}|\d{{1,{LONGEST}}})(\.former)?")
+_PASSING = re.compile(r"\.(.+\.lease\..+|clock\..+|probe-.+)")
+_BROKEN = re.compile(r".*\.checkpoint\.broken(\.\d+)?")
+_TWIN = "a second record of the run in"
 
 
 def examine(root: Path) -> list[Finding]:
@@ -103,8 +106,7 @@ def set_aside(
         if not finding.movable or source == root:
             left.append(finding)
             continue
-        # A process may have begun since; what is its own stays.
-        if source.name.startswith(".") and not _check_hidden(source):
+        if not _stands(finding):
             continue
         try:
             moved[source] = store.set_aside(root, source)
@@ -113,6 +115,19 @@ def set_aside(
                 Finding("fault", source, f"cannot be moved: {in_words(error)}", "move it by hand")
             )
     return list(moved.items()), left
+
+
+def _stands(finding: Finding) -> bool:
+    """Whether a fault is still one: a process may have begun, or mended it, since it was found."""
+    path = finding.path
+    if path.name.startswith("."):
+        return bool(_check_hidden(path))
+    folder = path if path.is_dir() else path.parent
+    if _is_held(folder.with_name(f".{folder.name}.lease")):
+        return False
+    if finding.what.startswith(_TWIN):
+        return True
+    return any(now.path == path and now.severity == "fault" for now in check_run(folder))
 
 
 def _walk(root: Path, found: list[Finding]) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
@@ -157,19 +172,22 @@ def _check_hidden(path: Path) -> list[Finding]:
     if path.name.endswith(".discarded"):
         what = "an attempt that failed while the finished run was kept"
         return [Finding("note", path, what, "see its log.txt; remove it if you like")]
-    if path.name.endswith(".checkpoint.broken"):
-        return [Finding("fault", path, "a checkpoint that could not be read", _ASIDE, True)]
-    if _PASSING.fullmatch(path.name):
-        dead = age > DAY
-    else:
-        dead = draft is not None and not is_alive(int(draft[1]))
+    if _BROKEN.fullmatch(path.name):
+        return [Finding("fault", path, "a checkpoint that could not be used", _ASIDE, True)]
+    pid = None if draft is None else writer(draft[1])
+    if pid is not None:
+        dead = not is_alive(pid)
+    else:  # whoever wrote it may live on another host
+        dead = age > DAY and bool(draft or _PASSING.fullmatch(path.name))
     if dead:
         what = "a draft of a process that is dead"
+        if pid is None:
+            what = "a draft older than a day"
         if draft is not None and draft[2]:
             what = "the former run, from a process that died while it was replacing it"
         return [Finding("fault", path, what, _ASIDE, True)]
-    if draft is not None and age > DAY:
-        what = f"an old draft; process {draft[1]} lives, but may be another by now"
+    if pid is not None and age > DAY:
+        what = f"an old draft; process {pid} lives, but may be another by now"
         return [Finding("note", path, what, "remove it if that process is no run")]
     return []
 
@@ -217,4 +235,4 @@ def _check_twins(folders: list[Path]) -> list[Finding]:
         for folder in folders
     }
     kept, *others = sorted(folders, key=lambda f: (not in_place[f], len(f.parts), f))
-    return [fault(f, f"a second record of the run in {told(kept)}") for f in others]
+    return [fault(f, f"{_TWIN} {told(kept)}") for f in others]

@@ -30,6 +30,9 @@ from methods.base import Method
 WARM_UP_STEPS = 3
 """First steps left out of the throughput: allocators and kernels settle in them."""
 
+NAMED_IMAGES = 64
+"""Images of a batch without a finite loss that are named."""
+
 Progress = Callable[[int, float, float], None]
 """Called after each step with the step (from 1), the loss and images/s so far."""
 
@@ -100,7 +103,7 @@ class Course:
     """How a training is watched, saved and resumed.
 
     Attributes:
-        run_id: of the run; a checkpoint of another is not taken.
+        identity: what the training depends on; a checkpoint of anything else is not taken.
         path: of the checkpoint; None = none is written.
         interval: seconds between checkpoints.
         watch: says when to stop.
@@ -109,7 +112,7 @@ class Course:
         progress: how far it is; filled while it goes on.
     """
 
-    run_id: str = ""
+    identity: dict[str, str] = field(default_factory=dict)
     path: Path | None = None
     interval: float = 60.0
     watch: Watch = field(default_factory=Watch)
@@ -143,7 +146,7 @@ def train(
         course: None = neither saved nor watched.
 
     Raises:
-        Diverged: the loss became infinite or not a number.
+        Diverged: the loss, a gradient or a parameter became infinite or not a number.
         OutOfMemory: not even a single image fits.
         Interrupted, TimedOut: the watch says so; a checkpoint has been written.
         Superseded: the watch says so.
@@ -163,7 +166,7 @@ def train(
     )
     segmenter.train()
     now = course.progress
-    now.run_id, now.micro_batch = course.run_id, protocol.batch_size
+    now.identity, now.micro_batch = course.identity, protocol.batch_size
     if course.saved is not None:
         checkpoint.restore(course.saved, segmenter, method, optimiser, schedule)
         vars(now).update(vars(course.saved.progress))
@@ -264,14 +267,21 @@ def _step(
             torch.cuda.empty_cache()
         rewind.back()
     if not math.isfinite(total):
-        names = ", ".join(batch.ids[:8]) + (", ..." if len(batch.ids) > 8 else "")
-        raise Diverged(
-            f"the loss is {total} at step {step}, on {names}; lower the learning rate, or look at "
-            "these images"
-        )
-    nn.utils.clip_grad_norm_(trained, protocol.grad_clip)
+        raise _diverged(f"the loss is {total}", step, batch)
+    norm = nn.utils.clip_grad_norm_(trained, protocol.grad_clip).item()
+    if not math.isfinite(norm):
+        raise _diverged(f"the norm of the gradient is {norm}", step, batch)
     optimiser.step()
     return {"step": step, "loss": loss, "total": total}
+
+
+def _diverged(what: str, step: int, batch: Batch) -> Diverged:
+    names = ", ".join(batch.ids[:NAMED_IMAGES])
+    more = len(batch.ids) - NAMED_IMAGES
+    return Diverged(
+        f"{what} at step {step}, on {names}{f' and {more} more' if more > 0 else ''}; lower the "
+        "learning rate, or look at these images"
+    )
 
 
 class _Rewind:

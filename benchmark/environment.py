@@ -2,9 +2,7 @@
 
 import functools
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from benchmark.data.base import Benchmark, Split
 from benchmark.data.cache import Progress as Decoding
 from benchmark.data.cache import open_split
 from benchmark.data.examples import Examples
+from benchmark.data.seal import check_seal
 from benchmark.errors import UserError
 from benchmark.interrupt import Watch
 from benchmark.models.weights import build_backbone, check_weights
@@ -49,19 +48,6 @@ def open_benchmark(name: str, root: Path | None) -> Benchmark:
     return BENCHMARKS.get(name)(root)
 
 
-_SEALED: ContextVar[bool] = ContextVar("sealed", default=False)
-
-
-@contextmanager
-def seal_test() -> Iterator[None]:
-    """Inside the block the test split cannot be opened: what selects settings runs in it."""
-    token = _SEALED.set(True)
-    try:
-        yield
-    finally:
-        _SEALED.reset(token)
-
-
 _OPEN: dict[tuple[str, Path | None, Split], Examples] = {}
 
 
@@ -69,8 +55,7 @@ def decoded(
     name: str, root: Path | None, split: Split, progress: Decoding | None = None
 ) -> Examples:
     """A split, opened once a process; training images at the benchmark's working scale."""
-    if split == "test" and _SEALED.get():
-        raise RuntimeError(f"{name}: the test split is sealed for runs that select settings")
+    check_seal(name, split)  # one that is open already, too
     key = (name, root, split)
     if key not in _OPEN:
         scaled = split == "train"

@@ -32,8 +32,8 @@ def pending(cells: Sequence[RunSpec], results: Path, retry: str | None = None) -
     again: Collection[Status] = ("interrupted", *RETRIES.get(retry or "", ()))
     chosen = []
     for cell in cells:
-        record = store.read_record(results / cell.folder)
-        if record is None or record.run_id != cell.run_id or record.status in again:
+        record = store.record_of(results, cell)
+        if record is None or record.status in again:
             chosen.append(cell)
     return chosen
 
@@ -56,8 +56,8 @@ def stale(
 
     present, found = Present(data, weights), {}
     for cell in cells:
-        record = store.read_record(results / cell.folder)
-        if record is not None and record.run_id == cell.run_id and record.status in FINAL:
+        record = store.record_of(results, cell)
+        if record is not None and record.status in FINAL:
             why = reasons(cell, record.provenance, present)
             if why:
                 found[cell.run_id] = why

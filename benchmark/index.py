@@ -22,9 +22,6 @@ VERSION = 1
 DEPTH = 4
 """Folders between the results folder and the runs: suite, benchmark, backbone, method."""
 
-CHECKPOINT = ".checkpoint"
-"""End of the hidden name beside a run's folder from which its training goes on."""
-
 
 class Entry(NamedTuple):
     """What planning needs of a record; None where the record does not say it."""
@@ -77,8 +74,8 @@ def read_index(results: Path) -> Held:
     for parent, name in _leaves(results, "", DEPTH):
         run = f"{parent}/{name}"
         if name.startswith("."):
-            if name.endswith(CHECKPOINT):
-                interrupted.add(f"{parent}/{name[1:].removesuffix(CHECKPOINT)}")
+            if name.endswith(store.CHECKPOINT):
+                interrupted.add(f"{parent}/{name[1:].removesuffix(store.CHECKPOINT)}")
             continue
         try:
             status = os.stat(f"{results}/{run}/{RECORD}")
@@ -167,7 +164,9 @@ def _parse(text: bytes) -> Record:
         record = Record.model_validate_json(text)
     except ValidationError:
         return parse(text)
-    return record if record.schema_version == SCHEMA_VERSION else parse(text)
+    # A record that does not say its version is none.
+    said = "schema_version" in record.model_fields_set
+    return record if said and record.schema_version == SCHEMA_VERSION else parse(text)
 
 
 def _leaves(root: Path, below: str, depth: int) -> Iterator[tuple[str, str]]:

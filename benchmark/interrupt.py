@@ -67,8 +67,7 @@ class Watch:
             Interrupted: a signal came.
             TimedOut: the time is over.
         """
-        if self.superseded.is_set():
-            raise Superseded(f"taken over by another process {where}")
+        self.check_holder(where)
         self.check_signal(where)
         taken = time.monotonic() - self._start
         if self.max_seconds is not None and taken > self.max_seconds:
@@ -76,6 +75,15 @@ class Watch:
                 f"over {self.max_seconds:g} s {where}; --retry failed with a larger --max-seconds "
                 "goes on from there"
             )
+
+    def check_holder(self, where: str) -> None:
+        """As `check`, but of the lease alone.
+
+        Raises:
+            Superseded: the lease is another's.
+        """
+        if self.superseded.is_set():
+            raise Superseded(f"taken over by another process {where}")
 
     def check_signal(self, where: str) -> None:
         """As `check`, but whatever the time.
@@ -85,6 +93,11 @@ class Watch:
         """
         if self.signal:
             raise Interrupted(f"{self.signal} {where}; the same command goes on from there")
+
+    @property
+    def exit_code(self) -> int:
+        """Of a process that the signal ended, as shells count it; 0 where none came."""
+        return 128 + signal.Signals[self.signal] if self.signal else 0
 
     @contextmanager
     def signals(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmark import store
 from benchmark.errors import UserError
 from benchmark.processes import HIDDEN, born, place
 from benchmark.spec import RunSpec
@@ -49,7 +50,7 @@ def hold(results: Path, spec: RunSpec, lost: Callable[[], object] | None = None)
     """
     path = path_of(results, spec)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        store.make_folder(path.parent)
         token = _acquire(path)
     except OSError as error:
         raise UserError(
@@ -67,8 +68,10 @@ def hold(results: Path, spec: RunSpec, lost: Callable[[], object] | None = None)
     finally:
         done.set()
         keeper.join()
-        if _read(path).get("token") == token:
-            path.unlink(missing_ok=True)
+        # What the block did stands, also where the folder takes no changes any more.
+        with contextlib.suppress(OSError):
+            if _read(path).get("token") == token:
+                path.unlink(missing_ok=True)
 
 
 def _acquire(path: Path) -> str | None:
@@ -77,8 +80,8 @@ def _acquire(path: Path) -> str | None:
         content = {"token": token, "host": place(), "pid": os.getpid(), "born": born("self")}
         # Written beside and linked into place: nobody ever reads half a lease.
         draft = path.with_name(f"{path.name}.{token}")
-        draft.write_text(json.dumps(content))
         try:
+            draft.write_text(json.dumps(content))
             _put(draft, path)
             return token
         except FileExistsError:

@@ -11,6 +11,7 @@ import torch
 from benchmark import provenance
 from benchmark.catalogue import build_method
 from benchmark.costs import PeakMemory
+from benchmark.data.base import read_example
 from benchmark.data.batches import Normalise, batches
 from benchmark.data.fraction import take
 from benchmark.engine import resolve_precision, train
@@ -60,7 +61,7 @@ def kinds(cells: Sequence[RunSpec]) -> list[RunSpec]:
 
 
 def probe(cell: RunSpec, environment: Environment) -> tuple[Entry | None, str]:
-    """Trains a cell for two steps and evaluates one image; nothing is stored.
+    """Trains a cell for two steps and evaluates a training image; nothing is stored.
 
     Returns:
         What it took, as the entry of a run; or None, and why there is none.
@@ -83,7 +84,6 @@ def _measure(cell: RunSpec, environment: Environment) -> Entry:
     precision = resolve_precision(protocol.precision, environment.device)
     segmenter, _ = build_segmenter(cell, method, environment)
     training = decoded(cell.benchmark, environment.data, "train")
-    examples = decoded(cell.benchmark, environment.data, protocol.eval_split)
     crops = batches(
         take(training, protocol.fraction, cell.seed),
         Normalise(segmenter.backbone.mean, segmenter.backbone.std),
@@ -107,8 +107,9 @@ def _measure(cell: RunSpec, environment: Environment) -> Entry:
             progress=lambda *_: times.append(time.perf_counter()),
         )
     benchmark = open_benchmark(cell.benchmark, environment.data)
+    example = read_example(benchmark, training.ids[0])  # of native size, as those of evaluation
     start = time.perf_counter()
-    evaluate(segmenter.eval(), benchmark, [examples[0]], protocol, precision)
+    evaluate(segmenter.eval(), benchmark, [example], protocol, precision)
     one_image = time.perf_counter() - start
     return Entry(
         run_id=cell.run_id,
@@ -122,5 +123,5 @@ def _measure(cell: RunSpec, environment: Environment) -> Entry:
         images_per_second=protocol.batch_size / (times[-1] - times[-2]),
         memory_bytes=memory.bytes,
         # A run evaluates twice: as trained, and again from the delta that it stored.
-        other_seconds=2 * len(examples) * one_image,
+        other_seconds=2 * len(benchmark.ids(protocol.eval_split)) * one_image,
     )

@@ -7,7 +7,7 @@ import importlib.util
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,6 +80,12 @@ _TELL_ONLY = {"benchmark.data.findings", "benchmark.data.sources"}
 """Modules of the data package that decide neither which examples there are nor their pixels."""
 
 
+_TRAINING = (
+    *("benchmark.engine", "benchmark.seeding", "benchmark.data.batches", "benchmark.data.fraction"),
+    *("benchmark.models.segmenter", "benchmark.models.weights"),
+)
+
+
 @functools.cache
 def method_sha256(method: "type[Method]") -> str:
     """Hash of the source that defines a method.
@@ -87,7 +93,21 @@ def method_sha256(method: "type[Method]") -> str:
     That is the modules of its class and of the classes it derives from, `methods.base`, and what
     these import from the package `methods`, directly or not. Asked once a process, as `git_state`.
     """
-    return _source_sha256(method, "methods", {"methods.base"}).hexdigest()
+    return _source_sha256(_modules(method) | {"methods.base"}, "methods").hexdigest()
+
+
+@functools.cache
+def training_sha256(decoder: Callable[..., object]) -> str:
+    """Hash of the source that training runs through, besides that of method and data.
+
+    That is the loop, the batches, the random streams, `benchmark.models`, and the module of the
+    decoder with what it imports from there.
+
+    Args:
+        decoder: what builds it.
+    """
+    names = {decoder.__module__, *_TRAINING}
+    return _source_sha256(names, "benchmark.models").hexdigest()
 
 
 @functools.cache
@@ -104,7 +124,7 @@ def benchmark_sha256(benchmark: "Benchmark") -> str:
     from benchmark.data.base import SPLITS
 
     base = {"benchmark.data.base", "benchmark.data.files"}
-    digest = _source_sha256(type(benchmark), "benchmark.data", base)
+    digest = _source_sha256(_modules(type(benchmark)) | base, "benchmark.data")
     digest.update(f"{benchmark.name}\0{benchmark.fingerprint}\n".encode())
     for split in SPLITS:
         for id in benchmark.ids(split):
@@ -113,9 +133,13 @@ def benchmark_sha256(benchmark: "Benchmark") -> str:
     return digest.hexdigest()
 
 
-def _source_sha256(cls: type, package: str, always: set[str]) -> "hashlib._Hash":
-    """Hash of the modules of a class, of `always`, and of what they import from `package`."""
-    open_ = {base.__module__ for base in cls.__mro__} | always
+def _modules(cls: type) -> set[str]:
+    return {base.__module__ for base in cls.__mro__}
+
+
+def _source_sha256(modules: Collection[str], package: str) -> "hashlib._Hash":
+    """Hash of modules, and of what they import from `package`."""
+    open_ = set(modules)
     sources: dict[str, bytes] = {}
     while open_:
         name = open_.pop()

@@ -131,7 +131,7 @@ def stress(
 ) -> Robustness:
     """Evaluates a finished run on corrupted images and stores that beside its record.
 
-    What was measured before is kept, and not measured again.
+    What was measured before is kept, and not measured again; each score is stored at once.
 
     Returns:
         The scores of what was asked for.
@@ -166,15 +166,19 @@ def _stress(
     counts: Counts = robustness.read_counts(folder, VERSION)
     asked = [(name, severity) for name in names for severity in severities]
     missing = [pair for pair in asked if f"{pair[0]}/{pair[1]}/label" not in counts]
+    groups = {name: corruption.group for name, corruption in CORRUPTIONS.items()}
+
+    def scores() -> Robustness:
+        split = spec.protocol.eval_split
+        return robustness.make(spec.run_id, split, clean, groups, counts, VERSION)
+
     for done, (name, severity) in enumerate(missing, 1):
         found = _evaluate(spec, segmenter, corrupted(examples, name, severity), environment)
         counts |= {f"{name}/{severity}/{kind}": found[kind] for kind in robustness.KINDS}
+        robustness.write(folder, scores(), counts)
         if progress:
             progress(f"{name}, severity {severity}", done, len(missing))
-    groups = {name: corruption.group for name, corruption in CORRUPTIONS.items()}
-    result = robustness.make(spec.run_id, spec.protocol.eval_split, clean, groups, counts, VERSION)
-    robustness.write(folder, result, counts)
-    return result.only(asked)
+    return scores().only(asked)
 
 
 def _evaluate(

@@ -1,11 +1,12 @@
 """Runs a recorded run again and judges whether the same came out."""
 
 import dataclasses
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import ValidationError
@@ -16,6 +17,9 @@ from benchmark.errors import UserError
 from benchmark.metrics import mean_iou
 from benchmark.record import Provenance, Record
 from benchmark.spec import Protocol, RunSpec, one_line
+
+if TYPE_CHECKING:
+    from benchmark.interrupt import Watch
 
 Verdict = Literal["same", "inside", "outside"]
 """same: every count of every image, bit for bit. inside: the mIoU lies in the recorded interval."""
@@ -94,28 +98,48 @@ def rerun(
     data: Path | None = None,
     weights: Sequence[Path] = (),
     device: str = "auto",
+    watch: "Watch | None" = None,
 ) -> tuple[Record, Counts]:
     """Runs a cell into a folder that is removed again; its look at the test split selects nothing.
 
-    On a CPU with as many threads as the record has: sums over other parts round otherwise.
+    On a CPU with as many threads as the record has, if there are as many cores: sums over other
+    parts round otherwise. The look at the test split is not counted, since nothing is stored.
+
+    Args:
+        spec: what to run.
+        record: of the recorded run.
+        data: data root.
+        weights: folders with weight files.
+        device: auto, cpu, cuda or cuda:N.
+        watch: the limits of the run; its `signal` tells afterwards whether one came.
 
     Returns:
         The new record, and its per-image counts; empty where it is not done.
 
     Raises:
+        Interrupted: a signal came before the run was done; nothing of it is kept.
         UserError: data, weights or device are not there.
     """
     import torch
 
     from benchmark.grid import run_cells
+    from benchmark.interrupt import Interrupted, Watch
+
+    watch = watch or Watch()
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(record.provenance.threads)
+    torch.set_num_threads(min(max(1, record.provenance.threads), os.cpu_count() or 1))
     try:
         with tempfile.TemporaryDirectory(prefix="petseg-reproduce-") as folder:
             results = Path(folder)
-            made = run_cells([spec], results, data=data, weights=weights, device=device)
-            again = next(iter(made))
+            made = run_cells(
+                [spec], results, data, weights, device, watch=watch, checkpoint_seconds=None
+            )
+            if watch.signal and (not made or made[0].status != "done"):
+                raise Interrupted(
+                    f"{watch.signal} before run {spec.run_id} was made again; nothing of it is kept"
+                )
+            (again,) = made
             counts = store.read_counts(results / spec.folder) if again.status == "done" else {}
     finally:
         torch.set_num_threads(threads)
@@ -135,7 +159,9 @@ def read_recorded(folder: Path, record: Record) -> Counts:
         )
     try:
         counts = store.read_counts(folder)
-        _class_counts(counts)
+        stacked = _class_counts(counts)
+        if stacked.ndim != 3 or not len(stacked) or counts["ids"].shape != stacked.shape[:1]:
+            raise ValueError("no counts of images")
     except Exception as error:
         # A damaged archive fails in as many ways as zip, zlib and numpy have.
         raise UserError(

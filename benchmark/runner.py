@@ -4,22 +4,22 @@ import contextlib
 import datetime
 import errno
 import platform
-import time
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import load_file, save
 
 from benchmark import checkpoint, predictions, provenance, store
 from benchmark.catalogue import BENCHMARKS, DECODERS, build_method
-from benchmark.costs import PeakMemory, first_trainable_depth, measure_inference
+from benchmark.costs import PeakMemory, Phases, first_trainable_depth, measure_inference
 from benchmark.data.base import Example
 from benchmark.data.batches import Normalise, batches
 from benchmark.data.fraction import take
+from benchmark.data.seal import seal_test
 from benchmark.engine import Course, Progress, Trained, resolve_precision, train
-from benchmark.environment import Environment, decoded, open_benchmark, seal_test
+from benchmark.environment import Environment, decoded, open_benchmark
 from benchmark.errors import UserError, on_one_line
 from benchmark.evaluate import evaluate, same_class_counts
 from benchmark.interrupt import (
@@ -51,20 +51,6 @@ from benchmark.seeding import torch_stream
 from benchmark.spec import RunSpec, short_hash
 from methods.base import Method, Unsupported
 
-
-class Phases(dict[str, float]):
-    """Seconds by phase."""
-
-    @contextlib.contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Adds the time that the block takes."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self[name] = round(self.get(name, 0.0) + time.perf_counter() - start, 3)
-
-
 _WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 """Errors of the disk, which are nothing that a record of the cell could tell."""
 
@@ -77,11 +63,11 @@ def run_cell(
     """Runs one cell and stores it; an exception becomes a record with a status.
 
     A cell that was interrupted, or ran out of time, goes on from its checkpoint; one that is done
-    stays as it is where running it again fails.
+    stays as it is where running it again fails. What the user could mend, such as an image that
+    was damaged meanwhile, is a failure of this cell, too.
 
     Raises:
-        UserError: the user's files or options are at fault, or the results cannot be written;
-            nothing is stored.
+        UserError: there is no such method, or the results cannot be written; nothing is stored.
         Superseded: another process took the cell over; nothing is stored.
     """
     method = build_method(spec.method, spec.method_params)
@@ -92,10 +78,10 @@ def run_cell(
             with seal_test() if spec.protocol.eval_split == "val" else contextlib.nullcontext():
                 try:
                     record = _run(spec, method, folder, environment, attempt, progress)
-                except checkpoint.Unfit:
-                    checkpoint.set_aside(attempt.checkpoint)
+                except checkpoint.Unfit as reason:
+                    checkpoint.set_aside(attempt.checkpoint, f"not of this code: {reason}")
                     record = _run(spec, method, folder, environment, attempt, progress)
-        except (UserError, Superseded):
+        except Superseded:
             raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _WRITING:
@@ -107,7 +93,7 @@ def run_cell(
             tail = traceback.format_exc().splitlines()
             (folder / "log.txt").write_text("\n".join(tail) + "\n")
             status = status_of(error)
-            expected = status not in ("failed", "oom")
+            expected = status not in ("failed", "oom") or isinstance(error, UserError)
             record = _without_result(
                 spec,
                 method,
@@ -117,12 +103,12 @@ def run_cell(
                 str(error) if expected else on_one_line(error),
                 "" if expected else "\n".join(tail[-TRACEBACK_LINES:]),
             )
+        environment.watch.check_holder("before its result was stored")
         store.write_record(folder, record)
         if record.status not in FINAL and store.is_done(results, spec):
             raise store.Discard
     if record.status in FINAL:
-        attempt.checkpoint.unlink(missing_ok=True)
-        store.forget_openings(results, spec)
+        store.forget_attempts(results, spec)
     return record
 
 
@@ -146,6 +132,8 @@ class Attempt:
 
     Attributes:
         results: the results folder.
+        spec: of the run.
+        method: of the run.
         checkpoint: its file, beside the run's folder.
         started: UTC, ISO 8601.
         phases: seconds by phase.
@@ -154,23 +142,27 @@ class Attempt:
     """
 
     def __init__(self, spec: RunSpec, results: Path, method: Method) -> None:
-        final = results / spec.folder
-        self.checkpoint = final.with_name(f".{final.name}.checkpoint")
-        self.results = results
-        self.run_id, self.method_sha256 = spec.run_id, provenance.method_sha256(type(method))
+        self.checkpoint = store.checkpoint_of(results, spec)
+        self.results, self.spec, self.method = results, spec, method
         self.started = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         self.phases = Phases()
         self.opened = store.openings(results, spec)
         self.progress: checkpoint.Progress | None = None
 
-    def identity(self, *found: str | None) -> str:
-        """Of everything that training depends on: a checkpoint of anything else is not taken.
+    def identity(self, **found: str | None) -> dict[str, str]:
+        """Everything that training depends on: a checkpoint of anything else is not taken.
 
         Args:
-            *found: hashes of weights and data, and the precision.
+            **found: hashes of weights and data, the precision and the type of the device.
         """
-        versions, (commit, _) = provenance.package_versions(), provenance.git_state()
-        return short_hash([self.run_id, self.method_sha256, *found, versions, commit])
+        decoder = DECODERS.get(self.spec.protocol.decoder)
+        return {name: str(value) for name, value in found.items()} | {
+            "run": self.spec.run_id,
+            "method": provenance.method_sha256(type(self.method)),
+            "code": provenance.training_sha256(decoder),
+            "packages": short_hash(provenance.package_versions()),
+            "threads": str(torch.get_num_threads()),
+        }
 
     def execution(self) -> Execution | None:
         """For the record; None before anything was trained or evaluated."""
@@ -202,7 +194,10 @@ def _run(
         training = decoded(spec.benchmark, environment.data, "train")
         examples = decoded(spec.benchmark, environment.data, protocol.eval_split)
         identity = attempt.identity(
-            segmenter.backbone.weights_sha256, training.sha256, examples.sha256, precision
+            weights=segmenter.backbone.weights_sha256,
+            data=short_hash([training.sha256, examples.sha256]),
+            precision=precision,
+            device=device.type,
         )
         saved = checkpoint.load(attempt.checkpoint, identity)
         crops = batches(
@@ -311,7 +306,8 @@ def build_segmenter(
 
 def _store_delta(segmenter: Segmenter, pristine: deltas.Pristine, path: Path) -> Stored:
     state = deltas.delta(segmenter, pristine)
-    save_file(state, path)
+    # Not by the library's own writer, whose errors of the disk are no OSError.
+    store.write_atomic(path, save(state))
     half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     return Stored(
         params=sum(tensor.numel() for tensor in state.values()),

@@ -2,7 +2,7 @@
 
 A run is built in a hidden sibling of its final folder and renamed into place. Rename is atomic
 within a file system, so a reader sees either no run or a complete one; a crash leaves a hidden
-folder that nothing reads and the next write of that run removes.
+folder that nothing reads and the next write of that run on the same host removes.
 
 Two processes that write the same run do not disturb each other: each has a folder of its own, and
 the last one to finish stays. What cannot be read is never removed but moved to `.set-aside/`.
@@ -12,18 +12,20 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmark.errors import UserError
-from benchmark.processes import is_alive
+from benchmark.processes import is_alive, tag, writer
 from benchmark.record import FINAL, Record, UnknownVersion, parse
 from benchmark.spec import RunSpec
 
 SET_ASIDE = ".set-aside"
+CHECKPOINT = ".checkpoint"
+"""End of the hidden name beside a run's folder from which its training goes on."""
 
 
 def check_writable(root: Path) -> None:
@@ -32,11 +34,11 @@ def check_writable(root: Path) -> None:
     Raises:
         UserError: it does not.
     """
-    probe = root / f".probe-{os.getpid()}"
+    probe = root / f".probe-{tag()}"
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
         probe.write_text("")
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except (OSError, ValueError) as error:  # ValueError: a NUL in its name
         reason = getattr(error, "strerror", None) or error
         raise UserError(
@@ -50,6 +52,12 @@ def read_record(folder: Path) -> Record | None:
         return parse((folder / "record.json").read_bytes())
     except (OSError, ValueError):
         return None
+
+
+def record_of(root: Path, spec: RunSpec) -> Record | None:
+    """The record of a run; None where there is none that can be read, or that of another run."""
+    record = read_record(root / spec.folder)
+    return record if record is not None and record.run_id == spec.run_id else None
 
 
 def check_replaceable(folder: Path) -> None:
@@ -76,14 +84,14 @@ def check_replaceable(folder: Path) -> None:
 
 def is_done(root: Path, spec: RunSpec) -> bool:
     """Whether a run needs no more work."""
-    record = read_record(root / spec.folder)
-    return record is not None and record.run_id == spec.run_id and record.status in FINAL
+    record = record_of(root, spec)
+    return record is not None and record.status in FINAL
 
 
 def has_result(root: Path, spec: RunSpec) -> bool:
     """Whether a run is there and was evaluated."""
-    record = read_record(root / spec.folder)
-    return record is not None and record.run_id == spec.run_id and record.metrics is not None
+    record = record_of(root, spec)
+    return record is not None and record.metrics is not None
 
 
 class Discard(Exception):
@@ -92,19 +100,25 @@ class Discard(Exception):
 
 @contextmanager
 def staging(root: Path, spec: RunSpec) -> Iterator[Path]:
-    """A folder to fill; renamed to the run's place when the block ends without an exception."""
+    """A folder to fill; renamed to the run's place when the block ends without an exception.
+
+    The former record of the run gives way; whatever else lies there is set aside.
+
+    Raises:
+        UserError: the results cannot be written; what was there stays.
+    """
     final = root / spec.folder
     discarded = final.with_name(f".{final.name}.discarded")
-    stage = final.with_name(f".{final.name}.{os.getpid()}")
-    former = final.with_name(f".{final.name}.{os.getpid()}.former")
+    stage = final.with_name(f".{final.name}.{tag()}")
+    former = stage.with_name(f"{stage.name}.former")
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(final.parent)
         _sweep(final)
         stage.mkdir()
         yield stage
         _sync(stage)
         if final.exists():
-            if read_record(final) is None:
+            if record_of(root, spec) is None:
                 set_aside(root, final)
             else:
                 os.replace(final, former)
@@ -113,7 +127,8 @@ def staging(root: Path, spec: RunSpec) -> Iterator[Path]:
         shutil.rmtree(discarded, ignore_errors=True)
     except Discard:
         shutil.rmtree(discarded, ignore_errors=True)
-        os.replace(stage, discarded)
+        with suppress(OSError):
+            os.replace(stage, discarded)
     except OSError as error:
         raise UserError(
             f"run {spec.run_id} cannot be written to {final.parent} ({error.strerror}); make room, "
@@ -139,9 +154,10 @@ def _sweep(final: Path) -> None:
             draft.unlink(missing_ok=True)
 
 
-def _is_of_the_dead(pid: str) -> bool:
-    """False of a checkpoint or a lease, which live on their own."""
-    return pid.isdigit() and (int(pid) == os.getpid() or not is_alive(int(pid)))
+def _is_of_the_dead(tag: str) -> bool:
+    """False of a checkpoint or a lease, which live on their own, and of what other hosts wrote."""
+    pid = writer(tag)
+    return pid is not None and (pid == os.getpid() or not is_alive(pid))
 
 
 def set_aside(root: Path, path: Path) -> Path:
@@ -155,12 +171,30 @@ def set_aside(root: Path, path: Path) -> Path:
     """
     target = root / SET_ASIDE / path.relative_to(root)
     target.parent.mkdir(parents=True, exist_ok=True)
-    number, free = 0, target
-    while os.path.lexists(free):
-        number += 1
-        free = target.with_name(f"{target.name}.{number}")
+    free = unused(target)
     os.rename(path, free)
     return free
+
+
+def unused(path: Path) -> Path:
+    """The path, or where something lies there that with the first number behind it that is free."""
+    number, free = 0, path
+    while os.path.lexists(free):
+        number += 1
+        free = path.with_name(f"{path.name}.{number}")
+    return free
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder, and those above it that are missing, so that they outlast a loss of power.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        _sync_folder(path.parent)
 
 
 def _sync(folder: Path) -> None:
@@ -185,7 +219,7 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
     Raises:
         OSError: it cannot be written; the former file is as it was.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{tag()}")
     try:
         with draft.open("wb") as file:
             file.write(content)
@@ -199,20 +233,28 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
 
 def write_record(folder: Path, record: Record) -> None:
     """Writes record.json."""
-    (folder / "record.json").write_text(record.model_dump_json(indent=1) + "\n")
+    (folder / "record.json").write_bytes(_text(record))
+
+
+def _text(record: Record) -> bytes:
+    return (record.model_dump_json(indent=1) + "\n").encode()
 
 
 def openings(root: Path, spec: RunSpec) -> dict[str, int]:
     """Times that splits were evaluated for a run, over all attempts that did so or began to."""
-    record = read_record(root / spec.folder)
+    record = record_of(root, spec)
     counts = dict(record.execution.opened_splits) if record and record.execution else {}
     try:
         logged = json.loads(_opened(root, spec).read_bytes())
         attempted = {str(split): int(number) for split, number in logged.items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         attempted = {}  # none; or a torn file of another hand
-    splits = dict.fromkeys([*counts, *attempted])
-    return {split: max(counts.get(split, 0), attempted.get(split, 0)) for split in splits}
+    return larger(counts, attempted)
+
+
+def larger(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
+    """By name the larger of two counts."""
+    return {name: max(a.get(name, 0), b.get(name, 0)) for name in {**a, **b}}
 
 
 def log_openings(root: Path, spec: RunSpec, counts: Mapping[str, int]) -> None:
@@ -226,9 +268,20 @@ def log_openings(root: Path, spec: RunSpec, counts: Mapping[str, int]) -> None:
     write_atomic(_opened(root, spec), json.dumps(counts).encode())
 
 
-def forget_openings(root: Path, spec: RunSpec) -> None:
-    """Removes what `log_openings` wrote: the run's record holds it now."""
-    _opened(root, spec).unlink(missing_ok=True)
+def forget_attempts(root: Path, spec: RunSpec) -> None:
+    """Removes what lies beside a finished run: its checkpoint, and what `log_openings` wrote.
+
+    The run is stored, so that what cannot be removed is left to `doctor`.
+    """
+    for path in (checkpoint_of(root, spec), _opened(root, spec)):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def checkpoint_of(root: Path, spec: RunSpec) -> Path:
+    """Where the checkpoint of a run lies."""
+    final = root / spec.folder
+    return final.with_name(f".{final.name}{CHECKPOINT}")
 
 
 def _opened(root: Path, spec: RunSpec) -> Path:
@@ -246,16 +299,22 @@ def count_opening(folder: Path, split: str) -> None:
     if record is None or record.execution is None:
         return  # older than the count
     opened = record.execution.opened_splits
-    opened = opened | {split: opened.get(split, 0) + 1}
-    execution = record.execution.model_copy(update={"opened_splits": opened})
-    record = record.model_copy(update={"execution": execution})
+    record = with_openings(record, opened | {split: opened.get(split, 0) + 1})
     try:
-        write_atomic(folder / "record.json", (record.model_dump_json(indent=1) + "\n").encode())
+        write_atomic(folder / "record.json", _text(record))
     except OSError as error:
         raise UserError(
             f"{folder / 'record.json'} cannot be written ({error.strerror}), where it is counted "
             "that the split is evaluated; copy the results to a folder that can be"
         ) from error
+
+
+def with_openings(record: Record, opened: Mapping[str, int]) -> Record:
+    """A record with other counts of how often splits were evaluated; older ones have none."""
+    if record.execution is None:
+        return record
+    execution = record.execution.model_copy(update={"opened_splits": dict(opened)})
+    return record.model_copy(update={"execution": execution})
 
 
 def write_curve(folder: Path, curve: Sequence[Mapping[str, float]]) -> None:

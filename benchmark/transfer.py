@@ -5,7 +5,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,26 +13,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmark import store
+from benchmark import lease, store
 from benchmark.errors import UserError
 from benchmark.record import FINAL, Record
 from benchmark.results import RECORD, load_results, run_folders
 from benchmark.soundness import check_run, spec_of, told
+from benchmark.spec import RunSpec
 
 FORMATS = ("csv", "parquet", "json")
-_DELTA = "delta.safetensors"
+_PARTS = (("delta.safetensors",), ("robustness.json", "robustness.npz"))
+"""Files that a finished run may lack or get later, those together that belong together."""
 
 
 @dataclass
 class Merged:
-    """What became of the runs of a merge; folders are the sources'.
+    """What became of the runs of a merge; folders are the sources', if nothing else is said.
 
     Attributes:
-        copied: runs that are in the target now, and were not before.
-        same: runs that were there already, with the same record and counts.
+        copied: runs of which the target has got all, or files that it lacked.
+        same: runs that were there already, with the same record and counts; times that a split was
+            evaluated may differ, of which the larger count is kept.
         conflicts: finished runs that differ from the finished one that was kept.
         unfinished: runs that are not done; they stay where they are.
-        broken: runs that do not hold what they should.
+        broken: runs that do not hold what they should; those in the target are its folders.
+        busy: runs that another process works on in the target.
     """
 
     copied: list[Path] = field(default_factory=list)
@@ -40,13 +44,15 @@ class Merged:
     conflicts: list[Path] = field(default_factory=list)
     unfinished: list[Path] = field(default_factory=list)
     broken: list[Path] = field(default_factory=list)
+    busy: list[Path] = field(default_factory=list)
 
 
 def merge(sources: Sequence[Path], into: Path) -> Merged:
     """Copies the finished runs of results folders into one; sources stay as they are.
 
     Of two finished runs of one cell the first is kept: that in `into`, then the sources' in order.
-    An unfinished one in `into` gives way to a finished one. Each run is written whole or not at
+    What was added to the other later, by evaluating it again, is taken over where the first lacks
+    it. An unfinished one in `into` gives way to a finished one. Each run is written whole or not at
     all, so a merge that was interrupted is just started again.
 
     Args:
@@ -65,46 +71,97 @@ def merge(sources: Sequence[Path], into: Path) -> Merged:
     store.check_writable(into)
     merged = Merged()
     for folder in folders:
-        _fate(merged, folder, into).append(folder)
+        _merge_run(merged, folder, into)
     return merged
 
 
-def _fate(merged: Merged, folder: Path, into: Path) -> list[Path]:
-    """Copies a run where it is due; returns the list that it belongs on."""
-    if any(finding.severity == "fault" for finding in check_run(folder)):
-        return merged.broken
-    record = store.read_record(folder)
+def _merge_run(merged: Merged, folder: Path, into: Path) -> None:
+    """Copies a run where it is due, and puts it on the list that it belongs on."""
+    record = _sound(folder)
     if record is None:
-        return merged.broken
+        merged.broken.append(folder)
+        return
     if record.status not in FINAL:
-        return merged.unfinished
+        merged.unfinished.append(folder)
+        return
     spec = spec_of(record)
     place = into / spec.folder
-    there = _sound(place)
-    if there is not None and there.status in FINAL:
-        if not _same(record, there, folder, place):
-            return merged.conflicts
-        # A published copy has no weights; another copy of the same run may have them.
-        if (place / _DELTA).exists() or not (folder / _DELTA).exists():
-            return merged.same
-    with store.staging(into, spec) as stage:
-        for path in folder.iterdir():
-            if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
-                shutil.copyfile(path, stage / path.name)
-    return merged.copied
+    with lease.hold(into, spec) as mine:
+        if not mine:
+            merged.busy.append(folder)
+        elif not (place / RECORD).exists():
+            _copy(folder, record, into, spec)
+            merged.copied.append(folder)
+        elif (there := _sound(place)) is None:
+            merged.broken.append(place)
+        elif there.status not in FINAL:
+            _copy(folder, record, into, spec)
+            merged.copied.append(folder)
+        elif not _same(record, there, folder, place):
+            merged.conflicts.append(folder)
+        elif _complete(folder, record, into, spec, there):
+            merged.copied.append(folder)
+        else:
+            merged.same.append(folder)
 
 
-def _sound(place: Path) -> Record | None:
-    """The record at a place where all is well; anything else gives way."""
-    if not (place / RECORD).exists():
+def _sound(folder: Path) -> Record | None:
+    """The record of a run's folder; None where something is wrong there."""
+    if any(finding.severity == "fault" for finding in check_run(folder)):
         return None
-    if any(finding.severity == "fault" for finding in check_run(place)):
-        raise UserError(f"{told(place)} is broken; `doctor --repair` sets it aside")
-    return store.read_record(place)
+    return store.read_record(folder)
+
+
+def _copy(folder: Path, record: Record, into: Path, spec: RunSpec) -> None:
+    """Copies a finished run to where none is, with the attempts that were made at it there."""
+    with store.staging(into, spec) as stage:
+        _copy_files(folder, stage)
+        _count_openings(stage, record, store.openings(into, spec))
+    store.forget_attempts(into, spec)
+
+
+def _complete(folder: Path, record: Record, into: Path, spec: RunSpec, there: Record) -> bool:
+    """Adds to a run what only another copy of it has; whether that was any file.
+
+    A published copy has no weights, and only one of two may have been evaluated again.
+    """
+    place = into / spec.folder
+    added = [
+        name
+        for first, *others in _PARTS
+        if not (place / first).exists() and (folder / first).exists()
+        for name in (first, *others)
+    ]
+    if not added and store.larger(_opened(there), _opened(record)) == _opened(there):
+        return False
+    with store.staging(into, spec) as stage:
+        _copy_files(place, stage)
+        for name in added:
+            shutil.copyfile(folder / name, stage / name)
+        _count_openings(stage, there, _opened(record))
+    return bool(added)
+
+
+def _copy_files(folder: Path, stage: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
+            shutil.copyfile(path, stage / path.name)
+
+
+def _count_openings(stage: Path, record: Record, opened: Mapping[str, int]) -> None:
+    """Writes the larger counts of evaluations into a copy that is not in its place yet."""
+    larger = store.larger(_opened(record), opened)
+    if larger != _opened(record):
+        store.write_record(stage, store.with_openings(record, larger))
+
+
+def _opened(record: Record) -> Mapping[str, int]:
+    return record.execution.opened_splits if record.execution else {}
 
 
 def _same(a: Record, b: Record, a_folder: Path, b_folder: Path) -> bool:
-    if a != b:
+    """Whether two copies hold the same results, however often they were evaluated since."""
+    if store.with_openings(a, {}) != store.with_openings(b, {}):
         return False
     if a.metrics is None:
         return True

@@ -136,6 +136,8 @@ FACTS: dict[str, Facts] = {
         rank="init_r",
         count=lambda m, name, rows, cols: m.init_r * (rows + cols + 1),
     ),
+    # peft's rank is for layers of language models, four times as wide.
+    "adamss": Facts(defaults={"r": 16}),
     "beft": Facts(needs_bias=True, count=lambda m, name, rows, cols: rows),
     "boft": Facts(
         "Liu et al., BOFT, ICLR 2024, arXiv 2311.06243",

@@ -24,7 +24,7 @@ from benchmark.cli import (
     show,
 )
 from benchmark.cli import list as list_verb
-from benchmark.errors import UserError
+from benchmark.errors import UserError, printable
 
 app = typer.Typer(
     name="python -m benchmark",
@@ -68,14 +68,36 @@ def _warn(message: Warning | str, category: type[Warning], *where: object) -> No
         print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+"""Of click, or of the copy of click that later versions of typer hold."""
+
+
 def main() -> None:
-    """Runs the command line; a user's error is one line and exit code 2."""
+    """Runs the command line; a user's error is one line and exit code 2.
+
+    So is an error of the system on a path that a user named: too long, or not to be entered.
+    """
     # Threads that spin while they wait for each other collapse when other work shares the cores
     # (two threads on two busy cores: ten times slower). Read when torch loads OpenMP, later.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.showwarning = _warn  # type: ignore[assignment]
     try:
-        app()
+        raise SystemExit(app(standalone_mode=False, prog_name=app.info.name))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        problem = str(error)
+    except _UsageError as error:
+        problem = _told(error)
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        problem = printable(f"{where}{error.strerror or error}; name another, or mend that")
+    if problem:
+        print(f"error: {problem}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _told(error: Exception) -> str:
+    """What is wrong with what was typed; empty where nothing was typed and help was shown."""
+    message = " ".join(error.format_message().split()).rstrip(".")  # type: ignore[attr-defined]
+    context = getattr(error, "ctx", None)
+    verb = context.command_path if context else app.info.name
+    return message and printable(f"{message}; see `{verb} --help`")

@@ -56,6 +56,9 @@ def report(
     )
     name, root = request.selection.suite, request.results
     references = [_reference(path) for path in reference or []]
+    if not root.is_dir():
+        SUITES.get(name)
+        raise UserError(f"no results folder {root}; run `python -m benchmark run` first")
     console = Console()
     seen: object = None
     while True:
@@ -125,7 +128,5 @@ def _reference(path: Path) -> "pd.DataFrame":
 
 def _stamp(root: Path) -> object:
     """Changes when a run is added or written again."""
-    if not root.is_dir():
-        raise UserError(f"no results folder {root}; run `python -m benchmark run` first")
     paths = root.glob("*/*/*/*/*/record.json")
     return sorted((str(path), path.stat().st_mtime_ns) for path in paths)

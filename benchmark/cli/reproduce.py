@@ -24,8 +24,11 @@ def reproduce(
 ) -> None:
     """Run a recorded run again, beside the results, and compare the counts of every image.
 
+    On a CPU of the same kind a run comes out the same bit for bit, on a GPU to rounding.
+
     Exit code 0: the same bit for bit, or inside the 95 % interval of the recorded mIoU. 1: outside,
-    or the run did not finish. 2: the request or the files are at fault.
+    or the run did not finish. 2: the request or the files are at fault. 130, 143: a signal ended
+    it.
     """
     request = options.resolve(
         None,
@@ -45,7 +48,16 @@ def reproduce(
     folder, record = store.find_one(Path(request.results), run_id)
     recorded = again.read_recorded(folder, record)
     spec = again.respecify(record)
-    made, counts = again.rerun(spec, record, request.data, request.weights, request.device)
+    from benchmark.interrupt import Interrupted, Watch
+
+    watch = Watch()
+    try:
+        made, counts = again.rerun(
+            spec, record, request.data, request.weights, request.device, watch
+        )
+    except Interrupted as error:
+        console.print(f"{error}; type the command again to start anew", markup=False)
+        raise typer.Exit(watch.exit_code) from None
     for difference in again.differences(record.provenance, made.provenance):
         console.print(f"differs: {difference}", markup=False)
     if made.status != "done":

@@ -25,8 +25,8 @@ def merge(
 
     What the target has stays, then the first folder wins; a finished run replaces an unfinished.
 
-    Exit code 0: done. 1: finished runs of one cell differ, or a run is broken. 2: the request is
-    at fault.
+    Exit code 0: done. 1: finished runs of one cell differ, or a run is broken, or being worked on.
+    2: the request is at fault.
     """
     from benchmark.soundness import told
     from benchmark.transfer import merge as copy
@@ -36,12 +36,14 @@ def merge(
         typer.echo(f"conflict: {told(folder)} differs from the finished run that was kept")
     for folder in merged.broken:
         typer.echo(f"broken: {told(folder)} is left out; `doctor` tells what is wrong")
+    for folder in merged.busy:
+        typer.echo(f"busy: {told(folder)} is left out; another process works on that cell")
     typer.echo(
         f"{told(into)}: {len(merged.copied)} copied, {len(merged.same)} there already, "
         f"{len(merged.conflicts)} conflicts, {len(merged.broken)} broken, "
-        f"{len(merged.unfinished)} unfinished left out"
+        f"{len(merged.busy)} busy, {len(merged.unfinished)} unfinished left out"
     )
-    if merged.conflicts or merged.broken:
+    if merged.conflicts or merged.broken or merged.busy:
         raise typer.Exit(1)
 
 

@@ -82,7 +82,7 @@ def run(
     console.print(
         f"{len(cells)} cells, {skipped} done already, {len(todo)} to run", highlight=False
     )
-    records, signal = [], ""
+    records, signal = [], 0
     if todo:
         from benchmark.interrupt import Watch
 
@@ -100,13 +100,13 @@ def run(
                 checkpoint_seconds=60.0 if checkpoint is None else checkpoint,
                 rerun=outdated if rerun else (),
             )
-        signal = watch.signal
+        signal = watch.exit_code
     _summary(console, request, cells)
     left = _unsuccessful(console, request, cells)
     # Where a cell that was finished is run again, the former result stays, and an error does, too.
     again = [record for record in records if record.status not in FINAL]
     if signal and (left or again):
-        raise typer.Exit(143 if signal == "SIGTERM" else 130)
+        raise typer.Exit(signal)
     if left or again:
         raise typer.Exit(1)
 
@@ -116,13 +116,12 @@ def _unsuccessful(
 ) -> "list[str]":
     """Prints the cells that are neither done nor unsupported, and what to do."""
     from benchmark import store
-    from benchmark.record import FINAL
 
     left = []
     for cell in cells:
-        record = store.read_record(request.results / cell.folder)
-        if record is not None and record.status in FINAL:
+        if store.is_done(request.results, cell):
             continue
+        record = store.record_of(request.results, cell)
         status, reason = (record.status, record.reason) if record else ("missing", "not run yet")
         left.append(status)
         console.print(

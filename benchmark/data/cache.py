@@ -30,6 +30,7 @@ from filelock import FileLock, Timeout
 
 from benchmark.data.base import Benchmark, Example, Split, read_example
 from benchmark.data.examples import Direct, Examples, Mapped, no_label, offsets, resized
+from benchmark.data.seal import check_seal
 from benchmark.errors import DataError, UserError
 
 FOLDER, LIMIT = "BENCHMARK_CACHE", "BENCHMARK_CACHE_LIMIT"
@@ -89,7 +90,9 @@ def open_split(
     Raises:
         DataError: the split is empty or all void; image and label differ in size; a label is out
             of range. (Past the cache the last three are found when the example is read.)
+        RuntimeError: it is the test split, inside `seal_test`.
     """
+    check_seal(benchmark.name, split)
     ids = benchmark.ids(split)
     if not ids:
         raise DataError(

@@ -42,8 +42,8 @@ class Listener(Protocol):
 
 
 def mark(results: Path, spec: RunSpec) -> Mark:
-    """Tells records of one cell apart."""
-    record = store.read_record(results / spec.folder)
+    """Tells records of one cell apart; that of another run in its place is none."""
+    record = store.record_of(results, spec)
     return None if record is None else (record.status, record.provenance.started)
 
 

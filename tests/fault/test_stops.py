@@ -16,7 +16,7 @@ from benchmark import checkpoint, grid, processes, store
 from benchmark.errors import UserError
 from benchmark.interrupt import Watch
 from benchmark.planner import plan
-from tests.tiny import run, same, select
+from tests.tiny import of_the_dead, run, same, select
 
 pytestmark = pytest.mark.usefixtures("tiny", "strange")
 
@@ -80,9 +80,13 @@ def test_a_damaged_checkpoint_is_set_aside(tmp_path, content):
 
 def test_a_checkpoint_of_other_code_is_not_taken(tmp_path):
     path = tmp_path / "c"
-    content = {"progress": vars(checkpoint.Progress(run_id="a/old")), "tensors": {}}
-    torch.save(content | {key: {} for key in ("optimiser", "schedule", "method")}, path)
-    assert checkpoint.load(path, "a/new") is None
+    content = {"progress": vars(checkpoint.Progress({"run": "a", "code": "old"})), "tensors": {}}
+    content |= {key: {} for key in ("optimiser", "schedule", "method", "random")}
+    torch.save(content, path)
+    assert checkpoint.load(path, {"run": "a", "code": "old"}) is not None
+    with pytest.warns(UserWarning, match=r"of another state of code; it is kept as c\.broken"):
+        assert checkpoint.load(path, {"run": "a", "code": "new"}) is None
+    assert not path.exists()
 
 
 def test_every_random_stream_goes_on(tmp_path):
@@ -164,6 +168,9 @@ def test_a_failed_attempt_leaves_a_finished_run_as_it_was(tmp_path):
 
 def test_the_test_split_is_sealed_for_selection(tmp_path, monkeypatch):
     from benchmark import environment
+    from benchmark.catalogue import BENCHMARKS
+    from benchmark.data.cache import open_split
+    from benchmark.data.seal import seal_test
 
     asked = []
     real = environment.open_split
@@ -176,8 +183,14 @@ def test_the_test_split_is_sealed_for_selection(tmp_path, monkeypatch):
     (record,) = run(tmp_path, select(eval_split="val"))
     assert record.status == "done" and set(asked) == {"train", "val"}
     assert record.execution.opened_splits == {"val": 1}
-    with environment.seal_test(), pytest.raises(RuntimeError, match="sealed"):
-        environment.decoded("tiny", None, "test")
+    environment.decoded("tiny", None, "test")  # open already
+    with seal_test():
+        for read in (
+            lambda: environment.decoded("tiny", None, "test"),
+            lambda: open_split(BENCHMARKS.get("tiny")(), "test"),
+        ):
+            with pytest.raises(RuntimeError, match="sealed"):
+                read()
 
 
 def test_evaluating_again_is_counted(tmp_path):
@@ -399,7 +412,7 @@ def test_a_finished_run_survives_a_failing_rename(tmp_path, monkeypatch):
     # Killed between the two renames: the next attempt finds the former run and keeps it.
     monkeypatch.undo()
     final = tmp_path / cell.folder
-    final.rename(final.with_name(f".{cell.run_id}.4194399.former"))
+    final.rename(final.with_name(f".{cell.run_id}.{of_the_dead()}.former"))
     with store.staging(tmp_path, cell):
         raise store.Discard
     assert (final / "record.json").read_bytes() == before

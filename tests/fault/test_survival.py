@@ -19,7 +19,7 @@ from benchmark.environment import prepare
 from benchmark.errors import UserError
 from benchmark.interrupt import Watch
 from benchmark.planner import plan
-from tests.tiny import run, same, select
+from tests.tiny import DEAD, of_the_dead, run, same, select
 
 pytestmark = pytest.mark.usefixtures("tiny", "strange")
 
@@ -216,12 +216,14 @@ def test_drafts_of_the_dead_are_swept(tmp_path):
     cell = plan(select())[0]
     parent = (tmp_path / cell.folder).parent
     parent.mkdir(parents=True)
-    dead = parent / f"..{cell.run_id}.checkpoint.4194399"
-    own = parent / f"..{cell.run_id}.checkpoint.{os.getppid()}"
-    for draft in (dead, own):
+    dead, ours, theirs = (
+        parent / f"..{cell.run_id}.checkpoint.{end}"
+        for end in (of_the_dead(), of_the_dead(os.getppid()), f"00000000-{DEAD}-ffff")
+    )
+    for draft in (dead, ours, theirs):
         draft.write_bytes(b"half")
     run(tmp_path, select())
-    assert not dead.exists() and own.exists()
+    assert not dead.exists() and ours.exists() and theirs.exists()
 
 
 def test_a_file_system_without_links_holds_leases(tmp_path, monkeypatch):

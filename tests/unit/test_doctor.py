@@ -12,14 +12,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmark import index, lease, robustness, store
+from benchmark import index, lease, processes, robustness, store
 from benchmark.cli.doctor import doctor
 from benchmark.doctor import examine, set_aside
 from benchmark.errors import UserError
+from benchmark.record import parse
 from benchmark.soundness import check_run, spec_of
 from tests.stored import counts, names, store_run
-
-DEAD = 4194304 + 7  # above the largest process number of Linux
+from tests.tiny import DEAD, of_the_dead
 
 
 def faults(root):
@@ -227,7 +227,9 @@ def test_links_are_told_and_never_followed(tmp_path, run):
     assert moved == [] and len(left) == 3 and (root / "away").is_symlink()
 
 
-@pytest.mark.parametrize("end", [f"{DEAD}", f"{DEAD}.former", "checkpoint.broken"])
+@pytest.mark.parametrize(
+    "end", [of_the_dead(), f"{of_the_dead()}.former", "checkpoint.broken", "checkpoint.broken.3"]
+)
 def test_drafts_of_the_dead_are_set_aside(tmp_path, run, end):
     draft = run.with_name(f".{run.name}.{end}")
     draft.mkdir()
@@ -240,8 +242,10 @@ def test_drafts_of_the_dead_are_set_aside(tmp_path, run, end):
 def test_what_belongs_to_the_living_is_left_alone(tmp_path, run):
     spec = spec_of(store.read_record(run))
     rewrite(run, status="failed", metrics=None, costs=None)
-    draft, checkpoint = (run.with_name(f".{run.name}.{end}") for end in (DEAD, "checkpoint"))
-    mine = run.with_name(f".other.{os.getpid()}")
+    draft, checkpoint = (
+        run.with_name(f".{run.name}.{end}") for end in (of_the_dead(), "checkpoint")
+    )
+    mine = run.with_name(f".other.{processes.tag()}")
     for folder in (draft, checkpoint, mine):
         folder.mkdir()
         os.utime(folder, (1, 1))
@@ -263,6 +267,28 @@ def test_a_process_that_began_since_keeps_its_own(tmp_path, run):
     assert [finding.path for finding in found] == [checkpoint]
     with lease.hold(tmp_path, spec):
         assert set_aside(tmp_path, found) == ([], []) and checkpoint.exists()
+
+
+def test_a_run_that_was_finished_since_is_left_where_it_is(tmp_path, run):
+    whole = (run / "record.json").read_bytes()
+    (run / "record.json").write_text("{")
+    found = faults(tmp_path)
+    spec = spec_of(parse(whole))
+    with lease.hold(tmp_path, spec):  # a process is about to replace it
+        assert set_aside(tmp_path, found) == ([], [])
+    (run / "record.json").write_bytes(whole)
+    assert set_aside(tmp_path, found) == ([], []) and check_run(run) == []
+    (run / "record.json").write_text("{")
+    assert [source for source, _ in set_aside(tmp_path, found)[0]] == [run]
+
+
+@pytest.mark.parametrize("end", [f"00000000-{DEAD}-abcd", "1", str(DEAD)])
+def test_drafts_of_other_hosts_and_of_earlier_versions_are_judged_by_their_age(tmp_path, run, end):
+    draft = run.with_name(f".{run.name}.{end}")
+    draft.write_text("half")
+    assert examine(tmp_path) == []
+    os.utime(draft, (time.time() - 2 * 86400,) * 2)
+    assert the_fault(tmp_path).path == draft
 
 
 def test_leases_of_the_dead(tmp_path, run):
@@ -410,6 +436,6 @@ def test_an_attempt_that_failed_beside_a_finished_run_is_told(tmp_path, run):
     run.with_name(f".{run.name}.opened").write_text("{}")
     (finding,) = examine(tmp_path)
     assert finding.severity == "note" and finding.path == kept
-    draft = run.with_name(f"..{run.name}.checkpoint.{DEAD}")
+    draft = run.with_name(f"..{run.name}.checkpoint.{of_the_dead()}")
     draft.write_text("half")
     assert the_fault(tmp_path).path == draft

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from benchmark.data.base import IGNORE
 from benchmark.data.batches import Batch
 from benchmark.engine import (
+    NAMED_IMAGES,
     learning_rate_factor,
     resolve_precision,
     segmentation_loss,
@@ -80,6 +81,31 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step():
     batch = Batch(torch.ones(1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long), ("a",))
     with pytest.raises(Diverged, match="at step 1, on a; lower the learning rate"):
         train(Exploding(), Nothing(), iter([batch]), Protocol(steps=1), "fp32")
+
+
+class Cliff(nn.Module):
+    """The root of zero: a finite loss with an infinite gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone, self.decoder = nn.Identity(), nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(self.decoder.weight)
+
+    def forward(self, images):
+        return images[:, :2] * self.decoder.weight.sqrt()
+
+
+def test_a_gradient_that_is_no_number_stops_the_run_before_it_is_followed():
+    ids = tuple(f"i{number}" for number in range(NAMED_IMAGES + 6))
+    images = torch.rand(len(ids), 3, 4, 4)
+    batch = Batch(images, torch.zeros(len(ids), 4, 4, dtype=torch.long), ids)
+    cliff = Cliff()
+    with pytest.raises(Diverged) as told:
+        train(cliff, Nothing(), iter([batch]), Protocol(steps=1, batch_size=len(ids)), "fp32")
+    message = str(told.value)
+    assert "the norm of the gradient is" in message and "at step 1, on i0, i1" in message
+    assert f"i{NAMED_IMAGES - 1} and 6 more; lower" in message and "\n" not in message
+    assert cliff.decoder.weight.item() == 0
 
 
 def test_streams_are_independent_and_leave_the_global_generator_alone():

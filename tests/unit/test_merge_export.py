@@ -8,11 +8,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmark import store
+from benchmark import lease, robustness, store
 from benchmark.cli import results as verb
 from benchmark.errors import UserError
+from benchmark.record import Execution
 from benchmark.results import load_results, run_folders
-from benchmark.soundness import spec_of
+from benchmark.soundness import check_run, spec_of
 from benchmark.transfer import export, merge
 from tests.stored import counts, store_run
 
@@ -46,10 +47,14 @@ def test_merging_again_changes_nothing(roots):
     a, b, into = roots
     store_run(a), store_run(b)
     assert len(merge([a, b], into).copied) == 1
-    before = {path: path.stat().st_mtime_ns for path in into.rglob("*")}
+
+    def times():
+        return {path: path.stat().st_mtime_ns for path in into.rglob("*") if path.is_file()}
+
+    before = times()
     merged = merge([a, b], into)
     assert (len(merged.copied), len(merged.same)) == (0, 2)
-    assert {path: path.stat().st_mtime_ns for path in into.rglob("*")} == before
+    assert times() == before
 
 
 def test_the_first_of_two_that_differ_is_kept_and_the_other_listed(roots):
@@ -106,9 +111,72 @@ def test_a_broken_run_in_the_target_is_not_lost(roots):
     store_run(a)
     there = store_run(into)
     (there / "record.json").write_text("{")
-    with pytest.raises(UserError, match="doctor --repair"):
-        merge([a], into)
+    other = store_run(a, "vpt")
+    merged = merge([a], into)
+    assert (merged.broken, merged.copied) == ([there], [other])
+    assert call("merge", a, "--into", into).exit_code == 1
     assert (there / "record.json").read_text() == "{"
+
+
+def opened(folder, times):
+    execution = Execution(starts=1, resumed_at=(), micro_batch=8, opened_splits={"test": times})
+    made = store.read_record(folder).model_copy(update={"execution": execution})
+    store.write_record(folder, made)
+    return made
+
+
+def test_evaluating_one_copy_again_makes_no_conflict_and_is_counted(roots):
+    a, b, into = roots
+    first, second = store_run(a), store_run(b)
+    opened(first, 1)
+    made = opened(second, 3)
+    for sources in ([a, b], [b, a], [a, b]):
+        merged = merge(sources, into)
+        assert not merged.conflicts
+        assert store.read_record(into / first.relative_to(a)) == made or sources == [a]
+    assert len(merged.same) == 2
+    assert store.read_record(first).execution.opened_splits == {"test": 1}
+
+
+def test_scores_on_corrupted_images_are_taken_over(roots):
+    a, b, into = roots
+    first, second = store_run(a), store_run(b, delta=False)
+    numbers = store.read_counts(second)
+    held = {f"fog/3/{kind}": numbers[kind] for kind in robustness.KINDS}
+    made = store.read_record(second)
+    scores = robustness.make(made.run_id, "test", made.metrics.miou, {"fog": "weather"}, held, 1)
+    robustness.write(second, scores, held)
+    merged = merge([a, b], into)
+    place = into / first.relative_to(a)
+    assert merged.copied == [first, second] and check_run(place) == []
+    assert files(place) == files(first) | {
+        name: (second / name).read_bytes() for name in ("robustness.json", "robustness.npz")
+    }
+    assert merge([a, b], into).copied == []
+
+
+def test_a_cell_that_is_being_worked_on_is_left_alone(roots):
+    a, _, into = roots
+    folder = store_run(a)
+    with lease.hold(into, spec_of(store.read_record(folder))) as mine:
+        assert mine
+        answer = call("merge", a, "--into", into)
+    assert answer.exit_code == 1 and f"busy: {folder}" in answer.stdout
+    assert not (into / folder.relative_to(a)).exists()
+    assert call("merge", a, "--into", into).exit_code == 0
+
+
+def test_attempts_in_the_target_count_and_leave_nothing_behind(roots):
+    a, _, into = roots
+    folder = store_run(a)
+    opened(folder, 1)
+    spec = spec_of(store.read_record(folder))
+    store.checkpoint_of(into, spec).parent.mkdir(parents=True)
+    store.checkpoint_of(into, spec).write_text("")
+    store.log_openings(into, spec, {"test": 2})
+    merge([a], into)
+    assert store.read_record(into / spec.folder).execution.opened_splits == {"test": 2}
+    assert list((into / spec.folder).parent.iterdir()) == [into / spec.folder]
 
 
 def test_an_interrupted_copy_leaves_no_half_run(roots, monkeypatch):

@@ -3,6 +3,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from benchmark import provenance
+from benchmark.catalogue import DECODERS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -25,3 +30,26 @@ def test_a_copy_inside_another_checkout_does_not_claim_its_commit(tmp_path):
     errors = tmp_path / "benchmark" / "errors.py"
     errors.write_text(errors.read_text() + "\n")
     assert asked_in(tmp_path).endswith(", True)")
+
+
+@pytest.mark.parametrize(
+    ("module", "counts"),
+    [
+        ("benchmark.engine", True),
+        ("benchmark.data.batches", True),
+        ("benchmark.models.backbone", True),
+        ("benchmark.models.decoders.smp", True),
+        ("benchmark.models.decoders.setr", False),  # another decoder
+        ("benchmark.evaluate", False),
+        ("benchmark.store", False),
+    ],
+)
+def test_only_the_source_of_training_counts_for_a_checkpoint(tmp_path, monkeypatch, module, counts):
+    decoder = DECODERS.get("fpn")
+    before = provenance.training_sha256.__wrapped__(decoder)
+    find, changed = provenance._file_of, tmp_path / "changed.py"
+    changed.write_text(find(module).read_text() + "# changed\n")
+    monkeypatch.setattr(
+        provenance, "_file_of", lambda name: changed if name == module else find(name)
+    )
+    assert (provenance.training_sha256.__wrapped__(decoder) != before) is counts

@@ -142,6 +142,13 @@ def test_only_done_runs_with_counts_can_be_compared(tmp_path):
         read_recorded(tmp_path, made)
     with pytest.raises(UserError, match="is failed, so there is nothing to compare"):
         read_recorded(tmp_path, record(status="failed"))
+    for wrong in (counts([]), counts([0.5]) | {"ids": np.array(["a", "b"])}):
+        store.write_counts(tmp_path, wrong.pop("ids"), wrong)
+        with pytest.raises(UserError, match="missing or damaged"):
+            read_recorded(tmp_path, made)
+    np.savez(tmp_path / "images.npz", **{k: v for k, v in counts([0.5]).items() if k != "ids"})
+    with pytest.raises(UserError, match="missing or damaged"):
+        read_recorded(tmp_path, made)
     whole = counts([0.5])
     store.write_counts(tmp_path, whole.pop("ids").tolist(), whole)
     assert judge(read_recorded(tmp_path, made), counts([0.5])).verdict == "same"

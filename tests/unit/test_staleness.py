@@ -209,7 +209,7 @@ def used_by(cls, package, always):
 
     provenance._file_of = noted
     try:
-        provenance._source_sha256(cls, package, always)
+        provenance._source_sha256(provenance._modules(cls) | always, package)
     finally:
         provenance._file_of = original
     return set(names)

@@ -1,12 +1,14 @@
 import json
+import os
 
 import numpy as np
 import pytest
 
-from benchmark import store
+from benchmark import index, processes, store
 from benchmark.errors import UserError
 from benchmark.planner import Selection, plan
 from tests.records import record
+from tests.tiny import of_the_dead
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def test_a_broken_block_leaves_the_older_run_as_it_was(tmp_path, spec):
 
 
 def test_leftovers_of_a_crash_are_replaced(tmp_path, spec):
-    stale = (tmp_path / spec.folder).with_name(f".{spec.run_id}.4194399")
+    stale = (tmp_path / spec.folder).with_name(f".{spec.run_id}.{of_the_dead()}")
     stale.mkdir(parents=True)
     (stale / "junk").write_text("x")
     with store.staging(tmp_path, spec) as folder:
@@ -70,6 +72,26 @@ def test_counts_and_curve_come_back(tmp_path):
     np.testing.assert_array_equal(back["label"], counts["label"])
     store.write_curve(tmp_path, [{"step": 1, "loss": 0.5}])
     assert json.loads((tmp_path / "curve.jsonl").read_text()) == {"step": 1, "loss": 0.5}
+
+
+def test_drafts_of_all_processes_have_names_of_their_own(monkeypatch):
+    tags = {processes.tag() for _ in range(20)}
+    assert len(tags) == 20 and {processes.writer(tag) for tag in tags} == {os.getpid()}
+    for foreign in ("", "checkpoint", "lease", "7", f"00000000-{os.getpid()}-abcd"):
+        assert processes.writer(foreign) is None
+
+
+def test_an_entry_of_the_index_needs_a_version(tmp_path, spec):
+    with store.staging(tmp_path, spec) as folder:
+        store.write_record(folder, record_of(spec))
+    place = spec.folder.as_posix()
+    assert place in index.read_index(tmp_path).entries
+    path = tmp_path / spec.folder / "record.json"
+    content = json.loads(path.read_text())
+    del content["schema_version"]
+    path.write_text(json.dumps(content))
+    assert store.read_record(path.parent) is None
+    assert place not in index.read_index(tmp_path).entries
 
 
 def test_a_file_in_the_way_is_told(tmp_path):
