@@ -1,17 +1,15 @@
 """The README of a report: what was measured, how, on what, and what it does not show."""
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
-from typing import Any
 
 import pandas as pd
 
 from benchmark.reporting.board import ranked
 from benchmark.reporting.material import Key, Material, of_group
+from benchmark.reporting.origin import Protocols, protocols, provenance
 from benchmark.reporting.pictures import WEIGHTS, Picture
 from benchmark.reporting.sheets import FAILURES, RANKS, benchmark_table, studies
-from benchmark.reporting.tables import COLUMNS, MISSING, Column, to_markdown
+from benchmark.reporting.tables import COLUMNS, Column, to_markdown
 from benchmark.statistics import GROUP, cells, failures, leaderboard, shared_benchmarks
 from benchmark.uncertainty import Assessment
 
@@ -19,20 +17,6 @@ MARK = "<!-- written by petseg-bench; changes are lost with the next report -->"
 """First line of the page, by which a former report is known."""
 
 _BOARD = {"costs.params.decoder", "costs.train.images_per_second", "ppt"}  # in the files only
-
-
-_TIMING = {
-    "device": "on several kinds of hardware",
-    "threads": "with different numbers of threads",
-}
-"""What times depend on, and what to say where runs differ in it."""
-
-_SAME: tuple[tuple[str, list[str], str], ...] = (
-    ("weights_sha256", [], "weights under one backbone's name"),
-    ("data_sha256", ["benchmark"], "data under one benchmark's name"),
-    ("precision", [], "precisions"),
-)
-"""What must be equal within a group, or within its runs on one benchmark."""
 
 
 def render(
@@ -52,11 +36,8 @@ def render(
     parts.append(
         "[index.html](index.html) is this report to play with: it needs no network and no server."
     )
-    if several:
-        parts.append(
-            "Backbones, weights and protocols that differ are ranked apart; numbers of different "
-            "sections are not comparable."
-        )
+    origin = protocols(runs)
+    parts += [f"**{text}**" for text in origin.guard]
     for key, part in material.groups:
         name = f" of {key[0]}, {WEIGHTS[key[1]]}, protocol {key[2]}" if several else ""
         parts += _section(key, part, found, name)
@@ -65,7 +46,7 @@ def render(
     if material.notes:
         parts += ["## What the numbers do not carry", _list(material.notes)]
     parts += ["## Runs that did not finish", _failures(runs)]
-    parts += ["## Protocol", _protocol(runs), "## Provenance", _provenance(runs)]
+    parts += ["## Protocol", _protocol(origin), "## Provenance", _provenance(runs)]
     parts.append(
         "All numbers are in [tables](tables) as CSV, Markdown and LaTeX: also the IoU of each "
         "class, all pairs of methods with their tests, and every cost."
@@ -182,86 +163,16 @@ def _failures(runs: pd.DataFrame) -> str:
     )
 
 
-def _protocol(runs: pd.DataFrame) -> str:
+def _protocol(found: Protocols) -> str:
     """One column a protocol, so that what differs between two of them is seen side by side."""
-    names = [name for name in runs.columns if name.startswith("protocol.")]
-    table = pd.DataFrame({"setting": [name.removeprefix("protocol.") for name in names]})
-    hashes = sorted(runs["protocol_hash"].unique())
-    for number in hashes:
-        rows = runs[runs["protocol_hash"] == number]
-        table[number] = [_text(rows[name].iloc[0]) for name in names]
-    columns = [Column("setting", "Setting"), *(Column(number, number) for number in hashes)]
+    rows = [[setting.name, *setting.values] for setting in found.settings]
+    table = pd.DataFrame(rows, columns=["setting", *found.hashes])
+    columns = [Column("setting", "Setting"), *(Column(text, text) for text in found.hashes)]
     return to_markdown(table, columns)
 
 
 def _provenance(runs: pd.DataFrame) -> str:
-    def values(name: str) -> list[str]:
-        column = f"provenance.{name}"
-        return sorted({_text(value) for value in runs[column]}) if column in runs else []
-
-    dates = sorted(text[:10] for text in values("started"))
-    commits = sorted(
-        {
-            f"{_text(commit)[:12]}{' with uncommitted changes' if dirty is True else ''}"
-            for commit, dirty in zip(
-                _column(runs, "git_commit"), _column(runs, "git_dirty"), strict=True
-            )
-        }
-    )
-    packages = [name for name in runs.columns if name.startswith("provenance.packages.")]
-    versions = [
-        f"{name.removeprefix('provenance.packages.')} "
-        f"{' / '.join(sorted({_text(value) for value in runs[name].dropna()}))}"
-        for name in packages
-    ]
-    lines = {
-        "Date": " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else MISSING,
-        "Commit": ", ".join(commits),
-        "Hardware": "; ".join(values("device")),
-        "Threads": ", ".join(values("threads")),
-        "Precision": ", ".join(values("precision")),
-        "System": "; ".join(values("platform")),
-        "Python": ", ".join(values("python")),
-        "Packages": ", ".join(versions),
-        # A folder says nothing to a reader and may say too much of the author's machine.
-        "Weights": ", ".join(sorted({PurePath(text).name for text in values("weights")})),
-        "SHA-256 of weights": ", ".join(text[:12] for text in values("weights_sha256")),
-    }
-    text = "\n".join(f"- {name}: {text}" for name, text in lines.items())
-    several = [words for name, words in _TIMING.items() if len(values(name)) > 1]
-    if several:
-        text += f"\n\n**Times were taken {' and '.join(several)}: compare them roughly.**"
-    opened = "execution.opened_splits.test"
-    if opened in runs and (often := int((runs[opened] > 1).sum())):
-        text += (
-            f"\n\n**{_count(often, 'run')} evaluated the test split more than once** (run again, "
-            "or by `evaluate`); how often stands in the records."
-        )
-    for column, within, words in _SAME:
-        name = f"provenance.{column}"
-        if name not in runs:
-            continue
-        # Fingerprints of different schemes cannot be compared.
-        found = runs[name].astype("string")
-        scheme = found.str.extract(r"^(\w+):", expand=False).fillna("")
-        if found.groupby([*(runs[key] for key in (*GROUP, *within)), scheme]).nunique().max() > 1:
-            text += f"\n\n**Runs that are ranked together used different {words}: not comparable.**"
-    return text
-
-
-def _column(runs: pd.DataFrame, name: str) -> list[Any]:
-    column = f"provenance.{name}"
-    return runs[column].tolist() if column in runs else [None] * len(runs)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, (list, dict)):
-        return json.dumps(value, sort_keys=True)
-    if value is None or value is pd.NA or value != value:
-        return MISSING
-    if str(value) in ("True", "False"):
-        return "yes" if str(value) == "True" else "no"
-    return f"{value:.12g}" if isinstance(value, (int, float)) else str(value)
+    return "\n".join(f"- {name}: {text}" for name, text in provenance(runs))
 
 
 def _count(number: int, word: str) -> str:

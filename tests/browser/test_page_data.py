@@ -17,7 +17,7 @@ from benchmark.reporting.html.curves import Curves, thin
 from benchmark.reporting.html.gallery import disagreement, fitting, image_miou, make_item
 from benchmark.reporting.html.payload import AVERAGE, SHARED, columns, number, to_json
 from benchmark.reporting.html.points import score_points, with_trained
-from benchmark.reporting.html.protocols import protocols, provenance
+from benchmark.reporting.origin import protocols, provenance
 from benchmark.statistics import GROUP, leaderboard
 from tests import records
 from tests.browser import standin

@@ -155,11 +155,16 @@ def test_page_is_honest_about_seeds(tmp_path):
 def test_times_of_different_threads_are_marked(tmp_path):
     runs = frame([record("a"), record("b")])
     write_report(runs, tmp_path / "out", "small")
-    assert "compare them roughly" not in (tmp_path / "out" / "README.md").read_text()
+    assert "compare times roughly" not in (tmp_path / "out" / "README.md").read_text()
     runs.loc[1, "provenance.threads"] = 1
     write_report(runs, tmp_path / "out", "small")
     text = (tmp_path / "out" / "README.md").read_text()
-    assert "**Times were taken with different numbers of threads: compare them roughly.**" in text
+    assert "used different numbers of threads: compare times roughly.**" in text
+    runs.loc[1, "execution.opened_splits.test"] = 2
+    write_report(runs, tmp_path / "out", "small")
+    for page in ("README.md", "index.html"):
+        text = (tmp_path / "out" / page).read_text(encoding="utf-8")
+        assert "1 run evaluated the test split more than once" in text
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -12,8 +12,8 @@ from benchmark.reporting.html.evidence import Evidence
 from benchmark.reporting.html.gallery import Item
 from benchmark.reporting.html.payload import AVERAGE, to_json
 from benchmark.reporting.html.points import score_points, with_trained
-from benchmark.reporting.html.protocols import protocols, provenance
 from benchmark.reporting.html.words import Answer, answer
+from benchmark.reporting.origin import protocols, provenance
 from benchmark.statistics import GROUP, failures
 
 _HERE = Path(__file__).parent

@@ -23,6 +23,7 @@ _FACTS = (
     ("weights", "Weights"),
     ("weights_sha256", "SHA-256 of weights"),
 )
+_OPENED = "execution.opened_splits.test"
 _EQUAL = (
     ("weights_sha256", "backbone", "weights under one backbone's name: not comparable"),
     ("data_sha256", "benchmark", "data under one benchmark's name: not comparable"),
@@ -94,6 +95,11 @@ def protocols(runs: pd.DataFrame) -> Protocols:
         keys = list(dict.fromkeys([*GROUP, within]))
         if found.groupby([*(runs[key] for key in keys), scheme]).nunique().max() > 1:
             guard.append(f"Runs that are ranked together used different {words}.")
+    if _OPENED in runs and (often := int((runs[_OPENED] > 1).sum())):
+        guard.append(
+            f"{often} {'run' if often == 1 else 'runs'} evaluated the test split more than once "
+            "(run again, or by `evaluate`); how often stands in the records."
+        )
     return Protocols(tuple(hashes), tuple(settings), tuple(guard))
 
 
