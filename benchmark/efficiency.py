@@ -33,7 +33,7 @@ def label_efficiency(runs: pd.DataFrame) -> pd.DataFrame:
         GROUP, `family` (equal for protocols that agree in all but the fraction), `fraction`,
         `benchmark`, `method`, `metrics.miou`, `ci95` (half width over seeds) and `seeds`. The rows
         of benchmark "average" are over the benchmarks that the whole family has, for methods that
-        finished them. Families with one fraction are left out.
+        finished them. What has one fraction alone is left out: it makes no curve.
     """
     known = _families(runs)
     known = known[known.groupby("family")["fraction"].transform("nunique") > 1]
@@ -45,8 +45,10 @@ def label_efficiency(runs: pd.DataFrame) -> pd.DataFrame:
                 parts.append(_family_table(own)[columns])
     if not parts:
         return pd.DataFrame(columns=columns)
-    order = [*GROUP[:2], "family", "benchmark", "method", "fraction"]
-    return pd.concat(parts).sort_values(order).reset_index(drop=True)
+    curve = [*GROUP[:2], "family", "benchmark", "method"]
+    table = pd.concat(parts)
+    table = table[table.groupby(curve)["fraction"].transform("nunique") > 1]
+    return table.sort_values([*curve, "fraction"]).reset_index(drop=True)
 
 
 def corruption_scores(runs: pd.DataFrame, root: Path) -> pd.DataFrame:
