@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmark import store
 from benchmark.errors import UserError
-from benchmark.processes import HIDDEN, born, place
+from benchmark.processes import HIDDEN, born, place, tag
 from benchmark.spec import RunSpec
 
 HEARTBEAT_SECONDS = 20.0
@@ -79,7 +79,7 @@ def _acquire(path: Path) -> str | None:
         token = secrets.token_hex(8)
         content = {"token": token, "host": place(), "pid": os.getpid(), "born": born("self")}
         # Written beside and linked into place: nobody ever reads half a lease.
-        draft = path.with_name(f"{path.name}.{token}")
+        draft = path.with_name(f".{path.name}.{tag()}")
         try:
             draft.write_text(json.dumps(content))
             _put(draft, path)
@@ -129,7 +129,7 @@ def _remove(path: Path, seen: object) -> bool:
     """Moves the expired lease with the token `seen` away; whether the way is free."""
     if _read(path).get("token") != seen:
         return False  # somebody was quicker
-    away = path.with_name(f"{path.name}.over-{secrets.token_hex(4)}")
+    away = path.with_name(f".{path.name}.over.{tag()}")
     try:
         os.rename(path, away)
     except FileNotFoundError:
