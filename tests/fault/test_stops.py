@@ -281,6 +281,7 @@ def test_a_lease_nobody_can_read_expires_by_its_age(tmp_path, content):
         assert mine
 
 
+@pytest.mark.slow
 def test_a_torture_of_a_few_kills():
     words = ("--kills", "3", "--processes", "2", "--steps", "8")
     result = subprocess.run(
