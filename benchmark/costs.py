@@ -1,6 +1,7 @@
 """What a run costs: time, memory, FLOPs and latency. Parameters and bytes come from the delta."""
 
 import contextlib
+import mmap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -51,8 +52,8 @@ class PeakMemory:
     process's resident size inside the block, less that of its pages of files: the decoded data are
     such pages, and what of them is resident depends on who ran before. It is a lower bound: memory
     that an earlier cell freed but the allocator kept can hide a part of the growth, and where the
-    kernel's high-water mark cannot be reset (some containers), the size is looked at every
-    `SAMPLE_SECONDS` only.
+    kernel keeps no high-water mark, or does not reset it (some containers), the size is looked at
+    every `SAMPLE_SECONDS` only.
     """
 
     bytes: int = 0
@@ -89,10 +90,8 @@ class PeakMemory:
 @contextlib.contextmanager
 def _resident_peak() -> Iterator[Callable[[], int]]:
     """Gives the largest resident size of this process since the block began."""
-    # Writing 5 resets the kernel's high-water mark of this process (proc(5)).
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-    if _high_water_mark() <= _resident() + MARK_SLACK:
+    if _mark_works():
+        _reset_mark()
         yield _high_water_mark
         return
     sizes, over = [_resident()], threading.Event()
@@ -108,6 +107,23 @@ def _resident_peak() -> Iterator[Callable[[], int]]:
     finally:
         over.set()
         sampler.join()
+
+
+def _mark_works() -> bool:
+    """Whether the high-water mark keeps what was let go, and forgets it when it is reset."""
+    _reset_mark()
+    before = _high_water_mark()
+    with mmap.mmap(-1, 2 * MARK_SLACK) as pages:
+        pages.write(bytes(2 * MARK_SLACK))
+    kept = _high_water_mark() >= before + MARK_SLACK
+    _reset_mark()
+    return kept and _high_water_mark() <= _resident() + MARK_SLACK
+
+
+def _reset_mark() -> None:
+    # Writing 5 resets the kernel's high-water mark of this process (proc(5)).
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _resident() -> int:

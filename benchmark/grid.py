@@ -38,6 +38,28 @@ def pending(cells: Sequence[RunSpec], results: Path, retry: str | None = None) -
     return chosen
 
 
+def tidy(cells: Sequence[RunSpec], results: Path) -> None:
+    """Removes what a process that died right after it stored a cell left beside it.
+
+    A checkpoint that is younger than the finished record is that of a new attempt, and stays.
+
+    Args:
+        cells: what is asked for.
+        results: folder of the results.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    from benchmark import lease
+
+    for cell in cells:
+        if not (store.left_behind(results, cell) or lease.path_of(results, cell).exists()):
+            continue
+        with lease.hold(results, cell) as mine:
+            if mine and store.is_done(results, cell) and store.left_behind(results, cell):
+                store.forget_attempts(results, cell)
+
+
 def stale(
     cells: Sequence[RunSpec],
     results: Path,

@@ -268,6 +268,19 @@ def log_openings(root: Path, spec: RunSpec, counts: Mapping[str, int]) -> None:
     write_atomic(_opened(root, spec), json.dumps(counts).encode())
 
 
+def left_behind(root: Path, spec: RunSpec) -> bool:
+    """Whether something lies beside a run's record that is of an attempt before it."""
+    try:
+        stored = (root / spec.folder / "record.json").stat().st_mtime_ns
+    except OSError:
+        return False
+    for path in (checkpoint_of(root, spec), _opened(root, spec)):
+        with suppress(OSError):
+            if path.stat().st_mtime_ns <= stored:
+                return True
+    return False
+
+
 def forget_attempts(root: Path, spec: RunSpec) -> None:
     """Removes what lies beside a finished run: its checkpoint, and what `log_openings` wrote.
 

@@ -78,6 +78,8 @@ def run(
         why = ", ".join(dict.fromkeys(why for whys in outdated.values() for why in whys))
         text = f"{len(outdated)} of the finished cells are stale: {why}; --rerun stale runs them"
         console.print(text, style="yellow", highlight=False, soft_wrap=True)
+    asked = {cell.run_id for cell in todo}
+    grid.tidy([cell for cell in cells if cell.run_id not in asked], request.results)
     skipped = len(cells) - len(todo)
     console.print(
         f"{len(cells)} cells, {skipped} done already, {len(todo)} to run", highlight=False

@@ -1,6 +1,8 @@
 """What is stored stays stored: foreign records, full and read-only disks, lost leases."""
 
 import errno
+import json
+import os
 import resource
 import shutil
 from contextlib import contextmanager
@@ -18,7 +20,8 @@ from benchmark.environment import prepare
 from benchmark.errors import DataError, UserError
 from benchmark.interrupt import Superseded, Watch
 from benchmark.planner import plan
-from tests.tiny import run, same, select
+from benchmark.processes import place
+from tests.tiny import DEAD, run, same, select
 
 pytestmark = pytest.mark.usefixtures("tiny", "strange")
 
@@ -221,3 +224,43 @@ def test_corruptions_that_were_measured_survive_a_kill(tmp_path):
     assert len(robustness.read(tmp_path / cell.folder).scores) == 1
     whole = reevaluate.stress(cell, tmp_path, environment, *asked, lambda *what: told.append(what))
     assert len(whole.scores) == 4 and [done for _, done, _ in told] == [1, 2, 3]
+
+
+def test_what_a_killed_process_left_beside_a_finished_run_is_removed(tmp_path):
+    cell = plan(select())[0]
+    run(tmp_path, select())
+    left = [
+        store.checkpoint_of(tmp_path, cell),
+        store._opened(tmp_path, cell),
+        lease.path_of(tmp_path, cell),
+    ]
+    left[0].write_bytes(b"of the attempt that was stored")
+    left[1].write_text("{}")
+    left[2].write_text(json.dumps({"host": place(), "pid": DEAD, "born": "1", "token": "t"}))
+    long_ago = (tmp_path / cell.folder / "record.json").stat().st_mtime - 10
+    for path in left[:2]:
+        os.utime(path, (long_ago, long_ago))
+    grid.tidy([cell], tmp_path)
+    assert not [path for path in left if path.exists()]
+
+
+def test_the_checkpoint_of_a_later_attempt_stays(tmp_path):
+    cell = plan(select())[0]
+    run(tmp_path, select())
+    path = store.checkpoint_of(tmp_path, cell)
+    path.write_bytes(b"of an attempt that goes on")
+    later = (tmp_path / cell.folder / "record.json").stat().st_mtime + 10
+    os.utime(path, (later, later))
+    grid.tidy([cell], tmp_path)
+    assert path.exists()
+
+
+def test_what_lies_beside_a_held_run_stays(tmp_path):
+    cell = plan(select())[0]
+    run(tmp_path, select())
+    path = store.checkpoint_of(tmp_path, cell)
+    path.write_bytes(b"of an attempt of another process")
+    os.utime(path, (1, 1))
+    with lease.hold(tmp_path, cell) as mine:
+        grid.tidy([cell], tmp_path)
+        assert mine and path.exists()
