@@ -1,12 +1,10 @@
 """The command line as a user meets it: subprocesses, exit codes, files."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,24 +12,13 @@ from safetensors import safe_open
 
 from benchmark.data.fake.small import write_camvid
 from benchmark.record import Record
+from tests.forked import ROOT, call, clean
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = ("--set=steps=2", "--set=batch_size=2", "--set=crop=48", "--benchmarks=cells")
-
-
-def environment():
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("BENCHMARK_")}
-    return clean | {"COLUMNS": "200", "BENCHMARK_CACHE": os.environ["BENCHMARK_CACHE"]}
 
 
 def command(*arguments):
     return [sys.executable, "-m", "benchmark", *map(str, arguments)]
-
-
-def call(*arguments):
-    return subprocess.run(
-        command(*arguments), cwd=ROOT, env=environment(), capture_output=True, text=True
-    )
 
 
 def records(results):
@@ -148,7 +135,7 @@ def test_the_same_seed_gives_the_same_counts_bit_for_bit(grid, tmp_path):
 def test_a_killed_grid_goes_on_where_it_stopped(tmp_path):
     arguments = ("run", "--methods", "linear,lora,vpt", *TINY, "--results", tmp_path / "r")
     process = subprocess.Popen(
-        command(*arguments), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL
+        command(*arguments), cwd=ROOT, env=clean(), stdout=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 120
     while not records(tmp_path / "r") and time.monotonic() < deadline:
@@ -320,11 +307,8 @@ def test_wrong_config_files_are_refused_in_one_line(tmp_path, content, words):
 def test_a_config_file_wins_over_the_environment(tmp_path):
     config = tmp_path / "c.yaml"
     config.write_text("weights: none\nmethods: linear\nbenchmarks: cells\n")
-    clean = environment() | {"BENCHMARK_WEIGHTS": str(tmp_path)}
     plans = [
-        subprocess.run(
-            command("plan", *arguments), cwd=ROOT, env=clean, capture_output=True, text=True
-        ).stdout
+        call("plan", *arguments, env=clean(BENCHMARK_WEIGHTS=str(tmp_path))).stdout
         for arguments in (
             ["--config", config],
             ["--methods=linear", "--benchmarks=cells", "--weights=none"],

@@ -1,30 +1,19 @@
 """The data verbs and `evaluate`, typed as a user types them."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from benchmark.data.fake.small import write_camvid
+from tests import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def benchmark(*words, cwd=ROOT, **variables):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("BENCHMARK_")}
-    environment |= {"BENCHMARK_CACHE": os.environ["BENCHMARK_CACHE"], "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-m", "benchmark", *map(str, words)],
-        cwd=cwd,
-        env=environment | {"COLUMNS": "160", "OMP_NUM_THREADS": "1"} | variables,
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
+    return forked.call(*words, cwd=cwd, env=forked.clean(COLUMNS="160", **variables))
 
 
 def one_line(result, *parts):

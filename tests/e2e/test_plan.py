@@ -1,14 +1,13 @@
 """`plan` and `reproduce` as a user meets them: subprocesses, exit codes, what is printed."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ("--set=steps=2", "--set=batch_size=2", "--set=crop=48", "--benchmarks=cells")
@@ -29,14 +28,7 @@ class Mine(Method):
 
 
 def call(*arguments):
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("BENCHMARK_")}
-    return subprocess.run(
-        [sys.executable, "-m", "benchmark", *map(str, arguments)],
-        cwd=ROOT,
-        env=clean | {"COLUMNS": "200", "OMP_NUM_THREADS": "1", "BENCHMARK_CACHE": "none"},
-        capture_output=True,
-        text=True,
-    )
+    return forked.call(*arguments, env=forked.clean(BENCHMARK_CACHE="none"))
 
 
 def stdout(done):

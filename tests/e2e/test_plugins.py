@@ -12,14 +12,14 @@ from benchmark.errors import UserError
 from benchmark.planner import Selection
 from benchmark.plugins import load_files
 from methods import METHODS
+from tests import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "benchmark", *map(str, arguments)]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    return forked.call(*arguments, cwd=cwd, env=environment)
 
 
 @pytest.fixture(scope="module")

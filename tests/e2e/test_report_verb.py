@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import forked
 from tests.records import record, write
 from tests.simulated import World, write_grid
 
@@ -33,9 +34,7 @@ def environment():
 
 
 def call(results, *words):
-    return subprocess.run(
-        command(results, *words), capture_output=True, text=True, env=environment(), cwd=results
-    )
+    return forked.call(*command(results, *words)[3:], env=environment(), cwd=results)
 
 
 def test_a_report_with_published_numbers(results):

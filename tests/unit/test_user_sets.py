@@ -19,6 +19,7 @@ from benchmark.data.base import BENCHMARKS, SPLITS, Benchmark
 from benchmark.data.cache import open_split
 from benchmark.data.fake.drawing import blocks, picture, save
 from benchmark.errors import DataError
+from tests import forked
 
 # Before `datasets` is imported: nothing here may ask the hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -257,14 +258,14 @@ def test_importing_the_modules_does_not_import_the_library() -> None:
 def test_a_run_says_how_to_repeat_it(tmp_path: Path) -> None:
     write(tmp_path, [0, 1, 2, 255], {"train": 4, "test": 2})
     (tmp_path / "set.yaml").write_text("name: myset\nclasses: [sky, road, tree]\n")
-    command = [
-        sys.executable, "-m", "benchmark", "run", "--plugin", "set.yaml", "--benchmarks", "myset",
+    words = [
+        "run", "--plugin", "set.yaml", "--benchmarks", "myset",
         "--backbones", "demo_vit", "--methods", "linear", "--set", "steps=2", "--set", "crop=36",
         "--set", "batch_size=2", "--results", "results",
     ]  # fmt: skip
     environment = {"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     environment["BENCHMARK_CACHE"] = str(tmp_path / "cache")
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = forked.call(*words, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     (record,) = (tmp_path / "results").rglob("record.json")
     assert "--plugin set.yaml" in record.read_text()

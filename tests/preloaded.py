@@ -1,0 +1,20 @@
+"""What most commands import; the server of `tests.forked` does so before it forks."""
+
+from importlib import import_module
+
+for name in (
+    "matplotlib.pyplot",
+    "pandas",
+    "peft",
+    "rich.live",
+    "safetensors.torch",
+    "seaborn",
+    "timm",
+    "torch.utils.flop_counter",
+    "benchmark.cli",
+    "benchmark.environment",
+    "benchmark.grid",
+    "benchmark.reporting.report",
+    "benchmark.runner",
+):
+    import_module(name)
