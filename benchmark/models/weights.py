@@ -6,7 +6,9 @@ says how to build the model (`timm_model`, `timm_kwargs`) and how to normalise i
 `std`); a plain timm state dict saved as safetensors works without metadata.
 """
 
+import copy
 import difflib
+import functools
 import hashlib
 import json
 import os
@@ -147,10 +149,17 @@ def architecture(name: str) -> StagedBackbone:
     """A backbone for counting: without values, or with random ones where timm cannot do that."""
     try:
         with torch.device("meta"):
-            return StagedBackbone(create_timm_model(name, {}), name=name)
+            return StagedBackbone(copy.deepcopy(_without_values(name)), name=name)
     except (RuntimeError, UserError):
         # Older releases read values while they build or run some models.
         return StagedBackbone(create_timm_model(name, {}), name=name)
+
+
+@functools.lru_cache(maxsize=4)
+def _without_values(name: str) -> nn.Module:
+    # Building takes seconds, most of it for initial values that nobody sees; a copy does not.
+    with torch.device("meta"):
+        return create_timm_model(name, {})
 
 
 def _read_metadata(path: Path, name: str) -> _File:
