@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.errors import printable
+from benchmark.remembering import once
 from benchmark.statistics import GROUP
 
 CURVE = "curve.jsonl"
@@ -44,6 +45,7 @@ def read_curve(folder: Path) -> pd.DataFrame | None:
     return None if points is None else pd.DataFrame({"step": points[0], "loss": points[1]})
 
 
+@once
 def training_curves(runs: pd.DataFrame, root: Path) -> pd.DataFrame:
     """The curves of all finished runs.
 

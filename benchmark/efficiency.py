@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.curves import folders_of
+from benchmark.remembering import once
 from benchmark.robustness import read
 from benchmark.spec import Protocol, short_hash
 from benchmark.statistics import GROUP, MIOU, cells, current, leaderboard
@@ -23,6 +24,7 @@ COMPARED = ["backbone", "weights", "protocol_hash", "corruptions_version"]
 _POINT = ["family", "fraction"]
 
 
+@once
 def label_efficiency(runs: pd.DataFrame) -> pd.DataFrame:
     """MIoU against the share of the training images, for protocols that differ in it alone.
 
@@ -51,6 +53,7 @@ def label_efficiency(runs: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values([*curve, "fraction"]).reset_index(drop=True)
 
 
+@once
 def corruption_scores(runs: pd.DataFrame, root: Path) -> pd.DataFrame:
     """What corruptions do to each run, on what all methods were measured on.
 

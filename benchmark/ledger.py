@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.remembering import once
 from benchmark.statistics import GROUP, current
 
 BACKBONE = "costs.params.backbone"
@@ -38,6 +39,7 @@ TASKS = (1, 5, 19, 100)
 _BYTES = 4  # of a parameter of the shared backbone, kept in fp32
 
 
+@once
 def ledger(runs: pd.DataFrame) -> pd.DataFrame:
     """One row a method: every cost, each apart, as mean over benchmarks of the mean over seeds.
 
@@ -118,6 +120,7 @@ def _sums(done: pd.DataFrame) -> dict[str, float]:
     }
 
 
+@once
 def _numbers(runs: pd.DataFrame) -> pd.DataFrame:
     """The current runs with every component as a number; NaN where no run has it."""
     frame = current(runs)

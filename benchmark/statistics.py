@@ -4,12 +4,14 @@ Everything starts from `cells`: one row per method and benchmark, averaged over 
 one backbone, with the same weights, under the same protocol (`GROUP`) are ever compared.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
+
+from benchmark.remembering import once
 
 GROUP = ["backbone", "weights", "protocol_hash"]
 """Runs that differ in one of these columns are never ranked together."""
@@ -62,13 +64,17 @@ def points(miou: float) -> float:
     return round(100 * miou, 1)
 
 
-def split_groups(runs: pd.DataFrame) -> Iterator[tuple[tuple[str, str, str], pd.DataFrame]]:
-    """Yields ((backbone, weights, protocol_hash), rows) in sorted order."""
+@once
+def split_groups(runs: pd.DataFrame) -> list[tuple[tuple[str, str, str], pd.DataFrame]]:
+    """Each ((backbone, weights, protocol_hash), rows) in sorted order."""
+    groups = []
     for key, rows in runs.groupby(GROUP, sort=True):
         backbone, weights, protocol = map(str, key)
-        yield (backbone, weights, protocol), rows
+        groups.append(((backbone, weights, protocol), rows))
+    return groups
 
 
+@once
 def cells(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per (backbone, weights, protocol_hash, benchmark, method), averaged over seeds.
 
@@ -102,6 +108,7 @@ def _cells(frame: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
+@once
 def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
     """Ranks the methods of each (backbone, weights, protocol_hash) by their mean over benchmarks.
 
@@ -143,6 +150,7 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
     return board.reset_index(drop=True)
 
 
+@once
 def per_benchmark(runs: pd.DataFrame, values: str = MIOU) -> pd.DataFrame:
     """Method x benchmark, in the order of the leaderboard.
 
@@ -169,6 +177,7 @@ def per_benchmark(runs: pd.DataFrame, values: str = MIOU) -> pd.DataFrame:
     return leaderboard(runs)[keys].merge(wide[[*keys, *benchmarks]], on=keys, how="left")
 
 
+@once
 def shared_benchmarks(runs: pd.DataFrame) -> list[str]:
     """The benchmarks that every method with a result finished, of the runs of one group."""
     table = cells(runs)
@@ -177,6 +186,7 @@ def shared_benchmarks(runs: pd.DataFrame) -> list[str]:
     return sorted(map(str, counts[counts == done["method"].nunique()].index))
 
 
+@once
 def per_class(runs: pd.DataFrame, benchmark: str) -> pd.DataFrame:
     """IoU of each class of a benchmark, averaged over seeds.
 
@@ -200,6 +210,7 @@ def per_class(runs: pd.DataFrame, benchmark: str) -> pd.DataFrame:
     return means.drop(columns=MIOU).reset_index(drop=True)
 
 
+@once
 def failures(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs that did not finish, with the reason; a later success of the same cell removes one."""
     columns = ["suite", "benchmark", *GROUP, "method", "seed", "status", "reason", "command"]
@@ -208,6 +219,7 @@ def failures(runs: pd.DataFrame) -> pd.DataFrame:
     return frame.sort_values([*GROUP, "benchmark", "method", "seed"]).reset_index(drop=True)
 
 
+@once
 def current(runs: pd.DataFrame) -> pd.DataFrame:
     """One run per cell and seed: a finished one before a failed one, then the latest."""
     needed = [*_CELL, "seed", "status", "provenance.started", MIOU, *COSTS]
@@ -223,6 +235,7 @@ def current(runs: pd.DataFrame) -> pd.DataFrame:
     return frame.sort_values([*_CELL, "seed"]).reset_index(drop=True)
 
 
+@once
 def _numbers(runs: pd.DataFrame) -> pd.DataFrame:
     """`current`, with the columns alone that the means need: a record has many more."""
     needed = [*_CELL, "seed", "status", "provenance.started", MIOU, *COSTS]

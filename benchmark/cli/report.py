@@ -91,12 +91,12 @@ def _write(
 ) -> None:
     import pandas as pd
 
-    from benchmark.reporting.report import PAGE, write_report
+    from benchmark.reporting.report import PAGE, STATISTICS, write_report
     from benchmark.reporting.terminal import print_report
     from benchmark.uncertainty import assess
 
     items, notes = _gallery(runs, root, data) if gallery and len(runs) else ([], [])
-    cache = root / f".statistics-{name}.json"
+    cache = root / f".report-{name}"
     files = write_report(
         runs,
         out / name,
@@ -108,7 +108,7 @@ def _write(
         figures=figures,
         cache=cache,
     )
-    print_report(runs, assess(runs, root, cache), console, classes=True)
+    print_report(runs, assess(runs, root, cache / STATISTICS), console, classes=True)
     console.print(f"{len(files)} files in {out / name}", highlight=False, soft_wrap=True)
     console.print(f"open {out / name / PAGE}", highlight=False, soft_wrap=True)
 

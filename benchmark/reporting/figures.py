@@ -13,7 +13,6 @@ from benchmark.efficiency import AVERAGE
 from benchmark.pareto import log_positions, pareto_front
 from benchmark.reporting.labels import Box, Scene, Segment, place_labels
 from benchmark.reporting.panels import DPI, Words, bounds, draw_panels, even_ticks
-from benchmark.reporting.panels import whiskers as lengths
 from benchmark.reporting.scales import cost_kind, log_scale, roomy
 from benchmark.reporting.style import (
     FRONT,
@@ -41,6 +40,7 @@ _COUNTS = {"costs.params.total_trainable": "total trainable", TRAINED: "backbone
 """Cost columns that published parameters can be compared with, by what those count."""
 
 _MEASURED = ("costs.train.", "costs.infer.")  # differ from run to run, unlike sizes
+CAP = 5.0  # width of the end of an interval, in typographic points
 _GREY = Style("#777777", "o")
 
 
@@ -266,19 +266,33 @@ def _draw_panel(axis: Any, data: pd.DataFrame, styles: dict[str, Style]) -> None
         axis.set_yticks([])
         axis.text(0.5, 0.5, "no finished run", transform=axis.transAxes, ha="center", color="#777")
         return
+    colours = [styles[name].colour for name in data["method"]]
+    _bars(axis, data, colours)
     for row in _rows(data):
-        style = styles[row.method]
         make = hollow if row.source else handle if row.likely else pale
-        error = {"color": style.colour, "capsize": 2.5, "fmt": "none", "zorder": 2}
-        axis.errorbar(row.x, row.miou, yerr=lengths(row, "miou", "low", "high"),
-                      elinewidth=1.1, **error)  # fmt: skip
-        axis.errorbar(row.x, row.miou, xerr=lengths(row, "x", "x_low", "x_high"),
-                      elinewidth=0.7, **(error | {"capsize": 0, "alpha": 0.6}))  # fmt: skip
-        axis.add_line(make(row.method, style, [row.x], [row.miou]))
+        axis.add_line(make(row.method, styles[row.method], [row.x], [row.miou]))
     low, high = data["low"].min(), data["high"].max()
     room = 0.16 * max(high - low, 1.0)
     axis.set_ylim(low - room, high + room)
     even_ticks(axis)
+
+
+def _bars(axis: Any, data: pd.DataFrame, colours: list[str]) -> None:
+    """Intervals with caps, and thin whiskers along the cost; few artists, since each one costs."""
+    data = data.assign(colour=colours)
+    # An interval that was made otherwise than the mean may leave it out by a hair.
+    sure = data.assign(
+        least=data[["miou", "low"]].min(axis=1), most=data[["miou", "high"]].max(axis=1)
+    )
+    sure = sure[sure["least"] < sure["most"]]
+    axis.vlines(sure["x"], sure["least"], sure["most"], sure["colour"], linewidth=1.1, zorder=2)
+    for ends in (sure["least"], sure["most"]):
+        axis.scatter(
+            sure["x"], ends, CAP**2, list(sure["colour"]), marker="_", linewidth=1.0, zorder=2
+        )
+    spread = data[data["x_low"] < data["x_high"]]
+    axis.hlines(spread["miou"], spread["x_low"], spread["x_high"], spread["colour"],
+                linewidth=0.7, alpha=0.6, zorder=2)  # fmt: skip
 
 
 def _rows(data: pd.DataFrame) -> list[Any]:

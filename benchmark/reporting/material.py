@@ -44,7 +44,11 @@ class Material:
     @property
     def groups(self) -> list[tuple[Key, pd.DataFrame]]:
         """Runs that are ranked together, by their key."""
-        return list(split_groups(self.runs))
+        return split_groups(self.runs)
+
+    def runs_of(self, key: Key) -> pd.DataFrame:
+        """The runs of one of the groups."""
+        return dict(self.groups)[key]
 
     @property
     def intervals(self) -> pd.DataFrame:

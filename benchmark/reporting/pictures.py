@@ -87,7 +87,7 @@ def pictures(material: Material, key: Key) -> Iterator[Picture]:
     several = len(material.groups) > 1
     suffix = f"_{file_name('_'.join(key))}" if several else ""
     of = f": {key[0]}, {WEIGHTS[key[1]]}" + (f", protocol {key[2]}" if several else "")
-    runs, found, styles = of_group(material.runs, key), material.assessment, dict(material.styles())
+    runs, found, styles = material.runs_of(key), material.assessment, dict(material.styles())
     fronts, intervals = of_group(found.fronts, key), of_group(material.intervals, key)
     for name, (column, label, words) in PARETO.items():
         own = fronts if column in set(fronts["cost"]) else None
@@ -104,7 +104,7 @@ def pictures(material: Material, key: Key) -> Iterator[Picture]:
         words = f"IoU per class of {name}"
         draw = partial(class_figure, runs, name, words + of)
         yield Picture(CLASSES, words, f"classes_{file_name(name)}{suffix}", draw)
-    curves = training_curves(runs, material.root)
+    curves = of_group(training_curves(material.runs, material.root), key)
     if len(curves):
         draw = partial(curves_figure, curves, f"Training loss{of}", styles)
         yield Picture(TRAINING, "Training loss against step", f"training{suffix}", draw)
@@ -151,7 +151,7 @@ def _corruptions(
 ) -> Iterator[Picture]:
     from benchmark.reporting.corruption_figure import corruption_figure
 
-    scores = corruption_scores(of_group(material.runs, key), material.root)
+    scores = of_group(corruption_scores(material.runs, material.root), key)
     for _, part in scores.groupby(COMPARED, sort=True):
         version = part["corruptions_version"].iloc[0]
         draw = partial(corruption_figure, part, f"Corrupted images{of}", styles)

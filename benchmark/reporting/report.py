@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from benchmark.errors import UserError
+from benchmark.remembering import remembering
 from benchmark.reporting import page
 from benchmark.reporting.drawing import drawing
 from benchmark.reporting.material import Material
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from benchmark.reporting.html.gallery import Item
 
 PAGE = "index.html"
+STATISTICS = "statistics.json"
+"""File of the cache that `assess` reads and writes."""
+
 _OWN = {"README.md", PAGE, "tables", "figures"}
 _FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^\s/:'\"]+/)+")
 
@@ -53,7 +57,7 @@ def write_report(
         reference: published numbers, as `read_reference` returns them.
         notes: more that a reader must know, a sentence each.
         figures: also draw the static ones, which takes most of the time.
-        cache: file that keeps the statistics until a run changes.
+        cache: folder that keeps the statistics and the figures until a run changes.
 
     Returns:
         The files, in the order of writing.
@@ -70,12 +74,14 @@ def write_report(
     final = out.resolve()
     stage = final.with_name(f".{final.name}.new")
     runs = _without_folders(runs)
-    found = assess(runs, root, cache)
-    material = Material(title, runs, root, found, gallery, reference, [*notes, *found.notes])
     try:
         shutil.rmtree(stage, ignore_errors=True)
         stage.mkdir(parents=True)
-        files = _build(material, stage, figures)
+        with remembering():
+            found = assess(runs, root, cache and cache / STATISTICS)
+            notes = [*notes, *found.notes]
+            material = Material(title, runs, root, found, gallery, reference, notes)
+            files = _build(material, stage, figures, cache and cache / "figures")
         _swap(stage, final)
     except OSError as error:
         raise UserError(
@@ -86,14 +92,14 @@ def write_report(
     return [out / path.relative_to(stage) for path in files]
 
 
-def _build(material: Material, stage: Path, figures: bool) -> list[Path]:
+def _build(material: Material, stage: Path, figures: bool, keep: Path | None) -> list[Path]:
     (stage / "tables").mkdir()
     (stage / "figures").mkdir()
     chosen = {key: list(pictures(material, key)) if figures else [] for key, _ in material.groups}
     across = list(fractions(material)) if figures else []
     every = [*(picture for own in chosen.values() for picture in own), *across]
     files = []
-    with drawing(every, stage / "figures") as drawn:
+    with drawing(every, stage / "figures", keep) as drawn:
         for sheet in sheets(material):
             stem = stage / "tables" / sheet.stem
             files += write_table(sheet.frame, sheet.columns, stem, GROUP)

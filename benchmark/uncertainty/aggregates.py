@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import trim_mean
 
 Floats = NDArray[np.float64]
 
@@ -19,6 +18,8 @@ def interquartile_mean(scores: Sequence[Floats]) -> float:
     Args:
         scores: for each benchmark the scores (S,) of a method's seeds.
     """
+    from scipy.stats import trim_mean  # slow to load
+
     return float(trim_mean(np.concatenate(scores), 0.25))
 
 
@@ -32,6 +33,8 @@ def interquartile_interval(
         moved: for each benchmark (B,), how far the replicates move them.
     """
     cells = [ones[:, None] + by[None] for ones, by in zip(scores, moved, strict=True)]
+    from scipy.stats import trim_mean
+
     low, high = np.quantile(trim_mean(np.concatenate(cells), 0.25, axis=0), (0.025, 0.975))
     return float(low), float(high)
 

@@ -5,7 +5,6 @@ from itertools import combinations
 from typing import Any
 
 import pandas as pd
-from scipy.stats import kendalltau
 
 from benchmark.statistics import GROUP
 from benchmark.uncertainty.group import GroupSample
@@ -46,6 +45,8 @@ def agreements(groups: Sequence[GroupSample], protocols: pd.DataFrame) -> list[d
         ours, theirs = means[0].dropna().align(means[1].dropna(), join="inner")
         if len(ours) < _FEWEST_METHODS:
             continue
+        from scipy.stats import kendalltau  # slow to load
+
         found = kendalltau(ours, theirs)
         same = [x if x == y else "" for x, y in zip(one.key, two.key, strict=True)]
         row: dict[str, Any] = {**dict(zip(GROUP, same, strict=True)), "kind": kind, "a": a, "b": b}

@@ -11,7 +11,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
 from benchmark.uncertainty.holm import ALPHA
 
@@ -25,6 +24,8 @@ def average_ranks(scores: ArrayLike) -> NDArray[np.float64]:
     Args:
         scores: (cells, methods).
     """
+    from scipy.stats import rankdata  # slow to load
+
     return rankdata(-np.asarray(scores, dtype=float), axis=1).mean(0)
 
 
@@ -38,6 +39,8 @@ def friedman(scores: ArrayLike) -> tuple[float, float]:
     if table.shape[0] < 2 or table.shape[1] < 3:
         return math.nan, math.nan
     with np.errstate(invalid="ignore"):  # where all are equal, which is NaN
+        from scipy.stats import friedmanchisquare
+
         statistic, p = friedmanchisquare(*table.T)
     return float(statistic), float(p)
 
@@ -55,6 +58,8 @@ def critical_difference(methods: int, cells: int) -> float | None:
     """
     if cells < FEWEST_CELLS or methods < 2:
         return None
+    from scipy.stats import studentized_range
+
     q = float(studentized_range.ppf(1 - ALPHA, methods, np.inf)) / math.sqrt(2)
     return q * math.sqrt(methods * (methods + 1) / (6 * cells))
 
