@@ -4,6 +4,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,15 +14,18 @@ from benchmark.catalogue import build_method
 from benchmark.costs import PeakMemory
 from benchmark.data.base import read_example
 from benchmark.data.batches import Normalise, batches
+from benchmark.data.examples import Examples
 from benchmark.data.fraction import take
-from benchmark.engine import resolve_precision, train
+from benchmark.engine import Progress, resolve_precision, train
 from benchmark.environment import Environment, decoded, open_benchmark
 from benchmark.errors import UserError, on_one_line
 from benchmark.evaluate import evaluate
 from benchmark.index import Entry
+from benchmark.models.segmenter import Segmenter
 from benchmark.runner import build_segmenter
 from benchmark.seeding import torch_stream
 from benchmark.spec import Protocol, RunSpec
+from methods.base import Method
 
 STEPS = 2
 """The first one settles allocators and kernels, the second is timed."""
@@ -78,34 +82,57 @@ def probe(cell: RunSpec, environment: Environment) -> tuple[Entry | None, str]:
         return None, on_one_line(error)
 
 
+@dataclass(frozen=True)
+class Rehearsal:
+    """The beginning of a cell's training, of which nothing is stored.
+
+    Attributes:
+        method: of the cell.
+        segmenter: that it was applied to, on the environment's device.
+        protocol: the cell's, but for the number of steps.
+        precision: fp32 or bf16.
+        training: the training images.
+    """
+
+    method: Method
+    segmenter: Segmenter
+    protocol: Protocol
+    precision: str
+    training: Examples
+    _cell: RunSpec
+    _workers: int
+
+    @classmethod
+    def of(cls, cell: RunSpec, environment: Environment, steps: int) -> "Rehearsal":
+        """Builds what the cell trains."""
+        method = build_method(cell.method, cell.method_params)
+        protocol = Protocol.model_validate(cell.protocol.model_dump() | {"steps": steps})
+        segmenter, _ = build_segmenter(cell, method, environment)
+        precision = resolve_precision(protocol.precision, environment.device)
+        training = decoded(cell.benchmark, environment.data, "train")
+        return cls(method, segmenter, protocol, precision, training, cell, environment.workers)
+
+    def train(self, progress: Progress) -> None:
+        """Trains; `progress` as that of `engine.train`."""
+        crops = batches(
+            take(self.training, self.protocol.fraction, self._cell.seed),
+            Normalise(self.segmenter.backbone.mean, self.segmenter.backbone.std),
+            self.protocol,
+            self._cell.seed,
+            self._workers,
+        )
+        with torch_stream(self._cell.seed, "training"), contextlib.closing(crops):
+            train(self.segmenter, self.method, crops, self.protocol, self.precision, progress)
+
+
 def _measure(cell: RunSpec, environment: Environment) -> Entry:
-    method = build_method(cell.method, cell.method_params)
-    protocol = Protocol.model_validate(cell.protocol.model_dump() | {"steps": STEPS})
-    precision = resolve_precision(protocol.precision, environment.device)
-    segmenter, _ = build_segmenter(cell, method, environment)
-    training = decoded(cell.benchmark, environment.data, "train")
-    crops = batches(
-        take(training, protocol.fraction, cell.seed),
-        Normalise(segmenter.backbone.mean, segmenter.backbone.std),
-        protocol,
-        cell.seed,
-        environment.workers,
-    )
+    rehearsal = Rehearsal.of(cell, environment, STEPS)
+    segmenter, protocol = rehearsal.segmenter, rehearsal.protocol
+    precision, training = rehearsal.precision, rehearsal.training
     times: list[float] = []
     memory = PeakMemory()
-    with (
-        memory.measure(segmenter),
-        torch_stream(cell.seed, "training"),
-        contextlib.closing(crops),
-    ):
-        train(
-            segmenter,
-            method,
-            crops,
-            protocol,
-            precision,
-            progress=lambda *_: times.append(time.perf_counter()),
-        )
+    with memory.measure(segmenter):
+        rehearsal.train(lambda *_: times.append(time.perf_counter()))
     benchmark = open_benchmark(cell.benchmark, environment.data)
     example = read_example(benchmark, training.ids[0])  # of native size, as those of evaluation
     start = time.perf_counter()

@@ -17,6 +17,7 @@ from benchmark.cli import (
     evaluate,
     plan,
     pretrain,
+    profile,
     report,
     reproduce,
     results,
@@ -48,6 +49,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "doctor": doctor.doctor,
     "check": check.check,
     "pretrain": pretrain.pretrain,
+    "profile": profile.profile,
 }
 
 

@@ -1,0 +1,97 @@
+"""`profile`: where the time of a training step goes."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from benchmark.cli import options
+from benchmark.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from benchmark.profiling import Share
+
+
+def profile(
+    methods: Annotated[str, typer.Argument(metavar="METHOD", help="One method, as for --methods.")],
+    suite: options.Suite = None,
+    benchmarks: options.Benchmarks = None,
+    backbones: options.Backbones = None,
+    set_: options.Set = None,
+    config: options.Config = None,
+    weights: options.Weights = None,
+    data: options.Data = None,
+    plugin: options.Plugin = None,
+    device: options.Device = None,
+    workers: options.Workers = None,
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, help="Steps to look at.", rich_help_panel=options.HOW)
+    ] = 10,
+    rows: Annotated[
+        int,
+        typer.Option("--rows", min=0, help="Operators to list.", rich_help_panel=options.HOW),
+    ] = 15,
+) -> None:
+    """Train a method for a few steps and show where their time goes; nothing is stored.
+
+    The first benchmark and backbone of the selection are taken.
+    """
+    request = options.resolve(
+        config,
+        suite=suite,
+        methods=methods,
+        benchmarks=benchmarks,
+        backbones=backbones,
+        seeds=None,
+        fraction=None,
+        set=set_,
+        weights=weights,
+        data=data,
+        plugin=plugin,
+        results=None,
+        device=device,
+        workers=workers,
+    )
+    from rich.console import Console
+
+    from benchmark import planner
+    from benchmark.environment import preflight, prepare
+    from benchmark.profiling import profile as measure
+
+    cells = planner.plan(request.selection)
+    if len({cell.method_label for cell in cells}) > 1:
+        raise UserError(f"{methods!r} selects several methods; profile looks at one")
+    cell = cells[0]
+    environment = prepare(request.data, request.weights, request.device, request.workers)
+    refusals = preflight([cell], environment, None)
+    if refusals:
+        raise UserError(next(iter(refusals.values())))
+    found = measure(cell, environment, steps)
+    console = Console()
+    protocol = cell.protocol
+    console.print(
+        f"{cell.method_label} on {cell.backbone}, {cell.benchmark}, batch {protocol.batch_size}, "
+        f"crop {protocol.crop}: {found.milliseconds:.0f} ms a step, "
+        f"{found.images_per_second:.1f} images/s",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )
+    console.print(_table("part of a step", found.phases))
+    if rows:
+        console.print(_table("operator (without what it calls)", found.operators[:rows]))
+
+
+def _table(name: str, shares: "Sequence[Share]") -> "Table":
+    from rich.table import Table
+
+    table = Table(box=None, title_justify="left")
+    table.add_column(name)
+    for column in ("ms a step", "share", "calls a step"):
+        table.add_column(column, justify="right")
+    for one in shares:
+        table.add_row(one.name, f"{one.milliseconds:.2f}", f"{one.share:.1%}", f"{one.calls:g}")
+    return table
