@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 import torch.profiler
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from benchmark import checkpoint
 from benchmark.checkpoint import Checkpoint
@@ -27,6 +26,7 @@ from benchmark.interrupt import (
 from benchmark.models.segmenter import Segmenter
 from benchmark.spec import Protocol
 from methods.base import Method
+from methods.pixelwise import upsampled_cross_entropy
 
 WARM_UP_STEPS = 3
 """First steps left out of the throughput: allocators and kernels settle in them."""
@@ -96,8 +96,7 @@ def segmentation_loss(logits: Tensor, labels: Tensor, pixels: Tensor | None = No
         labels: (N, H, W) int64, 255 = ignored.
         pixels: labelled pixels of the batch that these are a part of; None = these are all of it.
     """
-    logits = F.interpolate(logits.float(), labels.shape[-2:], mode="bilinear")
-    total = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
+    total = upsampled_cross_entropy(logits.float(), labels, IGNORE)
     return total / (labelled(labels) if pixels is None else pixels)
 
 

@@ -3,13 +3,16 @@
 import contextlib
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal, cast
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from methods.base import Backbone, Method, Role, Unsupported, register
+from methods.lowrank import LowRankLinear
 
 Targets = Literal["all", "attention", "mlp", "qkv", "conv"]
 
@@ -69,10 +72,25 @@ class LoRA(Method):
         with quiet():
             inject_adapter_in_model(config, cast(Any, backbone.model))
         require_wrapped(backbone, names)
+        for name in names:
+            if isinstance(getattr(backbone.model.get_submodule(name), "base_layer"), nn.Linear):
+                backbone.around(name, partial(_trained, backbone.model.get_submodule(name)))
 
     def merge(self, backbone: Backbone) -> None:
         """W <- W + (alpha / r) B A, and the timm layers are back in place."""
         merge_wrapped(backbone)
+
+
+def _trained(layer: Any, forward: Callable[..., Tensor], x: Tensor) -> Tensor:
+    """What peft's layer computes; while it is trained in one precision, with fewer products."""
+    base = layer.base_layer
+    one_precision = x.dtype == base.weight.dtype and not torch.is_autocast_enabled(x.device.type)
+    if not (torch.is_grad_enabled() and one_precision):
+        return forward(x)
+    (adapter,) = layer.active_adapters
+    down, up = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
+    scale = layer.scaling[adapter]
+    return LowRankLinear.apply(x, base.weight, base.bias, down, up, scale)
 
 
 @contextlib.contextmanager

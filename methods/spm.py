@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.base import Backbone, Method, register
+from methods.pixelwise import upsampled_cross_entropy
 
 IGNORED = 255
 
@@ -156,13 +157,7 @@ class SPM(Method):
         # Clamped: a batch without a labelled pixel has loss 0, not 0 / 0.
         labelled = (labels != IGNORED).sum().clamp(min=1)
         losses = [
-            F.cross_entropy(
-                F.interpolate(m.float(), labels.shape[-2:], mode="bilinear", align_corners=False),
-                labels,
-                ignore_index=IGNORED,
-                reduction="sum",
-            )
-            / labelled
+            upsampled_cross_entropy(m.float(), labels, IGNORED) / labelled
             for matcher in matchers
             for m in matcher.interim_maps
         ]

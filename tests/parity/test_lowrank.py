@@ -1,0 +1,74 @@
+"""The folded low-rank layer, against the formula taken apart and against peft's layer."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from methods.lowrank import LowRankLinear
+
+
+def tensors(shape=(2, 5), inside=6, out=4, rank=2, dtype=torch.float64):
+    random = torch.Generator().manual_seed(0)
+    make = lambda *size: torch.randn(*size, generator=random, dtype=dtype)  # noqa: E731
+    x, down, up = make(*shape, inside), make(rank, inside), make(out, rank)
+    return [t.requires_grad_() for t in (x, down, up)], make(out, inside), make(out)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 5), (2, 3, 4)])
+@pytest.mark.parametrize("biased", [True, False])
+def test_values_and_gradients_are_those_of_the_formula(shape, biased):
+    (x, down, up), weight, bias = tensors(shape)
+    bias = bias if biased else None
+    ours = LowRankLinear.apply(x, weight, bias, down, up, 1.5)
+    grad = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1), dtype=ours.dtype)
+    mine = torch.autograd.grad(ours, (x, down, up), grad)
+    apart = F.linear(x, weight, bias) + 1.5 * F.linear(F.linear(x, down), up)
+    theirs = torch.autograd.grad(apart, (x, down, up), grad)
+    torch.testing.assert_close(ours, apart, rtol=1e-12, atol=1e-12)
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_gradients_are_those_of_differences():
+    leaves, weight, bias = tensors()
+    assert torch.autograd.gradcheck(
+        lambda x, down, up: LowRankLinear.apply(x, weight, bias, down, up, 0.5), leaves
+    )
+
+
+def test_images_that_need_no_gradient_get_none():
+    (x, down, up), weight, bias = tensors()
+    x = x.detach()
+    LowRankLinear.apply(x, weight, bias, down, up, 1.0).sum().backward()
+    assert x.grad is None and down.grad is not None and up.grad is not None
+
+
+def test_a_tuned_backbone_is_that_of_peft_to_rounding():
+    import timm
+
+    from benchmark.catalogue import build_method
+    from benchmark.models.backbone import StagedBackbone
+
+    found = {}
+    for name in ("lora", "peft:lora"):
+        torch.manual_seed(0)
+        kwargs = {"embed_dim": 32, "depth": 4, "num_heads": 2, "num_classes": 0}
+        model = timm.create_model("vit_tiny_patch16_224", dynamic_img_size=True, **kwargs)
+        backbone = StagedBackbone(model)
+        params = {"rank": 4, "alpha": 8} if name == "lora" else {"r": 4, "lora_alpha": 8}
+        build_method(name, params).tune(backbone, 3)
+        random = torch.Generator().manual_seed(1)
+        trained = {n: p for n, p in backbone.named_parameters() if p.requires_grad}
+        with torch.no_grad():
+            for parameter in trained.values():
+                parameter.normal_(0, 0.1, generator=random)
+        images = torch.randn(2, 3, 64, 48, generator=torch.Generator().manual_seed(2))
+        features = backbone(images)
+        sum(f.square().mean() for f in features).backward()
+        with torch.no_grad():
+            untrained = backbone(images)
+        for one, other in zip(features, untrained, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+        found[name] = [*features, *(trained[n].grad for n in sorted(trained))]
+    for ours, theirs in zip(*found.values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
