@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import torch.profiler
 from torch import Tensor, nn
 
 from benchmark import checkpoint
@@ -23,16 +22,13 @@ from benchmark.interrupt import (
     Watch,
     is_out_of_memory,
 )
-from benchmark.models.segmenter import Segmenter
+from benchmark.models.segmenter import Segmenter, phase
 from benchmark.spec import Protocol
 from methods.base import Method
 from methods.pixelwise import upsampled_cross_entropy
 
 WARM_UP_STEPS = 3
 """First steps left out of the throughput: allocators and kernels settle in them."""
-
-phase = torch.profiler.record_function
-"""Names a part of a step for a profiler; costs microseconds where none listens."""
 
 PHASES = (
     "data",
@@ -339,10 +335,8 @@ def _gradients(
         part = slice(first, first + micro_batch)
         with phase("transfer"):
             images, labels = (t[part].to(device, non_blocking=True) for t in batch[:2])
-        with phase("backbone"), autocast(device, precision):
-            features = segmenter.backbone(images)
-        with phase("decoder"), autocast(device, precision):
-            logits = segmenter.decoder(features)
+        with autocast(device, precision):
+            logits = segmenter(images)
         with phase("loss"):
             loss = segmentation_loss(logits, labels, pixels)
         with phase("auxiliary loss"):

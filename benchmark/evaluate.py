@@ -85,7 +85,7 @@ def _count(
     predicted = torch.empty_like(label)
     sums: Counts = {}
     for rows, logits in label_strips(coarse, padded, (height, width), example.label.shape):
-        best = logits.argmax(0)
+        best = logits.max(0).indices  # of the first of equals, as argmax, in a fraction of its time
         predicted[rows] = best.byte().cpu()
         if full:
             for key, value in _calibration(logits, best, label[rows].to(device)).items():

@@ -134,6 +134,25 @@ def count_parameters(segmenter: Segmenter, pristine: Pristine) -> Params:
     )
 
 
+def require_same_state(one: Segmenter, other: Segmenter) -> None:
+    """Checks that two segmenters hold the same parameters and buffers, bit for bit.
+
+    Raises:
+        RuntimeError: it names the first tensor that differs.
+    """
+    ours, theirs = (dict(_everything(segmenter)) for segmenter in (one, other))
+    for name in sorted(ours.keys() | theirs.keys()):
+        mine, its = ours.get(name), theirs.get(name)
+        if mine is None or its is None or mine.dtype != its.dtype or not torch.equal(mine, its):
+            raise RuntimeError(f"the stored delta does not bring back {name}")
+
+
+def _everything(segmenter: Segmenter) -> Iterator[tuple[str, Tensor]]:
+    # Buffers outside the state dict, too.
+    yield from segmenter.named_parameters()
+    yield from segmenter.named_buffers()
+
+
 def changed_buffers(segmenter: Segmenter, pristine: Pristine) -> int:
     """Numbers in buffers of the pretrained backbone that are no longer what they were."""
     return sum(
