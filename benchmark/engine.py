@@ -172,7 +172,7 @@ def train(
     ]
     trained = [parameter for group in groups for parameter in group["params"]]
     # foreach: one kernel for all tensors, the same arithmetic.
-    optimiser = torch.optim.AdamW(groups, weight_decay=protocol.weight_decay, foreach=True)
+    optimiser = torch.optim.AdamW(groups, weight_decay=protocol.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: learning_rate_factor(step, protocol)
     )
