@@ -52,25 +52,17 @@ class PromptMatcher(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to the same shape; keeps the interim maps (N, K, H, W) in training."""
         self.interim_maps = []
-        # Channels last, as tokens are: a 1x1 convolution is then one product for all positions.
-        x = x.movedim(1, -1)
         for _ in range(self.recurrence if self.feedback else 1):
-            h = F.gelu(_pointwise(self.squeeze, x))
-            m = _pointwise(self.interim, h)
+            h = F.gelu(self.squeeze(x))
+            m = self.interim(h)
             if self.training:
-                self.interim_maps.append(m.movedim(-1, 1))
+                self.interim_maps.append(m)
             if self.feedback:
-                # Without meaning, every position gets the same guidance.
-                classes = m.softmax(-1) if self.semantic else torch.full_like(m, 1 / m.shape[-1])
-                g = _pointwise(self.guide, classes)
-                p = F.gelu(self.spatial(torch.cat([h, g], dim=-1).movedim(-1, 1))).movedim(1, -1)
-                x = x + _pointwise(self.expand, F.gelu(_pointwise(self.mix, p)))
-        return x.movedim(-1, 1)
-
-
-def _pointwise(convolution: nn.Conv2d, x: Tensor) -> Tensor:
-    """A 1x1 convolution of (N, H, W, in); returns (N, H, W, out)."""
-    return F.linear(x, convolution.weight.flatten(1), convolution.bias)
+                classes = m.softmax(1) if self.semantic else torch.full_like(m, 1 / m.shape[1])
+                g = self.guide(classes)
+                p = F.gelu(self.spatial(torch.cat([h, g], dim=1)))
+                x = x + self.expand(F.gelu(self.mix(p)))
+        return x
 
 
 @register("spm")
