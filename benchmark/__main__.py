@@ -1,3 +1,4 @@
 from benchmark.cli import main
 
-main()
+if __name__ == "__main__":  # not in the processes of --jobs, which import it
+    main()

@@ -1,6 +1,7 @@
 """Errors that a user can mend. The command line prints them on one line and exits with code 2."""
 
 import reprlib
+import sys
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
@@ -39,3 +40,9 @@ class UserError(Exception):
 
 class DataError(UserError):
     """A benchmark's files are missing, damaged or contradict the benchmark's description."""
+
+
+def in_a_line(message: Warning | str, category: type[Warning], *where: object) -> None:
+    """In place of `warnings.showwarning`: what only a developer can mend stays silent."""
+    if issubclass(category, UserWarning):
+        print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)

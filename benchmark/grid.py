@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark import store
+from benchmark import plugins, store
 from benchmark.planner import Selection, plan
 from benchmark.record import FINAL, Record, Status
 from benchmark.spec import RunSpec
@@ -112,6 +112,7 @@ def run_cells(
     checkpoint_seconds: float | None = 60.0,
     watch: "Watch | None" = None,
     rerun: Collection[str] = (),
+    jobs: int = 1,
 ) -> list[Record]:
     """Checks everything that cells need, then runs them, beside other processes that do the same.
 
@@ -130,6 +131,8 @@ def run_cells(
         watch: the limits of a cell; its `signal` tells afterwards whether one came.
         rerun: ids of runs that are finished and are to be run all the same; other finished ones
             are left alone, since another process may have finished them just now.
+        jobs: processes that share the cells, this one included. More than one asks of a script
+            that calls this the guard `if __name__ == "__main__"`, as Python's multiprocessing does.
 
     Returns:
         The records of the cells that this process ran, in order.
@@ -141,6 +144,7 @@ def run_cells(
         return []
     # timm and the data are loaded only when there is something to do.
     from benchmark.environment import preflight, prepare
+    from benchmark.executors.jobs import Work, beside, device_of
     from benchmark.executors.shared import execute, mark
     from benchmark.interrupt import Interrupted, Watch
 
@@ -149,7 +153,8 @@ def run_cells(
     for cell in cells:
         store.check_replaceable(results / cell.folder)
     watch = watch or Watch()
-    environment = prepare(data, weights, device, workers, checkpoint_seconds, watch)
+    first = device_of(device, 0) if jobs > 1 else device
+    environment = prepare(data, weights, first, workers, checkpoint_seconds, watch)
     with watch.signals():
         try:
             refusals = preflight(cells, environment, listener.decoding if listener else None)
@@ -160,4 +165,9 @@ def run_cells(
             for reason in dict.fromkeys(refusals.values()):
                 refused = [cell for cell in cells if refusals.get(cell.run_id) == reason]
                 listener.refused(refused, reason)
-        return list(execute(cells, results, environment, before, rerun, listener))
+        work = Work(
+            cells, results, data, tuple(weights), device, workers, checkpoint_seconds,
+            watch.max_seconds, before, frozenset(rerun), tuple(plugins.loaded()),
+        )  # fmt: skip
+        with beside(work, min(jobs, len(cells))):
+            return list(execute(cells, results, environment, before, rerun, listener))

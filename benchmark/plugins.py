@@ -52,6 +52,11 @@ def load_files(paths: Sequence[Path]) -> None:
         _TYPED[name] = path
 
 
+def loaded() -> list[Path]:
+    """The files that were loaded, as users wrote them."""
+    return list(_TYPED.values())
+
+
 def _describe(path: Path, module: str) -> None:
     """Registers the benchmark that a YAML file describes, as if `module` had defined it."""
     from benchmark.data import available

@@ -25,7 +25,7 @@ from benchmark.cli import (
     show,
 )
 from benchmark.cli import list as list_verb
-from benchmark.errors import UserError, printable
+from benchmark.errors import UserError, in_a_line, printable
 
 app = typer.Typer(
     name="python -m benchmark",
@@ -64,12 +64,6 @@ app.add_typer(data.app, name="data", epilog=_epilog("data"))
 app.add_typer(results.app, name="results", epilog=_epilog("results"))
 
 
-def _warn(message: Warning | str, category: type[Warning], *where: object) -> None:
-    """One line for what a user should know; what only a developer can mend stays silent."""
-    if issubclass(category, UserWarning):
-        print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
-
-
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 """Of click, or of the copy of click that later versions of typer hold."""
 
@@ -82,7 +76,7 @@ def main() -> None:
     # Threads that spin while they wait for each other collapse when other work shares the cores
     # (two threads on two busy cores: ten times slower). Read when torch loads OpenMP, later.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    warnings.showwarning = _warn  # type: ignore[assignment]
+    warnings.showwarning = in_a_line  # type: ignore[assignment]
     try:
         raise SystemExit(app(standalone_mode=False, prog_name=app.info.name))
     except UserError as error:

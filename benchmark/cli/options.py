@@ -108,6 +108,15 @@ Workers = Annotated[
         rich_help_panel=WHERE,
     ),
 ]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Processes that share the cells, each with its part of the cores, or a GPU.",
+        rich_help_panel=WHERE,
+    ),
+]
 Retry = Annotated[
     str | None,
     typer.Option(

@@ -57,6 +57,11 @@ class Lines:
         self.finished += 1
         self._print(f"[{self.finished}/{self.cells}] {outcome(record)}")
 
+    def cell_found(self, record: Record) -> None:
+        """Prints the outcome, and that it is another's."""
+        self.finished += 1
+        self._print(f"[{self.finished}/{self.cells}] {outcome(record)} (by another process)")
+
     def waiting(self, cells: int) -> None:
         """Prints that others work."""
         self._print(f"{cells} cells are worked on by other processes; waiting for them")
@@ -103,6 +108,10 @@ class Bars:
         """Moves the grid's bar and prints the outcome above the bars."""
         self.progress.console.print(outcome(record), markup=False, highlight=False, soft_wrap=True)
         self.progress.advance(self.grid)
+
+    def cell_found(self, record: Record) -> None:
+        """As `cell_finished`."""
+        self.cell_finished(record)
 
     def waiting(self, cells: int) -> None:
         """Says so in place of the cell."""

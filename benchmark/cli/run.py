@@ -29,6 +29,7 @@ def run(
     results: options.Results = None,
     device: options.Device = None,
     workers: options.Workers = None,
+    jobs: options.Jobs = 1,
     retry: options.Retry = None,
     rerun: options.Rerun = None,
     max_seconds: options.MaxSeconds = None,
@@ -101,6 +102,7 @@ def run(
                 watch=watch,
                 checkpoint_seconds=60.0 if checkpoint is None else checkpoint,
                 rerun=outdated if rerun else (),
+                jobs=jobs,
             )
         signal = watch.exit_code
     _summary(console, request, cells)

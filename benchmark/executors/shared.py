@@ -37,6 +37,9 @@ class Listener(Protocol):
     def cell_finished(self, record: Record) -> None:
         """The current cell is stored."""
 
+    def cell_found(self, record: Record) -> None:
+        """Another process has stored a cell meanwhile."""
+
     def waiting(self, cells: int) -> None:
         """Only cells that other processes work on are left."""
 
@@ -45,6 +48,12 @@ def mark(results: Path, spec: RunSpec) -> Mark:
     """Tells records of one cell apart; that of another run in its place is none."""
     record = store.record_of(results, spec)
     return None if record is None else (record.status, record.provenance.started)
+
+
+def _tell(listener: Listener, results: Path, spec: RunSpec) -> None:
+    record = store.record_of(results, spec)
+    if record is not None:
+        listener.cell_found(record)
 
 
 def execute(
@@ -85,6 +94,8 @@ def execute(
                 if now is not None and now[0] != "interrupted":
                     finished = now[0] in FINAL and spec.run_id not in rerun
                     if finished or now != before[spec.run_id]:
+                        if listener:
+                            _tell(listener, results, spec)
                         continue  # another process ran it meanwhile
                 if listener:
                     listener.cell_started(spec)
