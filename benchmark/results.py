@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,23 @@ def load_results(root: Path, suite: str | None = None) -> pd.DataFrame:
     _tell_apart(rows)
     if not rows:
         return pd.DataFrame(columns=list(Record.model_fields))
-    # Copied, because normalising leaves each of many columns in a block of its own.
-    return pd.json_normalize(rows).copy()
+    # Copied, because each of many columns is in a block of its own.
+    return pd.DataFrame([_flat(row) for row in rows]).copy()
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """By dotted names, what is not nested first."""
+    own = {name: value for name, value in row.items() if not isinstance(value, dict)}
+    return own | dict(_dotted(row))
+
+
+def _dotted(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Values of a nested dict by dotted names."""
+    for name, value in row.items():
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def flat(record: Record) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Figures of the last report, to be taken again where nothing that they show has changed."""
 
 import hashlib
+import io
 import pickle
 import shutil
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas as pd
 
 import benchmark
 from benchmark.reporting.pictures import Picture
@@ -25,6 +27,7 @@ class Kept:
         """Nothing is kept where the folder is None; else it is made when it is needed."""
         self.folder = folder
         self._used: set[str] = set()
+        self._tables: dict[int, tuple[pd.DataFrame, str]] = {}
 
     def fetch(self, picture: Picture, into: Path) -> list[Path] | None:
         """Copies a figure's files; returns them, or None where it must be drawn."""
@@ -62,11 +65,29 @@ class Kept:
                         shutil.rmtree(place, ignore_errors=True)
 
     def _name(self, picture: Picture) -> str:
+        stream = io.BytesIO()
         # Written only, never loaded.
-        content = pickle.dumps((picture.stem, picture.draw), protocol=4)
-        name = hashlib.sha256(_code() + content).hexdigest()[:32]
+        _Pickler(stream, self._tables).dump((picture.stem, picture.draw))
+        name = hashlib.sha256(_code() + stream.getvalue()).hexdigest()[:32]
         self._used.add(name)
         return name
+
+
+class _Pickler(pickle.Pickler):
+    """Writes a hash in the place of a table: many figures show the same large one."""
+
+    def __init__(self, stream: io.BytesIO, tables: "dict[int, tuple[pd.DataFrame, str]]") -> None:
+        super().__init__(stream, protocol=4)
+        self._tables = tables
+
+    def persistent_id(self, thing: object) -> str | None:
+        """Of a table; None for all else, which is pickled."""
+        if not isinstance(thing, pd.DataFrame):
+            return None
+        if id(thing) not in self._tables:
+            digest = hashlib.sha256(pickle.dumps(thing, protocol=4)).hexdigest()
+            self._tables[id(thing)] = thing, digest  # kept: its id stays its own
+        return self._tables[id(thing)][1]
 
 
 @cache
