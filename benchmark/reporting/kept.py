@@ -13,7 +13,6 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-import benchmark
 from benchmark.reporting.pictures import Picture
 
 
@@ -94,6 +93,6 @@ class _Pickler(pickle.Pickler):
 def _code() -> bytes:
     """Hash of everything that draws."""
     digest = hashlib.sha256(f"{matplotlib.__version__} {np.__version__}\n".encode())
-    for path in sorted(Path(benchmark.__path__[0]).rglob("*.py")):
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.digest()
