@@ -26,7 +26,7 @@ def clean(**variables):
     return kept | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"} | variables
 
 
-def call(*words, cwd=ROOT, env=None, timeout=500):
+def call(*words, cwd=ROOT, env=None, timeout=1500):
     """Runs `python -m benchmark` with words; as `subprocess.run` with text gives it."""
     command = ["-m benchmark", *map(str, words)]
     with tempfile.TemporaryDirectory() as folder:
