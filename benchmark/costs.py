@@ -91,7 +91,6 @@ class PeakMemory:
 def _resident_peak() -> Iterator[Callable[[], int]]:
     """Gives the largest resident size of this process since the block began."""
     if _mark_works():
-        _reset_mark()
         yield _high_water_mark
         return
     sizes, over = [_resident()], threading.Event()
@@ -110,7 +109,7 @@ def _resident_peak() -> Iterator[Callable[[], int]]:
 
 
 def _mark_works() -> bool:
-    """Whether the high-water mark keeps what was let go, and forgets it when it is reset."""
+    """Whether the high-water mark keeps what was let go and forgets it when reset; it is reset."""
     _reset_mark()
     before = _high_water_mark()
     with mmap.mmap(-1, 2 * MARK_SLACK) as pages:
