@@ -3,15 +3,22 @@
 import os
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from benchmark.errors import printable
+from benchmark.parallel import spread, uncollected
 from benchmark.record import Record, parse
 
 RECORD = "record.json"
+_PARAMS = "method_params."
+
+_FEW = 500
+"""Records that are not worth other processes."""
+
 PUBLISHED = "published"
 """Folder of committed records; read only when asked for, so that they never mix with one's own."""
 
@@ -30,25 +37,33 @@ def load_results(root: Path, suite: str | None = None) -> pd.DataFrame:
         that is no record is left out with a warning.
     """
     base = root / suite if suite is not None and (root / suite).is_dir() else root
+    folders = list(run_folders(base))
+    with uncollected(), spread(partial(_read, root), folders, len(folders) > _FEW) as found:
+        read = found()
     rows: list[dict[str, Any]] = []
-    for folder in run_folders(base):
-        path = folder / RECORD
-        try:
-            content = path.read_bytes()
-            record = parse(content)
-            if b"\\ud" in content.lower():
-                record.model_dump_json()  # half of a surrogate pair is text that no file can hold
-            row = flat(record) | {"folder": folder.relative_to(root).as_posix()}
-        except (OSError, ValueError) as error:
-            warnings.warn(printable(f"{path} is left out: {_one_line(error)}"), stacklevel=2)
-            continue
-        if suite is None or record.suite == suite:
+    for folder, row in zip(folders, read, strict=True):
+        if isinstance(row, str):
+            what = printable(f"{folder / RECORD} is left out: {row}")
+            warnings.warn(what, stacklevel=2)
+        elif suite is None or row["suite"] == suite:
             rows.append(row)
     _tell_apart(rows)
     if not rows:
         return pd.DataFrame(columns=list(Record.model_fields))
     # Copied, because each of many columns is in a block of its own.
-    return pd.DataFrame([_flat(row) for row in rows]).copy()
+    return pd.DataFrame(rows).copy()
+
+
+def _read(root: Path, folder: Path) -> dict[str, Any] | str:
+    """The record of a folder by dotted names, or in one line why there is none."""
+    try:
+        content = (folder / RECORD).read_bytes()
+        record = parse(content)
+        if b"\\ud" in content.lower():
+            record.model_dump_json()  # half of a surrogate pair is text that no file can hold
+        return _flat(flat(record) | {"folder": folder.relative_to(root).as_posix()})
+    except (OSError, ValueError) as error:
+        return _one_line(error)
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,17 +98,23 @@ def _tell_apart(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         by_label.setdefault(row["method"], []).append(row)
     for label, alike in by_label.items():
-        settings = [row["method_params"] for row in alike]
+        settings = [_params(row) for row in alike]
         fields = [
             name
             for name in dict.fromkeys(name for params in settings for name in params)
             if len({repr(params[name]) for params in settings if name in params}) > 1
         ]
         for row in alike if fields else ():
-            shown = ",".join(f"{name}={row['method_params'].get(name)}" for name in fields)
+            shown = ",".join(f"{name}={row.get(_PARAMS + name)}" for name in fields)
             row["method"] = (
                 f"{label.removesuffix(']')},{shown}]" if "[" in label else f"{label}[{shown}]"
             )
+
+
+def _params(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name.removeprefix(_PARAMS): value for name, value in row.items() if name.startswith(_PARAMS)
+    }
 
 
 def run_folders(root: Path) -> Iterator[Path]:

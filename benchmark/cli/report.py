@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from benchmark.reporting.html.gallery import Item
 
+STATISTICS, FIGURES = "statistics.json", "figures"
+"""What a report keeps for the next one, in a hidden folder of the results."""
+
 LOOK_SECONDS = 5.0
 """Pause of `--watch` before it is looked again whether a run was added."""
 
@@ -91,24 +94,29 @@ def _write(
 ) -> None:
     import pandas as pd
 
-    from benchmark.reporting.report import PAGE, STATISTICS, write_report
+    from benchmark.parallel import uncollected
+    from benchmark.remembering import remembering
+    from benchmark.reporting.report import PAGE, write_report
     from benchmark.reporting.terminal import print_report
     from benchmark.uncertainty import assess
 
     items, notes = _gallery(runs, root, data) if gallery and len(runs) else ([], [])
     cache = root / f".report-{name}"
-    files = write_report(
-        runs,
-        out / name,
-        name,
-        root,
-        gallery=items,
-        reference=pd.concat(references, ignore_index=True) if references else None,
-        notes=notes,
-        figures=figures,
-        cache=cache,
-    )
-    print_report(runs, assess(runs, root, cache / STATISTICS), console, classes=True)
+    with remembering(), uncollected():
+        found = assess(runs, root, cache / STATISTICS)
+        files = write_report(
+            runs,
+            out / name,
+            name,
+            root,
+            assessment=found,
+            gallery=items,
+            reference=pd.concat(references, ignore_index=True) if references else None,
+            notes=notes,
+            figures=figures,
+            keep=cache / FIGURES,
+        )
+        print_report(runs, found, console, classes=True)
     console.print(f"{len(files)} files in {out / name}", highlight=False, soft_wrap=True)
     console.print(f"open {out / name / PAGE}", highlight=False, soft_wrap=True)
 

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmark.reporting.panels import DPI, put_title
+from benchmark.reporting.panels import DPI, lay_out, put_title
 from benchmark.reporting.style import look
 from benchmark.statistics import GROUP, per_class
 
@@ -75,8 +75,7 @@ def _draw(table: pd.DataFrame, title: str) -> Figure:
                          rotation=0 if longest < inner / classes else 90)  # fmt: skip
     axis.set_yticklabels(axis.get_yticklabels(), rotation=0, fontsize=8.5)
     put_title(figure, title)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    lay_out(figure)
     return figure
 
 

@@ -110,7 +110,7 @@ def provenance(runs: pd.DataFrame) -> list[tuple[str, str]]:
         column = f"{_ORIGIN}{name}"
         if column not in runs:
             continue
-        texts = sorted({_text(value) for value in runs[column].dropna()})
+        texts = _texts(runs[column])
         if name == "started":
             days = [text[:10] for text in texts]
             texts = list(dict.fromkeys([days[0], days[-1]])) if days else []
@@ -124,11 +124,19 @@ def provenance(runs: pd.DataFrame) -> list[tuple[str, str]]:
         lines.append(("Uncommitted changes", f"in {int((dirty == True).sum())} runs"))  # noqa: E712
     prefix = f"{_ORIGIN}packages."
     versions = [
-        f"{name.removeprefix(prefix)} {' / '.join(sorted({_text(v) for v in runs[name].dropna()}))}"
+        f"{name.removeprefix(prefix)} {' / '.join(_texts(runs[name]))}"
         for name in runs.columns
         if name.startswith(prefix)
     ]
     return [*lines, ("Packages", ", ".join(versions))] if versions else lines
+
+
+def _texts(column: pd.Series) -> list[str]:
+    """The different values of a column, in alphabetical order."""
+    values = column.dropna()
+    # Lists do not hash, and are in columns of objects.
+    different = values if values.dtype == object else values.unique()
+    return sorted({_text(value) for value in different})
 
 
 def _text(value: Any) -> str:

@@ -83,7 +83,10 @@ def draw_panels(
     for axis in axes[len(names) :]:
         axis.remove()
     for number, (axis, name) in enumerate(zip(axes, names, strict=False)):
-        axis.set_title(name)
+        # Fixed places: matplotlib would measure all tick labels again and again to find the same.
+        axis.set_title(name, y=1.0)
+        axis.xaxis.set_label_coords(0.5, 0)
+        axis.yaxis.set_label_coords(0, 0.5)
         draw(axis, name)
         # The panels that lose their lower neighbour to a short last row need its tick labels.
         axis.xaxis.set_tick_params(labelbottom=number + columns >= len(names))
@@ -95,8 +98,7 @@ def draw_panels(
                       fontsize=9.5, handletextpad=0.4, columnspacing=1.4, borderaxespad=0.3,
                       bbox_to_anchor=(0.5, under / height))  # fmt: skip
     put_title(figure, words.title)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    lay_out(figure)
     places = [axis.get_position() for axis in axes[: len(names)]]
     middle = (min(place.x0 for place in places) + max(place.x1 for place in places)) / 2
     figure.text(middle, (foot - 0.06) / height, words.x, ha="center", va="top", fontsize=10.5)
@@ -105,6 +107,14 @@ def draw_panels(
         figure.text(0.012, 0.07 / height, "\n".join(lines), va="bottom", color="#555555",
                     fontsize=_NOTE_SIZE, linespacing=1.25)  # fmt: skip
     return figure
+
+
+def lay_out(figure: Figure) -> None:
+    """Computes the constrained layout and freezes it, without a drawing of the whole figure."""
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.execute(figure)
+    figure.set_layout_engine("none")
 
 
 def put_title(figure: Figure, title: str) -> None:

@@ -18,14 +18,12 @@ from benchmark.reporting.pictures import fractions, pictures
 from benchmark.reporting.sheets import sheets
 from benchmark.reporting.tables import write_table
 from benchmark.statistics import GROUP
-from benchmark.uncertainty import assess
+from benchmark.uncertainty import Assessment, assess
 
 if TYPE_CHECKING:
     from benchmark.reporting.html.gallery import Item
 
 PAGE = "index.html"
-STATISTICS = "statistics.json"
-"""File of the cache that `assess` reads and writes."""
 
 _OWN = {"README.md", PAGE, "tables", "figures"}
 _FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^\s/:'\"]+/)+")
@@ -37,11 +35,12 @@ def write_report(
     title: str,
     root: Path = Path("results"),
     *,
+    assessment: Assessment | None = None,
     gallery: "Sequence[Item]" = (),
     reference: pd.DataFrame | None = None,
     notes: Sequence[str] = (),
     figures: bool = True,
-    cache: Path | None = None,
+    keep: Path | None = None,
 ) -> list[Path]:
     """Writes tables, figures, a README and `index.html`; equal runs give equal bytes.
 
@@ -53,11 +52,12 @@ def write_report(
         out: folder of the report; a former report there is replaced.
         title: heading of the page, usually the suite.
         root: what the runs were loaded from: counts and curves are read below it.
+        assessment: statistics of the runs, by default made here.
         gallery: test images with predictions, as `shots` returns them.
         reference: published numbers, as `read_reference` returns them.
         notes: more that a reader must know, a sentence each.
         figures: also draw the static ones, which takes most of the time.
-        cache: folder that keeps the statistics and the figures until a run changes.
+        keep: folder that keeps the figures until something that they show changes.
 
     Returns:
         The files, in the order of writing.
@@ -78,10 +78,10 @@ def write_report(
         shutil.rmtree(stage, ignore_errors=True)
         stage.mkdir(parents=True)
         with remembering():
-            found = assess(runs, root, cache and cache / STATISTICS)
+            found = assess(runs, root) if assessment is None else assessment
             notes = [*notes, *found.notes]
             material = Material(title, runs, root, found, gallery, reference, notes)
-            files = _build(material, stage, figures, cache and cache / "figures")
+            files = _build(material, stage, figures, keep)
         _swap(stage, final)
     except OSError as error:
         raise UserError(
@@ -158,4 +158,6 @@ def _without_folders(runs: pd.DataFrame) -> pd.DataFrame:
         runs = runs.assign(folder="")
     if "reason" not in runs.columns:
         return runs
-    return runs.assign(reason=runs["reason"].fillna("").map(lambda text: _FOLDERS.sub("", text)))
+    reasons = runs["reason"].fillna("").map(lambda text: _FOLDERS.sub("", text))
+    # The same table where nothing changes: what is known of it need not be worked out again.
+    return runs if reasons.equals(runs["reason"]) else runs.assign(reason=reasons)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.parallel import spread
 from benchmark.statistics import GROUP, MIOU, split_groups
 from benchmark.statistics import cells as summarised
 from benchmark.uncertainty import cache as disk
@@ -15,6 +16,9 @@ from benchmark.uncertainty.agreement import agreements, protocols
 from benchmark.uncertainty.bootstrap import resample
 from benchmark.uncertainty.group import GroupSample
 from benchmark.uncertainty.samples import blocks
+
+_FEW = 500
+"""Runs whose images are not worth other processes to draw from."""
 
 _INTERVAL = [MIOU, "low", "high"]
 _COLUMNS = {
@@ -106,9 +110,13 @@ def _assess(
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _COLUMNS}
     table = summarised(runs)
+    every = list(blocks(runs, table))
+    worth = len(runs) > _FEW
+    with spread(lambda block: resample(block, root, replicates), every, worth) as resampled:
+        drawn = resampled()
     samples = {
-        key: {block.benchmark: resample(block, root, replicates) for block in part}
-        for key, part in groupby(blocks(runs, table), key=lambda block: block.group)
+        key: {sample.block.benchmark: sample for sample in part}
+        for key, part in groupby(drawn, key=lambda sample: sample.block.group)
     }
     groups = [GroupSample(key, part, samples.get(key, {})) for key, part in split_groups(table)]
     for group in groups:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,9 @@ def key(runs: pd.DataFrame, root: Path, replicates: int) -> str:
     records = pd.util.hash_pandas_object(used.astype(str), index=False).to_numpy()
     digest = hashlib.sha256(f"{VERSION} {replicates} {list(used.columns)}\n".encode())
     digest.update(records.tobytes())
+    # As texts: there are thousands, and objects of paths take longer than to look at the files.
     for folder in used["folder"].dropna():
-        digest.update(_stamp(root / folder / "images.npz").encode())
+        digest.update(_stamp(os.path.join(root, folder, "images.npz")).encode())
     return digest.hexdigest()
 
 
@@ -60,9 +62,9 @@ def save(path: Path, own: str, tables: Mapping[str, pd.DataFrame], notes: list[s
     store.write_atomic(path, content.encode())
 
 
-def _stamp(path: Path) -> str:
+def _stamp(path: str) -> str:
     try:
-        stat = path.stat()
+        stat = os.stat(path)
     except OSError:
         return f"{path} -\n"
     return f"{path} {stat.st_size} {stat.st_mtime_ns}\n"

@@ -84,7 +84,9 @@ def test_a_report_of_kept_figures_is_the_same_report(tmp_path):
     runs = write_grid(tmp_path / "r", seeds=2)
     reports = []
     for name in ("a", "b"):
-        files = write_report(runs, tmp_path / name, "x", tmp_path / "r", cache=tmp_path / "cache")
+        files = write_report(
+            runs, tmp_path / name, "x", tmp_path / "r", keep=tmp_path / "cache" / "figures"
+        )
         reports.append({path.relative_to(tmp_path / name): path.read_bytes() for path in files})
     assert reports[0] == reports[1] and any(path.suffix == ".pdf" for path in reports[0])
     places = list((tmp_path / "cache" / "figures").iterdir())
