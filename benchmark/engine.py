@@ -334,7 +334,8 @@ def _gradients(
     for first in range(0, count, micro_batch):
         part = slice(first, first + micro_batch)
         with phase("transfer"):
-            images, labels = (t[part].to(device, non_blocking=True) for t in batch[:2])
+            images = batch.images[part].to(device, non_blocking=True)
+            labels = batch.labels[part].to(device, non_blocking=True)
         with autocast(device, precision):
             logits = segmenter(images)
         with phase("loss"):

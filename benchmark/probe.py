@@ -13,13 +13,12 @@ from benchmark import provenance
 from benchmark.catalogue import build_method
 from benchmark.costs import PeakMemory
 from benchmark.data.base import read_example
-from benchmark.data.batches import Normalise, batches
 from benchmark.data.examples import Examples
-from benchmark.data.fraction import take
 from benchmark.engine import Progress, resolve_precision, train
 from benchmark.environment import Environment, decoded, open_benchmark
 from benchmark.errors import UserError, on_one_line
 from benchmark.evaluate import evaluate
+from benchmark.feeding import Feed
 from benchmark.index import Entry
 from benchmark.models.segmenter import Segmenter
 from benchmark.runner import VERIFIED_IMAGES, build_segmenter
@@ -99,6 +98,7 @@ class Rehearsal:
     protocol: Protocol
     precision: str
     training: Examples
+    _feed: Feed
     _cell: RunSpec
     _workers: int
 
@@ -107,20 +107,17 @@ class Rehearsal:
         """Builds what the cell trains."""
         method = build_method(cell.method, cell.method_params)
         protocol = Protocol.model_validate(cell.protocol.model_dump() | {"steps": steps})
-        segmenter, _ = build_segmenter(cell, method, environment)
+        segmenter, pristine = build_segmenter(cell, method, environment)
         precision = resolve_precision(protocol.precision, environment.device)
         training = decoded(cell.benchmark, environment.data, "train")
-        return cls(method, segmenter, protocol, precision, training, cell, environment.workers)
+        feed = Feed(segmenter, pristine, training, protocol, precision, cell.seed)
+        return cls(
+            method, segmenter, protocol, precision, training, feed, cell, environment.workers
+        )
 
     def train(self, progress: Progress) -> None:
         """Trains; `progress` as that of `engine.train`."""
-        crops = batches(
-            take(self.training, self.protocol.fraction, self._cell.seed),
-            Normalise(self.segmenter.backbone.mean, self.segmenter.backbone.std),
-            self.protocol,
-            self._cell.seed,
-            self._workers,
-        )
+        crops = self._feed.batches(self._workers)
         with torch_stream(self._cell.seed, "training"), contextlib.closing(crops):
             train(self.segmenter, self.method, crops, self.protocol, self.precision, progress)
 

@@ -82,7 +82,8 @@ _TELL_ONLY = {"benchmark.data.findings", "benchmark.data.sources"}
 
 _TRAINING = (
     *("benchmark.engine", "benchmark.seeding", "benchmark.data.batches", "benchmark.data.fraction"),
-    *("benchmark.models.segmenter", "benchmark.models.weights", "methods.pixelwise"),
+    *("benchmark.models.segmenter", "benchmark.models.weights"),
+    *("benchmark.feeding", "methods.pixelwise"),
 )
 
 
@@ -108,6 +109,14 @@ def training_sha256(decoder: Callable[..., object]) -> str:
     """
     names = {decoder.__module__, *_TRAINING}
     return _source_sha256(names, "benchmark.models").hexdigest()
+
+
+@functools.cache
+def prefix_sha256() -> str:
+    """Hash of what decides the output of frozen stages, besides weights, images and precision."""
+    digest = _source_sha256({"benchmark.feeding", "benchmark.data.batches"}, "benchmark.models")
+    digest.update(repr(sorted(package_versions().items())).encode())
+    return digest.hexdigest()
 
 
 @functools.cache

@@ -125,6 +125,7 @@ class Execution(_Part):
     resumed_at: tuple[int, ...]  # steps from which it went on after an interruption
     micro_batch: int  # images a forward pass; below the batch size after memory ran out
     opened_splits: dict[str, int]  # times that a split was evaluated, by its name
+    known_stages: int = 0  # leading stages whose output was kept and shared between runs
 
 
 class Record(_Part):

@@ -16,14 +16,13 @@ from benchmark import checkpoint, predictions, provenance, store
 from benchmark.catalogue import BENCHMARKS, DECODERS, build_method
 from benchmark.costs import PeakMemory, Phases, first_trainable_depth, measure_inference
 from benchmark.data.base import Example
-from benchmark.data.batches import Normalise, batches
 from benchmark.data.examples import Part
-from benchmark.data.fraction import take
 from benchmark.data.seal import seal_test
 from benchmark.engine import Course, Progress, Trained, resolve_precision, train
 from benchmark.environment import Environment, decoded, open_benchmark
 from benchmark.errors import UserError, on_one_line
 from benchmark.evaluate import evaluate, same_class_counts
+from benchmark.feeding import Feed
 from benchmark.interrupt import (
     Diverged,
     Interrupted,
@@ -144,6 +143,7 @@ class Attempt:
         phases: seconds by phase.
         opened: times that a split was evaluated, by its name, over all attempts.
         progress: of the training, once there is some.
+        known_stages: leading stages whose output is taken from the cache.
     """
 
     def __init__(self, spec: RunSpec, results: Path, method: Method) -> None:
@@ -153,6 +153,7 @@ class Attempt:
         self.phases = Phases()
         self.opened = store.openings(results, spec)
         self.progress: checkpoint.Progress | None = None
+        self.known_stages = 0
 
     def identity(self, **found: str | None) -> dict[str, str]:
         """Everything that training depends on: a checkpoint of anything else is not taken.
@@ -179,6 +180,7 @@ class Attempt:
             resumed_at=tuple(progress.resumed_at),
             micro_batch=progress.micro_batch,
             opened_splits=self.opened,
+            known_stages=self.known_stages,
         )
 
 
@@ -194,6 +196,8 @@ def _run(
     precision = resolve_precision(protocol.precision, device)
     with phases("model"):
         segmenter, pristine = build_segmenter(spec, method, environment)
+        params = deltas.count_parameters(segmenter, pristine)
+        depth = first_trainable_depth(segmenter, protocol)
     with phases("data"):
         benchmark = open_benchmark(spec.benchmark, environment.data)
         training = decoded(spec.benchmark, environment.data, "train")
@@ -205,14 +209,9 @@ def _run(
             device=device.type,
         )
         saved = checkpoint.load(attempt.checkpoint, identity)
-        crops = batches(
-            take(training, protocol.fraction, spec.seed),
-            Normalise(segmenter.backbone.mean, segmenter.backbone.std),
-            protocol,
-            spec.seed,
-            environment.workers,
-            skip=saved.progress.step if saved else 0,
-        )
+        feed = Feed(segmenter, pristine, training, protocol, precision, spec.seed)
+        attempt.known_stages = feed.known_stages
+        crops = feed.batches(environment.workers, skip=saved.progress.step if saved else 0)
     course = Course(
         identity,
         attempt.checkpoint if environment.checkpoint_seconds is not None else None,
@@ -222,8 +221,6 @@ def _run(
     )
     memory = PeakMemory()
     course.peak_memory = memory.so_far
-    params = deltas.count_parameters(segmenter, pristine)
-    depth = first_trainable_depth(segmenter, protocol)
     with (
         phases("train"),
         memory.measure(segmenter),

@@ -32,7 +32,7 @@ def _digits(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-_LATER = {"schedule", "fraction"}
+_LATER = {"schedule", "fraction", "views"}
 
 
 class Protocol(BaseModel):
@@ -57,6 +57,11 @@ class Protocol(BaseModel):
     flip: bool = Field(True, description="mirror half of the crops left to right")
     fraction: float = Field(
         1.0, gt=0, le=1, description="share of the training images that is used"
+    )
+    views: int = Field(
+        0,
+        ge=0,
+        description="fixed augmentations an image, the same for all runs; 0 = new ones",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="bf16 autocast where the hardware has it, or as named"

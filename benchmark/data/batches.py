@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Generator, Iterator, Sequence
 from multiprocessing import get_all_start_methods
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from benchmark.data.base import IGNORE, Benchmark, Example
 from benchmark.errors import DataError
 from benchmark.seeding import stream
 from benchmark.spec import Protocol
+
+if TYPE_CHECKING:
+    from benchmark.models.prefix import Prefix
 
 
 def to_tensor(image: np.ndarray) -> Tensor:
@@ -54,12 +57,13 @@ class Batch(NamedTuple):
     """Training crops.
 
     Attributes:
-        images: (N, 3, crop, crop) float32, normalised.
+        images: (N, 3, crop, crop) float32, normalised; or what they became in the frozen beginning
+            of a backbone.
         labels: (N, crop, crop) int64, 255 = void.
         ids: of the images that they were cut from.
     """
 
-    images: Tensor
+    images: "Tensor | Prefix"
     labels: Tensor
     ids: tuple[str, ...]
 
@@ -81,17 +85,37 @@ class Normalise:
         return (image.float() - self.mean) / self.std
 
 
-class Crop(NamedTuple):
-    """What is drawn for one training crop, each number uniform in [0, 1)."""
+class Place(NamedTuple):
+    """Where a training crop is cut, each number uniform in [0, 1)."""
 
-    example: int
     zoom: float
     top: float
     left: float
     mirror: float
 
 
-def draws(n: int, batch_size: int, seed: int, skip: int = 0) -> Iterator[list[Crop]]:
+class Crop(NamedTuple):
+    """What is drawn for one training crop.
+
+    Attributes:
+        example: its index.
+        place: drawn for this crop alone; None where it is one of the image's views.
+        view: which one of them.
+    """
+
+    example: int
+    place: Place | None
+    view: int = 0
+
+
+def view_of(id: str, view: int) -> Place:
+    """A fixed place in an image: the same for every method, seed and share of the images."""
+    return Place(*stream(0, "view", id, view).random(4))
+
+
+def draws(
+    n: int, batch_size: int, seed: int, skip: int = 0, views: int = 0
+) -> Iterator[list[Crop]]:
     """Endless batches of draws over `n` examples; a number of draws that no size changes.
 
     Args:
@@ -99,11 +123,17 @@ def draws(n: int, batch_size: int, seed: int, skip: int = 0) -> Iterator[list[Cr
         batch_size: draws a batch.
         seed: of the run; streams `data-order` and `augmentation` are drawn from it.
         skip: batches to leave out at the beginning.
+        views: of each image, of which one is drawn; 0 = a new place each time.
     """
     order = _endless_permutations(n, stream(seed, "data-order"))
     random = stream(seed, "augmentation")
     for number in itertools.count():
-        batch = [Crop(next(order), *random.random(4)) for _ in range(batch_size)]
+        batch = [
+            Crop(next(order), None, int(random.integers(views)))
+            if views
+            else Crop(next(order), Place(*random.random(4)))
+            for _ in range(batch_size)
+        ]
         if number >= skip:
             yield batch
 
@@ -129,7 +159,8 @@ class Crops(Dataset["Piece | DataError"]):
         """
         try:
             example = self.examples[crop.example]
-            return *cut(example, crop, self.protocol), example.id
+            place = crop.place or view_of(example.id, crop.view)
+            return *cut(example, place, self.protocol), example.id
         except DataError as error:
             return error
 
@@ -168,7 +199,9 @@ def batches(
     """
     loader = DataLoader(
         Crops(examples, protocol),
-        batch_sampler=draws(len(examples), protocol.batch_size, seed, skip),  # type: ignore[arg-type]
+        batch_sampler=draws(  # type: ignore[arg-type]
+            len(examples), protocol.batch_size, seed, skip, protocol.views
+        ),
         collate_fn=_stack,
         num_workers=workers,
         # Forked ones share what is loaded already; others take 300 MB each for the libraries.
@@ -187,7 +220,7 @@ def _endless_permutations(n: int, random: np.random.Generator) -> Iterator[int]:
         yield from random.permutation(n).tolist()
 
 
-def cut(example: Example, crop: Crop, protocol: Protocol) -> tuple[Tensor, Tensor]:
+def cut(example: Example, crop: Place, protocol: Protocol) -> tuple[Tensor, Tensor]:
     """One training crop: image (3, crop, crop) and label (crop, crop), uint8."""
     zoom = protocol.scale_min * (protocol.scale_max / protocol.scale_min) ** crop.zoom
     side = max(1, round(protocol.crop / zoom))

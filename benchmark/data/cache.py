@@ -112,7 +112,7 @@ def open_split(
             if found is not None:
                 return found
             need = _forecast(benchmark, ids, scaled)
-            if not _make_room(where, need):
+            if not make_room(where, need):
                 raise OSError(f"it needs {need / 2**30:.1f} GiB, more than there is room for")
             return _build(benchmark, split, ids, scaled, target, progress)
     except OSError as error:
@@ -190,7 +190,7 @@ def _forecast(benchmark: Benchmark, ids: Sequence[str], scaled: bool) -> int:
     return sum(sizes) * len(ids) // len(sizes)
 
 
-def _make_room(where: Place, need: int) -> bool:
+def make_room(where: Place, need: int) -> bool:
     """Removes what was used longest ago until `need` bytes fit; whether they do."""
     assert where.folder is not None
     _sweep(where.folder)

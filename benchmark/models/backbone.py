@@ -6,7 +6,7 @@ the place of a module's `forward`.
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, cast
 from weakref import WeakSet
 
@@ -93,6 +93,7 @@ class StagedBackbone(nn.Module):
         self._on_features: list[Callable[[list[Tensor]], list[Tensor]]] = []
         self._hooks: list[RemovableHandle] = []
         self._replaced: list[nn.Module] = []
+        self._at_boundaries: dict[int, int] = {}
         self._roles = roles_of(self.model)
         if not self._roles["block"]:
             raise UserError(f"backbone {self.name!r}: no blocks found in {type(model).__name__}")
@@ -238,6 +239,7 @@ class StagedBackbone(nn.Module):
         boundary run in the order in which they were attached.
         """
         self.after(self.stage_ends[stage], lambda _, y: self._on_map(stage, y, fn))
+        self._at_boundaries[stage] = self._at_boundaries.get(stage, 0) + 1
 
     def to_map(self, stage: int, x: Tensor) -> tuple[Tensor, Tensor]:
         """Splits (N, H, W, C) or (N, tokens, C) of a stage into a map and its prefix tokens.
@@ -258,6 +260,38 @@ class StagedBackbone(nn.Module):
             return x.movedim(1, -1)
         return torch.cat([prefix, x.flatten(2).transpose(1, 2)], dim=1)
 
+    @property
+    def changes_images(self) -> bool:
+        """Whether something was attached by `on_images`."""
+        return bool(self._on_images)
+
+    @property
+    def boundaries(self) -> tuple[int, ...]:
+        """Stages at whose ends something was attached by `at_boundary`."""
+        return tuple(sorted(self._at_boundaries))
+
+    def touches_beyond_boundary(self, stage: int) -> bool:
+        """Whether more was attached to the module that ends a stage than by `at_boundary`."""
+        end = self.model.get_submodule(self.stage_ends[stage])
+        more = len(end._forward_hooks) > self._at_boundaries.get(stage, 0)
+        return more or bool(end._forward_pre_hooks) or "forward" in vars(end)
+
+    def resume(self, outputs: Sequence[Tensor], size: tuple[int, int]) -> list[Tensor]:
+        """Features, from what the four stages return before anything is done to their ends.
+
+        Args:
+            outputs: of all four stages, in the model's own layout.
+            size: height and width of the images.
+        """
+        self._input_size = size
+        features = []
+        for stage, y in enumerate(outputs):
+            y = self.model.get_submodule(self.stage_ends[stage])(y)
+            features.append(y if self._layout == "NCHW" else self.to_map(stage, y)[0])
+        for change_features in self._on_features:
+            features = change_features(features)
+        return features
+
     def release(self) -> None:
         """Takes out every inserted module and every function that was attached."""
         for handle in self._hooks:
@@ -266,6 +300,7 @@ class StagedBackbone(nn.Module):
             module.__dict__.pop("forward", None)
         for attached in (self._hooks, self._replaced, self._on_images, self._on_features):
             cast(list[Any], attached).clear()
+        self._at_boundaries.clear()
         self.inserted.clear()
 
     def _axis(self, shape: Iterable[int]) -> int:

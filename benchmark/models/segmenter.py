@@ -4,6 +4,7 @@ import torch.profiler
 from torch import Tensor, nn
 
 from benchmark.models.backbone import StagedBackbone
+from benchmark.models.prefix import Prefix, go_on
 
 phase = torch.profiler.record_function
 """Names a part of a step for a profiler; costs microseconds where none listens."""
@@ -23,18 +24,22 @@ class Segmenter(nn.Module):
         self.backbone = backbone
         self.decoder = decoder
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor | Prefix) -> Tensor:
         """Coarse logits.
 
         Args:
-            images: (N, 3, H, W), normalised with the backbone's mean and std.
+            images: (N, 3, H, W), normalised with the backbone's mean and std; or what they became
+                in the frozen beginning of the backbone.
 
         Returns:
             (N, K, H / stride, W / stride) with the stride of the finest level.
 
         """
         with phase("backbone"):
-            features = self.backbone(images)
+            if isinstance(images, Prefix):
+                features = go_on(self.backbone, images)
+            else:
+                features = self.backbone(images)
         with phase("decoder"):
             return self.decoder(features)
 

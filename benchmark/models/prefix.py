@@ -1,0 +1,148 @@
+"""The frozen beginning of a tuned backbone: how far it reaches, its outputs, and how to go on.
+
+A prefix is what the first `depth` stages return before anything of the method touches it. It is
+the same for every method, seed and rate, so it can be computed once an image and kept.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.models.backbone import StagedBackbone
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What a batch of images became in the first stages; takes the place of the images.
+
+    Attributes:
+        outputs: of each stage, (N, ...) in the model's own layout.
+        size: height and width of the images.
+    """
+
+    outputs: tuple[Tensor, ...]
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        """Images."""
+        return len(self.outputs[0])
+
+    def __getitem__(self, images: slice) -> "Prefix":
+        """Some of the images."""
+        return Prefix(tuple(y[images] for y in self.outputs), self.size)
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "Prefix":
+        """On another device."""
+        moved = (y.to(device, non_blocking=non_blocking) for y in self.outputs)
+        return Prefix(tuple(moved), self.size)
+
+
+class _Reached(Exception):
+    """The last stage of the prefix has answered; the rest need not run."""
+
+
+def depth_of(backbone: StagedBackbone) -> int:
+    """Leading stages (0..4) in which nothing of a method acts, but for what it does to their ends.
+
+    A method acts in a stage where it trains, or attaches or replaces something there, or changes
+    the images. What it attaches at the end of a stage, by `at_boundary`, comes after the prefix.
+    """
+    if backbone.changes_images:
+        return 0
+    blocks = backbone.stage_blocks()
+    ends = {name: stage for stage, name in enumerate(backbone.stage_ends)}
+    inside = {block: stage for stage, names in enumerate(blocks) for block in names}
+    # What is changed at the end of a stage changes the next one.
+    first = min((stage + 1 for stage in backbone.boundaries), default=len(ends))
+    for name, module in backbone.model.named_modules():
+        if name in ends:
+            touched = backbone.touches_beyond_boundary(ends[name])
+        else:
+            touched = bool(
+                module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+            )
+        own = [*module.parameters(recurse=False)]
+        if touched or any(p.requires_grad for p in own) or (module.training and name):
+            first = min(first, _stage(name, ends, inside))
+    return first
+
+
+def _stage(name: str, ends: dict[str, int], inside: dict[str, int]) -> int:
+    """The stage that a module belongs to; what stands before or beside the stages counts as 0."""
+    while name:
+        for known in (inside, ends):
+            if name in known:
+                return known[name]
+        name = name.rpartition(".")[0]
+    return 0
+
+
+@torch.no_grad()
+def compute(backbone: StagedBackbone, images: Tensor, depth: int) -> Prefix:
+    """The prefix of images; what comes behind it does not run.
+
+    Args:
+        backbone: as it trains.
+        images: (N, 3, H, W), normalised.
+        depth: stages, at least 1.
+    """
+    outputs: list[Tensor] = []
+
+    def take(_: nn.Module, __: Any, y: Tensor) -> None:
+        # A copy: the next module may work in place.
+        outputs.append(y.detach().clone())
+        if len(outputs) == depth:
+            raise _Reached
+
+    handles = [
+        # Before what the method attached there.
+        backbone.model.get_submodule(end).register_forward_hook(take, prepend=True)
+        for end in backbone.stage_ends[:depth]
+    ]
+    try:
+        with suppress(_Reached):
+            backbone(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return Prefix(tuple(outputs), (images.shape[-2], images.shape[-1]))
+
+
+@contextmanager
+def answering(backbone: StagedBackbone, prefix: Prefix) -> Iterator[None]:
+    """Inside the block the modules of the prefix return what is known, whatever they are given."""
+    replaced: list[nn.Module] = []
+
+    def put(name: str, forward: Any) -> None:
+        module = backbone.model.get_submodule(name)
+        module.forward = forward  # type: ignore[method-assign]
+        replaced.append(module)
+
+    try:
+        for stage, y in enumerate(prefix.outputs):
+            end = backbone.stage_ends[stage]
+            for block in backbone.stage_blocks()[stage]:
+                if block != end and not block.startswith(f"{end}."):
+                    put(block, lambda x, *_, **__: x)
+            put(end, lambda *_, y=y, **__: y)
+        yield
+    finally:
+        for module in replaced:
+            del cast(Any, module).forward
+
+
+def go_on(backbone: StagedBackbone, prefix: Prefix) -> list[Tensor]:
+    """What `backbone(images)` returns for the images of a prefix.
+
+    The modules before the first stage run on an empty image of the right size, and their output
+    is not looked at; with all four stages known, nothing of the model runs.
+    """
+    with answering(backbone, prefix):
+        if len(prefix.outputs) == len(backbone.stage_ends):
+            return backbone.resume(prefix.outputs, prefix.size)
+        images = torch.zeros(len(prefix), 3, *prefix.size, device=prefix.outputs[0].device)
+        return backbone(images)
