@@ -81,7 +81,7 @@ def test_a_cache_without_room_is_told_and_the_run_is_the_same(tmp_path, monkeypa
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
     run(tmp_path / "with", chosen)
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "other"))
-    monkeypatch.setenv("BENCHMARK_CACHE_LIMIT", "0.0001")
+    monkeypatch.setenv("BENCHMARK_CACHE_LIMIT", "0")
     with pytest.warns(UserWarning, match="computed at each use.*room"):
         (record,) = run(tmp_path / "without", chosen)
     assert record.execution.known_stages == 0

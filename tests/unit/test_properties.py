@@ -46,6 +46,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "scale_max": st.floats(1, 4),
     "flip": st.booleans(),
     "fraction": st.floats(0.01, 1),
+    "views": st.integers(0, 64),
     "precision": st.sampled_from(["auto", "fp32", "bf16"]),
     "eval_split": st.sampled_from(["test", "val"]),
     "eval_max_pixels": st.integers(1_000_000, 4_000_000),
