@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from benchmark import provenance
 from benchmark.catalogue import build_method
 from benchmark.costs import PeakMemory
 from benchmark.data.base import read_example
+from benchmark.data.batches import Batch
 from benchmark.data.examples import Examples
 from benchmark.engine import Progress, resolve_precision, train
 from benchmark.environment import Environment, decoded, open_benchmark
@@ -115,9 +116,23 @@ class Rehearsal:
             method, segmenter, protocol, precision, training, feed, cell, environment.workers
         )
 
+    @property
+    def device(self) -> torch.device:
+        """Where the segmenter is."""
+        return next(self.segmenter.parameters()).device
+
+    @property
+    def known_stages(self) -> int:
+        """Leading stages whose output is taken from the cache."""
+        return self._feed.known_stages
+
+    def batches(self) -> Generator[Batch]:
+        """The run's batches, from the first one on."""
+        return self._feed.batches(self._workers)
+
     def train(self, progress: Progress) -> None:
         """Trains; `progress` as that of `engine.train`."""
-        crops = self._feed.batches(self._workers)
+        crops = self.batches()
         with torch_stream(self._cell.seed, "training"), contextlib.closing(crops):
             train(self.segmenter, self.method, crops, self.protocol, self.precision, progress)
 

@@ -23,6 +23,7 @@ from benchmark.cli import (
     results,
     run,
     show,
+    speed,
 )
 from benchmark.cli import list as list_verb
 from benchmark.errors import UserError, in_a_line, printable
@@ -50,6 +51,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "check": check.check,
     "pretrain": pretrain.pretrain,
     "profile": profile.profile,
+    "speed": speed.speed,
 }
 
 

@@ -192,7 +192,7 @@ def test_a_config_file_says_the_same_and_what_is_typed_wins(tmp_path):
 
 
 VERBS = ["run", "plan", "evaluate", "report", "list", "show", "compare", "reproduce"]
-VERBS += ["doctor", "check", "pretrain", "profile", "data", "results"]
+VERBS += ["doctor", "check", "pretrain", "profile", "speed", "data", "results"]
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])

@@ -1,0 +1,113 @@
+"""`speed`: how fast the harness trains, against other loops on the same work."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmark.cli import options
+from benchmark.errors import UserError
+
+
+def speed(
+    suite: options.Suite = None,
+    benchmarks: options.Benchmarks = None,
+    backbones: options.Backbones = None,
+    set_: options.Set = None,
+    config: options.Config = None,
+    weights: options.Weights = None,
+    data: options.Data = None,
+    plugin: options.Plugin = None,
+    device: options.Device = None,
+    workers: options.Workers = None,
+    parts: Annotated[
+        str | None,
+        typer.Option("--parts", metavar="NAMES", help="Parts of the table; by default all."),
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Timed steps a loop and round.")] = 5,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, help="Rounds, in which all loops take turns.")
+    ] = 5,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Also store the table here.")
+    ] = None,
+) -> None:
+    """Measure ratios of training speed and memory side by side, and print one table.
+
+    The loops take turns in one process, so that what else the machine does falls on all alike.
+    The first benchmark and backbone of the selection are taken. The comparison with Hugging Face's
+    Trainer needs the extra `speed`.
+    """
+    request = options.resolve(
+        config,
+        suite=suite,
+        methods=None,
+        benchmarks=benchmarks,
+        backbones=backbones,
+        seeds=None,
+        fraction=None,
+        set=set_,
+        weights=weights,
+        data=data,
+        plugin=plugin,
+        results=None,
+        device=device,
+        workers=workers,
+    )
+    import dataclasses
+
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from benchmark import planner
+    from benchmark.environment import preflight, prepare
+    from benchmark.probe import device_name
+    from benchmark.spec import RunSpec
+    from benchmark.speed.compare import PARTS, Comparison
+    from benchmark.speed.table import HEADINGS, write
+
+    chosen = parts.split(",") if parts else list(PARTS)
+    for part in chosen:
+        if part not in PARTS:
+            raise UserError(f"--parts: there is no part {part!r}; there are {', '.join(PARTS)}")
+    if out is not None and out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is a file; name a folder")
+    environment = prepare(request.data, request.weights, request.device, request.workers)
+
+    def cell(label: str) -> RunSpec:
+        return planner.plan(dataclasses.replace(request.selection, methods=label))[0]
+
+    example = planner.plan(request.selection)[0]
+    refusals = preflight([example], environment, None)
+    if refusals:
+        raise UserError(next(iter(refusals.values())))
+    progress = Console(stderr=True)
+    comparison = Comparison(
+        cell,
+        environment,
+        request.device,
+        steps,
+        rounds,
+        lambda text: progress.print(text, highlight=False, soft_wrap=True, markup=False),
+    )
+    rows = [row for part in chosen for row in comparison.rows(part)]
+    protocol = example.protocol
+    about = [
+        f"{example.backbone} on {example.benchmark}, batch {protocol.batch_size}, crop "
+        f"{protocol.crop}, on {device_name(environment.device)}, {torch.get_num_threads()} "
+        f"{'thread' if torch.get_num_threads() == 1 else 'threads'}.",
+        f"Loops took turns in one process, {rounds} rounds of {steps} timed steps each; a ratio is "
+        "the median over the rounds of the times of a step.",
+    ]
+    console = Console()
+    for line in about:
+        console.print(line, highlight=False, markup=False)
+    table = Table(box=None)
+    for heading in HEADINGS:
+        table.add_column(heading, no_wrap=heading in HEADINGS[:5])
+    for row in rows:
+        table.add_row(*row.texts)
+    console.print(table)
+    for path in write(rows, about, out) if out else ():
+        console.print(f"wrote {path}", highlight=False, soft_wrap=True)

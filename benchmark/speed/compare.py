@@ -1,0 +1,126 @@
+"""Every comparison of the table, one after the other."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import yaml
+
+from benchmark.environment import Environment
+from benchmark.spec import RunSpec
+from benchmark.speed.known import COMPUTED, KNOWN, with_and_without
+from benchmark.speed.loops import Bare, Harness, trained
+from benchmark.speed.memory import Work, peak
+from benchmark.speed.rounds import Loop, Ratio, Times, ratio, take_turns
+from benchmark.speed.table import Row
+from benchmark.speed.trainer import HuggingFace
+
+ROWS = Path(__file__).with_name("rows.yaml")
+
+PARTS = ("trainer", "loop", "known", "memory")
+"""The parts of the table, in order."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared where, and how often.
+
+    Attributes:
+        cell: makes the cell of a method, by its label.
+        environment: where.
+        device: as it was typed, for other processes.
+        steps: timed ones a loop and round.
+        rounds: looked at.
+        told: what is running.
+    """
+
+    cell: Callable[[str], RunSpec]
+    environment: Environment
+    device: str
+    steps: int
+    rounds: int
+    told: Callable[[str], None]
+
+    def rows(self, part: str) -> Iterator[Row]:
+        """The rows of one of the parts, as they are found out."""
+        wanted = yaml.safe_load(ROWS.read_text(encoding="utf-8"))[part]
+        yield from getattr(self, f"_{part}")(wanted)
+
+    def _times(self, loops: dict[str, Loop]) -> Times:
+        return take_turns(loops, self.steps, self.rounds, self.environment.device, self.told)
+
+    def _trainer(self, wanted: dict) -> Iterator[Row]:
+        own = self.cell(wanted["method"])
+        harness = Harness.of(own, self.environment)
+        library = HuggingFace.of(self.cell(wanted["library"]), self.environment)
+        numbers = [sum(p.numel() for p in trained(one.rehearsal)) for one in (harness, library)]
+        if numbers[0] != numbers[1]:
+            raise ValueError(f"not the same work: {numbers[0]} and {numbers[1]} parameters")
+        untouched = self.cell(wanted["untouched"])
+        limit = Bare.of(untouched, self.environment, to_images=True)
+        loops: dict[str, Loop] = {
+            own.method_label: harness,
+            "Trainer + peft": library,
+            "input gradient": limit,
+        }
+        times = self._times(loops)
+        for other, least in wanted["wanted"].items():
+            yield self._row(own, times, own.method_label, other, least)
+
+    def _loop(self, wanted: dict) -> Iterator[Row]:
+        for label in wanted["methods"]:
+            own = self.cell(label)
+            loops: dict[str, Loop] = {
+                own.method_label: Harness.of(own, self.environment),
+                "bare loop": Bare.of(own, self.environment),
+                "bare loop, loss at full size": Bare.of(own, self.environment, usual=True),
+            }
+            times = self._times(loops)
+            for other in list(loops)[1:]:
+                yield self._row(own, times, own.method_label, other, wanted["wanted"])
+
+    def _known(self, wanted: dict) -> Iterator[Row]:
+        for label, least in wanted.items():
+            own = self.cell(label)
+            self.told(f"{own.method_label}, frozen stages known and computed")
+            times, stages, same = with_and_without(own, self.environment, self.steps, self.rounds)
+            row = self._row(own, times, KNOWN, COMPUTED, least)
+            note = f"{stages} stages known, {'equal' if same else 'DIFFERENT'} results"
+            yield Row(f"{own.method_label}, frozen stages known", row.here, "computed", row.there,
+                      row.ratio, least, note=note)  # fmt: skip
+
+    def _memory(self, wanted: dict) -> Iterator[Row]:
+        found = {}
+        for label in wanted["methods"]:
+            own = self.cell(label)
+            for bare in (False, True):
+                self.told(f"memory of {own.method_label}{', bare loop' if bare else ''}")
+                found[label, bare] = self._peak(own, bare)
+        pairs = [((label, False), (label, True), wanted["wanted"]) for label in wanted["methods"]]
+        first = wanted["methods"][0]
+        pairs += [((label, False), (first, False), most) for label, most in wanted["light"].items()]
+        for this, other, most in pairs:
+            value = found[this] / found[other]
+            against = f"bare loop, {other[0]}" if other[1] else other[0]
+            yield Row(f"peak memory, {this[0]}", _size(found[this]), against, _size(found[other]),
+                      Ratio(value, value, value), most, at_most=True)  # fmt: skip
+
+    def _peak(self, cell: RunSpec, bare: bool) -> int:
+        where = self.environment
+        return peak(Work(cell, bare, where.data, tuple(where.weights), self.device))
+
+    def _row(self, cell: RunSpec, times: Times, of: str, to: str, least: float) -> Row:
+        here, there = (cell.protocol.batch_size / median(times[name]) for name in (of, to))
+        return Row(
+            f"training, {cell.method_label}",
+            f"{here:.1f} images/s",
+            to,
+            f"{there:.1f} images/s",
+            ratio(times, of, to),
+            least,
+        )
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**20:.0f} MiB"

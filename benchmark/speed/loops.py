@@ -1,0 +1,96 @@
+"""The loops that are compared: the harness's own, and shorter ones that leave something out."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark.data.base import IGNORE
+from benchmark.engine import autocast, segmentation_loss
+from benchmark.environment import Environment
+from benchmark.probe import Rehearsal
+from benchmark.spec import RunSpec
+
+ENDLESS = 1_000_000
+"""Steps of the schedule: a learning rate that hardly moves, so that every turn trains alike."""
+
+
+@dataclass(frozen=True)
+class Harness:
+    """The training of a run: `benchmark.engine.train`, fed as a run is."""
+
+    rehearsal: Rehearsal
+
+    @classmethod
+    def of(cls, cell: RunSpec, environment: Environment) -> "Harness":
+        """Builds what the cell trains."""
+        return cls(Rehearsal.of(cell, environment, ENDLESS))
+
+    def __call__(self, steps: int, mark: Callable[[], None]) -> None:
+        """Trains for some steps."""
+
+        class Enough(Exception):
+            pass
+
+        def progress(step: int, *_: float) -> None:
+            mark()
+            if step == steps:
+                raise Enough
+
+        with contextlib.suppress(Enough):
+            self.rehearsal.train(progress)
+
+
+@dataclass(frozen=True)
+class Bare:
+    """The shortest loop over the same modules and batches: no clipping, schedule or checks.
+
+    Attributes:
+        rehearsal: holds the modules and the batches.
+        usual: with the loss that everyone writes, at the full size of the labels.
+        to_images: the gradient goes to the images, whatever else is trained.
+    """
+
+    rehearsal: Rehearsal
+    usual: bool = False
+    to_images: bool = False
+
+    @classmethod
+    def of(
+        cls, cell: RunSpec, environment: Environment, usual: bool = False, to_images: bool = False
+    ) -> "Bare":
+        """Builds what the cell trains."""
+        return cls(Rehearsal.of(cell, environment, ENDLESS), usual, to_images)
+
+    def __call__(self, steps: int, mark: Callable[[], None]) -> None:
+        """Trains for some steps."""
+        own = self.rehearsal
+        segmenter, device = own.segmenter.train(), own.device
+        optimiser = torch.optim.AdamW(trained(own))
+        with contextlib.closing(own.batches()) as batches:
+            for _, batch in zip(range(steps), batches, strict=False):
+                images, labels = batch.images.to(device), batch.labels.to(device)
+                if self.to_images and isinstance(images, Tensor):
+                    images.requires_grad_()
+                optimiser.zero_grad()
+                with autocast(device, own.precision):
+                    logits = segmenter(images)
+                loss = (usual_loss if self.usual else segmentation_loss)(logits, labels)
+                more = own.method.auxiliary_loss(segmenter.backbone, labels)
+                (loss if more is None else loss + more).backward()
+                optimiser.step()
+                mark()
+
+
+def trained(rehearsal: Rehearsal) -> list[nn.Parameter]:
+    """The parameters that a loop trains."""
+    return [one for one in rehearsal.segmenter.parameters() if one.requires_grad]
+
+
+def usual_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of logits (N, K, h, w) brought to the size of the labels (N, H, W)."""
+    full = F.interpolate(logits.float(), labels.shape[-2:], mode="bilinear")
+    return F.cross_entropy(full, labels, ignore_index=IGNORE)

@@ -1,0 +1,79 @@
+"""Times loops in turns, so that what else the machine does falls on all of them alike."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+
+import torch
+
+SETTLE = 3
+"""First steps of each turn that are not timed: caches and allocators settle in them."""
+
+Loop = Callable[[int, Callable[[], None]], None]
+"""Trains for so many steps, from where it stands, and tells after each of them."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How a time, or a size, compares with another.
+
+    Attributes:
+        value: median over the rounds.
+        low: smallest of the rounds.
+        high: largest of the rounds.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+Times = dict[str, list[float]]
+"""Seconds a step of each loop, the median of its steps in each round."""
+
+
+def take_turns(
+    loops: Mapping[str, Loop],
+    steps: int,
+    rounds: int,
+    device: torch.device,
+    told: Callable[[str], None] = lambda text: None,
+) -> Times:
+    """Runs every loop in every round, after a round that is not looked at.
+
+    Args:
+        loops: by name.
+        steps: timed ones, a loop and round.
+        rounds: looked at.
+        device: where they compute.
+        told: what is running.
+    """
+    times: Times = {name: [] for name in loops}
+    for number in range(rounds + 1):
+        for name, loop in loops.items():
+            told(f"round {number} of {rounds}: {name}")
+            seconds = _seconds(loop, steps, device)
+            if number:
+                times[name].append(seconds)
+    return times
+
+
+def ratio(times: Times, of: str, to: str) -> Ratio:
+    """How many times as fast one loop is as another, round by round."""
+    found = [slow / fast for fast, slow in zip(times[of], times[to], strict=True)]
+    return Ratio(median(found), min(found), max(found))
+
+
+def _seconds(loop: Loop, steps: int, device: torch.device) -> float:
+    marks: list[float] = []
+
+    def mark() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        marks.append(time.perf_counter())
+
+    loop(SETTLE + steps, mark)
+    timed = marks[SETTLE - 1 :]
+    return median(after - before for before, after in pairwise(timed))
