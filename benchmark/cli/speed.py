@@ -8,6 +8,9 @@ import typer
 from benchmark.cli import options
 from benchmark.errors import UserError
 
+WIDTH = 180
+"""Columns that the table needs."""
+
 
 def speed(
     suite: options.Suite = None,
@@ -97,17 +100,18 @@ def speed(
         f"{example.backbone} on {example.benchmark}, batch {protocol.batch_size}, crop "
         f"{protocol.crop}, on {device_name(environment.device)}, {torch.get_num_threads()} "
         f"{'thread' if torch.get_num_threads() == 1 else 'threads'}.",
-        f"Loops took turns in one process, {rounds} rounds of {steps} timed steps each; a ratio is "
+        f"Loops took turns in one process, each {rounds} times {steps} timed steps; a ratio is "
         "the median over the rounds of the times of a step.",
     ]
     console = Console()
     for line in about:
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     table = Table(box=None)
     for heading in HEADINGS:
-        table.add_column(heading, no_wrap=heading in HEADINGS[:5])
+        table.add_column(heading, no_wrap=True)
     for row in rows:
         table.add_row(*row.texts)
-    console.print(table)
+    # In full, however narrow the terminal: a table of figures that are cut off says nothing.
+    Console(width=max(console.width, WIDTH)).print(table)
     for path in write(rows, about, out) if out else ():
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)

@@ -79,7 +79,7 @@ class HuggingFace:
 
     def __call__(self, steps: int, mark: Callable[[], None]) -> None:
         """Trains for some steps."""
-        from transformers import Trainer, TrainerCallback, TrainingArguments
+        from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
         class Marks(TrainerCallback):
             def on_step_end(self, *_: Any, **__: Any) -> None:
@@ -106,5 +106,6 @@ class HuggingFace:
             )
             segmenter = own.segmenter.train()
             trainer = Trainer(WithLoss(segmenter), arguments, train_dataset=self.files)
+            trainer.remove_callback(PrinterCallback)
             trainer.add_callback(Marks())
             trainer.train()
