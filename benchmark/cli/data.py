@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark import plugins
 from benchmark.cli import options
 from benchmark.errors import UserError
 
@@ -39,8 +38,9 @@ def list_sets(data: options.Data = None, plugin: options.Plugin = None) -> None:
     from rich.text import Text
 
     from benchmark.catalogue import BENCHMARKS
+    from benchmark.plugins import load_files
 
-    plugins.load_files(plugin or [])
+    load_files(plugin or [])
     root = _root(data)
     table = Table("name", "about", "classes", "train / val / test", "licence", box=None)
     for name in BENCHMARKS.names():
@@ -167,8 +167,9 @@ def _root(typed: Path | None) -> Path | None:
 
 def _kinds(names: str, files: Sequence[Path] | None) -> "list[type[Benchmark]]":
     from benchmark.catalogue import BENCHMARKS, SUITES
+    from benchmark.plugins import load_files
 
-    plugins.load_files(files or [])
+    load_files(files or [])
     suites = SUITES.names()
     spelt = ",".join(
         ",".join(SUITES.get(part).benchmarks) if part in suites else part

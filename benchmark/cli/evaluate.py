@@ -10,6 +10,7 @@ from benchmark.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from benchmark.cli.request import Request
     from benchmark.robustness import Robustness
     from benchmark.spec import RunSpec
 
@@ -49,9 +50,11 @@ def evaluate(
     Exit code 0: done. 1: a run scores otherwise than recorded, or its weights are missing. 2: the
     request is at fault.
     """
+    from benchmark.cli.request import resolve
+
     if (only or severities) and not corruptions:
         raise UserError("--only and --severities are for --corruptions; add it")
-    request = options.resolve(
+    request = resolve(
         config,
         suite=suite,
         methods=methods,
@@ -97,7 +100,7 @@ def _severities(text: str | None) -> tuple[int, ...]:
     return chosen
 
 
-def _again(console: "Console", cells: "list[RunSpec]", request: options.Request) -> None:
+def _again(console: "Console", cells: "list[RunSpec]", request: "Request") -> None:
     from benchmark import reevaluate
     from benchmark.environment import prepare
 
@@ -121,7 +124,7 @@ def _again(console: "Console", cells: "list[RunSpec]", request: options.Request)
 def _stress(
     console: "Console",
     cells: "list[RunSpec]",
-    request: options.Request,
+    request: "Request",
     only: str | None,
     severities: tuple[int, ...],
 ) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark import plugins
 from benchmark.cli import options
 from benchmark.errors import UserError
 
@@ -41,7 +40,9 @@ def list_things(
     """List methods, backbones, benchmarks and suites, with what they support."""
     from rich.console import Console
 
-    plugins.load_files(plugin or [])
+    from benchmark.plugins import load_files
+
+    load_files(plugin or [])
     if filter and what is not What.backbones:
         raise UserError("--filter is for backbones; write `list backbones --filter GLOB`")
     folders = weights or [name for name in (os.environ.get("BENCHMARK_WEIGHTS"),) if name]

@@ -11,6 +11,7 @@ from benchmark.cli import options
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from benchmark.cli.request import Request
     from benchmark.index import Entry
     from benchmark.spec import RunSpec
     from benchmark.staleness import State
@@ -55,7 +56,9 @@ def plan(
     changed since. interrupted: goes on from its checkpoint. failed, nan, oom, timeout: run again
     only with --retry. missing: not run yet.
     """
-    request = options.resolve(
+    from benchmark.cli.request import resolve
+
+    request = resolve(
         config,
         suite=suite,
         methods=methods,
@@ -140,7 +143,7 @@ def _tally(console: "Console", states: "Sequence[State]") -> None:
 
 def _forecast(
     console: "Console",
-    request: options.Request,
+    request: "Request",
     todo: "Sequence[RunSpec]",
     runs: "list[Entry]",
     measure: bool,

@@ -39,7 +39,9 @@ def profile(
 
     The first benchmark and backbone of the selection are taken.
     """
-    request = options.resolve(
+    from benchmark.cli.request import resolve
+
+    request = resolve(
         config,
         suite=suite,
         methods=methods,

@@ -52,9 +52,10 @@ def report(
     from rich.console import Console
 
     from benchmark.catalogue import SUITES
+    from benchmark.cli.request import resolve
     from benchmark.results import load_results
 
-    request = options.resolve(
+    request = resolve(
         None, set=None, suite=suite, results=results, data=data, plugin=plugin
     )
     name, root = request.selection.suite, request.results

@@ -30,7 +30,9 @@ def reproduce(
     or the run did not finish. 2: the request or the files are at fault. 130, 143: a signal ended
     it.
     """
-    request = options.resolve(
+    from benchmark.cli.request import resolve
+
+    request = resolve(
         None,
         set=None,
         results=results,

@@ -11,6 +11,7 @@ from benchmark.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from benchmark.cli.request import Request
     from benchmark.spec import RunSpec
 
 
@@ -43,11 +44,13 @@ def run(
     Exit code 0: all cells are done or unsupported. 1: some are not. 2: the request or the files are
     at fault. 130, 143: a signal ended it.
     """
+    from benchmark.cli.request import resolve
+
     if retry not in (None, "failed", "oom", "all"):
         raise UserError(f"--retry {retry!r}: choose from failed, oom, all")
     if rerun not in (None, "stale"):
         raise UserError(f"--rerun {rerun!r}: only stale cells are run again")
-    request = options.resolve(
+    request = resolve(
         config,
         suite=suite,
         methods=methods,
@@ -116,7 +119,7 @@ def run(
 
 
 def _unsuccessful(
-    console: "Console", request: options.Request, cells: "list[RunSpec]"
+    console: "Console", request: "Request", cells: "list[RunSpec]"
 ) -> "list[str]":
     """Prints the cells that are neither done nor unsupported, and what to do."""
     from benchmark import store
@@ -142,7 +145,7 @@ def _unsuccessful(
     return left
 
 
-def _summary(console: "Console", request: options.Request, cells: "list[RunSpec]") -> None:
+def _summary(console: "Console", request: "Request", cells: "list[RunSpec]") -> None:
     from benchmark.reporting.terminal import print_report
     from benchmark.results import load_results
     from benchmark.uncertainty import assess

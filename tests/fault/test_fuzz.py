@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from benchmark import checkpoint, lease, processes, store
 from benchmark.catalogue import METHODS, build_method
-from benchmark.cli.options import resolve
+from benchmark.cli.request import resolve
 from benchmark.data import available
 from benchmark.data.described import read_description
 from benchmark.data.files import read_rgb

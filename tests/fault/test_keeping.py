@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 
 from benchmark import checkpoint, grid, lease, provenance, reevaluate, robustness, runner, store
-from benchmark.cli.options import Request
+from benchmark.cli.request import Request
 from benchmark.cli.run import _unsuccessful
 from benchmark.environment import prepare
 from benchmark.errors import DataError, UserError
