@@ -16,6 +16,7 @@ from benchmark.data.examples import Examples
 from benchmark.data.seal import check_seal
 from benchmark.errors import UserError
 from benchmark.interrupt import Watch
+from benchmark.machine import find_device
 from benchmark.models.weights import build_backbone, check_weights
 from benchmark.spec import RunSpec
 from methods.base import Unsupported
@@ -119,7 +120,7 @@ def prepare(
     Raises:
         UserError: the device does not exist.
     """
-    where = _device(device)
+    where = torch.device(find_device(device))
     if workers is None:
         workers = min(8, (os.cpu_count() or 1) - 1) if where.type == "cuda" else 0
     watch = watch or Watch()
@@ -150,14 +151,3 @@ def _refusal(cell: RunSpec, environment: Environment) -> str:
         # A fault of the method's code stops its own cells only: they will fail with a traceback.
         return ""
     return ""
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {name!r} is not available here; use --device cpu") from error
-    return device

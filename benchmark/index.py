@@ -14,8 +14,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from benchmark import store
-from benchmark.record import SCHEMA_VERSION, Record, Status, parse
-from benchmark.results import PUBLISHED, RECORD
+from benchmark.record import PUBLISHED, RECORD, SCHEMA_VERSION, Record, Status, parse
 
 NAME = ".index.json"
 VERSION = 1

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from benchmark import plugins
+from benchmark.answers import kept
 from benchmark.catalogue import BENCHMARKS, DECODERS, METHODS, SUITES, build_method, method_label
 from benchmark.errors import UserError
 from benchmark.registry import did_you_mean, split_selectors
@@ -49,17 +50,15 @@ def plan(selection: Selection) -> list[RunSpec]:
     suite = SUITES.get(selection.suite)
     changes = [{"fraction": share} for share in selection.fractions or ()] or [{}]
     protocols = [_protocol(suite.protocol, {**selection.protocol, **c}) for c in changes]
-    chosen = METHODS.select(selection.methods or suite.methods)
-    methods = [build_method(name, params) for name, params in chosen]
+    # Whatever is the same for many cells is found out once: there may be ten thousand of them.
+    settings = _settings(selection.methods or suite.methods)
     benchmarks = BENCHMARKS.select(selection.benchmarks or ",".join(suite.benchmarks))
     for name, params in benchmarks:
         if params:
             raise UserError(f"benchmark {name!r} takes no fields; write {name!r} alone")
     backbones = split_selectors(selection.backbones or ",".join(suite.backbones))
-    DECODERS.get(protocols[0].decoder)
+    _check_decoder(protocols[0].decoder)
     seeds = list(suite.seeds if selection.seeds is None else selection.seeds)
-    # Whatever is the same for many cells is found out once: there may be ten thousand of them.
-    settings = [(m.name, method_label(m), dataclasses.asdict(m)) for m in methods]
     versions = [(name, BENCHMARKS.get(name).version) for name, _ in benchmarks]
     cells = [
         RunSpec(
@@ -103,6 +102,20 @@ def command(cell: RunSpec) -> str:
     for path in dict.fromkeys(filter(None, map(plugins.file_of, parts))):
         words += ["--plugin", str(path)]
     return shlex.join(words)
+
+
+def _settings(text: str) -> list[list[Any]]:
+    """Name, label and all fields of the selected methods."""
+
+    def ask() -> list[list[Any]]:
+        methods = [build_method(name, params) for name, params in METHODS.select(text)]
+        return [[m.name, method_label(m), dataclasses.asdict(m)] for m in methods]
+
+    return kept(f"methods {text}", "methods", ask)
+
+
+def _check_decoder(name: str) -> None:
+    kept(f"decoder {name}", "benchmark.models.decoders", lambda: bool(DECODERS.get(name)))
 
 
 def _protocol(base: Protocol, changes: Mapping[str, Any]) -> Protocol:

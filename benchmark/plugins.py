@@ -81,6 +81,11 @@ def _describe(path: Path, module: str) -> None:
     register(description.name)(type(description.name, (kind,), attributes))
 
 
+def are_installed() -> bool:
+    """Whether an installed package offers something under the entry point group."""
+    return bool(entry_points(group=GROUP))
+
+
 @functools.cache
 def load_installed() -> None:
     """Imports what installed packages offer under the entry point group, once a process.

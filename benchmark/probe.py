@@ -1,15 +1,10 @@
-"""What this machine is and has, and what a cell takes on it, found out by two training steps."""
+"""What a cell takes on this machine, found out by two training steps."""
 
 import contextlib
-import shutil
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import torch
-
-from benchmark import provenance
 from benchmark.catalogue import build_method
 from benchmark.costs import PeakMemory
 from benchmark.data.base import read_example
@@ -21,6 +16,7 @@ from benchmark.errors import UserError, on_one_line
 from benchmark.evaluate import evaluate
 from benchmark.feeding import Feed
 from benchmark.index import Entry
+from benchmark.machine import device_name
 from benchmark.models.segmenter import Segmenter
 from benchmark.runner import VERIFIED_IMAGES, build_segmenter
 from benchmark.seeding import torch_stream
@@ -29,32 +25,6 @@ from methods.base import Method
 
 STEPS = 2
 """The first one settles allocators and kernels, the second is timed."""
-
-
-def device_name(device: torch.device) -> str:
-    """The device as records name it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return provenance.processor()
-
-
-def available_memory(device: torch.device) -> int | None:
-    """Bytes that can be taken on a device; None where the system does not tell."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return None
-
-
-def free_disk(folder: Path) -> int:
-    """Free bytes where a folder is, or would be made."""
-    folder = folder.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def kinds(cells: Sequence[RunSpec]) -> list[RunSpec]:
@@ -156,7 +126,7 @@ def _measure(cell: RunSpec, environment: Environment) -> Entry:
         benchmark=cell.benchmark,
         backbone=cell.backbone,
         method=cell.method_label,
-        device=device_name(environment.device),
+        device=device_name(str(environment.device)),
         crop=protocol.crop,
         batch_size=protocol.batch_size,
         images_per_second=protocol.batch_size / (times[-1] - times[-2]),

@@ -13,6 +13,10 @@ from benchmark.errors import printable
 
 SCHEMA_VERSION = 2
 
+RECORD = "record.json"
+PUBLISHED = "published"
+"""Folder of committed records; read only when asked for, so that they never mix with one's own."""
+
 Status = Literal["done", "failed", "oom", "nan", "timeout", "interrupted", "unsupported"]
 """done: evaluated. failed: an exception. oom: out of memory even image by image. nan: the loss is
 not a finite number. timeout: over --max-seconds. interrupted: stopped on purpose, goes on from its

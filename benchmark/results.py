@@ -11,16 +11,12 @@ import pandas as pd
 
 from benchmark.errors import printable
 from benchmark.parallel import spread, uncollected
-from benchmark.record import Record, parse
+from benchmark.record import PUBLISHED, RECORD, Record, parse
 
-RECORD = "record.json"
 _PARAMS = "method_params."
 
 _FEW = 500
 """Records that are not worth other processes."""
-
-PUBLISHED = "published"
-"""Folder of committed records; read only when asked for, so that they never mix with one's own."""
 
 
 def load_results(root: Path, suite: str | None = None) -> pd.DataFrame:

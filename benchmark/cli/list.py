@@ -170,7 +170,7 @@ def _suites() -> "Table":
 def _backbones(filter: str | None, weights: list[str]) -> "Table":
     from pathlib import Path
 
-    from benchmark.models.weights import PACKAGED
+    from benchmark.models.names import PACKAGED
 
     if filter:
         import timm

@@ -90,10 +90,9 @@ def plan(
         if state.name in ("missing", "interrupted")
     ]
     if todo:
-        from benchmark.models.weights import check_name
+        from benchmark.models.names import check_names
 
-        for name in {cell.backbone for cell in cells}:
-            check_name(name, request.weights)
+        check_names(dict.fromkeys(cell.backbone for cell in cells), request.weights)
     console = Console(highlight=False)
     if len(cells) <= MANY or all_:
         _table(console, cells, states)
@@ -148,16 +147,17 @@ def _forecast(
     runs: "list[Entry]",
     measure: bool,
 ) -> None:
-    from benchmark.environment import prepare
     from benchmark.forecast import Forecaster, forecast, too_large
-    from benchmark.probe import available_memory, device_name, free_disk
+    from benchmark.machine import available_memory, device_name, find_device, free_disk
 
-    environment = prepare(request.data, request.weights, request.device)
-    name = device_name(environment.device)
-    available = available_memory(environment.device)  # before a probe takes some
+    device = find_device(request.device)
+    name = device_name(device)
+    available = available_memory(device)  # before a probe takes some
     if measure:
         from benchmark import probe
+        from benchmark.environment import prepare
 
+        environment = prepare(request.data, request.weights, device)
         known = {(r.method, r.backbone, r.benchmark, r.device) for r in runs if r.images_per_second}
         for cell in probe.kinds(todo):
             if (cell.method_label, cell.backbone, cell.benchmark, name) in known:

@@ -55,9 +55,7 @@ def report(
     from benchmark.cli.request import resolve
     from benchmark.results import load_results
 
-    request = resolve(
-        None, set=None, suite=suite, results=results, data=data, plugin=plugin
-    )
+    request = resolve(None, set=None, suite=suite, results=results, data=data, plugin=plugin)
     name, root = request.selection.suite, request.results
     references = [_reference(path) for path in reference or []]
     if not root.is_dir():

@@ -118,9 +118,7 @@ def run(
         raise typer.Exit(1)
 
 
-def _unsuccessful(
-    console: "Console", request: "Request", cells: "list[RunSpec]"
-) -> "list[str]":
+def _unsuccessful(console: "Console", request: "Request", cells: "list[RunSpec]") -> "list[str]":
     """Prints the cells that are neither done nor unsupported, and what to do."""
     from benchmark import store
 

@@ -7,7 +7,6 @@ says how to build the model (`timm_model`, `timm_kwargs`) and how to normalise i
 """
 
 import copy
-import difflib
 import functools
 import hashlib
 import json
@@ -25,8 +24,8 @@ from torch import Tensor, nn
 
 from benchmark.errors import UserError
 from benchmark.models.backbone import StagedBackbone
+from benchmark.models.names import check_names, find_weights, hub_config, is_timm
 
-PACKAGED = Path(__file__).resolve().parent.parent / "weights"
 HUB_PATIENCE_SECONDS = 5.0
 
 Weights = Literal["pretrained", "none"]
@@ -54,34 +53,6 @@ class _File:
     std: tuple[float, ...] | None
 
 
-def find_weights(name: str, dirs: Sequence[Path]) -> Path | None:
-    """The weights file for a backbone, from `dirs` or the package; None where there is none.
-
-    Raises:
-        UserError: several files of one folder fit the name.
-
-    """
-    for folder in (*map(Path, dirs), PACKAGED):
-        exact = folder / f"{name}.safetensors"
-        if exact.is_file():
-            return exact
-        tagged = sorted(p for p in folder.glob("*.safetensors") if p.name.startswith(f"{name}."))
-        if len(tagged) > 1:
-            raise UserError(
-                f"backbone {name!r}: {len(tagged)} weights files in {folder} fit this name; "
-                f"use one of {', '.join(repr(p.stem) for p in tagged)}"
-            )
-        if tagged:
-            return tagged[0]
-    return None
-
-
-def check_name(name: str, dirs: Sequence[Path]) -> None:
-    """Raises `UserError` where a name is neither a weights file's nor timm's."""
-    if find_weights(name, dirs) is None and not _is_timm(name):
-        raise _unknown(name, dirs)
-
-
 def check_weights(name: str, weights: Weights, dirs: Sequence[Path]) -> None:
     """Finds out without building anything whether a backbone's weights are there.
 
@@ -89,10 +60,10 @@ def check_weights(name: str, weights: Weights, dirs: Sequence[Path]) -> None:
         UserError: unknown name, missing or unreadable weights.
 
     """
-    check_name(name, dirs)
+    check_names([name], dirs)
     path = find_weights(name, dirs)
     if path is not None:
-        if weights == "pretrained" or not _is_timm(name):
+        if weights == "pretrained" or not is_timm(name):
             _read_metadata(path, name)
         return
     if weights == "pretrained" and _hub_cached(name) is None and not _hub_answers(name):
@@ -116,7 +87,7 @@ def build_backbone(name: str, weights: Weights, weights_dirs: Sequence[Path]) ->
     """
     check_weights(name, weights, weights_dirs)
     path = find_weights(name, weights_dirs)
-    if weights == "none" and _is_timm(name):
+    if weights == "none" and is_timm(name):
         # A timm name means timm's own definition, whatever files happen to lie around.
         return StagedBackbone(create_timm_model(name, {}), name=name)
     file = None if path is None else _read_metadata(path, name)
@@ -233,23 +204,9 @@ def _from_hub(name: str, dirs: Sequence[Path]) -> StagedBackbone:
     return backbone
 
 
-def _is_timm(name: str) -> bool:
-    if not timm.is_model(name):
-        return False
-    _, _, tag = name.partition(".")
-    return not tag or _hub_config(name) is not None
-
-
-def _hub_config(name: str) -> Any:
-    try:
-        return timm.get_pretrained_cfg(name)
-    except RuntimeError:
-        return None
-
-
 def _hub_cached(name: str) -> Path | None:
     """The file that timm's default weights for a name would be read from, if downloaded."""
-    config = _hub_config(name)
+    config = hub_config(name)
     if config is None:
         return None
     if config.hf_hub_id:
@@ -270,7 +227,7 @@ def _hub_cached(name: str) -> Path | None:
 
 
 def _hub_answers(name: str) -> bool:
-    config = _hub_config(name)
+    config = hub_config(name)
     if config is None or not (config.hf_hub_id or config.url):
         return False
 
@@ -305,24 +262,9 @@ def _within(seconds: float, ask: Callable[[], None]) -> bool:
     return bool(answers)
 
 
-def _unknown(name: str, dirs: Sequence[Path]) -> UserError:
-    files = [p.stem for d in (*map(Path, dirs), PACKAGED) for p in d.glob("*.safetensors")]
-    candidates = sorted({*files, *(f.split(".")[0] for f in files), *timm.list_models()})
-    base, _, tag = name.partition(".")
-    if tag and timm.is_model(base):
-        tags = [full for full in timm.list_pretrained(f"{base}.*")]
-        close = difflib.get_close_matches(name, tags, n=3, cutoff=0.0)
-        kind = f"timm has no weights {tag!r} for {base!r}"
-    else:
-        close = difflib.get_close_matches(name, candidates, n=3)
-        kind = f"unknown backbone {name!r}: neither a timm model nor a weights file"
-    hint = f"; did you mean {', '.join(close)}?" if close else ""
-    return UserError(f"{kind}{hint}")
-
-
 def _missing(name: str, dirs: Sequence[Path]) -> UserError:
     folders = ", ".join(str(d) for d in dirs) or "no folder (none given)"
-    config = _hub_config(name)
+    config = hub_config(name)
     looked = f"looked for {name}.safetensors or {name}.<tag>.safetensors in {folders}"
     if config is None or not (config.hf_hub_id or config.url):
         return UserError(
