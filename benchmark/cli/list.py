@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -48,15 +48,13 @@ def list_things(
     folders = weights or [name for name in (os.environ.get("BENCHMARK_WEIGHTS"),) if name]
     console = Console()
     for kind in [what] if what else list(What):
-        if kind is What.backbones:
-            table = _backbones(filter, folders)
-        else:
-            table = {What.methods: _methods, What.benchmarks: _benchmarks, What.suites: _suites}[
-                kind
-            ]()
-        console.print(table)
         if kind is What.methods:
-            console.print(_settings())
+            rows = _rows()
+            console.print(_methods(rows), _settings(rows), sep="\n")
+        elif kind is What.backbones:
+            console.print(_backbones(filter, folders))
+        else:
+            console.print(_benchmarks() if kind is What.benchmarks else _suites())
 
 
 def _table(title: str, *columns: str) -> "Table":
@@ -65,47 +63,67 @@ def _table(title: str, *columns: str) -> "Table":
     return Table(*columns, title=title, title_justify="left", title_style="bold", box=None)
 
 
-def _methods() -> "Table":
+class _Row(NamedTuple):
+    """A method, as it is listed."""
+
+    name: str
+    kinds: list[bool]
+    traits: list[bool]
+    counted: str
+    fields: str
+    reference: str
+
+
+def _rows() -> list[_Row]:
+    """All methods; to ask them takes torch, peft and a count of each, for many seconds."""
+    from benchmark.answers import kept
+
+    return [_Row(*row) for row in kept("rows of the methods", "methods", _asked)]
+
+
+def _asked() -> list[_Row]:
+    from benchmark.catalogue import METHODS
+
+    counted = _Counter()
+    # Those with a name of their own before those of a library.
+    names = sorted(METHODS.names(), key=lambda name: (":" in name, name))
+    return [
+        _Row(
+            name,
+            [kind in cls.supports for kind in ("plain", "hierarchical", "cnn")],
+            [cls.keeps_structure, cls.mergeable, cls.identity_at_init],
+            counted(cls),
+            ",".join(f"{f.name}={f.default}" for f in dataclasses.fields(cls)),
+            cls.reference,
+        )
+        for name, cls in ((name, METHODS.get(name)) for name in names)
+    ]
+
+
+def _methods(rows: list[_Row]) -> "Table":
     """The capability matrix: a kind is ticked where at least some backbones of it will do."""
     from rich.text import Text
 
-    from benchmark.catalogue import METHODS
-
     traits = ("keeps\nstructure", "merge-\nable", "identity\nat start")
     table = _table("methods", "name", "plain", "hierar-\nchical", "cnn", *traits, "on ViT-B")
-    counted = _Counter()
-    for name in _method_names():
-        cls = METHODS.get(name)
-        held = (cls.keeps_structure, cls.mergeable, cls.identity_at_init)
+    for row in rows:
         table.add_row(
-            Text(name, no_wrap=True),
-            *("yes" if kind in cls.supports else "-" for kind in ("plain", "hierarchical", "cnn")),
-            *("yes" if trait else "-" for trait in held),
-            Text(counted(cls), justify="right", no_wrap=True),
+            Text(row.name, no_wrap=True),
+            *("yes" if holds else "-" for holds in (*row.kinds, *row.traits)),
+            Text(row.counted, justify="right", no_wrap=True),
         )
     return table
 
 
-def _settings() -> "Table":
+def _settings(rows: list[_Row]) -> "Table":
     """Every method as a selector with the defaults of all its fields, to copy and change."""
     from rich.text import Text
 
-    from benchmark.catalogue import METHODS
-
     table = _table("settings", "all fields with their defaults")
-    for name in _method_names():
-        cls = METHODS.get(name)
-        fields = ",".join(f"{f.name}={f.default}" for f in dataclasses.fields(cls))
-        table.add_row(Text(f"{name}[{fields}]" if fields else name))
-        table.add_row(Text(f"  {cls.reference}", style="dim"))
+    for row in rows:
+        table.add_row(Text(f"{row.name}[{row.fields}]" if row.fields else row.name))
+        table.add_row(Text(f"  {row.reference}", style="dim"))
     return table
-
-
-def _method_names() -> list[str]:
-    """Those with a name of their own before those of a library."""
-    from benchmark.catalogue import METHODS
-
-    return sorted(METHODS.names(), key=lambda name: (":" in name, name))
 
 
 class _Counter:
