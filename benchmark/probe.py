@@ -5,6 +5,8 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from benchmark.catalogue import build_method
 from benchmark.costs import PeakMemory
 from benchmark.data.base import read_example

@@ -41,7 +41,9 @@ def speed(
     The first benchmark and backbone of the selection are taken. The comparison with Hugging Face's
     Trainer needs the extra `speed`.
     """
-    request = options.resolve(
+    from benchmark.cli.request import resolve
+
+    request = resolve(
         config,
         suite=suite,
         methods=None,
@@ -65,7 +67,7 @@ def speed(
 
     from benchmark import planner
     from benchmark.environment import preflight, prepare
-    from benchmark.probe import device_name
+    from benchmark.machine import device_name
     from benchmark.spec import RunSpec
     from benchmark.speed.compare import PARTS, Comparison
     from benchmark.speed.table import HEADINGS, write
@@ -98,7 +100,7 @@ def speed(
     protocol = example.protocol
     about = [
         f"{example.backbone} on {example.benchmark}, batch {protocol.batch_size}, crop "
-        f"{protocol.crop}, on {device_name(environment.device)}, {torch.get_num_threads()} "
+        f"{protocol.crop}, on {device_name(str(environment.device))}, {torch.get_num_threads()} "
         f"{'thread' if torch.get_num_threads() == 1 else 'threads'}.",
         f"Loops took turns in one process, each {rounds} times {steps} timed steps; a ratio is "
         "the median over the rounds of the times of a step.",
