@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from benchmark import evaluate, metrics
+from benchmark import counting, evaluate, metrics
 from benchmark.catalogue import METHODS, build_method, method_label
 from benchmark.data.base import IGNORE, SPLITS, Example, carve
 from benchmark.data.carving import carve_val
@@ -181,14 +181,15 @@ def counted(pairs: list[tuple[np.ndarray, np.ndarray]], classes: int, seed: int)
     random = np.random.default_rng(seed)
     rows = []
     for predicted, label in pairs:
-        right, guessed, true = evaluate.class_counts(predicted, label, classes)
-        both, either = evaluate.boundary_counts(predicted, label, classes)
-        bins = random.multinomial(true.sum(), [1 / evaluate.BINS] * evaluate.BINS)
+        maps_ = torch.from_numpy(predicted), torch.from_numpy(label)
+        right, guessed, true = counting.class_counts(*maps_, classes).numpy()
+        both, either = counting.boundary_counts(*maps_, classes).numpy()
+        bins = random.multinomial(true.sum(), [1 / counting.BINS] * counting.BINS)
         rows.append({
             "intersection": right, "prediction": guessed, "label": true,
             "boundary_intersection": both, "boundary_union": either,
             "nll": random.random() * true.sum(), "bin_count": bins,
-            "bin_correct": bins // 2, "bin_confidence": bins * random.random(evaluate.BINS),
+            "bin_correct": bins // 2, "bin_confidence": bins * random.random(counting.BINS),
         })  # fmt: skip
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
 
@@ -256,10 +257,10 @@ def test_metrics_do_not_depend_on_the_order_or_grouping_of_images(
 def test_counts_of_the_parts_of_an_image_add_up(
     seed: int, classes: int, cut: int, axis: int
 ) -> None:
-    [(predicted, label)] = maps(seed, 1, classes)
-    parts = zip(*(np.split(whole, [cut], axis) for whole in (predicted, label)), strict=True)
-    summed = sum(np.stack(evaluate.class_counts(p, t, classes)) for p, t in parts)
-    np.testing.assert_array_equal(summed, evaluate.class_counts(predicted, label, classes))
+    whole = [torch.from_numpy(x) for x in maps(seed, 1, classes)[0]]
+    parts = zip(*(x.tensor_split([cut], axis) for x in whole), strict=True)
+    summed = sum(counting.class_counts(*part, classes) for part in parts)
+    torch.testing.assert_close(summed, counting.class_counts(*whole, classes))
 
 
 @given(SEEDS, st.integers(1, 6))

@@ -1,0 +1,138 @@
+"""Counts against slow computations from the definitions, in numpy and float64."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from benchmark.counting import (
+    BINS,
+    band,
+    boundary_counts,
+    calibration,
+    class_counts,
+    log_probabilities,
+)
+from benchmark.data.base import IGNORE
+
+CLASSES = 6
+"""Of which the last two are never labelled, and the last one never predicted."""
+
+SHAPES = [(1, 1), (1, 210), (170, 2), (37, 53), (128, 96), (203, 157)]
+
+
+def regions(random, shape, classes):
+    """A map of blobs, as labels are, with a few lone pixels."""
+    height, width = shape
+    noise = ndimage.gaussian_filter(random.random((classes, height, width)), (0, 9, 9))
+    out = noise.argmax(0)
+    lone = random.random(shape) < 0.002
+    return np.where(lone, random.integers(0, classes, shape), out).astype(np.uint8)
+
+
+def pair(shape, void="some"):
+    random = np.random.default_rng(sum(shape))
+    predicted = regions(random, shape, CLASSES - 1)
+    label = np.where(random.random(shape) < 0.8, predicted, 0) if void == "much" else predicted
+    label = ndimage.shift(label, (3, -2), order=0, mode="nearest")
+    label = np.where(label < CLASSES - 2, label, 0).astype(np.uint8)
+    if void != "none":
+        label[regions(random, shape, 4 if void == "some" else 2) == 0] = IGNORE
+    if void == "all":
+        label[:] = IGNORE
+    return predicted, label
+
+
+def on_torch(*maps):
+    return [torch.from_numpy(x) for x in maps]
+
+
+every = pytest.mark.parametrize("shape", SHAPES, ids=str)
+voids = pytest.mark.parametrize("void", ["none", "some", "much", "all"])
+
+
+@every
+@voids
+def test_class_counts_equal_pixel_by_pixel_counting(shape, void):
+    predicted, label = pair(shape, void)
+    expected = np.zeros((3, CLASSES), int)
+    for p, t in zip(predicted.flat, label.flat, strict=True):
+        if t != IGNORE:
+            expected[0][p] += p == t
+            expected[1][p] += 1
+            expected[2][t] += 1
+    got = class_counts(*on_torch(predicted, label), CLASSES)
+    assert got.dtype == torch.int64
+    np.testing.assert_array_equal(got, expected)
+    assert not expected[2, -2:].any() and not expected[1, -1]
+
+
+@pytest.mark.parametrize("classes", [1, 2, 150, 255])
+def test_no_class_is_taken_for_void(classes):
+    random = np.random.default_rng(classes)
+    predicted, label = random.integers(0, classes, (2, 60, 60)).astype(np.uint8)
+    label[random.random(label.shape) < 0.3] = IGNORE
+    valid = label != IGNORE
+    right, guessed, true = class_counts(*on_torch(predicted, label), classes).numpy()
+    for k in range(classes):
+        assert right[k] == (valid & (predicted == k) & (label == k)).sum()
+        assert guessed[k] == (valid & (predicted == k)).sum()
+        assert true[k] == (label == k).sum()
+
+
+def by_erosion(mask, reach):
+    return mask & ~ndimage.binary_erosion(mask, np.ones((3, 3)), iterations=reach)
+
+
+@every
+@pytest.mark.parametrize("reach", [1, 2, 5, 16])
+def test_band_is_the_mask_without_its_erosion(reach, shape):
+    _, label = pair(shape)
+    got = band(torch.from_numpy(label), reach).numpy()
+    for k in range(CLASSES):
+        np.testing.assert_array_equal(got & (label == k), by_erosion(label == k, reach))
+
+
+@every
+@voids
+def test_boundary_counts_equal_the_definition(shape, void):
+    predicted, label = pair(shape, void)
+    reach = max(1, round(0.02 * np.sqrt(shape[0] ** 2 + shape[1] ** 2)))
+    got = boundary_counts(*on_torch(predicted, label), CLASSES)
+    assert got.dtype == torch.int64 and got.shape == (2, CLASSES)
+    valid = label != IGNORE
+    for k in range(CLASSES):
+        ours, theirs = (by_erosion(valid & (x == k), reach) for x in (predicted, label))
+        assert got[0, k] == (ours & theirs).sum()
+        assert got[1, k] == (ours | theirs).sum()
+
+
+@every
+@voids
+@pytest.mark.parametrize("sharpness", [0.1, 1, 30])
+def test_calibration_equals_the_definition(shape, void, sharpness):
+    _, label = pair(shape, void)
+    torch.manual_seed(0)
+    logits = sharpness * torch.randn(CLASSES, *shape)
+    top, predicted = logits.max(0)
+    label, predicted = torch.from_numpy(label), predicted.byte()
+    best, true = log_probabilities(logits, top, label)
+    nll, pixels, right, confidence = calibration(predicted, label, best, true)
+
+    values = logits.double().numpy()
+    values -= values.max(0)
+    chances = np.exp(values) / np.exp(values).sum(0)
+    valid = label.numpy() != IGNORE
+    chances, values, truth = chances[:, valid], values[:, valid], label.numpy()[valid]
+    place = np.minimum((chances.max(0) * BINS).astype(int), BINS - 1)
+    hit = chances.argmax(0) == truth
+    expected = [
+        [weight[place == number].sum() for number in range(BINS)]
+        for weight in (np.ones(len(truth)), hit, chances.max(0))
+    ]
+    surprise = (np.log(np.exp(values).sum(0)) - values[truth, np.arange(len(truth))]).sum()
+    assert nll.item() == pytest.approx(surprise, rel=1e-6)
+    assert pixels.dtype == right.dtype == torch.int64
+    np.testing.assert_array_equal(pixels, expected[0])
+    np.testing.assert_array_equal(right, expected[1])
+    np.testing.assert_allclose(confidence, expected[2], rtol=1e-6)
