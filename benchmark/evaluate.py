@@ -4,8 +4,8 @@ An image passes the network whole where it fits, else by overlapping windows who
 are averaged. Logits are brought to label resolution a strip of rows at a time, and three
 numbers a pixel are kept of them, so memory is bounded by the strip, not by classes x pixels.
 
-Images are not batched: the size of a batch may change how products are rounded, and the counts of an
-image must not hang on its neighbours.
+Windows of an image pass in batches, images do not: the size of a batch may change how products are
+rounded, and the counts of an image must not hang on its neighbours.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -120,13 +120,20 @@ def coarse_logits(segmenter: Segmenter, image: Tensor, protocol: Protocol) -> Te
     if height * width <= protocol.eval_max_pixels:
         return segmenter(image)[0].float()
     window = _round_up(protocol.eval_window, step)
+    starts = [
+        (top, left)
+        for top in window_starts(height, window, step)
+        for left in window_starts(width, window, step)
+    ]
+    # As many at once as have the pixels that may pass whole; they are all of one size.
+    together = max(1, protocol.eval_max_pixels // (min(height, window) * min(width, window)))
     total: Tensor | None = None
-    for top in window_starts(height, window, step):
-        for left in window_starts(width, window, step):
-            part = image[:, :, top : top + window, left : left + window]
-            logits = segmenter(part)[0].float()
+    for first in range(0, len(starts), together):
+        some = starts[first : first + together]
+        parts = [image[0, :, top : top + window, left : left + window] for top, left in some]
+        for (top, left), logits in zip(some, segmenter(torch.stack(parts)).float(), strict=True):
             # A logit need not be a whole number of pixels wide: on patches of 14 it may be 3.5.
-            side, pixels = logits.shape[-1], part.shape[-1]
+            side, pixels = logits.shape[-1], parts[0].shape[-1]
             if total is None:
                 size = (height * side // pixels, width * side // pixels)
                 total = logits.new_zeros(len(logits) + 1, *size)
