@@ -1,4 +1,4 @@
-"""Counts and interpolation against independent float64 computations written here."""
+"""Prediction, interpolation and metrics against float64 computations written here."""
 
 import numpy as np
 import pytest
@@ -9,58 +9,14 @@ from torch.nn import functional as F
 
 from benchmark.data.base import IGNORE, Example
 from benchmark.evaluate import (
-    band,
-    boundary_counts,
-    class_counts,
     coarse_logits,
     evaluate,
     label_strips,
+    same_class_counts,
     window_starts,
 )
 from benchmark.metrics import summarise
 from benchmark.spec import Protocol
-
-
-def random_maps(seed, classes=4, shape=(37, 53)):
-    random = np.random.default_rng(seed)
-    label = random.integers(0, classes, shape).astype(np.uint8)
-    label[random.random(shape) < 0.1] = IGNORE
-    return random.integers(0, classes, shape).astype(np.uint8), label
-
-
-def test_class_counts_equal_pixel_by_pixel_counting():
-    predicted, label = random_maps(0)
-    got = class_counts(predicted, label, 4)
-    expected = np.zeros((3, 4), int)
-    for p, t in zip(predicted.flat, label.flat, strict=True):
-        if t != IGNORE:
-            expected[0][p] += p == t
-            expected[1][p] += 1
-            expected[2][t] += 1
-    np.testing.assert_array_equal(got, expected)
-
-
-@pytest.mark.parametrize("reach", [1, 2, 5])
-def test_band_is_the_mask_without_its_erosion(reach):
-    mask = ndimage.binary_opening(np.random.default_rng(reach).random((40, 61)) < 0.8)
-    eroded = ndimage.binary_erosion(mask, np.ones((3, 3)), iterations=reach)
-    np.testing.assert_array_equal(band(mask, reach), mask & ~eroded)
-
-
-def test_boundary_counts_equal_the_definition():
-    predicted, label = np.zeros((2, 60, 80), np.uint8)
-    predicted[10:40, 10:40] = 1
-    label[12:42, 8:40] = 1
-    label[:5] = IGNORE
-    intersection, union = boundary_counts(predicted, label, 3)
-    valid = label != IGNORE
-    for k in range(3):
-        bands = []
-        for map_ in (predicted, label):
-            mask = valid & (map_ == k)
-            bands.append(mask & ~ndimage.binary_erosion(mask, np.ones((3, 3)), iterations=2))
-        assert intersection[k] == (bands[0] & bands[1]).sum()
-        assert union[k] == (bands[0] | bands[1]).sum()
 
 
 def join(coarse, padded, size, target):
@@ -91,26 +47,28 @@ class Local(nn.Module):
         self.stride, self.divisor = stride, 8
         self.mean, self.std = (0.5,) * 3, (0.25,) * 3
         self.weight = nn.Parameter(torch.randn(classes, 3, 1, 1))
-        self.largest = 0
+        self.passes = []  # pixels of each batch
 
     @property
     def backbone(self):
         return self
 
     def forward(self, images):
-        self.largest = max(self.largest, images.shape[-1] * images.shape[-2])
+        self.passes.append(len(images) * images.shape[-1] * images.shape[-2])
         return F.conv2d(F.avg_pool2d(images, self.stride), self.weight)
 
 
+@pytest.mark.parametrize("pixels", [64 * 96, 3 * 64 * 64 + 1])
 @pytest.mark.parametrize("size", [(160, 96), (96, 248), (256, 256)])
-def test_sliding_windows_agree_with_the_whole_image(size):
+def test_sliding_windows_agree_with_the_whole_image(size, pixels):
     torch.manual_seed(0)
     model, image = Local(5), torch.randn(1, 3, *size)
     whole = coarse_logits(model, image, Protocol())
-    model.largest = 0
-    parts = coarse_logits(model, image, Protocol(eval_max_pixels=96 * 64, eval_window=64))
+    model.passes.clear()
+    parts = coarse_logits(model, image, Protocol(eval_max_pixels=pixels, eval_window=64))
     torch.testing.assert_close(parts, whole)
-    assert model.largest <= 64 * 64
+    windows = sum(model.passes) // 64**2
+    assert max(model.passes) <= pixels and len(model.passes) == -(-windows // (pixels // 64**2))
 
 
 class Fractional(Local):
@@ -128,8 +86,9 @@ def test_windows_of_logits_that_are_no_whole_number_of_pixels_wide():
     torch.manual_seed(0)
     model, image = Fractional(5), torch.randn(1, 3, 140, 280)
     whole = coarse_logits(model, image, Protocol())
-    parts = coarse_logits(model, image, Protocol(eval_max_pixels=4900, eval_window=70))
-    torch.testing.assert_close(parts, whole)
+    for pixels in (4900, 3 * 4900):  # one window at a time, and three
+        parts = coarse_logits(model, image, Protocol(eval_max_pixels=pixels, eval_window=70))
+        torch.testing.assert_close(parts, whole)
 
 
 @pytest.mark.parametrize("side", [64, 65, 100, 513, 1000])
@@ -150,18 +109,26 @@ class Tiny:
         return 0.5
 
 
-def test_metrics_equal_a_float64_recomputation():
-    torch.manual_seed(1)
-    model, random = Local(5).eval(), np.random.default_rng(0)
-    examples = []
+def tiny_examples(height, width):
+    random, examples = np.random.default_rng(0), []
     for index in range(3):
-        shape = (40 + 7 * index, 64)
+        shape = (height + 7 * index, width)
         image = random.integers(0, 255, (*shape, 3)).astype(np.uint8)
         image = ndimage.uniform_filter(image, (9, 9, 1))
         label = random.integers(0, 4, shape).astype(np.uint8)
         label[:3] = IGNORE
         examples.append(Example(str(index), image, label))
-    counts = evaluate(model, Tiny(), examples, Protocol(), "fp32")
+    return examples
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_metrics_equal_a_float64_recomputation(windows):
+    torch.manual_seed(1)
+    model = Local(5).eval()
+    protocol = Protocol(eval_max_pixels=4096, eval_window=32) if windows else Protocol()
+    examples = tiny_examples(161, 187) if windows else tiny_examples(40, 64)
+    counts = evaluate(model, Tiny(), examples, protocol, "fp32")
+    assert (len(model.passes) > len(examples)) is windows
     metrics = summarise(counts, Tiny.classes)
 
     # From the definitions, with per-pixel probabilities of the same network.
@@ -212,3 +179,23 @@ def test_metrics_equal_a_float64_recomputation():
         for a, b in zip(predicted, labels, strict=True)
     ]
     assert metrics.image_miou == pytest.approx(np.mean(per_image), abs=1e-3)
+
+
+@pytest.mark.parametrize("values", [1, 1000, 2**24])
+def test_counts_do_not_hang_on_the_strips_or_on_what_else_is_counted(values, monkeypatch):
+    torch.manual_seed(2)
+    model, examples, seen = Local(5).eval(), tiny_examples(41, 63), []
+    expected = evaluate(model, Tiny(), examples, Protocol(), "fp32")
+    monkeypatch.setattr("benchmark.evaluate.STRIP_VALUES", values)
+    keep = lambda example, predicted: seen.append((example.id, predicted))  # noqa: E731
+    counts = evaluate(model, Tiny(), examples, Protocol(), "fp32", seen=keep)
+    assert counts.keys() == expected.keys()
+    for key, value in counts.items():
+        np.testing.assert_allclose(value, expected[key], rtol=1e-6 if value.dtype == float else 0)
+    assert same_class_counts(
+        evaluate(model, Tiny(), examples, Protocol(), "fp32", full=False), expected
+    )
+    for example, (id, predicted), row in zip(examples, seen, counts["prediction"], strict=True):
+        valid = example.label != IGNORE
+        assert id == example.id and predicted.dtype == np.uint8
+        np.testing.assert_array_equal(np.bincount(predicted[valid], minlength=5), row)
