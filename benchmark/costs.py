@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.engine import autocast
 from benchmark.interrupt import is_out_of_memory
+from benchmark.models.compute_type import frozen_in
 from benchmark.models.segmenter import Segmenter
 from benchmark.record import InferCost
 from benchmark.spec import Protocol
@@ -178,9 +179,10 @@ def measure_inference(segmenter: Segmenter, protocol: Protocol, precision: str) 
     for _ in range(LATENCY_REPEATS // 10):
         seconds(one)
     peak = PeakMemory()
-    with peak.measure(segmenter):
+    with peak.measure(segmenter), frozen_in(segmenter, precision):
         latencies = 1000 * np.array([seconds(one) for _ in range(LATENCY_REPEATS)])
-    throughput = _throughput(seconds, one, protocol.batch_size)
+    with frozen_in(segmenter, precision):
+        throughput = _throughput(seconds, one, protocol.batch_size)
     # Fused attention kernels hide their matrix products from the counter; the plain one does not.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         segmenter(one)

@@ -19,6 +19,7 @@ from benchmark.counting import boundary_counts, calibration, class_counts, log_p
 from benchmark.data.base import Benchmark, Example
 from benchmark.data.batches import Normalise, resize_image, to_tensor
 from benchmark.engine import autocast
+from benchmark.models.compute_type import frozen_in
 from benchmark.models.segmenter import Segmenter
 from benchmark.spec import Protocol
 
@@ -57,10 +58,11 @@ def evaluate(
         `bin_count`, `bin_correct`: (N, 15) int64 and `bin_confidence`: (N, 15).
     """
     normalise = Normalise(segmenter.backbone.mean, segmenter.backbone.std)
-    rows = [
-        _count(segmenter, benchmark, example, protocol, precision, normalise, full, seen)
-        for example in examples
-    ]
+    with torch.no_grad(), frozen_in(segmenter, precision):
+        rows = [
+            _count(segmenter, benchmark, example, protocol, precision, normalise, full, seen)
+            for example in examples
+        ]
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
 
 

@@ -19,6 +19,7 @@ from benchmark.evaluate import evaluate
 from benchmark.feeding import Feed
 from benchmark.index import Entry
 from benchmark.machine import device_name
+from benchmark.models.compute_type import frozen_in
 from benchmark.models.segmenter import Segmenter
 from benchmark.runner import VERIFIED_IMAGES, build_segmenter
 from benchmark.seeding import torch_stream
@@ -105,7 +106,11 @@ class Rehearsal:
     def train(self, progress: Progress) -> None:
         """Trains; `progress` as that of `engine.train`."""
         crops = self.batches()
-        with torch_stream(self._cell.seed, "training"), contextlib.closing(crops):
+        with (
+            frozen_in(self.segmenter, self.precision),
+            torch_stream(self._cell.seed, "training"),
+            contextlib.closing(crops),
+        ):
             train(self.segmenter, self.method, crops, self.protocol, self.precision, progress)
 
 

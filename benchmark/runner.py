@@ -34,6 +34,7 @@ from benchmark.interrupt import (
 )
 from benchmark.metrics import summarise
 from benchmark.models import delta as deltas
+from benchmark.models.compute_type import frozen_in
 from benchmark.models.segmenter import Segmenter
 from benchmark.models.weights import build_backbone
 from benchmark.planner import command
@@ -224,6 +225,7 @@ def _run(
     with (
         phases("train"),
         memory.measure(segmenter),
+        frozen_in(segmenter, precision),
         torch_stream(spec.seed, "training"),
         contextlib.closing(crops),
     ):
