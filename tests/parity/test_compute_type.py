@@ -8,15 +8,15 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmark import checkpoint
-from benchmark.catalogue import METHODS, build_method, method_label
+from benchmark import catalogue, checkpoint
+from benchmark.catalogue import build_method, method_label
 from benchmark.contract import FAMILIES, KINDS, models
 from benchmark.models.compute_type import frozen_in
 from benchmark.models.delta import delta, frozen_hash, snapshot
 from benchmark.models.segmenter import Segmenter
-from methods import Unsupported
+from methods import METHODS, Unsupported
 
-ALL = [build_method(name, params) for name, params in METHODS.select("*")]
+ALL = [build_method(name, params) for name, params in catalogue.METHODS.select("*")]
 
 
 def bf16():
@@ -58,9 +58,7 @@ def trained(method, family, kept):
 
 def quick(method):
     """Families that are always looked at; the rest is slow."""
-    if method.name == "linear":
-        return FAMILIES
-    return KINDS[:1] if ":" in method.name else KINDS
+    return FAMILIES if method.name == "linear" else KINDS[:1]
 
 
 def same(ours, theirs):
