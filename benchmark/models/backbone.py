@@ -121,6 +121,7 @@ class StagedBackbone(nn.Module):
         """
         for change_images in self._on_images:
             images = change_images(images)
+        images = self.laid_out(images)
         self._input_size = (images.shape[-2], images.shape[-1])
         model = cast(Any, self.model)
         features = model.forward_intermediates(
@@ -129,6 +130,10 @@ class StagedBackbone(nn.Module):
         for change_features in self._on_features:
             features = change_features(features)
         return features
+
+    def laid_out(self, maps: Tensor) -> Tensor:
+        """Maps in the memory layout that the model computes fastest in; convolutions hand it on."""
+        return maps.contiguous(memory_format=torch.channels_last) if self.kind == "cnn" else maps
 
     def names(self, role: Role) -> list[str]:
         """Dotted names of the modules with a role, in forward order.

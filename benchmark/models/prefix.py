@@ -141,6 +141,8 @@ def go_on(backbone: StagedBackbone, prefix: Prefix) -> list[Tensor]:
     The modules before the first stage run on an empty image of the right size, and their output
     is not looked at; with all four stages known, nothing of the model runs.
     """
+    # In memory as if they had just been computed, or sums would round differently.
+    prefix = Prefix(tuple(backbone.laid_out(y) for y in prefix.outputs), prefix.size)
     with answering(backbone, prefix):
         if len(prefix.outputs) == len(backbone.stage_ends):
             return backbone.resume(prefix.outputs, prefix.size)

@@ -306,3 +306,19 @@ def test_real_weights_load_strictly(weights_root: Path) -> None:
         features = backbone(batch((96, 160), n=1)[0])
         assert all(torch.isfinite(f).all() for f in features)
         assert build_backbone(name.split(".")[0], "pretrained", [weights_root]).mean
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in KINDS])
+def test_a_cnn_computes_with_the_channels_last_but_its_weights_stay_as_they_are(
+    family: str,
+) -> None:
+    backbone = tiny(family)
+    last = torch.channels_last
+    images = batch()[0]
+    seen: list[torch.Tensor] = []
+    backbone.after(backbone.stage_ends[1], lambda _, y: seen.append(y) or y)  # type: ignore[func-returns-value]
+    features = backbone(images)
+    assert seen[0].is_contiguous(memory_format=last) and not seen[0].is_contiguous()
+    assert all(parameter.is_contiguous() for parameter in backbone.parameters())
+    for ours, theirs in zip(features, backbone(images.contiguous(memory_format=last)), strict=True):
+        assert torch.equal(ours, theirs)
