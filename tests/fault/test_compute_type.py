@@ -1,0 +1,24 @@
+"""Whole runs in bf16, with frozen weights kept in it, stored as those without."""
+
+from contextlib import nullcontext
+
+import pytest
+
+from benchmark import costs, evaluate, runner
+from benchmark.planner import plan
+from tests.tiny import run, same, select
+
+pytestmark = pytest.mark.usefixtures("tiny")
+
+
+@pytest.mark.parametrize("method", ["lora", "bitfit"])
+def test_a_run_stores_what_plain_autocast_stores(tmp_path, monkeypatch, method):
+    selection = select(method, steps=3, precision="bf16")
+    (kept,) = run(tmp_path / "kept", selection)
+    for module in (runner, evaluate, costs):
+        monkeypatch.setattr(module, "frozen_in", lambda *_: nullcontext())
+    (plain,) = run(tmp_path / "plain", selection)
+    assert kept.status == plain.status == "done" and kept.provenance.precision == "bf16"
+    assert kept.costs.params == plain.costs.params and kept.costs.stored == plain.costs.stored
+    assert kept.costs.infer.flops == plain.costs.infer.flops
+    same(tmp_path / "kept", tmp_path / "plain", *plan(selection))
