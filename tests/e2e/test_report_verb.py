@@ -85,6 +85,8 @@ def test_a_report_that_is_watched_grows_with_the_grid(results):
     process = subprocess.Popen(
         command(results, "--watch", "--no-figures"), env=environment(), cwd=results,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell starts what it puts into the background with this signal ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     page = results.parent / "out" / "small" / "README.md"
     try:
