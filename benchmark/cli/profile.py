@@ -47,13 +47,10 @@ def profile(
         methods=methods,
         benchmarks=benchmarks,
         backbones=backbones,
-        seeds=None,
-        fraction=None,
         set=set_,
         weights=weights,
         data=data,
         plugin=plugin,
-        results=None,
         device=device,
         workers=workers,
     )

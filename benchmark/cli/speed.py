@@ -46,16 +46,12 @@ def speed(
     request = resolve(
         config,
         suite=suite,
-        methods=None,
         benchmarks=benchmarks,
         backbones=backbones,
-        seeds=None,
-        fraction=None,
         set=set_,
         weights=weights,
         data=data,
         plugin=plugin,
-        results=None,
         device=device,
         workers=workers,
     )
@@ -83,10 +79,6 @@ def speed(
     def cell(label: str) -> RunSpec:
         return planner.plan(dataclasses.replace(request.selection, methods=label))[0]
 
-    example = planner.plan(request.selection)[0]
-    refusals = preflight([example], environment, None)
-    if refusals:
-        raise UserError(next(iter(refusals.values())))
     progress = Console(stderr=True)
     comparison = Comparison(
         cell,
@@ -96,8 +88,12 @@ def speed(
         rounds,
         lambda text: progress.print(text, highlight=False, soft_wrap=True, markup=False),
     )
+    cells = [cell for part in chosen for cell in comparison.cells(part)]
+    refusals = preflight(cells, environment, None)
+    if refusals:
+        raise UserError(next(iter(refusals.values())))
     rows = [row for part in chosen for row in comparison.rows(part)]
-    protocol = example.protocol
+    example, protocol = cells[0], cells[0].protocol
     about = [
         f"{example.backbone} on {example.benchmark}, batch {protocol.batch_size}, crop "
         f"{protocol.crop}, on {device_name(str(environment.device))}, {torch.get_num_threads()} "

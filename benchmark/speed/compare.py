@@ -44,20 +44,22 @@ class Comparison:
 
     def rows(self, part: str) -> Iterator[Row]:
         """The rows of one of the parts, as they are found out."""
-        wanted = yaml.safe_load(ROWS.read_text(encoding="utf-8"))[part]
-        yield from getattr(self, f"_{part}")(wanted)
+        yield from getattr(self, f"_{part}")(_wanted(part))
+
+    def cells(self, part: str) -> list[RunSpec]:
+        """What one of the parts trains."""
+        return [self.cell(label) for label in _wanted(part)["methods"]]
 
     def _times(self, loops: dict[str, Loop]) -> Times:
         return take_turns(loops, self.steps, self.rounds, self.environment.device, self.told)
 
     def _trainer(self, wanted: dict) -> Iterator[Row]:
-        own = self.cell(wanted["method"])
+        own, as_library, untouched = map(self.cell, wanted["methods"])
         harness = Harness.of(own, self.environment)
-        library = HuggingFace.of(self.cell(wanted["library"]), self.environment)
+        library = HuggingFace.of(as_library, self.environment)
         numbers = [sum(p.numel() for p in trained(one.rehearsal)) for one in (harness, library)]
         if numbers[0] != numbers[1]:
             raise ValueError(f"not the same work: {numbers[0]} and {numbers[1]} parameters")
-        untouched = self.cell(wanted["untouched"])
         limit = Bare.of(untouched, self.environment, to_images=True)
         loops: dict[str, Loop] = {
             own.method_label: harness,
@@ -81,7 +83,7 @@ class Comparison:
                 yield self._row(own, times, own.method_label, other, wanted["wanted"])
 
     def _known(self, wanted: dict) -> Iterator[Row]:
-        for label, least in wanted.items():
+        for label, least in wanted["methods"].items():
             own = self.cell(label)
             self.told(f"{own.method_label}, frozen stages known and computed")
             times, stages, same = with_and_without(own, self.environment, self.steps, self.rounds)
@@ -120,6 +122,10 @@ class Comparison:
             ratio(times, of, to),
             least,
         )
+
+
+def _wanted(part: str) -> dict:
+    return yaml.safe_load(ROWS.read_text(encoding="utf-8"))[part]
 
 
 def _size(count: int) -> str:

@@ -9,9 +9,8 @@ import torch
 
 from benchmark.data import cache
 from benchmark.environment import Environment
-from benchmark.probe import Rehearsal
 from benchmark.spec import Protocol, RunSpec
-from benchmark.speed.loops import ENDLESS, Harness
+from benchmark.speed.loops import Harness
 from benchmark.speed.rounds import Times, take_turns
 
 KNOWN, COMPUTED = "known", "computed"
@@ -33,9 +32,9 @@ def with_and_without(
     cell = cell.model_copy(update={"protocol": protocol})
     with tempfile.TemporaryDirectory() as folder:
         with _cache(folder):
-            known = Harness(Rehearsal.of(cell, environment, ENDLESS))
+            known = Harness.of(cell, environment)
         with _cache("none"):
-            computed = Harness(Rehearsal.of(cell, environment, ENDLESS))
+            computed = Harness.of(cell, environment)
         loops = {KNOWN: known, COMPUTED: computed}
         with _cache(folder):
             times = take_turns(loops, steps, rounds, environment.device)

@@ -18,6 +18,12 @@ ENDLESS = 1_000_000
 """Steps of the schedule: a learning rate that hardly moves, so that every turn trains alike."""
 
 
+def rehearse(cell: RunSpec, environment: Environment) -> Rehearsal:
+    """What the cell trains, at its full rate from the first step on."""
+    protocol = cell.protocol.model_copy(update={"warmup": 0.0})
+    return Rehearsal.of(cell.model_copy(update={"protocol": protocol}), environment, ENDLESS)
+
+
 @dataclass(frozen=True)
 class Harness:
     """The training of a run: `benchmark.engine.train`, fed as a run is."""
@@ -27,7 +33,7 @@ class Harness:
     @classmethod
     def of(cls, cell: RunSpec, environment: Environment) -> "Harness":
         """Builds what the cell trains."""
-        return cls(Rehearsal.of(cell, environment, ENDLESS))
+        return cls(rehearse(cell, environment))
 
     def __call__(self, steps: int, mark: Callable[[], None]) -> None:
         """Trains for some steps."""
@@ -63,7 +69,7 @@ class Bare:
         cls, cell: RunSpec, environment: Environment, usual: bool = False, to_images: bool = False
     ) -> "Bare":
         """Builds what the cell trains."""
-        return cls(Rehearsal.of(cell, environment, ENDLESS), usual, to_images)
+        return cls(rehearse(cell, environment), usual, to_images)
 
     def __call__(self, steps: int, mark: Callable[[], None]) -> None:
         """Trains for some steps."""

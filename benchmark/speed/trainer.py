@@ -15,7 +15,7 @@ from benchmark.environment import Environment, open_benchmark
 from benchmark.errors import UserError
 from benchmark.probe import Rehearsal
 from benchmark.spec import Protocol, RunSpec
-from benchmark.speed.loops import ENDLESS, usual_loss
+from benchmark.speed.loops import rehearse, usual_loss
 
 
 class Files(Dataset[dict[str, Tensor]]):
@@ -70,7 +70,7 @@ class HuggingFace:
                 f"the comparison needs {error.name}, which is not installed; run "
                 "`pip install 'petseg-bench[speed]'`"
             ) from None
-        rehearsal = Rehearsal.of(cell, environment, ENDLESS)
+        rehearsal = rehearse(cell, environment)
         backbone = rehearsal.segmenter.backbone
         benchmark = open_benchmark(cell.benchmark, environment.data)
         normalise = Normalise(backbone.mean, backbone.std)
