@@ -33,7 +33,11 @@ class Progress:
         curve: a dict a step.
         seconds: of all steps, over all starts.
         settled_seconds: of those behind the warm-up steps of each start, and
-        settled_steps: their number, for the throughput.
+        settled_steps: their number, for the throughput; none after the network was compiled.
+        compiled_after: the step after which it was compiled; 0 = it is not.
+        compile_seconds: that its first compiled steps took longer than those before.
+        compiled_seconds: of all other compiled steps, and
+        compiled_steps: their number.
         micro_batch: images a forward pass.
         starts: times the run was started or resumed.
         resumed_at: steps from which it went on.
@@ -46,10 +50,43 @@ class Progress:
     seconds: float = 0.0
     settled_seconds: float = 0.0
     settled_steps: int = 0
+    compiled_after: int = 0
+    compile_seconds: float = 0.0
+    compiled_seconds: float = 0.0
+    compiled_steps: int = 0
     micro_batch: int = 0
     starts: int = 0
     resumed_at: list[int] = field(default_factory=list)
     peak_memory: int = 0
+
+    @property
+    def pace(self) -> float:
+        """Seconds a step, of those that settled before anything was compiled."""
+        if self.settled_steps:
+            return self.settled_seconds / self.settled_steps
+        return self.seconds / max(1, self.step)
+
+    def took(self, seconds: float, settled: bool) -> None:
+        """A step is over."""
+        if not self.compiled_after:
+            self.seconds += seconds
+            self.settled_seconds += seconds * settled
+            self.settled_steps += settled
+        elif settled:
+            self.seconds += seconds
+            self.compiled_seconds += seconds
+            self.compiled_steps += 1
+        else:
+            of_a_step = min(seconds, self.pace)
+            self.seconds += of_a_step
+            self.compile_seconds += seconds - of_a_step
+
+    @property
+    def gain(self) -> float | None:
+        """Times as fast as before, since the network was compiled."""
+        if not self.compiled_steps:
+            return None
+        return self.pace * self.compiled_steps / max(self.compiled_seconds, 1e-9)
 
 
 class Unfit(Exception):

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +23,21 @@ from benchmark.interrupt import (
     Watch,
     is_out_of_memory,
 )
+from benchmark.losses import Losses
 from benchmark.models.segmenter import Segmenter, phase
 from benchmark.spec import Protocol
 from methods.base import Method
 from methods.pixelwise import upsampled_cross_entropy
 
+ASKED_AFTER = 8
+"""The step after which it is known what a step takes, and asked whether to compile."""
+
 WARM_UP_STEPS = 3
 """First steps left out of the throughput: allocators and kernels settle in them."""
+
+LOOKED_AT = {"cuda": 16}
+"""Steps between looks at the losses, by device: where it computes while the loop goes ahead, a look
+makes the loop wait. Elsewhere every step's are."""
 
 PHASES = (
     "data",
@@ -43,9 +52,6 @@ PHASES = (
 )
 """The parts of a step, in order."""
 
-NAMED_IMAGES = 64
-"""Images of a batch without a finite loss that are named."""
-
 Progress = Callable[[int, float, float], None]
 """Called after each step with the step (from 1), the loss and images/s so far."""
 
@@ -56,8 +62,8 @@ class Trained:
 
     Attributes:
         curve: a dict a step with `step`, `loss` (segmentation) and `total` (with auxiliary).
-        seconds: wall-clock time of all steps.
-        images_per_second: without the warm-up steps.
+        seconds: wall-clock time of all steps, without that of compiling.
+        images_per_second: without the warm-up steps, and without compiled ones.
         progress: how it came about.
     """
 
@@ -120,7 +126,9 @@ class Course:
         interval: seconds between checkpoints.
         watch: says when to stop.
         saved: where to go on; None = from the beginning.
-        peak_memory: largest memory so far, in bytes, by whatever measures it.
+        peak_memory: largest memory so far, in bytes, by whatever measures it; not asked any more
+            once the network is compiled, since the compiler's own memory would count.
+        pays: says whether to compile the network.
         progress: how far it is; filled while it goes on.
     """
 
@@ -130,6 +138,7 @@ class Course:
     watch: Watch = field(default_factory=Watch)
     saved: Checkpoint | None = None
     peak_memory: Callable[[], int] = int
+    pays: Callable[[float, int], bool] = lambda step, left: False
     progress: checkpoint.Progress = field(default_factory=checkpoint.Progress)
 
 
@@ -186,9 +195,15 @@ def train(
     now.starts += 1
 
     rewind = _Rewind(segmenter)
+    first = settling = now.step
+    network = _compiled(segmenter) if now.compiled_after else segmenter
+    losses = Losses(now.curve)
+    every = LOOKED_AT.get(next(segmenter.parameters()).device.type, 1)
 
     def save() -> None:
-        now.peak_memory = max(now.peak_memory, course.peak_memory())
+        losses.look()
+        if not now.compiled_after:
+            now.peak_memory = max(now.peak_memory, course.peak_memory())
         if course.path is not None:
             checkpoint.save(course.path, now, segmenter, method, optimiser, schedule)
 
@@ -206,20 +221,28 @@ def train(
             course.watch.check_signal(f"at step {now.step} of {protocol.steps}")
             raise AssertionError from error
         rewind.keep()
-        point = _step(
-            segmenter, method, batch, protocol, precision, optimiser, trained, now, step, rewind
-        )
+        found = _step(
+            network, segmenter, method, batch, protocol, precision, optimiser, trained, now, step,
+            rewind,
+        )  # fmt: skip
+        losses.add(step, batch.ids, found)
+        settled = step - settling > WARM_UP_STEPS
+        asked = step == ASKED_AFTER and not now.compiled_after
+        # What settles should not fall on the steps that are timed.
+        if len(losses.waiting) >= every or not settled or asked or step == protocol.steps:
+            losses.look()
         method.after_step(segmenter.backbone, step, protocol.steps)
         schedule.step()
         end = time.perf_counter()
         now.step = step
-        now.curve.append(point)
-        now.seconds += end - start
-        if step > WARM_UP_STEPS and step - (now.resumed_at or [0])[-1] > WARM_UP_STEPS:
-            now.settled_seconds += end - start
-            now.settled_steps += 1
+        now.took(end - start, settled)
         if progress:
-            progress(step, point["loss"], protocol.batch_size * step / max(now.seconds, 1e-9))
+            progress(
+                step, now.curve[-1]["loss"], protocol.batch_size * step / max(now.seconds, 1e-9)
+            )
+        if asked and course.pays(now.pace, protocol.steps - step):
+            now.peak_memory = max(now.peak_memory, course.peak_memory())
+            network, settling, now.compiled_after = _compiled(segmenter), step, step
         try:
             if step < protocol.steps:
                 course.watch.check(f"at step {step} of {protocol.steps}")
@@ -233,21 +256,21 @@ def train(
     optimiser.zero_grad(set_to_none=True)
     if not all(torch.isfinite(parameter).all() for parameter in trained):
         raise Diverged("the last step made a parameter infinite; lower the learning rate")
-    if now.step > (now.resumed_at or [0])[-1] or begun == saved_at:
+    if now.step > first or begun == saved_at:
         save()  # evaluation may be interrupted, too
     segmenter.eval()
-    few = now.settled_steps == 0
-    return Trained(
-        now.curve,
-        now.seconds,
-        (now.step if few else now.settled_steps)
-        * protocol.batch_size
-        / max(now.seconds if few else now.settled_seconds, 1e-9),
-        now,
-    )
+    return Trained(now.curve, now.seconds, protocol.batch_size / max(now.pace, 1e-9), now)
+
+
+def _compiled(segmenter: Segmenter) -> nn.Module:
+    """The same network, compiled when it is first used."""
+    # What was compiled for other cells of this process counts towards a limit.
+    torch.compiler.reset()
+    return cast(nn.Module, torch.compile(segmenter, dynamic=False))
 
 
 def _step(
+    network: nn.Module,
     segmenter: Segmenter,
     method: Method,
     batch: Batch,
@@ -258,12 +281,16 @@ def _step(
     now: checkpoint.Progress,
     step: int,
     rewind: "_Rewind",
-) -> dict[str, float]:
-    """One optimiser step, in as many parts as memory asks for; a point of the curve."""
+) -> Tensor:
+    """One optimiser step, in as many parts as memory asks for.
+
+    Returns:
+        What `Losses.add` takes.
+    """
     while True:
         optimiser.zero_grad(set_to_none=True)
         try:
-            loss, total = _gradients(segmenter, method, batch, precision, now.micro_batch)
+            sums = _gradients(network, segmenter, method, batch, precision, now.micro_batch)
             break
         except UserError as error:
             if now.micro_batch == protocol.batch_size:
@@ -279,24 +306,11 @@ def _step(
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         rewind.back()
-    if not math.isfinite(total):
-        raise _diverged(f"the loss is {total}", step, batch)
     with phase("gradient norm"):
-        norm = nn.utils.clip_grad_norm_(trained, protocol.grad_clip).item()
-    if not math.isfinite(norm):
-        raise _diverged(f"the norm of the gradient is {norm}", step, batch)
+        norm = nn.utils.clip_grad_norm_(trained, protocol.grad_clip)
     with phase("optimiser"):
         optimiser.step()
-    return {"step": step, "loss": loss, "total": total}
-
-
-def _diverged(what: str, step: int, batch: Batch) -> Diverged:
-    names = ", ".join(batch.ids[:NAMED_IMAGES])
-    more = len(batch.ids) - NAMED_IMAGES
-    return Diverged(
-        f"{what} at step {step}, on {names}{f' and {more} more' if more > 0 else ''}; lower the "
-        "learning rate, or look at these images"
-    )
+    return torch.cat([sums, norm.detach().double()[None]])
 
 
 class _Rewind:
@@ -324,29 +338,31 @@ class _Rewind:
 
 
 def _gradients(
-    segmenter: Segmenter, method: Method, batch: Batch, precision: str, micro_batch: int
-) -> tuple[float, float]:
-    """Adds up the gradients of a batch; its loss without and with what the method adds."""
+    network: nn.Module,
+    segmenter: Segmenter,
+    method: Method,
+    batch: Batch,
+    precision: str,
+    micro_batch: int,
+) -> Tensor:
+    """Adds up the gradients of a batch; its loss without and with what the method adds, (2,)."""
     device = next(segmenter.parameters()).device
-    count = len(batch.labels)
-    pixels = labelled(batch.labels).to(device)
-    sums = [0.0, 0.0]
+    with phase("transfer"):
+        images = batch.images.to(device, non_blocking=True)
+        labels = batch.labels.to(device, non_blocking=True).long()
+    pixels, count = labelled(labels), len(labels)
+    # Parts of a batch add up without rounding of their own.
+    sums = torch.zeros(2, dtype=torch.float64, device=device)
     for first in range(0, count, micro_batch):
         part = slice(first, first + micro_batch)
-        with phase("transfer"):
-            images = batch.images[part].to(device, non_blocking=True)
-            labels = batch.labels[part].to(device, non_blocking=True)
         with autocast(device, precision):
-            logits = segmenter(images)
+            logits = network(images[part])
         with phase("loss"):
-            loss = segmentation_loss(logits, labels, pixels)
+            loss = segmentation_loss(logits, labels[part], pixels)
         with phase("auxiliary loss"):
-            auxiliary = method.auxiliary_loss(segmenter.backbone, labels)
-        total = loss if auxiliary is None else loss + auxiliary * (len(labels) / count)
-        sums[0] += loss.item()
-        sums[1] += total.item()
-        if not math.isfinite(sums[1]):
-            break
+            auxiliary = method.auxiliary_loss(segmenter.backbone, labels[part])
+        total = loss if auxiliary is None else loss + auxiliary * (len(labels[part]) / count)
+        sums += torch.stack([loss.detach().double(), total.detach().double()])
         with phase("backward"):
             total.backward()
-    return sums[0], sums[1]
+    return sums

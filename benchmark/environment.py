@@ -33,6 +33,7 @@ class Environment:
         workers: processes that cut training crops; 0 = the one that trains.
         checkpoint_seconds: between checkpoints of a training; None = none is written.
         watch: says when a run must stop.
+        compiling: whether networks are compiled, one of `benchmark.compiling.CHOICES`.
     """
 
     data: Path | None = None
@@ -41,6 +42,7 @@ class Environment:
     workers: int = 0
     checkpoint_seconds: float | None = 60.0
     watch: Watch = field(default_factory=Watch)
+    compiling: str = "auto"
 
 
 @functools.cache
@@ -114,6 +116,7 @@ def prepare(
     workers: int | None = None,
     checkpoint_seconds: float | None = 60.0,
     watch: Watch | None = None,
+    compiling: str = "auto",
 ) -> Environment:
     """The environment that options name; by default some workers where a GPU trains, else none.
 
@@ -124,7 +127,7 @@ def prepare(
     if workers is None:
         workers = min(8, (os.cpu_count() or 1) - 1) if where.type == "cuda" else 0
     watch = watch or Watch()
-    return Environment(data, tuple(weights), where, workers, checkpoint_seconds, watch)
+    return Environment(data, tuple(weights), where, workers, checkpoint_seconds, watch, compiling)
 
 
 def _refusals(cells: Sequence[RunSpec], environment: Environment) -> dict[str, str]:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from benchmark.counting import boundary_counts, calibration, class_counts, log_probabilities
 from benchmark.data.base import Benchmark, Example
-from benchmark.data.batches import Normalise, resize_image, to_tensor
+from benchmark.data.batches import resize_image, to_tensor
 from benchmark.engine import autocast
 from benchmark.models.compute_type import frozen_in
 from benchmark.models.segmenter import Segmenter
@@ -57,10 +57,9 @@ def evaluate(
         `boundary_intersection`, `boundary_union`: (N, K) int64, `nll`: (N,) summed nats,
         `bin_count`, `bin_correct`: (N, 15) int64 and `bin_confidence`: (N, 15).
     """
-    normalise = Normalise(segmenter.backbone.mean, segmenter.backbone.std)
     with torch.no_grad(), frozen_in(segmenter, precision):
         rows = [
-            _count(segmenter, benchmark, example, protocol, precision, normalise, full, seen)
+            _count(segmenter, benchmark, example, protocol, precision, full, seen)
             for example in examples
         ]
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
@@ -73,7 +72,6 @@ def _count(
     example: Example,
     protocol: Protocol,
     precision: str,
-    normalise: Normalise,
     full: bool,
     seen: Callable[[Example, np.ndarray], None] | None,
 ) -> Counts:
@@ -83,7 +81,7 @@ def _count(
     height, width = (max(1, round(side * factor)) for side in label.shape)
     step = segmenter.backbone.divisor
     padded = (_round_up(height, step), _round_up(width, step))
-    batch = normalise(resize_image(image, height, width))[None].to(device)
+    batch = segmenter.normalise(resize_image(image, height, width)[None].to(device))
     batch = F.pad(batch, (0, padded[1] - width, 0, padded[0] - height))
     with autocast(device, precision):
         coarse = coarse_logits(segmenter, batch, protocol)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmark.data.base import Example
-from benchmark.data.batches import Batch, Normalise, batches, cut, draws, view_of
+from benchmark.data.batches import Batch, batches, cut, draws, view_of
 from benchmark.data.cache import place
 from benchmark.data.examples import Examples
 from benchmark.data.fraction import take
@@ -53,7 +53,8 @@ class Feed:
         self.segmenter, self.protocol = segmenter, protocol
         self.precision, self.seed = precision, seed
         self._training = training
-        self._normalise = Normalise(segmenter.backbone.mean, segmenter.backbone.std)
+        self._device = next(segmenter.parameters()).device
+        self._pinned = self._device.type == "cuda"
         self._rows: list[Rows] = []
         self._like: tuple[Tensor, ...] = ()
         self.known_stages = 0
@@ -69,13 +70,13 @@ class Feed:
         used = take(self._training, self.protocol.fraction, self.seed)
         if self.known_stages:
             return self._known(used, skip)
-        return batches(used, self._normalise, self.protocol, self.seed, workers, skip)
+        return batches(used, self.protocol, self.seed, workers, skip, self._pinned)
 
     def _open(self, depth: int, pristine: Pristine) -> None:
         """Opens a file a stage, and one of labels; or leaves it, with a warning."""
         backbone, protocol = self.segmenter.backbone, self.protocol
         side = protocol.crop
-        blank = torch.zeros(1, 3, side, side, device=next(self.segmenter.parameters()).device)
+        blank = torch.zeros(1, 3, side, side, device=self._device)
         with autocast(blank.device, self.precision):
             self._like = compute(backbone, blank, depth).outputs
         sizes = [side * side, *(y[0].nbytes for y in self._like)]
@@ -104,7 +105,7 @@ class Feed:
 
     def _known(self, used: Examples, skip: int) -> Generator[Batch]:
         positions = {id: number for number, id in enumerate(self._training.ids)}
-        protocol, views = self.protocol, self.protocol.views
+        protocol, views, side = self.protocol, self.protocol.views, self.protocol.crop
         for crops in draws(len(used), protocol.batch_size, self.seed, skip, views):
             ids = tuple(used.ids[crop.example] for crop in crops)
             numbers = [
@@ -122,21 +123,19 @@ class Feed:
                 torch.from_numpy(bytes_).view(like.dtype).view(len(crops), *like.shape[1:])
                 for bytes_, like in zip(outputs, self._like, strict=True)
             ]
-            side = protocol.crop
-            yield Batch(
-                Prefix(tuple(tensors), (side, side)),
-                torch.from_numpy(labels).view(len(crops), side, side).long(),
-                ids,
-            )
+            tensors.append(torch.from_numpy(labels).view(len(crops), side, side))
+            if self._pinned:
+                tensors = [tensor.pin_memory() for tensor in tensors]
+            yield Batch(Prefix(tuple(tensors[:-1]), (side, side)), tensors[-1], ids)
 
     def _make(self, wanted: list[tuple[Example, int]]) -> list[list[np.ndarray]]:
         """Label and outputs of views, as bytes."""
         pieces = [cut(one, view_of(one.id, view), self.protocol) for one, view in wanted]
-        images = self._normalise(torch.stack([image for image, _ in pieces]))
+        images = torch.stack([image for image, _ in pieces])
         # Always a whole batch: how a product is computed, and so its rounding, depends on its size.
-        whole = torch.zeros(self.protocol.batch_size, *images.shape[1:])
+        whole = images.new_zeros(self.protocol.batch_size, *images.shape[1:])
         whole[: len(images)] = images
-        whole = whole.to(next(self.segmenter.parameters()).device)
+        whole = self.segmenter.normalise(whole.to(self._device))
         with autocast(whole.device, self.precision):
             prefix = compute(self.segmenter.backbone, whole, self.known_stages)
         outputs = [y[: len(pieces)].cpu().contiguous() for y in prefix.outputs]

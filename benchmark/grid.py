@@ -113,6 +113,7 @@ def run_cells(
     watch: "Watch | None" = None,
     rerun: Collection[str] = (),
     jobs: int = 1,
+    compiling: str = "auto",
 ) -> list[Record]:
     """Checks everything that cells need, then runs them, beside other processes that do the same.
 
@@ -133,6 +134,7 @@ def run_cells(
             are left alone, since another process may have finished them just now.
         jobs: processes that share the cells, this one included. More than one asks of a script
             that calls this the guard `if __name__ == "__main__"`, as Python's multiprocessing does.
+        compiling: whether networks are compiled, one of `benchmark.compiling.CHOICES`.
 
     Returns:
         The records of the cells that this process ran, in order.
@@ -154,7 +156,7 @@ def run_cells(
         store.check_replaceable(results / cell.folder)
     watch = watch or Watch()
     first = device_of(device, 0) if jobs > 1 else device
-    environment = prepare(data, weights, first, workers, checkpoint_seconds, watch)
+    environment = prepare(data, weights, first, workers, checkpoint_seconds, watch, compiling)
     with watch.signals():
         try:
             refusals = preflight(cells, environment, listener.decoding if listener else None)
@@ -167,7 +169,7 @@ def run_cells(
                 listener.refused(refused, reason)
         work = Work(
             cells, results, data, tuple(weights), device, workers, checkpoint_seconds,
-            watch.max_seconds, before, frozenset(rerun), tuple(plugins.loaded()),
+            watch.max_seconds, before, frozenset(rerun), tuple(plugins.loaded()), compiling,
         )  # fmt: skip
         with beside(work, min(jobs, len(cells))):
             return list(execute(cells, results, environment, before, rerun, listener))

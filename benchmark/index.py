@@ -17,7 +17,7 @@ from benchmark import store
 from benchmark.record import PUBLISHED, RECORD, SCHEMA_VERSION, Record, Status, parse
 
 NAME = ".index.json"
-VERSION = 1
+VERSION = 2
 DEPTH = 4
 """Folders between the results folder and the runs: suite, benchmark, backbone, method."""
 
@@ -40,6 +40,8 @@ class Entry(NamedTuple):
     memory_bytes: int | None = None  # the larger of the peaks of training and inference
     other_seconds: float | None = None  # of all phases but training
     disk_bytes: int | None = None  # of the run's folder, with its delta
+    compile_seconds: float | None = None  # None: not compiled, or too late to tell
+    compile_gain: float | None = None  # times as fast as before
 
 
 class Held(NamedTuple):
@@ -101,6 +103,7 @@ def summary(record: Record, disk_bytes: int | None = None) -> Entry:
     """
     costs, made = record.costs, record.provenance
     others = [seconds for phase, seconds in record.timings.items() if phase != "train"]
+    compiled = record.execution.compiled if record.execution else None
     crop, batch_size = record.protocol.get("crop"), record.protocol.get("batch_size")
     return Entry(
         run_id=record.run_id,
@@ -120,6 +123,8 @@ def summary(record: Record, disk_bytes: int | None = None) -> Entry:
         else None,
         other_seconds=round(sum(others), 3) if others else None,
         disk_bytes=disk_bytes,
+        compile_seconds=compiled.seconds if compiled else None,
+        compile_gain=compiled.gain if compiled else None,
     )
 
 

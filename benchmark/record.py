@@ -122,6 +122,14 @@ class Provenance(_Part):
     benchmark_sha256: str | None = None  # of the benchmark's source and the list of its files
 
 
+class Compiled(_Part):
+    """How the network was compiled in the middle of a training."""
+
+    after_step: int  # the last one as it is written; throughput and memory are of those up to it
+    seconds: float  # that compiling took, all starts together
+    gain: float | None  # times as fast afterwards; None: no step was left to tell
+
+
 class Execution(_Part):
     """How a run came about."""
 
@@ -130,6 +138,7 @@ class Execution(_Part):
     micro_batch: int  # images a forward pass; below the batch size after memory ran out
     opened_splits: dict[str, int]  # times that a split was evaluated, by its name
     known_stages: int = 0  # leading stages whose output was kept and shared between runs
+    compiled: Compiled | None = None
 
 
 class Record(_Part):

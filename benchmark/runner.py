@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save
 
 from benchmark import checkpoint, predictions, provenance, store
 from benchmark.catalogue import BENCHMARKS, DECODERS, build_method
+from benchmark.compiling import payback
 from benchmark.costs import PeakMemory, Phases, first_trainable_depth, measure_inference
 from benchmark.data.base import Example
 from benchmark.data.examples import Part
@@ -32,6 +33,7 @@ from benchmark.interrupt import (
     Watch,
     is_out_of_memory,
 )
+from benchmark.machine import device_name
 from benchmark.metrics import summarise
 from benchmark.models import delta as deltas
 from benchmark.models.compute_type import frozen_in
@@ -40,6 +42,7 @@ from benchmark.models.weights import build_backbone
 from benchmark.planner import command
 from benchmark.record import (
     FINAL,
+    Compiled,
     Costs,
     Curve,
     Execution,
@@ -182,6 +185,13 @@ class Attempt:
             micro_batch=progress.micro_batch,
             opened_splits=self.opened,
             known_stages=self.known_stages,
+            compiled=Compiled(
+                after_step=progress.compiled_after,
+                seconds=progress.compile_seconds,
+                gain=progress.gain,
+            )
+            if progress.compiled_after
+            else None,
         )
 
 
@@ -222,6 +232,10 @@ def _run(
     )
     memory = PeakMemory()
     course.peak_memory = memory.so_far
+    if not feed.known_stages:  # there the network goes on from what is known, in another way
+        course.pays = payback(
+            environment.compiling, spec, attempt.results, device_name(str(device))
+        )
     with (
         phases("train"),
         memory.measure(segmenter),
@@ -271,7 +285,10 @@ def _run(
                 train=TrainCost(
                     seconds=trained.seconds,
                     images_per_second=trained.images_per_second,
-                    peak_memory_bytes=max(memory.bytes, course.progress.peak_memory),
+                    peak_memory_bytes=max(
+                        0 if course.progress.compiled_after else memory.bytes,
+                        course.progress.peak_memory,
+                    ),
                     first_trainable_depth=depth,
                 ),
                 infer=infer,
@@ -381,9 +398,7 @@ def _without_result(
             packages=provenance.package_versions(),
             python=platform.python_version(),
             platform=f"{platform.system()} {platform.machine()}",
-            device=torch.cuda.get_device_name(device)
-            if device.type == "cuda"
-            else provenance.processor(),
+            device=device_name(str(device)),
             threads=torch.get_num_threads(),
             precision=resolve_precision(spec.protocol.precision, device),
             weights="none (random)" if spec.weights == "none" else spec.backbone,

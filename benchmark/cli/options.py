@@ -106,6 +106,15 @@ Jobs = Annotated[
         rich_help_panel=WHERE,
     ),
 ]
+Compile = Annotated[
+    str,
+    typer.Option(
+        "--compile",
+        metavar="auto|always|never",
+        help="torch.compile after a few steps: auto where earlier runs here say that it pays.",
+        rich_help_panel=HOW,
+    ),
+]
 Retry = Annotated[
     str | None,
     typer.Option(

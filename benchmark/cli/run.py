@@ -35,6 +35,7 @@ def run(
     rerun: options.Rerun = None,
     max_seconds: options.MaxSeconds = None,
     checkpoint: options.Checkpoint = None,
+    compiling: options.Compile = "auto",
 ) -> None:
     """Run every selected cell of method x backbone x benchmark x seed that is not done yet.
 
@@ -45,11 +46,13 @@ def run(
     at fault. 130, 143: a signal ended it.
     """
     from benchmark.cli.request import resolve
+    from benchmark.compiling import check
 
     if retry not in (None, "failed", "oom", "all"):
         raise UserError(f"--retry {retry!r}: choose from failed, oom, all")
     if rerun not in (None, "stale"):
         raise UserError(f"--rerun {rerun!r}: only stale cells are run again")
+    check(compiling)
     request = resolve(
         config,
         suite=suite,
@@ -106,6 +109,7 @@ def run(
                 checkpoint_seconds=60.0 if checkpoint is None else checkpoint,
                 rerun=outdated if rerun else (),
                 jobs=jobs,
+                compiling=compiling,
             )
         signal = watch.exit_code
     _summary(console, request, cells)

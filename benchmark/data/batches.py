@@ -54,12 +54,11 @@ def at_working_scale(benchmark: Benchmark, example: Example) -> Example:
 
 
 class Batch(NamedTuple):
-    """Training crops.
+    """Training crops, in bytes: a quarter of what goes to the device once it is normalised there.
 
     Attributes:
-        images: (N, 3, crop, crop) float32, normalised; or what they became in the frozen beginning
-            of a backbone.
-        labels: (N, crop, crop) int64, 255 = void.
+        images: (N, 3, crop, crop) uint8; or what they became in the frozen beginning of a backbone.
+        labels: (N, crop, crop) uint8, 255 = void.
         ids: of the images that they were cut from.
     """
 
@@ -81,7 +80,10 @@ class Normalise:
         self.std = 255 * torch.tensor(std).view(3, 1, 1)
 
     def __call__(self, image: Tensor) -> Tensor:
-        """(..., 3, H, W) uint8 -> float32."""
+        """(..., 3, H, W) uint8 -> float32, on the image's device."""
+        if self.mean.device != image.device:
+            # Once: what comes from the host at each step would make the device wait.
+            self.mean, self.std = self.mean.to(image.device), self.std.to(image.device)
         return (image.float() - self.mean) / self.std
 
 
@@ -178,21 +180,21 @@ def _stack(pieces: list[Piece | DataError]) -> Batch | DataError:
 
 def batches(
     examples: Sequence[Example],
-    normalise: Normalise,
     protocol: Protocol,
     seed: int,
     workers: int = 0,
     skip: int = 0,
+    pinned: bool = False,
 ) -> Generator[Batch]:
     """Endless batches, the same for every method of a seed and any number of workers.
 
     Args:
         examples: at working scale.
-        normalise: maps bytes to the backbone's input.
         protocol: batch size, crop, zoom and mirror.
         seed: of the run.
         workers: processes that cut crops ahead; 0 = this one does.
         skip: batches to leave out at the beginning, of a training that goes on.
+        pinned: in memory that a GPU reads while the processor goes on.
 
     Raises:
         DataError: an example that is decoded only now is damaged.
@@ -208,11 +210,12 @@ def batches(
         multiprocessing_context="fork" if workers and "fork" in get_all_start_methods() else None,
         # Its own generator: the loader would draw from that of the method's dropout.
         generator=torch.Generator(),
+        pin_memory=pinned,
     )
     for batch in loader:
         if isinstance(batch, DataError):
             raise batch
-        yield Batch(normalise(batch.images), batch.labels.long(), batch.ids)
+        yield batch
 
 
 def _endless_permutations(n: int, random: np.random.Generator) -> Iterator[int]:

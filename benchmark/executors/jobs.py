@@ -39,6 +39,7 @@ class Work:
         before: marks of the records when the cells were chosen.
         rerun: ids of runs that are run though they are finished.
         plugins: files to load first.
+        compiling: whether networks are compiled.
     """
 
     cells: Sequence[RunSpec]
@@ -52,6 +53,7 @@ class Work:
     before: Mapping[str, Mark]
     rerun: Collection[str]
     plugins: Sequence[Path]
+    compiling: str = "auto"
 
 
 @contextmanager
@@ -115,8 +117,9 @@ def _work(work: Work, number: int) -> None:
     watch = Watch(work.max_seconds)
     device = device_of(work.device, number)
     environment = prepare(
-        work.data, work.weights, device, work.workers, work.checkpoint_seconds, watch
-    )
+        work.data, work.weights, device, work.workers, work.checkpoint_seconds, watch,
+        work.compiling,
+    )  # fmt: skip
     with watch.signals():
         for _ in execute(work.cells, work.results, environment, work.before, work.rerun):
             pass

@@ -1,8 +1,10 @@
 """Backbone and decoder as one module, and which of its parts are in training mode."""
 
+import torch
 import torch.profiler
 from torch import Tensor, nn
 
+from benchmark.data.batches import Normalise
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.prefix import Prefix, go_on
 
@@ -23,13 +25,14 @@ class Segmenter(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.decoder = decoder
+        self.normalise = Normalise(backbone.mean, backbone.std)
 
     def forward(self, images: Tensor | Prefix) -> Tensor:
         """Coarse logits.
 
         Args:
-            images: (N, 3, H, W), normalised with the backbone's mean and std; or what they became
-                in the frozen beginning of the backbone.
+            images: (N, 3, H, W), uint8, or normalised with the backbone's mean and std; or what
+                they became in the frozen beginning of the backbone.
 
         Returns:
             (N, K, H / stride, W / stride) with the stride of the finest level.
@@ -39,7 +42,8 @@ class Segmenter(nn.Module):
             if isinstance(images, Prefix):
                 features = go_on(self.backbone, images)
             else:
-                features = self.backbone(images)
+                in_bytes = images.dtype == torch.uint8
+                features = self.backbone(self.normalise(images) if in_bytes else images)
         with phase("decoder"):
             return self.decoder(features)
 

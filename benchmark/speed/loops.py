@@ -78,9 +78,9 @@ class Bare:
         optimiser = torch.optim.AdamW(trained(own))
         with contextlib.closing(own.batches()) as batches:
             for _, batch in zip(range(steps), batches, strict=False):
-                images, labels = batch.images.to(device), batch.labels.to(device)
-                if self.to_images and isinstance(images, Tensor):
-                    images.requires_grad_()
+                images, labels = batch.images.to(device), batch.labels.to(device).long()
+                if isinstance(images, Tensor):
+                    images = segmenter.normalise(images).requires_grad_(self.to_images)
                 optimiser.zero_grad()
                 with autocast(device, own.precision):
                     logits = segmenter(images)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmark.data.base import Benchmark
-from benchmark.data.batches import Normalise, batches
+from benchmark.data.batches import batches
 from benchmark.data.cache import open_split
 from benchmark.spec import Protocol
 
@@ -63,7 +63,7 @@ def peak(workers, queue):
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    loader = batches(examples, Normalise((0,) * 3, (1,) * 3), protocol, 0, workers)
+    loader = batches(examples, protocol, 0, workers)
     for _ in range(IMAGES // protocol.batch_size):
         next(loader)
     # Before the workers end: a page that changes hands between two readings counts twice.

@@ -1,20 +1,25 @@
+import itertools
 import math
+import time
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from benchmark import checkpoint, engine
 from benchmark.data.base import IGNORE
 from benchmark.data.batches import Batch
 from benchmark.engine import (
-    NAMED_IMAGES,
+    ASKED_AFTER,
+    Course,
     learning_rate_factor,
     resolve_precision,
     segmentation_loss,
     train,
 )
-from benchmark.interrupt import Diverged
+from benchmark.interrupt import Diverged, Interrupted
+from benchmark.losses import NAMED_IMAGES
 from benchmark.seeding import derive, stream, torch_stream
 from benchmark.spec import Protocol
 
@@ -76,6 +81,15 @@ class Nothing:
     def auxiliary_loss(self, backbone, labels):
         return None
 
+    def after_step(self, backbone, step, steps):
+        pass
+
+    def memory(self, backbone):
+        return {}
+
+    def remember(self, backbone, memory):
+        pass
+
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step():
     batch = Batch(torch.ones(1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long), ("a",))
@@ -95,17 +109,129 @@ class Cliff(nn.Module):
         return images[:, :2] * self.decoder.weight.sqrt()
 
 
-def test_a_gradient_that_is_no_number_stops_the_run_before_it_is_followed():
+def test_a_gradient_that_is_no_number_stops_the_run_and_names_its_images():
     ids = tuple(f"i{number}" for number in range(NAMED_IMAGES + 6))
     images = torch.rand(len(ids), 3, 4, 4)
     batch = Batch(images, torch.zeros(len(ids), 4, 4, dtype=torch.long), ids)
-    cliff = Cliff()
     with pytest.raises(Diverged) as told:
-        train(cliff, Nothing(), iter([batch]), Protocol(steps=1, batch_size=len(ids)), "fp32")
+        train(Cliff(), Nothing(), iter([batch]), Protocol(steps=1, batch_size=len(ids)), "fp32")
     message = str(told.value)
     assert "the norm of the gradient is" in message and "at step 1, on i0, i1" in message
     assert f"i{NAMED_IMAGES - 1} and 6 more; lower" in message and "\n" not in message
-    assert cliff.decoder.weight.item() == 0
+
+
+class Line(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.backbone, self.decoder = nn.Identity(), nn.Conv2d(3, 2, 1)
+
+    def forward(self, images):
+        return self.decoder(images)
+
+
+def crops(worse_from=math.inf):
+    random = torch.Generator().manual_seed(0)
+    for step in range(1, 100):
+        images = torch.rand(2, 3, 4, 4, generator=random)
+        if step >= worse_from:
+            images = images * math.inf
+        yield Batch(images, torch.ones(2, 4, 4, dtype=torch.uint8), (f"{step}a", f"{step}b"))
+
+
+@pytest.mark.parametrize("every", [2, 4, 100])
+def test_losses_that_are_looked_at_later_are_the_same(every, monkeypatch, tmp_path):
+    protocol = Protocol(steps=11, batch_size=2)
+    told = {}
+    for looked_at in ({}, {"cpu": every}):
+        monkeypatch.setattr(engine, "LOOKED_AT", looked_at)
+        course = Course(path=tmp_path / "checkpoint", interval=0.0)
+        seen = []
+
+        def progress(step, *_, seen=seen, path=course.path):
+            seen.append(step)
+            if step > 1:
+                # What is saved knows the loss of every step that was made.
+                saved = torch.load(path, weights_only=True)["progress"]
+                assert [point["step"] for point in saved["curve"]] == seen[: saved["step"]]
+
+        done = train(Line(), Nothing(), crops(), protocol, "fp32", progress, course)
+        told[bool(looked_at)] = done.curve
+        assert seen == list(range(1, 12))
+    assert told[False] == told[True] and len(told[True]) == 11
+
+
+@pytest.mark.parametrize("step", [1, 5, 11])
+def test_a_loss_that_is_looked_at_later_is_told_by_its_own_step(step, monkeypatch):
+    monkeypatch.setattr(engine, "LOOKED_AT", {"cpu": 4})
+    with pytest.raises(Diverged, match=f"at step {step}, on {step}a, {step}b; lower"):
+        train(Line(), Nothing(), crops(step), Protocol(steps=11, batch_size=2), "fp32")
+
+
+@pytest.fixture
+def compiler(monkeypatch):
+    """Counts how often something is compiled, and takes its time at the first step of each."""
+    compiled = []
+
+    class Slow(nn.Module):
+        def __init__(self, segmenter):
+            super().__init__()
+            self.inner, self.steps = [segmenter], 0
+            compiled.append(self)
+
+        def forward(self, images):
+            self.steps += 1
+            time.sleep(0.3 if self.steps == 1 else 0)
+            return self.inner[0](images)
+
+    monkeypatch.setattr(engine, "_compiled", Slow)
+    return compiled
+
+
+def test_it_is_asked_once_whether_to_compile_and_what_it_took_is_kept_apart(compiler):
+    asked = []
+
+    def pays(step, left):
+        asked.append((step, left))
+        return True
+
+    protocol = Protocol(steps=20, batch_size=2)
+    course = Course(pays=pays, peak_memory=lambda: 7 if not compiler else 1000)
+    done = train(Line(), Nothing(), crops(), protocol, "fp32", course=course)
+    ((step, left),) = asked
+    assert step > 0 and left == 12
+    (network,) = compiler
+    assert network.steps == 12 and done.progress.compiled_after == ASKED_AFTER == 8
+    # Three steps to settle at each start, the first of which compiles.
+    assert done.progress.settled_steps == 5 and done.progress.compiled_steps == 9
+    assert done.progress.compile_seconds > 0.25 and done.seconds < done.progress.compile_seconds
+    assert done.progress.peak_memory == 7
+    plain = train(Line(), Nothing(), crops(), protocol, "fp32")
+    assert plain.curve == done.curve and plain.progress.gain is None
+
+
+@pytest.mark.parametrize("stopped_at", [5, 12])
+def test_a_training_that_goes_on_is_compiled_as_it_was(stopped_at, compiler, tmp_path):
+    protocol = Protocol(steps=20, batch_size=2)
+    answers = iter([True])
+    course = Course(path=tmp_path / "checkpoint", pays=lambda *_: next(answers))
+
+    def stop(step, *_):
+        course.watch.signal = "SIGINT" if step == stopped_at else ""
+
+    with pytest.raises(Interrupted):
+        train(Line(), Nothing(), crops(), protocol, "fp32", stop, course)
+    saved = checkpoint.load(course.path, {})
+    assert saved.progress.compiled_after == (8 if stopped_at > 8 else 0)
+    rest = Course(pays=lambda *_: next(answers), saved=saved)
+    done = train(
+        Line(), Nothing(), itertools.islice(crops(), stopped_at, None), protocol, "fp32",
+        course=rest,
+    )  # fmt: skip
+    assert len(compiler) == (2 if stopped_at > 8 else 1)
+    assert compiler[-1].steps == 20 - max(8, stopped_at)
+    assert done.progress.compiled_after == 8
+    assert done.curve == train(Line(), Nothing(), crops(), protocol, "fp32").curve
 
 
 def test_streams_are_independent_and_leave_the_global_generator_alone():

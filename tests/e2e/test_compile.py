@@ -1,0 +1,39 @@
+"""`run --compile`: the network is really compiled, and what that took stands in the record."""
+
+import json
+
+import pytest
+
+from tests.forked import call
+
+TINY = ["--benchmarks", "cells", "--set", "crop=48", "--set", "batch_size=2"]
+
+
+@pytest.mark.slow
+def test_a_compiled_run_says_what_it_cost_and_brought(tmp_path):
+    asked = ["run", "--methods", "linear", *TINY, "--set", "steps=14"]
+    for folder, compiling in (("plain", "never"), ("compiled", "always")):
+        done = call(*asked, "--compile", compiling, "--results", folder, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    plain, compiled = (
+        json.loads(next((tmp_path / folder).rglob("record.json")).read_text())
+        for folder in ("plain", "compiled")
+    )
+    assert plain["execution"]["compiled"] is None
+    found = compiled["execution"]["compiled"]
+    assert found["after_step"] == 8 and found["seconds"] > 0 and found["gain"] > 0
+    # Compiling takes seconds, the fourteen steps a fraction of one.
+    assert compiled["costs"]["train"]["seconds"] < found["seconds"] < compiled["timings"]["train"]
+    curves = [
+        [json.loads(line) for line in next((tmp_path / folder).rglob("curve.jsonl")).open()]
+        for folder in ("plain", "compiled")
+    ]
+    for a, b in zip(*curves, strict=True):
+        # Until it is compiled, the training is the same to the bit.
+        assert a == b if a["step"] <= 8 else a["loss"] == pytest.approx(b["loss"], rel=1e-3)
+
+
+def test_another_choice_is_one_line(tmp_path):
+    done = call("run", *TINY, "--compile", "often", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "--compile 'often': choose from auto, always, never" in done.stderr
