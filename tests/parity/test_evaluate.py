@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmark.data.base import IGNORE, Example
+from benchmark.data.batches import Normalise
 from benchmark.evaluate import (
     coarse_logits,
     evaluate,
@@ -45,7 +46,7 @@ class Local(nn.Module):
     def __init__(self, classes, stride=4):
         super().__init__()
         self.stride, self.divisor = stride, 8
-        self.mean, self.std = (0.5,) * 3, (0.25,) * 3
+        self.normalise = Normalise((0.5,) * 3, (0.25,) * 3)
         self.weight = nn.Parameter(torch.randn(classes, 3, 1, 1))
         self.passes = []  # pixels of each batch
 
