@@ -1,11 +1,10 @@
-"""Prediction at the label's own resolution, image by image.
+"""Prediction at the label's own resolution.
 
 An image passes the network whole where it fits, else by overlapping windows whose coarse logits
-are averaged. Logits are brought to label resolution a strip of rows at a time, and three
-numbers a pixel are kept of them, so memory is bounded by the strip, not by classes x pixels.
-
-Windows of an image pass in batches, images do not: the size of a batch may change how products are
-rounded, and the counts of an image must not hang on its neighbours.
+are averaged. Images of one shape pass together on a GPU (`benchmark.together`); what comes behind
+the coarse logits is done image by image. Logits are brought to label resolution a strip of rows at
+a time, and three numbers a pixel are kept of them, so memory is bounded by the strip, not by
+classes x pixels.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +21,7 @@ from benchmark.engine import autocast
 from benchmark.models.compute_type import frozen_in
 from benchmark.models.segmenter import Segmenter
 from benchmark.spec import Protocol
+from benchmark.together import Limit, grouped, limit_on
 
 STRIP_VALUES = 2**20
 """Logits that are held at label resolution at once (4 MB in float32: caches hold them)."""
@@ -40,6 +40,8 @@ def evaluate(
     precision: str,
     full: bool = True,
     seen: Callable[[Example, np.ndarray], None] | None = None,
+    passed: Callable[[list[int]], None] | None = None,
+    limit: Limit | None = None,
 ) -> Counts:
     """Counts of every image, in order.
 
@@ -50,50 +52,82 @@ def evaluate(
         protocol: says when an image is cut into windows.
         precision: fp32 or bf16.
         full: also count borders and calibration; the class counts do not depend on it.
-        seen: told every prediction, (H, W) uint8 class indices at the label's resolution.
+        seen: told every prediction in order, (H, W) uint8 class indices at the label's resolution.
+        passed: told of every batch the numbers of its images; these images alone, in this order,
+            pass as this batch again.
+        limit: of a batch; None = that of the device.
 
     Returns:
         `intersection`, `prediction`, `label`: (N, K) int64 pixels. With `full` also
         `boundary_intersection`, `boundary_union`: (N, K) int64, `nll`: (N,) summed nats,
         `bin_count`, `bin_correct`: (N, 15) int64 and `bin_confidence`: (N, 15).
     """
+    limit = limit or limit_on(next(segmenter.parameters()).device, protocol)
+    rows: list[Counts] = []
+    early: dict[int, tuple[Example, Tensor, Counts]] = {}  # images before them still wait
+
+    def shape(example: Example) -> tuple[int, int]:
+        return _input_sizes(segmenter, benchmark, example)[1]
+
     with torch.no_grad(), frozen_in(segmenter, precision):
-        rows = [
-            _count(segmenter, benchmark, example, protocol, precision, full, seen)
-            for example in examples
-        ]
+        for group in grouped(examples, shape, limit):
+            if passed:
+                passed([number for number, _ in group])
+            images = [example for _, example in group]
+            logits = _coarse(segmenter, benchmark, images, protocol, precision, limit)
+            for (number, example), coarse in zip(group, logits, strict=True):
+                early[number] = example, *_count(segmenter, benchmark, example, coarse, full)
+            while len(rows) in early:
+                example, predicted, row = early.pop(len(rows))
+                rows.append(row)
+                if seen:
+                    seen(example, predicted.cpu().numpy())
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+
+
+def _input_sizes(
+    segmenter: Segmenter, benchmark: Benchmark, example: Example
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(H, W) of the network input of an image before and after padding."""
+    factor, step = benchmark.scale(*example.label.shape), segmenter.backbone.divisor
+    height, width = (max(1, round(side * factor)) for side in example.label.shape)
+    return (height, width), (_round_up(height, step), _round_up(width, step))
+
+
+@torch.inference_mode()
+def _coarse(
+    segmenter: Segmenter,
+    benchmark: Benchmark,
+    examples: list[Example],
+    protocol: Protocol,
+    precision: str,
+    limit: Limit,
+) -> Tensor:
+    """Coarse logits of images whose network input has one shape."""
+    device, inputs = next(segmenter.parameters()).device, []
+    for example in examples:
+        image = to_tensor(example.image)
+        (height, width), padded = _input_sizes(segmenter, benchmark, example)
+        batch = segmenter.normalise(resize_image(image, height, width)[None].to(device))
+        inputs.append(F.pad(batch, (0, padded[1] - width, 0, padded[0] - height)))
+    with autocast(device, precision):
+        return coarse_logits(segmenter, torch.cat(inputs), protocol, limit.pixels)
 
 
 @torch.inference_mode()
 def _count(
-    segmenter: Segmenter,
-    benchmark: Benchmark,
-    example: Example,
-    protocol: Protocol,
-    precision: str,
-    full: bool,
-    seen: Callable[[Example, np.ndarray], None] | None,
-) -> Counts:
-    device = next(segmenter.parameters()).device
-    image, label = to_tensor(example.image), torch.from_numpy(np.array(example.label)).to(device)
-    factor = benchmark.scale(*label.shape)
-    height, width = (max(1, round(side * factor)) for side in label.shape)
-    step = segmenter.backbone.divisor
-    padded = (_round_up(height, step), _round_up(width, step))
-    batch = segmenter.normalise(resize_image(image, height, width)[None].to(device))
-    batch = F.pad(batch, (0, padded[1] - width, 0, padded[0] - height))
-    with autocast(device, precision):
-        coarse = coarse_logits(segmenter, batch, protocol)
+    segmenter: Segmenter, benchmark: Benchmark, example: Example, coarse: Tensor, full: bool
+) -> tuple[Tensor, Counts]:
+    """Prediction (H, W) uint8 and counts of an image from its coarse logits."""
+    label = torch.from_numpy(np.array(example.label)).to(coarse.device)
+    size, padded = _input_sizes(segmenter, benchmark, example)
     predicted = torch.empty_like(label)
-    best, true = torch.empty((2, *label.shape), device=device)
-    for rows, logits in label_strips(coarse, padded, (height, width), example.label.shape):
+    best, true = torch.empty((2, *label.shape), device=coarse.device)
+    for rows, logits in label_strips(coarse, padded, size, example.label.shape):
         # Of the first of equals, as argmax, in a fraction of its time.
         top, predicted[rows] = logits.max(0)
         if full:
             best[rows], true[rows] = log_probabilities(logits, top, label[rows])
-    if seen:
-        seen(example, predicted.cpu().numpy())
     classes = len(benchmark.classes)
     counts = dict(zip(CLASS_COUNTS, class_counts(predicted, label, classes), strict=True))
     if full:
@@ -101,48 +135,51 @@ def _count(
         counts |= zip(("boundary_intersection", "boundary_union"), borders, strict=True)
         fit = calibration(predicted, label, best, true)
         counts |= zip(("nll", "bin_count", "bin_correct", "bin_confidence"), fit, strict=True)
-    return {key: value.cpu().numpy() for key, value in counts.items()}
+    return predicted, {key: value.cpu().numpy() for key, value in counts.items()}
 
 
-def coarse_logits(segmenter: Segmenter, image: Tensor, protocol: Protocol) -> Tensor:
-    """Logits of the whole image at the decoder's resolution.
+def coarse_logits(segmenter: Segmenter, images: Tensor, protocol: Protocol, pixels: int) -> Tensor:
+    """Logits of whole images at the decoder's resolution.
 
     Args:
         segmenter: in eval mode.
-        image: (1, 3, H, W), normalised, sides divisible by the backbone's `divisor`.
+        images: (N, 3, H, W), normalised, sides divisible by the backbone's `divisor`; no more than
+            may pass together where they pass whole.
         protocol: largest image that passes whole, and the window.
+        pixels: of windows that pass together, at least one of them.
 
     Returns:
-        (K, h, w) float32.
+        (N, K, h, w) float32.
     """
     step = segmenter.backbone.divisor
-    height, width = image.shape[-2:]
+    height, width = images.shape[-2:]
     if height * width <= protocol.eval_max_pixels:
-        return segmenter(image)[0].float()
+        return segmenter(images).float()
     window = _round_up(protocol.eval_window, step)
     starts = [
-        (top, left)
+        (number, top, left)
+        for number in range(len(images))
         for top in window_starts(height, window, step)
         for left in window_starts(width, window, step)
     ]
-    # As many at once as have the pixels that may pass whole; they are all of one size.
-    together = max(1, protocol.eval_max_pixels // (min(height, window) * min(width, window)))
+    together = max(1, pixels // (min(height, window) * min(width, window)))  # all of one size
     total: Tensor | None = None
     for first in range(0, len(starts), together):
         some = starts[first : first + together]
-        parts = [image[0, :, top : top + window, left : left + window] for top, left in some]
-        for (top, left), logits in zip(some, segmenter(torch.stack(parts)).float(), strict=True):
+        parts = [images[n, :, top : top + window, left : left + window] for n, top, left in some]
+        outputs = segmenter(torch.stack(parts)).float()
+        for (number, top, left), logits in zip(some, outputs, strict=True):
             # A logit need not be a whole number of pixels wide: on patches of 14 it may be 3.5.
-            side, pixels = logits.shape[-1], parts[0].shape[-1]
+            side, across = logits.shape[-1], parts[0].shape[-1]
             if total is None:
-                size = (height * side // pixels, width * side // pixels)
-                total = logits.new_zeros(len(logits) + 1, *size)
-            y, x = top * side // pixels, left * side // pixels
-            area = total[:, y : y + logits.shape[1], x : x + logits.shape[2]]
+                size = (height * side // across, width * side // across)
+                total = logits.new_zeros(len(images), len(logits) + 1, *size)
+            y, x = top * side // across, left * side // across
+            area = total[number, :, y : y + logits.shape[1], x : x + logits.shape[2]]
             area[:-1] += logits
             area[-1] += 1
     assert total is not None
-    return total[:-1] / total[-1]
+    return total[:, :-1] / total[:, -1:]
 
 
 def window_starts(side: int, window: int, step: int) -> list[int]:

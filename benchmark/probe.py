@@ -24,6 +24,7 @@ from benchmark.models.segmenter import Segmenter
 from benchmark.runner import VERIFIED_IMAGES, build_segmenter
 from benchmark.seeding import torch_stream
 from benchmark.spec import Protocol, RunSpec
+from benchmark.together import limit_on
 from methods.base import Method
 
 STEPS = 2
@@ -38,7 +39,7 @@ def kinds(cells: Sequence[RunSpec]) -> list[RunSpec]:
 
 
 def probe(cell: RunSpec, environment: Environment) -> tuple[Entry | None, str]:
-    """Trains a cell for two steps and evaluates a training image; nothing is stored.
+    """Trains a cell for two steps and evaluates one batch; nothing is stored.
 
     Returns:
         What it took, as the entry of a run; or None, and why there is none.
@@ -124,9 +125,10 @@ def _measure(cell: RunSpec, environment: Environment) -> Entry:
         rehearsal.train(lambda *_: times.append(time.perf_counter()))
     benchmark = open_benchmark(cell.benchmark, environment.data)
     example = read_example(benchmark, training.ids[0])  # of native size, as those of evaluation
+    images = [example] * limit_on(rehearsal.device, protocol).images  # of one shape: they batch
     start = time.perf_counter()
-    evaluate(segmenter.eval(), benchmark, [example], protocol, precision)
-    one_image = time.perf_counter() - start
+    evaluate(segmenter.eval(), benchmark, images, protocol, precision)
+    one_image = (time.perf_counter() - start) / len(images)
     return Entry(
         run_id=cell.run_id,
         status="done",

@@ -54,6 +54,7 @@ from benchmark.record import (
 )
 from benchmark.seeding import torch_stream
 from benchmark.spec import RunSpec, short_hash
+from benchmark.together import spread
 from methods.base import Method, Unsupported
 
 _WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
@@ -62,7 +63,7 @@ _WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 TRACEBACK_LINES = 30
 
 VERIFIED_IMAGES = 4
-"""Test images, spread over the split, that the stored delta is evaluated on again."""
+"""Test images, spread over the split, whose batches the stored delta is evaluated on again."""
 
 
 def run_cell(
@@ -251,7 +252,10 @@ def _run(
         store.log_openings(attempt.results, spec, attempt.opened)
         watched = _watched(examples, environment.watch)
         keeper = predictions.Keeper(examples.ids, spec.benchmark)
-        counts = evaluate(segmenter, benchmark, watched, protocol, precision, seen=keeper)
+        batches: list[list[int]] = []
+        counts = evaluate(
+            segmenter, benchmark, watched, protocol, precision, seen=keeper, passed=batches.append
+        )
     with phases("costs"):
         infer = measure_inference(segmenter, protocol, precision)
     with phases("verify"):
@@ -262,11 +266,11 @@ def _run(
         # in the images.
         deltas.require_same_state(segmenter, again)
         del segmenter
-        chosen = np.unique(np.linspace(0, len(examples) - 1, VERIFIED_IMAGES).astype(int))
-        watched = _watched(Part(examples, chosen), environment.watch)
-        repeated = evaluate(again, benchmark, watched, protocol, precision, full=False)
-        if not same_class_counts({key: counts[key][chosen] for key in counts}, repeated):
-            raise RuntimeError("the stored delta does not reproduce the evaluated counts")
+        for batch in spread(batches, VERIFIED_IMAGES):
+            watched = _watched(Part(examples, np.array(batch)), environment.watch)
+            repeated = evaluate(again, benchmark, watched, protocol, precision, full=False)
+            if not same_class_counts({key: counts[key][batch] for key in counts}, repeated):
+                raise RuntimeError("the stored delta does not reproduce the evaluated counts")
     merged = None
     if method.mergeable and params.inserted:
         with phases("costs"):

@@ -64,9 +64,10 @@ class Local(nn.Module):
 def test_sliding_windows_agree_with_the_whole_image(size, pixels):
     torch.manual_seed(0)
     model, image = Local(5), torch.randn(1, 3, *size)
-    whole = coarse_logits(model, image, Protocol())
+    whole = coarse_logits(model, image, Protocol(), pixels)
     model.passes.clear()
-    parts = coarse_logits(model, image, Protocol(eval_max_pixels=pixels, eval_window=64))
+    cut = Protocol(eval_max_pixels=64 * 96, eval_window=64)
+    parts = coarse_logits(model, image, cut, pixels)
     torch.testing.assert_close(parts, whole)
     windows = sum(model.passes) // 64**2
     assert max(model.passes) <= pixels and len(model.passes) == -(-windows // (pixels // 64**2))
@@ -86,9 +87,9 @@ class Fractional(Local):
 def test_windows_of_logits_that_are_no_whole_number_of_pixels_wide():
     torch.manual_seed(0)
     model, image = Fractional(5), torch.randn(1, 3, 140, 280)
-    whole = coarse_logits(model, image, Protocol())
-    for pixels in (4900, 3 * 4900):  # one window at a time, and three
-        parts = coarse_logits(model, image, Protocol(eval_max_pixels=pixels, eval_window=70))
+    whole = coarse_logits(model, image, Protocol(), 0)
+    for pixels in (0, 4900, 3 * 4900):  # one window at a time, and three
+        parts = coarse_logits(model, image, Protocol(eval_max_pixels=4900, eval_window=70), pixels)
         torch.testing.assert_close(parts, whole)
 
 
