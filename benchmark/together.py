@@ -35,7 +35,7 @@ class Limit(NamedTuple):
 
 
 def limit_on(device: torch.device, protocol: Protocol) -> Limit:
-    """The limit on a device: one image on a CPU, which gains nothing from more.
+    """The limit on a device: one image on a CPU, which gains little from more.
 
     On a GPU a batch has as many pixels as must fit its memory anyway, in the largest image that
     passes whole or in the batches of training.
