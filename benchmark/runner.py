@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 
 from benchmark import checkpoint, predictions, provenance, store
 from benchmark.catalogue import BENCHMARKS, DECODERS, build_method
@@ -49,7 +49,6 @@ from benchmark.record import (
     Provenance,
     Record,
     Status,
-    Stored,
     TrainCost,
 )
 from benchmark.seeding import torch_stream
@@ -259,7 +258,7 @@ def _run(
     with phases("costs"):
         infer = measure_inference(segmenter, protocol, precision)
     with phases("verify"):
-        stored = _store_delta(segmenter, pristine, folder / "delta.safetensors")
+        stored = deltas.write(segmenter, pristine, folder / "delta.safetensors")
         again, _ = build_segmenter(spec, method, environment)
         deltas.load_delta(again.eval(), load_file(folder / "delta.safetensors"))
         # Equal tensors of the same modules give equal counts; what else a method might keep shows
@@ -330,19 +329,6 @@ def build_segmenter(
         build = DECODERS.get(spec.protocol.decoder)
         decoder = build(backbone.channels, backbone.strides, classes)
     return Segmenter(backbone, decoder).to(environment.device), pristine
-
-
-def _store_delta(segmenter: Segmenter, pristine: deltas.Pristine, path: Path) -> Stored:
-    state = deltas.delta(segmenter, pristine)
-    # Not by the library's own writer, whose errors of the disk are no OSError.
-    store.write_atomic(path, save(state))
-    half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-    return Stored(
-        params=sum(tensor.numel() for tensor in state.values()),
-        bytes=path.stat().st_size,
-        bytes_fp16=len(save(half)),
-        changed_buffers=deltas.changed_buffers(segmenter, pristine),
-    )
 
 
 def _summary(trained: Trained) -> Curve:

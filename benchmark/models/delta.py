@@ -7,13 +7,16 @@ or a layer that a method touched on the side is in the file too.
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.segmenter import Segmenter
-from benchmark.record import Params
+from benchmark.record import Params, Stored
+from benchmark.store import write_atomic
 
 _PREFIX = "backbone.model."
 
@@ -186,3 +189,24 @@ def _sha256(tensor: Tensor) -> str:
         raise ValueError("tensors on the meta device have no values")
     data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
     return hashlib.sha256(data.numpy().data).hexdigest()
+
+
+def write(segmenter: Segmenter, pristine: Pristine, path: Path) -> Stored:
+    """Writes the delta as safetensors.
+
+    Returns:
+        What it takes.
+
+    Raises:
+        OSError: it cannot be written; nothing is there then.
+    """
+    state = delta(segmenter, pristine)
+    # Not by the library's own writer, whose errors of the disk are no OSError.
+    write_atomic(path, save(state))
+    half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    return Stored(
+        params=sum(tensor.numel() for tensor in state.values()),
+        bytes=path.stat().st_size,
+        bytes_fp16=len(save(half)),
+        changed_buffers=changed_buffers(segmenter, pristine),
+    )
