@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from benchmark import costs, evaluate, runner
+from benchmark import costs, engine, evaluate, runner
 from benchmark.planner import plan
 from tests.tiny import run, same, select
 
@@ -22,3 +22,16 @@ def test_a_run_stores_what_plain_autocast_stores(tmp_path, monkeypatch, method):
     assert kept.costs.params == plain.costs.params and kept.costs.stored == plain.costs.stored
     assert kept.costs.infer.flops == plain.costs.infer.flops
     same(tmp_path / "kept", tmp_path / "plain", *plan(selection))
+
+
+@pytest.mark.parametrize("looked_at", [{}, {"cpu": 3}])
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path, monkeypatch, looked_at):
+    chosen = select("lora", steps=5, precision="bf16")
+    run(tmp_path / "calm", chosen)
+    monkeypatch.setattr(engine, "LOOKED_AT", looked_at)
+    for _ in range(3):
+        (record,) = run(tmp_path / "again", chosen, max_seconds=0.001, retry="all")
+        assert record.status == "timeout"
+    (record,) = run(tmp_path / "again", chosen, retry="all")
+    assert record.execution.resumed_at == (1, 2, 3)
+    same(tmp_path / "again", tmp_path / "calm", *plan(chosen))
