@@ -1,11 +1,17 @@
 """Where the real data and weights are, and the table of what the contract found."""
 
+import gc
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+# Read when libraries are loaded, here and in what the tests start: there is a test on every core,
+# and everything is tiny, so that threads would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 import torch
@@ -39,8 +45,10 @@ def pytest_configure() -> None:
     if "PETSEG_TEST_CACHE" not in os.environ:
         os.environ["PETSEG_TEST_CACHE"] = tempfile.mkdtemp(prefix="petseg-test-cache-")
     os.environ["BENCHMARK_CACHE"] = os.environ["PETSEG_TEST_CACHE"]
-    # The models of the tests are tiny: threads would only wait for each other.
     torch.set_num_threads(1)
+    # Building models makes many objects that are no garbage; looking for some takes long.
+    gc.set_threshold(50_000)
+
 
 
 def pytest_unconfigure() -> None:

@@ -82,8 +82,8 @@ def train_steps(segmenter: Segmenter, method: Method, steps: int) -> float:
     decoder = {"params": [p for p in segmenter.decoder.parameters() if p.requires_grad], "lr": 1e-2}
     optimiser = torch.optim.AdamW([*groups, decoder])
     value = float("nan")
+    segmenter.train()
     for step in range(1, steps + 1):
-        segmenter.train()
         optimiser.zero_grad()
         loss = loss_of(segmenter, method, images, labels)
         loss.backward()

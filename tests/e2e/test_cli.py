@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -12,13 +11,9 @@ from safetensors import safe_open
 
 from benchmark.data.fake.small import write_camvid
 from benchmark.record import Record
-from tests.forked import ROOT, call, clean
+from tests.forked import ROOT, Running, call, clean
 
 TINY = ("--set=steps=2", "--set=batch_size=2", "--set=crop=48", "--benchmarks=cells")
-
-
-def command(*arguments):
-    return [sys.executable, "-m", "benchmark", *map(str, arguments)]
 
 
 def records(results):
@@ -134,14 +129,10 @@ def test_the_same_seed_gives_the_same_counts_bit_for_bit(grid, tmp_path):
 
 def test_a_killed_grid_goes_on_where_it_stopped(tmp_path):
     arguments = ("run", "--methods", "linear,lora,vpt", *TINY, "--results", tmp_path / "r")
-    process = subprocess.Popen(
-        command(*arguments), cwd=ROOT, env=clean(), stdout=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 120
-    while not records(tmp_path / "r") and time.monotonic() < deadline:
-        time.sleep(0.02)
+    process = Running(*arguments)
+    process.wait_until(lambda: records(tmp_path / "r"))
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.end()
     finished = {path: path.stat().st_mtime_ns for path in records(tmp_path / "r")}
     assert 1 <= len(finished) < 3
     done = call(*arguments)

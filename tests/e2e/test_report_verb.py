@@ -2,9 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -24,17 +21,14 @@ def results(tmp_path):
     return tmp_path / "r"
 
 
-def command(results, *words):
+def start(results, *words):
     words = ["--suite", "small", "--results", results, "--out", results.parent / "out", *words]
-    return [sys.executable, "-m", "benchmark", "report", *map(str, words)]
-
-
-def environment():
-    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return forked.Running("report", *words, env=environment, cwd=results)
 
 
 def call(results, *words):
-    return forked.call(*command(results, *words)[3:], env=environment(), cwd=results)
+    return start(results, *words).end()
 
 
 def test_a_report_with_published_numbers(results):
@@ -82,29 +76,14 @@ def test_wrong_inputs_are_one_line(results, words, message):
 
 
 def test_a_report_that_is_watched_grows_with_the_grid(results):
-    process = subprocess.Popen(
-        command(results, "--watch", "--no-figures"), env=environment(), cwd=results,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # A shell starts what it puts into the background with this signal ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    process = start(results, "--watch", "--no-figures")
     page = results.parent / "out" / "small" / "README.md"
     try:
-        wait_for(lambda: page.exists(), process)
+        process.wait_until(page.exists)
         assert "partial" not in page.read_text()
         new = record("c", "x", backbone="net", protocol_hash="0123456789ab", miou=0.5)
         write([new], results)
-        wait_for(lambda: page.exists() and "A partial report" in page.read_text(), process)
+        process.wait_until(lambda: page.exists() and "A partial report" in page.read_text())
     finally:
         process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
-    assert "Traceback" not in error
-
-
-def wait_for(what, process):
-    for _ in range(1200):
-        if what():
-            return
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.1)
-    pytest.fail("it did not happen")
+    assert "Traceback" not in process.end(60).stderr

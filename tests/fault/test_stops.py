@@ -2,10 +2,12 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from benchmark import checkpoint, grid, processes, store
 from benchmark.errors import UserError
 from benchmark.interrupt import Watch
 from benchmark.planner import plan
+from tests import forked
 from tests.tiny import of_the_dead, run, same, select
 
 pytestmark = pytest.mark.usefixtures("tiny", "strange")
@@ -101,57 +104,48 @@ def test_every_random_stream_goes_on(tmp_path):
     same(tmp_path, tmp_path / "calm", cell)
 
 
-def command(tiny, results, *words):
-    sizes = ("--set", "steps=60", "--set", "crop=36", "--set", "batch_size=4")
-    words = ("--plugin", tiny, "--benchmarks", "tiny", "--results", results, *sizes, *words)
-    return [sys.executable, "-m", "benchmark", "run", *map(str, words)]
-
-
-def started(arguments, **options):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def until_it_trains(process):
-    for line in process.stdout:
-        if "step" in line:
-            return
-    pytest.fail(process.stderr.read())
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_leaves(tiny, tmp_path, number, code):
-    arguments = command(tiny, tmp_path, "--methods", "linear,bitfit")
-    process = started(arguments)
-    until_it_trains(process)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == code, out + err
-    assert "interrupted" in out and "the same command goes on" in out and "Traceback" not in err
-    records = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
-    assert [record["status"] for record in records] == ["interrupted"]
-    assert "goes on from there" in records[0]["reason"]
-    again = subprocess.run(arguments, capture_output=True, text=True, env=process_env())
-    assert again.returncode == 0, again.stdout + again.stderr
-    records = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
-    assert [record["status"] for record in records] == ["done", "done"]
-    assert sum(len(record["execution"]["resumed_at"]) for record in records) == 1
+def words(tiny, results, *more, steps=60):
+    sizes = ("--set", f"steps={steps}", "--set", "crop=36", "--set", "batch_size=4")
+    return ("run", "--plugin", tiny, "--benchmarks", "tiny", "--results", results, *sizes, *more)
 
 
 def process_env():
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
+def succeeds(*arguments, **options):
+    done = forked.call(*arguments, env=process_env(), **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_leaves(tiny, tmp_path, number, code):
+    arguments = words(tiny, tmp_path, "--methods", "linear,bitfit")
+    process = forked.Running(*arguments, env=process_env())
+    process.wait_for("step")
+    process.send_signal(number)
+    done = process.end(60)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "interrupted" in done.stdout and "the same command goes on" in done.stdout
+    assert "Traceback" not in done.stderr
+    records = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
+    assert [record["status"] for record in records] == ["interrupted"]
+    assert "goes on from there" in records[0]["reason"]
+    succeeds(*arguments)
+    records = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
+    assert [record["status"] for record in records] == ["done", "done"]
+    assert sum(len(record["execution"]["resumed_at"]) for record in records) == 1
+
+
 def test_two_processes_share_the_cells(tiny, tmp_path):
-    arguments = command(tiny, tmp_path, "--methods", "linear", "--seeds", "0,1,2,3")
-    processes = [started(arguments) for _ in range(2)]
-    outs = [process.communicate(timeout=200) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outs
-    told = [line for out, _ in outs for line in out.splitlines() if line.startswith("[")]
+    arguments = words(tiny, tmp_path, "--methods", "linear", "--seeds", "0,1,2,3")
+    processes = [forked.Running(*arguments, env=process_env()) for _ in range(2)]
+    both = [process.end(200) for process in processes]
+    assert [done.returncode for done in both] == [0, 0], both
+    told = [line for done in both for line in done.stdout.splitlines() if line.startswith("[")]
     own = [line for line in told if not line.endswith("(by another process)")]
-    assert len(own) == 4 and len(told) <= 8, outs
+    assert len(own) == 4 and len(told) <= 8, both
     assert len(list(tmp_path.rglob("record.json"))) == 4
 
 
@@ -307,18 +301,8 @@ def test_a_cell_whose_method_changed_is_told_and_run_again(tiny, tmp_path):
         '    """Mine."""\n'
     )
     method.write_text(source)
-    arguments = command(tiny, tmp_path / "r", "--plugin", method, "--methods", "mine,linear")
-    arguments += ["--set", "steps=3"]
-    arguments = [word for word in arguments if word != "steps=60"]
-    arguments.remove("--set")
-
-    def call(*words):
-        done = subprocess.run(
-            [*arguments, *words], capture_output=True, text=True, env=process_env()
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
+    more = ("--plugin", method, "--methods", "mine,linear")
+    call = partial(succeeds, *words(tiny, tmp_path / "r", *more, steps=3))
     call()
     assert "stale" not in call()
     method.write_text(source.replace("Mine.", "Changed."))
@@ -331,12 +315,10 @@ def test_a_cell_whose_method_changed_is_told_and_run_again(tiny, tmp_path):
 
 def test_a_disk_quota_that_is_really_full(tiny, tmp_path):
     """No file may grow over 1 MB, so that the weights of all layers cannot be stored."""
-    arguments = command(tiny, tmp_path / "r", "--methods", "linear,full", "--set", "steps=2")
-    arguments = [word for word in arguments if word != "steps=60"]
-    arguments.remove("--set")
-    limited = ["bash", "-c", 'ulimit -f 1000; exec "$@"', "limited", *arguments]
+    arguments = words(tiny, tmp_path / "r", "--methods", "linear,full", steps=2)
     environment = process_env() | {"BENCHMARK_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(limited, capture_output=True, text=True, env=environment)
+    limited = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (1000 * 1024, 1000 * 1024))
+    done = forked.call(*arguments, env=environment, prepare=limited)
     assert done.returncode == 2, done.stdout + done.stderr
     message = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(message) == 1 and "File too large" in message[0] and "make room" in message[0]
@@ -345,7 +327,7 @@ def test_a_disk_quota_that_is_really_full(tiny, tmp_path):
     assert [record["method"] for record in records] == ["linear"]
     left = {path.name.split(".")[-1] for path in (tmp_path / "r").rglob(".*")}
     assert left <= {"checkpoint", "opened"}
-    again = subprocess.run(arguments, capture_output=True, text=True, env=environment)
+    again = forked.call(*arguments, env=environment)
     assert again.returncode == 0, again.stdout + again.stderr
 
 

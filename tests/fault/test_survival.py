@@ -4,8 +4,6 @@ import errno
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -19,6 +17,7 @@ from benchmark.environment import prepare
 from benchmark.errors import UserError
 from benchmark.interrupt import Watch
 from benchmark.planner import plan
+from tests import forked
 from tests.tiny import DEAD, of_the_dead, run, same, select
 
 pytestmark = pytest.mark.usefixtures("tiny", "strange")
@@ -67,21 +66,16 @@ def test_a_signal_in_the_verifying_evaluation_goes_on_from_the_trained_weights(
 def test_waiting_for_others_ends_by_the_signal(tiny, tmp_path):
     cell = plan(select())[0]
     words = ["--set", "steps=6", "--set", "crop=36", "--set", "batch_size=4", "--seeds", "0"]
-    command = [sys.executable, "-m", "benchmark", "run", "--plugin", tiny, "--benchmarks", "tiny"]
-    command += ["--methods", "linear", "--results", tmp_path, *words]
+    words += ["--plugin", tiny, "--benchmarks", "tiny", "--methods", "linear"]
     root = Path(__file__).resolve().parents[2]
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     with lease.hold(tmp_path, cell) as mine:
         assert mine
-        process = subprocess.Popen(
-            list(map(str, command)), env=environment, stdout=subprocess.PIPE, text=True
-        )
-        for line in process.stdout:
-            if "other processes" in line:
-                break
+        process = forked.Running("run", "--results", tmp_path, *words, env=environment)
+        process.wait_for("other processes")
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=60)
-        assert process.returncode == 143, out
+        done = process.end(60)
+        assert done.returncode == 143, done.stdout
 
 
 def test_a_checkpoint_that_does_not_fit_is_set_aside_and_training_begins_anew(
