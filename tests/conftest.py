@@ -50,7 +50,6 @@ def pytest_configure() -> None:
     gc.set_threshold(50_000)
 
 
-
 def pytest_unconfigure() -> None:
     if "PYTEST_XDIST_WORKER" not in os.environ:
         shutil.rmtree(os.environ.pop("PETSEG_TEST_CACHE"), ignore_errors=True)

@@ -214,13 +214,14 @@ def run_standard(fake, results, *words):
 
 @pytest.mark.slow
 def test_the_standard_grid_runs_on_the_official_layouts(fake, tmp_path):
-    # A light decoder: what is tried here is the data, at the protocol's own scales and windows.
-    found = run_standard(fake, tmp_path, "--set", "decoder=linear")
+    # What is tried here is the data, at the protocol's own scales and windows: a light decoder, and
+    # a method that takes features out of the cache and one that takes images.
+    found = run_standard(fake, tmp_path, "--set", "decoder=linear", "--methods", "linear,lora")
     sets = ("ade20k", "cityscapes", "voc2012", "context59", "cocostuff10k")
-    assert found == {(name, method) for name in sets for method in METHODS.split(",")}
+    assert found == {(name, method) for name in sets for method in ("linear", "lora")}
 
 
 @pytest.mark.slow
-def test_the_standard_grid_runs_with_its_own_decoder(fake, tmp_path):
+def test_the_standard_grid_runs_with_its_own_decoder_and_methods(fake, tmp_path):
     found = run_standard(fake, tmp_path, "--benchmarks", "cityscapes")
     assert found == {("cityscapes", method) for method in METHODS.split(",")}

@@ -217,6 +217,7 @@ def main():
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=4, help="of the grid of several processes")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     chance = random.Random(options.seed)
@@ -247,7 +248,7 @@ def main():
             total.update(counts)
         print(f"one by one: {total['kills']} kills in all", flush=True)
         if options.processes:
-            chosen = selection(range(100, 104), options.steps)
+            chosen = selection(range(100, 100 + options.seeds), options.steps)
             cells = plan(chosen)
             work(chosen, home / "calm", home / "calm.log")
             log = home / "together.log"
