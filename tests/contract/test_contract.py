@@ -64,15 +64,21 @@ def selected(text: str) -> list[Method]:
 
 ALL = [*selected("*"), *(method for text in VARIANTS for method in selected(text))]
 
+
+def is_plain(method: Method) -> bool:
+    """Whether a method is of this collection, at its defaults."""
+    return ":" not in method.name and method_label(method) == method.name
+
+
 each_method = pytest.mark.parametrize("method", ALL, ids=method_label)
 each_pair = pytest.mark.parametrize(
     ("method", "family"),
     [
-        # A library's tuners on one backbone of each kind; on the others they are slow.
+        # A library's tuners, and other settings, on one backbone of each kind; the others are slow.
         pytest.param(
             method,
             family,
-            marks=[pytest.mark.slow] if ":" in method.name and family not in KINDS else [],
+            marks=[] if family in KINDS or is_plain(method) else [pytest.mark.slow],
         )
         for method in ALL
         for family in FAMILIES
@@ -118,7 +124,7 @@ def compiled_on(method: Method) -> tuple[str, ...]:
     """
     if ":" in method.name:
         return ("vit", "resnet") if method.name.split(":")[1] in CONVOLUTIONAL else ("vit",)
-    return KINDS if method_label(method) == method.name else ("vit",)
+    return KINDS if is_plain(method) else ("vit",)
 
 
 @pytest.mark.slow
