@@ -136,6 +136,7 @@ def test_evaluate_scores_what_the_record_says(done):
         assert json.loads(path.read_text())["execution"]["opened_splits"]["test"] >= 2
 
 
+@pytest.mark.slow
 def test_evaluate_on_corrupted_images(done):
     words, results = done
     asked = ("evaluate", "--corruptions", *words, "--only", "digital,fog", "--severities", "1,5")
@@ -186,6 +187,7 @@ def test_evaluate_mistakes_are_one_line(done):
     one_line(benchmark("evaluate", *words, "--seeds", "9"), "no selected cell is done")
 
 
+@pytest.mark.slow
 def test_fractions_run_beside_each_other(tmp_path):
     words = ("--benchmarks", "cells", "--methods", "linear", *TINY, "--results", tmp_path)
     result = benchmark("run", *words, "--fraction", "0.1,1")

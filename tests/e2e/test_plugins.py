@@ -129,6 +129,7 @@ class Meddler(Method):
 """
 
 
+@pytest.mark.slow
 def test_broken_methods_are_told_what_is_broken(tmp_path: Path) -> None:
     path = tmp_path / "broken.py"
     path.write_text(BROKEN)
@@ -143,6 +144,7 @@ def test_broken_methods_are_told_what_is_broken(tmp_path: Path) -> None:
         assert f"BROKEN {problem}" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_method_that_moves_blocks_is_told_so_and_refusals_are_no_fault(tmp_path: Path) -> None:
     path = tmp_path / "meddler.py"
     path.write_text(MEDDLER)
@@ -294,6 +296,7 @@ def test_what_does_not_fit_stops_before_data_is_read(
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 def test_an_installed_package_offers_methods_by_entry_point(
     readme_method: Path, tmp_path: Path
 ) -> None:

@@ -31,6 +31,7 @@ def call(results, *words):
     return start(results, *words).end()
 
 
+@pytest.mark.slow
 def test_a_report_with_published_numbers(results):
     published = results.parent / "x_theirs.csv"
     published.write_text(
@@ -75,6 +76,7 @@ def test_wrong_inputs_are_one_line(results, words, message):
     assert not (results.parent / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_report_that_is_watched_grows_with_the_grid(results):
     process = start(results, "--watch", "--no-figures")
     page = results.parent / "out" / "small" / "README.md"

@@ -34,6 +34,7 @@ def test_the_table_is_printed_and_stored(part, tmp_path):
         assert all("equal results" in row["note"] for row in stored["rows"])
 
 
+@pytest.mark.slow
 def test_memory_is_compared_in_processes_of_their_own():
     sizes = {"steps": 6, "crop": 48, "batch_size": 2}
     (cell,) = plan(Selection(methods="linear", benchmarks="cells", seeds=(0,), protocol=sizes))

@@ -118,6 +118,7 @@ def with_each_tag(field: str) -> Callable[[Any], Any]:
     return add
 
 
+@pytest.mark.slow
 @given(yaml_files(CONFIG))
 @with_each_tag("workers")
 @example(b'set: {"a\\nb": [1]}')
@@ -132,6 +133,7 @@ def test_config_files(folder: Path, content: bytes) -> None:
     told(lambda: resolve(config=path, set=None))
 
 
+@pytest.mark.slow
 @given(yaml_files(DESCRIPTION))
 @with_each_tag("offset")
 @example(b'{name: a, classes: {"a\\nb": x}}')
@@ -164,6 +166,7 @@ def test_selectors(text: str) -> None:
         told(lambda name=name, fields=fields: build_method(name, fields))
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(st.sampled_from([*Protocol.model_fields]) | TEXT, SCALAR, max_size=3),
     st.none() | st.lists(st.integers(min_value=0), max_size=3),
@@ -224,6 +227,7 @@ def test_checkpoints(folder: Path, content: bytes) -> None:
 LEASE = {"token": "0" * 16, "host": processes.place(), "pid": os.getpid(), "born": "1"}
 
 
+@pytest.mark.slow
 @given(mixed(LEASE) | dumped(SCALAR.map(lambda pid: LEASE | {"pid": pid})), st.booleans())
 @example(b"[" * 100_000, True)
 @example(json.dumps(LEASE | {"pid": "\0"}).encode(), False)

@@ -41,6 +41,7 @@ NAMES += ["2007_000000", "2008_000000", " ", "\n", "\x85", "\u2028", "\x1b[31m",
 LISTS = st.lists(st.sampled_from(NAMES) | st.text(max_size=8), max_size=8).map("".join)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "file"),
     [
@@ -104,6 +105,7 @@ def flat_bitmap(width: int, height: int) -> bytes:
     return bytes(content)
 
 
+@pytest.mark.slow
 @given(IMAGES)
 @example(png(2**15, 2**15))
 @example(png(2**31 - 1, 2**31 - 1))
@@ -121,6 +123,7 @@ def test_images(folder: Path, content: bytes) -> None:
             assert pixels.ndim == axes and pixels.dtype == np.uint8 and pixels.size
 
 
+@pytest.mark.slow
 @given(st.data())
 @cases(300)
 def test_files_of_sets(data: Path, draw: st.DataObject) -> None:

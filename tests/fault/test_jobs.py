@@ -35,7 +35,7 @@ class Ear:
 
 
 def test_two_jobs_run_every_cell_once_and_to_the_same_bits(tiny, tmp_path):
-    chosen = select("linear,bitfit,spm", seeds=(0, 1), steps=30)
+    chosen = select("linear,bitfit,spm", steps=12)
     ear = Ear()
     records = run(tmp_path / "two", chosen, jobs=2, listener=ear)
     cells = {cell.run_id: cell for cell in plan(chosen)}
@@ -52,6 +52,7 @@ def test_two_jobs_run_every_cell_once_and_to_the_same_bits(tiny, tmp_path):
         same(tmp_path / "two", tmp_path / "one", cell)
 
 
+@pytest.mark.slow
 def test_a_signal_ends_all_jobs_and_their_cells_go_on(tiny, tmp_path):
     words = ["--plugin", tiny, "--benchmarks", "tiny", "--methods", "linear,bitfit,spm"]
     words += ["--set", "steps=400", "--set", "crop=36", "--set", "batch_size=4"]

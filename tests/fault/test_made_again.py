@@ -40,6 +40,7 @@ def test_a_signal_before_the_run_began_is_told(recorded):
     assert watch.exit_code == 143
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_while_a_run_is_made_again_promises_nothing(
     tmp_path, recorded, monkeypatch, number, code
@@ -60,6 +61,7 @@ def test_a_signal_while_a_run_is_made_again_promises_nothing(
     assert answer.exit_code == 0 and "the same bit for bit" in answer.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [0, -1, 2**40])
 def test_a_record_with_an_impossible_number_of_threads_is_made_again(
     recorded, monkeypatch, threads

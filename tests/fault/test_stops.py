@@ -92,6 +92,7 @@ def test_a_checkpoint_of_other_code_is_not_taken(tmp_path):
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_every_random_stream_goes_on(tmp_path):
     chosen = select("strange[noise=0.5]", steps=12)
     cell = plan(chosen)[0]
@@ -138,6 +139,7 @@ def test_a_signal_saves_and_leaves(tiny, tmp_path, number, code):
     assert sum(len(record["execution"]["resumed_at"]) for record in records) == 1
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_cells(tiny, tmp_path):
     arguments = words(tiny, tmp_path, "--methods", "linear", "--seeds", "0,1,2,3")
     processes = [forked.Running(*arguments, env=process_env()) for _ in range(2)]
@@ -289,6 +291,7 @@ def test_a_torture_of_a_few_kills():
     assert "nothing was lost" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_cell_whose_method_changed_is_told_and_run_again(tiny, tmp_path):
     method = tmp_path / "mine.py"
     source = (

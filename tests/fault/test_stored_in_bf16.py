@@ -24,6 +24,7 @@ def test_a_run_stores_what_plain_autocast_stores(tmp_path, monkeypatch, method):
     same(tmp_path / "kept", tmp_path / "plain", *plan(selection))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("looked_at", [{}, {"cpu": 3}])
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path, monkeypatch, looked_at):
     chosen = select("lora", steps=5, precision="bf16")

@@ -113,6 +113,7 @@ print("torch" in sys.modules or "timm" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_a_plan_is_the_same_without_torch(tmp_path):
     environment = os.environ | {"BENCHMARK_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)}
     told = [

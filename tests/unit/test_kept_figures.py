@@ -80,6 +80,7 @@ def test_where_nothing_can_be_kept_everything_is_drawn(tmp_path):
     assert Kept(None).fetch(picture(), tmp_path) is None
 
 
+@pytest.mark.slow
 def test_a_report_of_kept_figures_is_the_same_report(tmp_path):
     runs = write_grid(tmp_path / "r", seeds=2)
     reports = []

@@ -255,6 +255,7 @@ def test_importing_the_modules_does_not_import_the_library() -> None:
 # --- through the command line --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_says_how_to_repeat_it(tmp_path: Path) -> None:
     write(tmp_path, [0, 1, 2, 255], {"train": 4, "test": 2})
     (tmp_path / "set.yaml").write_text("name: myset\nclasses: [sky, road, tree]\n")
