@@ -41,7 +41,7 @@ def payback(wanted: str, cell: RunSpec, results: Path, device: str) -> Pays:
     if wanted != "auto":
         return lambda *_: wanted == "always"
     seconds, gain = experience(read_index(results).entries.values(), cell, device)
-    return lambda step, left: left * step * (1 - 1 / gain) > seconds
+    return lambda step, left: left * step * (gain - 1) > seconds * gain
 
 
 def experience(runs: Iterable[Entry], cell: RunSpec, device: str) -> tuple[float, float]:

@@ -22,9 +22,7 @@ from benchmark.models.compute_type import frozen_in
 from benchmark.models.segmenter import Segmenter
 from benchmark.spec import Protocol
 from benchmark.together import Limit, grouped, limit_on
-
-STRIP_VALUES = {"cpu": 2**20, "cuda": 2**26}
-"""Logits that are held at label resolution at once: what caches hold, or what keeps a GPU busy."""
+from methods.pixelwise import held_on
 
 Counts = dict[str, np.ndarray]
 
@@ -215,8 +213,7 @@ def label_strips(
     classes, h, w = coarse.shape
     y0, y1, wy = _taps(target[0], size[0] / padded[0], h, coarse.device)
     x0, x1, wx = _taps(target[1], size[1] / padded[1], w, coarse.device)
-    values = STRIP_VALUES.get(coarse.device.type, STRIP_VALUES["cpu"])
-    rows = max(1, values // (classes * target[1]))
+    rows = max(1, held_on(coarse.device) // (classes * target[1]))
     for top in range(0, target[0], rows):
         part = slice(top, min(top + rows, target[0]))
         weight = wy[part, None]

@@ -12,7 +12,7 @@ NAMED_IMAGES = 64
 
 
 class Losses:
-    """Losses and norms of gradients, left on the device until several are looked at together."""
+    """Those of a training, which are added to its curve when they are looked at."""
 
     def __init__(self, curve: list[dict[str, float]]) -> None:
         self._curve = curve

@@ -12,6 +12,11 @@ CHUNK = {"cpu": 2**20, "cuda": 2**26}
 """Logits of full size that are held at once: what stays near a core, or fits on a GPU."""
 
 
+def held_on(device: torch.device) -> int:
+    """`CHUNK` of a device."""
+    return CHUNK.get(device.type, CHUNK["cpu"])
+
+
 def upsampled_cross_entropy(logits: Tensor, labels: Tensor, ignored: int) -> Tensor:
     """Summed cross-entropy of logits that are resized bilinearly to the labels.
 
@@ -43,7 +48,7 @@ class _Summed(torch.autograd.Function):
         wanted = ctx.needs_input_grad[0]
         gradient = torch.zeros_like(logits) if wanted else None
         total = torch.zeros((), dtype=torch.float64, device=logits.device)
-        chunk = CHUNK.get(logits.device.type, CHUNK["cpu"])
+        chunk = held_on(logits.device)
         many = max(1, chunk // (classes * height * width))
         rows = height if many > 1 else max(1, min(height, chunk // (classes * width)))
         for first in range(0, count, many):

@@ -22,6 +22,9 @@ VARIANTS = (
 """Settings beside the defaults that change which modules exist or run."""
 
 
+FEWEST = ("vit", "resnet")
+"""A transformer and a CNN."""
+
 FAST = [title for title in CHECKS if title != "torch.compile"]
 
 CNN = {"convnext", "convnext_conv", "resnet", "bottleneck", "mobilenet"}
@@ -74,11 +77,11 @@ each_method = pytest.mark.parametrize("method", ALL, ids=method_label)
 each_pair = pytest.mark.parametrize(
     ("method", "family"),
     [
-        # A library's tuners, and other settings, on a transformer and a CNN; the others are slow.
+        # A library's tuners, and other settings, on the fewest; the others are slow.
         pytest.param(
             method,
             family,
-            marks=[] if family in ("vit", "resnet") or is_plain(method) else [pytest.mark.slow],
+            marks=[] if family in FEWEST or is_plain(method) else [pytest.mark.slow],
         )
         for method in ALL
         for family in FAMILIES
@@ -123,8 +126,8 @@ def compiled_on(method: Method) -> tuple[str, ...]:
     Its other settings and a library's tuners wrap layers in the same way everywhere.
     """
     if ":" in method.name:
-        return ("vit", "resnet") if method.name.split(":")[1] in CONVOLUTIONAL else ("vit",)
-    return KINDS if is_plain(method) else ("vit",)
+        return FEWEST if method.name.split(":")[1] in CONVOLUTIONAL else FEWEST[:1]
+    return KINDS if is_plain(method) else FEWEST[:1]
 
 
 @pytest.mark.slow

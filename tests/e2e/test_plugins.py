@@ -129,29 +129,32 @@ class Meddler(Method):
 """
 
 
+def faults(folder: Path, source: str, families: str) -> str:
+    """What `check` prints of a file with methods that are at fault."""
+    path = folder / "methods.py"
+    path.write_text(source)
+    done = run("check", path, "--families", families)
+    assert done.returncode == 1
+    return done.stdout
+
+
 @pytest.mark.slow
 def test_broken_methods_are_told_what_is_broken(tmp_path: Path) -> None:
-    path = tmp_path / "broken.py"
-    path.write_text(BROKEN)
-    done = run("check", path, "--families", "vit")
-    assert done.returncode == 1
+    found = faults(tmp_path, BROKEN, "vit")
     for problem in (
         "vit: count by formula: count says 7",
         "vit: every tensor learns: no gradient reaches",
         "vit: frozen stays frozen: a frozen parameter or buffer has changed",
         "vit: applies: AttributeError: no such thing",
     ):
-        assert f"BROKEN {problem}" in done.stdout
+        assert f"BROKEN {problem}" in found
 
 
 @pytest.mark.slow
 def test_a_method_that_moves_blocks_is_told_so_and_refusals_are_no_fault(tmp_path: Path) -> None:
-    path = tmp_path / "meddler.py"
-    path.write_text(MEDDLER)
-    done = run("check", path, "--families", "vit,swin")
-    assert done.returncode == 1
-    assert "- swin: refused: meddler works on plain backbones" in done.stdout
-    assert "BROKEN vit: keeps structure: blocks.1 computes something else" in done.stdout
+    found = faults(tmp_path, MEDDLER, "vit,swin")
+    assert "- swin: refused: meddler works on plain backbones" in found
+    assert "BROKEN vit: keeps structure: blocks.1 computes something else" in found
 
 
 def test_a_broken_method_fails_alone(tmp_path: Path) -> None:

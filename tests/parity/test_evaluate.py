@@ -18,6 +18,7 @@ from benchmark.evaluate import (
 )
 from benchmark.metrics import summarise
 from benchmark.spec import Protocol
+from methods import pixelwise
 
 
 def join(coarse, padded, size, target):
@@ -26,7 +27,7 @@ def join(coarse, padded, size, target):
 
 @pytest.mark.parametrize("target", [(64, 96), (50, 200), (301, 17)])
 def test_strips_equal_one_bilinear_resize(target, monkeypatch):
-    monkeypatch.setattr("benchmark.evaluate.STRIP_VALUES", {"cpu": 1000})
+    monkeypatch.setitem(pixelwise.CHUNK, "cpu", 1000)
     coarse = torch.randn(3, 8, 12)
     whole = F.interpolate(coarse[None].double(), target, mode="bilinear")[0]
     strips = join(coarse, (64, 96), (64, 96), target)
@@ -188,7 +189,7 @@ def test_counts_do_not_hang_on_the_strips_or_on_what_else_is_counted(values, mon
     torch.manual_seed(2)
     model, examples, seen = Local(5).eval(), tiny_examples(41, 63), []
     expected = evaluate(model, Tiny(), examples, Protocol(), "fp32")
-    monkeypatch.setattr("benchmark.evaluate.STRIP_VALUES", {"cpu": values})
+    monkeypatch.setitem(pixelwise.CHUNK, "cpu", values)
     keep = lambda example, predicted: seen.append((example.id, predicted))  # noqa: E731
     counts = evaluate(model, Tiny(), examples, Protocol(), "fp32", seen=keep)
     assert counts.keys() == expected.keys()

@@ -20,6 +20,7 @@ from benchmark.data.fraction import stratified_order, take
 from benchmark.engine import learning_rate_factor
 from benchmark.registry import parse_selector, split_selectors
 from benchmark.spec import Protocol, RunSpec
+from methods import pixelwise
 
 same_everywhere = settings(
     max_examples=100,
@@ -329,7 +330,7 @@ def test_strips_cover_every_pixel_once_as_one_interpolation_would(
 ) -> None:
     coarse = torch.randn(classes, h, w, generator=torch.Generator().manual_seed(seed))
     padded = (8 * h, 8 * w)
-    with mock.patch.object(evaluate, "STRIP_VALUES", {"cpu": values}):
+    with mock.patch.dict(pixelwise.CHUNK, cpu=values):
         strips = list(evaluate.label_strips(coarse, padded, padded, (height, width)))
     assert [row for rows, _ in strips for row in range(height)[rows]] == list(range(height))
     whole = F.interpolate(coarse[None], (height, width), mode="bilinear")[0]
