@@ -78,18 +78,6 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
-def resolve_precision(wanted: str, device: torch.device) -> str:
-    """fp32 or bf16: as wanted, or for `auto` what is fast on this hardware."""
-    if wanted != "auto":
-        return wanted
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    # Without these units bf16 is emulated on the CPU and an order of magnitude slower than fp32.
-    units = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    fast = units.get("avx512_bf16") or units.get("amx_bf16") or units.get("bf16")
-    return "bf16" if fast else "fp32"
-
-
 def segmentation_loss(logits: Tensor, labels: Tensor, pixels: Tensor | None = None) -> Tensor:
     """Mean cross-entropy over labelled pixels; zero where a batch has none.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from benchmark.catalogue import BENCHMARKS, build_method
+from benchmark.compute import Compute, choose
 from benchmark.data.base import Benchmark, Split
 from benchmark.data.cache import Progress as Decoding
 from benchmark.data.cache import open_split
@@ -34,6 +35,7 @@ class Environment:
         checkpoint_seconds: between checkpoints of a training; None = none is written.
         watch: says when a run must stop.
         compiling: whether networks are compiled, one of `benchmark.compiling.CHOICES`.
+        compute: precision and attention of every run; None = what is fast for each.
     """
 
     data: Path | None = None
@@ -43,6 +45,15 @@ class Environment:
     checkpoint_seconds: float | None = 60.0
     watch: Watch = field(default_factory=Watch)
     compiling: str = "auto"
+    compute: Compute | None = None
+
+    def compute_of(self, cell: RunSpec) -> Compute:
+        """How a run computes; measured where that is neither fixed nor known.
+
+        Raises:
+            UserError: the backbone's weights are missing or damaged.
+        """
+        return self.compute or choose(cell, self.device, self.weights)
 
 
 @functools.cache
@@ -66,84 +77,30 @@ def decoded(
     return _OPEN[key]
 
 
-def preflight(
-    cells: Sequence[RunSpec], environment: Environment, progress: Decoding | None = None
-) -> dict[str, str]:
-    """Finds out, before anything is trained or written, what would stop cells.
-
-    Data is read last, because that takes longest.
+def check(cell: RunSpec, environment: Environment) -> str:
+    """Finds out what would stop a cell, before anything is trained or written.
 
     Args:
-        cells: what is to be run.
+        cell: its backbone, weights, crop and method matter.
         environment: where.
-        progress: told about the decoding of splits that are not in the cache.
 
     Returns:
-        By run id why a method cannot act on a backbone.
+        Why the method cannot act on the backbone; empty where it can.
 
     Raises:
-        Interrupted: a signal came; what was decoded in part is given up.
-        UserError: weights or data are missing or damaged; a backbone cannot be staged or does not
-            take the crop; a hyperparameter does not fit a backbone.
+        UserError: weights are missing or damaged; the backbone cannot be staged or does not take
+            the crop; a hyperparameter does not fit the backbone.
     """
-    for name, kind in dict.fromkeys((cell.backbone, cell.weights) for cell in cells):
-        check_weights(name, kind, environment.weights)
-        divisor = build_backbone(name, kind, environment.weights).divisor
-        for crop in {cell.protocol.crop for cell in cells if cell.backbone == name}:
-            if crop % divisor:
-                near = max(divisor, crop // divisor * divisor)
-                raise UserError(
-                    f"crop={crop} is no multiple of {divisor}, which backbone {name!r} needs; "
-                    f"use --set crop={near} or --set crop={near + divisor}"
-                )
-    refusals = _refusals(cells, environment)
-
-    def watched(what: str, done: int, total: int) -> None:
-        environment.watch.check_signal(f"while {what} was decoded")
-        if progress:
-            progress(what, done, total)
-
-    for name, split in dict.fromkeys((cell.benchmark, cell.protocol.eval_split) for cell in cells):
-        decoded(name, environment.data, "train", watched)
-        decoded(name, environment.data, split, watched)
-    return refusals
-
-
-def prepare(
-    data: Path | None,
-    weights: Sequence[Path],
-    device: str,
-    workers: int | None = None,
-    checkpoint_seconds: float | None = 60.0,
-    watch: Watch | None = None,
-    compiling: str = "auto",
-) -> Environment:
-    """The environment that options name; by default some workers where a GPU trains, else none.
-
-    Raises:
-        UserError: the device does not exist.
-    """
-    where = torch.device(find_device(device))
-    if workers is None:
-        workers = min(8, (os.cpu_count() or 1) - 1) if where.type == "cuda" else 0
-    watch = watch or Watch()
-    return Environment(data, tuple(weights), where, workers, checkpoint_seconds, watch, compiling)
-
-
-def _refusals(cells: Sequence[RunSpec], environment: Environment) -> dict[str, str]:
-    """Applies every method once to every backbone that it is asked for."""
-    tried: dict[tuple[str, ...], str] = {}
-    for cell in cells:
-        key = (cell.method_label, cell.backbone, cell.weights)
-        if key not in tried:
-            tried[key] = _refusal(cell, environment)
-    found = {c.run_id: tried[c.method_label, c.backbone, c.weights] for c in cells}
-    return {run_id: reason for run_id, reason in found.items() if reason}
-
-
-def _refusal(cell: RunSpec, environment: Environment) -> str:
-    method = build_method(cell.method, cell.method_params)
+    check_weights(cell.backbone, cell.weights, environment.weights)
     backbone = build_backbone(cell.backbone, cell.weights, environment.weights)
+    crop, divisor = cell.protocol.crop, backbone.divisor
+    if crop % divisor:
+        near = max(divisor, crop // divisor * divisor)
+        raise UserError(
+            f"crop={crop} is no multiple of {divisor}, which backbone {cell.backbone!r} needs; "
+            f"use --set crop={near} or --set crop={near + divisor}"
+        )
+    method = build_method(cell.method, cell.method_params)
     try:
         method.tune(backbone, len(BENCHMARKS.get(cell.benchmark).classes))
     except Unsupported as reason:
@@ -154,3 +111,27 @@ def _refusal(cell: RunSpec, environment: Environment) -> str:
         # A fault of the method's code stops its own cells only: they will fail with a traceback.
         return ""
     return ""
+
+
+def prepare(
+    data: Path | None,
+    weights: Sequence[Path],
+    device: str,
+    workers: int | None = None,
+    checkpoint_seconds: float | None = 60.0,
+    watch: Watch | None = None,
+    compiling: str = "auto",
+    compute: Compute | None = None,
+) -> Environment:
+    """The environment that options name; by default some workers where a GPU trains, else none.
+
+    Raises:
+        UserError: the device does not exist.
+    """
+    where = torch.device(find_device(device))
+    if workers is None:
+        workers = min(8, (os.cpu_count() or 1) - 1) if where.type == "cuda" else 0
+    watch = watch or Watch()
+    return Environment(
+        data, tuple(weights), where, workers, checkpoint_seconds, watch, compiling, compute
+    )

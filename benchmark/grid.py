@@ -1,17 +1,46 @@
 """Plan, check, execute: what `python -m benchmark run` does, as a function."""
 
-from collections.abc import Collection, Sequence
+import contextlib
+import signal
+import time
+from collections import Counter, deque
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark import plugins, store
+from benchmark.errors import UserError
+from benchmark.executors.jobs import Share, fitting, share
+from benchmark.executors.pool import Here, Lost, Pool, Setup, Workers, died, threads_of
+from benchmark.executors.tasks import (
+    Bury,
+    Check,
+    Choose,
+    Decode,
+    Listener,
+    Outcome,
+    Silent,
+    Task,
+    Train,
+    mark,
+)
+from benchmark.forecast import Forecaster
+from benchmark.index import read_index
+from benchmark.interrupt import Interrupted, Watch
+from benchmark.machine import available_memory, device_name, find_device
 from benchmark.planner import Selection, plan
 from benchmark.record import FINAL, Record, Status
 from benchmark.spec import RunSpec
 
 if TYPE_CHECKING:
-    from benchmark.executors.shared import Listener
-    from benchmark.interrupt import Watch
+    from benchmark.compute import Compute
+
+POLL_SECONDS = 2.0
+"""Pause before it is looked again whether other commands are done with their cells."""
+
+TRIES = 2
+"""Processes that may die at a cell before it counts as failed."""
 
 RETRIES: dict[str, tuple[Status, ...]] = {
     "failed": ("failed", "nan", "timeout"),
@@ -92,7 +121,7 @@ def run(
     data: Path | None = None,
     weights: Sequence[Path] = (),
     device: str = "auto",
-    listener: "Listener | None" = None,
+    listener: Listener | None = None,
     retry: str | None = None,
 ) -> list[Record]:
     """Runs the cells of a selection that are not done; see `run_cells` and `pending`."""
@@ -106,16 +135,17 @@ def run_cells(
     data: Path | None = None,
     weights: Sequence[Path] = (),
     device: str = "auto",
-    listener: "Listener | None" = None,
+    listener: Listener | None = None,
     *,
     workers: int | None = None,
     checkpoint_seconds: float | None = 60.0,
-    watch: "Watch | None" = None,
+    watch: Watch | None = None,
     rerun: Collection[str] = (),
-    jobs: int = 1,
+    jobs: int | None = 1,
     compiling: str = "auto",
+    compute: "Compute | None" = None,
 ) -> list[Record]:
-    """Checks everything that cells need, then runs them, beside other processes that do the same.
+    """Checks everything that cells need, then runs them, beside other commands that do the same.
 
     SIGINT and SIGTERM let the current step end, save a checkpoint and store the cell as
     interrupted; a second signal ends at once.
@@ -131,45 +161,180 @@ def run_cells(
         checkpoint_seconds: between checkpoints of a training; None = none is written.
         watch: the limits of a cell; its `signal` tells afterwards whether one came.
         rerun: ids of runs that are finished and are to be run all the same; other finished ones
-            are left alone, since another process may have finished them just now.
-        jobs: processes that share the cells, this one included. More than one asks of a script
-            that calls this the guard `if __name__ == "__main__"`, as Python's multiprocessing does.
+            are left alone, since another command may have finished them just now.
+        jobs: processes that run cells side by side; None = one a core, or one a GPU, and fewer
+            where memory does not carry as many. More than one asks of a script that calls this the
+            guard `if __name__ == "__main__"`, as Python's multiprocessing does.
         compiling: whether networks are compiled, one of `benchmark.compiling.CHOICES`.
+        compute: precision and attention; None = what is fast here.
 
     Returns:
-        The records of the cells that this process ran, in order.
+        The records of the cells that this command ran, in order of their ends.
 
     Raises:
         UserError: something that would stop every cell is wrong; nothing has been written then.
     """
     if not cells:
         return []
-    # timm and the data are loaded only when there is something to do.
-    from benchmark.environment import preflight, prepare
-    from benchmark.executors.jobs import Work, beside, device_of
-    from benchmark.executors.shared import execute, mark
-    from benchmark.interrupt import Interrupted, Watch
-
     # Before the data are read, which may take long: what others finish meanwhile is not run again.
     before = {cell.run_id: mark(results, cell) for cell in cells}
     for cell in cells:
         store.check_replaceable(results / cell.folder)
-    watch = watch or Watch()
-    first = device_of(device, 0) if jobs > 1 else device
-    environment = prepare(data, weights, first, workers, checkpoint_seconds, watch, compiling)
-    with watch.signals():
+    listener, watch = listener or Silent(), watch or Watch()
+    parts = share(jobs, len(cells), device)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(watch.signals())
+        pool: Workers
+        if parts.jobs > 1:
+            setup = Setup(
+                parts.devices, parts.threads, data, tuple(weights), workers, checkpoint_seconds,
+                watch.max_seconds, tuple(plugins.loaded()), compiling, compute,
+            )  # fmt: skip
+            pool = stack.enter_context(Pool(setup, parts.jobs, watch))
+        else:
+            from benchmark.environment import prepare
+
+            where = prepare(
+                data, weights, parts.devices[0], workers, checkpoint_seconds, watch, compiling,
+                compute,
+            )  # fmt: skip
+            stack.enter_context(threads_of(parts.threads))
+            pool = Here(where)
         try:
-            refusals = preflight(cells, environment, listener.decoding if listener else None)
+            found = preflight(cells, pool, listener)
         except Interrupted:
             return []
+        if watch.signal:
+            return []
         store.check_writable(results)
-        if listener:
-            for reason in dict.fromkeys(refusals.values()):
-                refused = [cell for cell in cells if refusals.get(cell.run_id) == reason]
-                listener.refused(refused, reason)
-        work = Work(
-            cells, results, data, tuple(weights), device, workers, checkpoint_seconds,
-            watch.max_seconds, before, frozenset(rerun), tuple(plugins.loaded()), compiling,
-        )  # fmt: skip
-        with beside(work, min(jobs, len(cells))):
-            return list(execute(cells, results, environment, before, rerun, listener))
+        for reason in dict.fromkeys(filter(None, found.refusals.values())):
+            refused = [cell for cell in cells if found.refusals[cell.run_id] == reason]
+            listener.refused(refused, reason)
+        if isinstance(pool, Pool):
+            _limit(pool, parts, cells, results, found, listener)
+        tasks = [
+            Train(cell, results, before[cell.run_id], cell.run_id in rerun,
+                  found.computes[cell.run_id])
+            for cell in cells
+        ]  # fmt: skip
+        return list(_execute(tasks, pool, watch, listener))
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What was found out before the first cell, by run id.
+
+    Attributes:
+        refusals: why a method cannot act on a backbone; empty where it can.
+        computes: how the run will compute.
+    """
+
+    refusals: dict[str, str]
+    computes: "dict[str, Compute]"
+
+
+def preflight(cells: Sequence[RunSpec], pool: Workers, listener: Listener) -> Preflight:
+    """Finds out, before anything is trained or written, what would stop cells, and decodes data.
+
+    Args:
+        cells: what is to be run.
+        pool: where.
+        listener: is told about splits that are not in the cache.
+
+    Raises:
+        Interrupted: a signal came; what was decoded in part is given up.
+        UserError: weights or data are missing or damaged; a backbone cannot be staged or does not
+            take the crop; a hyperparameter does not fit a backbone.
+    """
+
+    def kind(cell: RunSpec) -> tuple[object, ...]:
+        return cell.method_label, cell.backbone, cell.weights, cell.protocol.crop
+
+    def shape(cell: RunSpec) -> tuple[object, ...]:
+        protocol = cell.protocol
+        size = protocol.batch_size, protocol.crop, protocol.precision
+        return cell.backbone, cell.weights, *size
+
+    kinds = {kind(cell): Check(cell) for cell in reversed(cells)}
+    shapes = {shape(cell): Choose(cell) for cell in reversed(cells)}
+    splits = {
+        (cell.benchmark, split): Decode(cell.benchmark, split)
+        for cell in cells
+        for split in ("train", cell.protocol.eval_split)
+    }
+    # The data come last, because they take longest.
+    tasks: deque[Task] = deque([*kinds.values(), *shapes.values(), *splits.values()])
+    results = dict(pool.run(tasks, listener))
+    for task, result in results.items():
+        if isinstance(result, Lost):
+            raise UserError(f"{task}: {died(result)}; try --jobs 1")
+    if tasks:  # a signal came
+        raise Interrupted("before anything was trained")
+    return Preflight(
+        {cell.run_id: results[kinds[kind(cell)]] for cell in cells},
+        {cell.run_id: results[shapes[shape(cell)]] for cell in cells},
+    )
+
+
+def _limit(
+    pool: Pool,
+    parts: Share,
+    cells: Sequence[RunSpec],
+    results: Path,
+    found: Preflight,
+    listener: Listener,
+) -> None:
+    """Lets fewer processes run cells where memory does not carry all of them."""
+    per_device = -(-parts.jobs // len(parts.devices))
+    device = find_device(parts.devices[0])
+    forecaster = Forecaster(list(read_index(results).entries.values()), device_name(device))
+    available = available_memory(device)
+    fit, need = fitting(per_device, cells, found.computes, forecaster, available)
+    if fit < per_device:
+        listener.note(
+            f"memory carries {fit * len(parts.devices)} of {parts.jobs} jobs: each may need "
+            f"{need / 2**30:.1f} GiB of {(available or 0) / 2**30:.1f} GiB"
+        )
+        pool.limit(fit * len(parts.devices))
+
+
+def _execute(
+    tasks: Sequence[Train], pool: Workers, watch: Watch, listener: Listener
+) -> Iterator[Record]:
+    """Runs cells that no other command works on, then waits for those that others do.
+
+    A failed cell is a record with a status, and the others go on; a signal ends it all. A cell
+    whose process died is tried once more, and is then a failure, too.
+    """
+    queue: deque[Task] = deque(tasks)
+    deaths: Counter[Task] = Counter()
+    waits = False
+    while queue and not watch.signal:
+        busy: list[Task] = []
+        asked = len(queue)
+        for task, outcome in pool.run(queue, listener):
+            assert isinstance(task, Train | Bury)
+            if isinstance(outcome, Record):
+                listener.cell_finished(outcome)
+                yield outcome
+            elif outcome is Outcome.BUSY:
+                busy.append(task)
+            elif outcome is Outcome.FOUND:
+                record = store.record_of(task.results, task.cell)
+                if record is not None:
+                    listener.cell_found(record)
+            elif isinstance(outcome, Lost) and not watch.signal:
+                deaths[task] += 1
+                if deaths[task] < TRIES:
+                    queue.append(task)
+                elif isinstance(task, Train):
+                    killed = outcome.exit_code == -signal.SIGKILL
+                    queue.append(Bury(task.cell, task.results, died(outcome), killed))
+        if len(busy) == asked and not watch.signal:
+            if not waits:
+                listener.waiting(len(busy))
+                waits = True
+            pause = time.monotonic() + POLL_SECONDS
+            while time.monotonic() < pause and not watch.signal:
+                time.sleep(0.05)
+        queue = deque(busy)

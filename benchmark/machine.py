@@ -2,12 +2,16 @@
 
 import contextlib
 import ctypes
+import os
 import shutil
 import sys
 from pathlib import Path
 
 from benchmark import provenance
 from benchmark.errors import UserError
+
+CGROUP = Path("/proc/self/cgroup")
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 def find_device(name: str) -> str:
@@ -39,17 +43,79 @@ def device_name(device: str) -> str:
     return provenance.processor()
 
 
+def cores() -> int:
+    """Cores that this process may use: of its affinity, and no more than its cgroup allows."""
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    shares = [quota / period for quota, period in _cpu_limits()]
+    return max(1, min(count, *map(int, shares))) if shares else count
+
+
 def available_memory(device: str) -> int | None:
-    """Bytes that can be taken on a device; None where the system does not tell."""
+    """Bytes that can be taken on a device; None where the system does not say.
+
+    On a CPU that is what the system has available, and no more than the cgroup allows.
+    """
     if _is_gpu(device):
         import torch
 
         return torch.cuda.mem_get_info(device)[0]
+    found = _memory_limits()
     with contextlib.suppress(OSError):
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return None
+                found.append(int(line.split()[1]) * 1024)
+    return max(0, min(found)) if found else None
+
+
+def _cpu_limits() -> list[tuple[int, int]]:
+    """Quota and period, in microseconds, of the cgroups that this process is in."""
+    found = []
+    for folder in _cgroups("cpu"):
+        with contextlib.suppress(OSError, ValueError):
+            if (folder / "cpu.max").exists():
+                quota, period = (folder / "cpu.max").read_text().split()
+            else:
+                quota = (folder / "cpu.cfs_quota_us").read_text()
+                period = (folder / "cpu.cfs_period_us").read_text()
+            if quota != "max" and int(quota) > 0:
+                found.append((int(quota), int(period)))
+    return found
+
+
+def _memory_limits() -> list[int]:
+    """Bytes that are left in each cgroup with a limit; pages of files can be given back."""
+    found = []
+    for folder in _cgroups("memory"):
+        for limit, used in (
+            ("memory.max", "memory.current"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ):
+            with contextlib.suppress(OSError, ValueError):
+                stat = (folder / "memory.stat").read_text().split()
+                files = dict(zip(stat[::2], map(int, stat[1::2]), strict=True))["inactive_file"]
+                taken = int((folder / used).read_text()) - files
+                found.append(int((folder / limit).read_text()) - taken)
+    return found
+
+
+def _cgroups(controller: str) -> list[Path]:
+    """Folders of the cgroups of this process, the innermost first (cgroups(7))."""
+    folders = []
+    with contextlib.suppress(OSError):
+        for line in CGROUP.read_text().splitlines():
+            _, names, path = line.split(":", 2)
+            if names and controller not in names.split(","):
+                continue
+            root = CGROUPS / names if names else CGROUPS
+            inner = root / path.lstrip("/")
+            while inner != root and root in inner.parents:
+                folders.append(inner)
+                inner = inner.parent
+            folders.append(root)
+    return folders
 
 
 def free_disk(folder: Path) -> int:

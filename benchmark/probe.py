@@ -12,7 +12,7 @@ from benchmark.costs import PeakMemory
 from benchmark.data.base import read_example
 from benchmark.data.batches import Batch
 from benchmark.data.examples import Examples
-from benchmark.engine import Progress, resolve_precision, train
+from benchmark.engine import Progress, train
 from benchmark.environment import Environment, decoded, open_benchmark
 from benchmark.errors import UserError, on_one_line
 from benchmark.evaluate import evaluate
@@ -83,7 +83,7 @@ class Rehearsal:
         method = build_method(cell.method, cell.method_params)
         protocol = Protocol.model_validate(cell.protocol.model_dump() | {"steps": steps})
         segmenter, pristine = build_segmenter(cell, method, environment)
-        precision = resolve_precision(protocol.precision, environment.device)
+        precision = environment.compute_of(cell).precision
         training = decoded(cell.benchmark, environment.data, "train")
         feed = Feed(segmenter, pristine, training, protocol, precision, cell.seed)
         return cls(

@@ -113,7 +113,8 @@ class Provenance(_Part):
     platform: str
     device: str
     threads: int
-    precision: str  # fp32 | bf16, as resolved on this hardware
+    precision: str  # fp32 | bf16, as chosen on this machine
+    attention: str | None = None  # fused | explicit, likewise; None: older than the field
     weights: str  # "<file or source>" | "none (random)"
     weights_sha256: str | None
     data_sha256: str | None  # of the splits that were read; see provenance.data_sha256

@@ -1,5 +1,6 @@
 """Stored runs, evaluated again: as they were, or on corrupted images."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +11,9 @@ from safetensors.torch import load_file
 
 from benchmark import lease, robustness, store
 from benchmark.catalogue import build_method
+from benchmark.compute import Compute
 from benchmark.data.base import Example
 from benchmark.data.corruptions import CORRUPTIONS, VERSION, corrupt
-from benchmark.engine import resolve_precision
 from benchmark.environment import Environment, decoded, open_benchmark
 from benchmark.errors import UserError
 from benchmark.evaluate import Counts, evaluate
@@ -93,6 +94,7 @@ def again(spec: RunSpec, results: Path, environment: Environment) -> tuple[float
         UserError: see `restore`; or another process works on the run.
     """
     with _held(spec, results):
+        environment = _as_recorded(spec, results, environment)
         return _stored_miou(results / spec.folder), _miou(spec, results, environment)
 
 
@@ -105,6 +107,13 @@ def _held(spec: RunSpec, results: Path) -> Iterator[None]:
                 f"another process works on run {spec.run_id}; try again when it is done"
             )
         yield
+
+
+def _as_recorded(spec: RunSpec, results: Path, environment: Environment) -> Environment:
+    """The environment with the precision and attention that a run has in its record."""
+    record = store.record_of(results, spec)
+    compute = None if record is None else Compute.recorded(record.provenance)
+    return dataclasses.replace(environment, compute=compute)
 
 
 def _miou(spec: RunSpec, results: Path, environment: Environment) -> float:
@@ -141,6 +150,7 @@ def stress(
             works on it.
     """
     with _held(spec, results):
+        environment = _as_recorded(spec, results, environment)
         return _stress(spec, results, environment, names, severities, progress)
 
 
@@ -187,6 +197,6 @@ def _evaluate(
     examples: Sequence[Example] | Iterator[Example],
     environment: Environment,
 ) -> dict[str, np.ndarray]:
-    precision = resolve_precision(spec.protocol.precision, environment.device)
+    precision = environment.compute_of(spec).precision
     benchmark = open_benchmark(spec.benchmark, environment.data)
     return evaluate(segmenter, benchmark, examples, spec.protocol, precision, full=False)

@@ -122,6 +122,7 @@ def rerun(
     """
     import torch
 
+    from benchmark.compute import Compute
     from benchmark.grid import run_cells
     from benchmark.interrupt import Interrupted, Watch
 
@@ -133,8 +134,9 @@ def rerun(
         with tempfile.TemporaryDirectory(prefix="petseg-reproduce-") as folder:
             results = Path(folder)
             made = run_cells(
-                [spec], results, data, weights, device, watch=watch, checkpoint_seconds=None
-            )
+                [spec], results, data, weights, device, watch=watch, checkpoint_seconds=None,
+                compute=Compute.recorded(record.provenance),
+            )  # fmt: skip
             if watch.signal and (not made or made[0].status != "done"):
                 raise Interrupted(
                     f"{watch.signal} before run {spec.run_id} was made again; nothing of it is kept"

@@ -6,6 +6,7 @@ import errno
 import platform
 import traceback
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ from safetensors.torch import load_file
 from benchmark import checkpoint, predictions, provenance, store
 from benchmark.catalogue import BENCHMARKS, DECODERS, build_method
 from benchmark.compiling import payback
+from benchmark.compute import set_attention
 from benchmark.costs import PeakMemory, Phases, first_trainable_depth, measure_inference
 from benchmark.data.base import Example
 from benchmark.data.examples import Part
 from benchmark.data.seal import seal_test
-from benchmark.engine import Course, Progress, Trained, resolve_precision, train
+from benchmark.engine import Course, Progress, Trained, train
 from benchmark.environment import Environment, decoded, open_benchmark
 from benchmark.errors import UserError, on_one_line
 from benchmark.evaluate import evaluate, same_class_counts
@@ -79,6 +81,7 @@ def run_cell(
         Superseded: another process took the cell over; nothing is stored.
     """
     method = build_method(spec.method, spec.method_params)
+    environment = replace(environment, compute=environment.compute_of(spec))
     attempt = Attempt(spec, results, method)
     environment.watch.restart()
     with store.staging(results, spec) as folder:
@@ -117,6 +120,23 @@ def run_cell(
             raise store.Discard
     if record.status in FINAL:
         store.forget_attempts(results, spec)
+    return record
+
+
+def store_failure(
+    spec: RunSpec, results: Path, environment: Environment, status: Status, reason: str
+) -> Record:
+    """Stores a cell that could not tell itself why it failed, and returns its record.
+
+    Raises:
+        UserError: there is no such method, or the results cannot be written.
+    """
+    attempt = Attempt(spec, results, build_method(spec.method, spec.method_params))
+    record = _without_result(spec, attempt.method, environment, attempt, status, reason)
+    with store.staging(results, spec) as folder:
+        store.write_record(folder, record)
+        if store.is_done(results, spec):
+            raise store.Discard
     return record
 
 
@@ -163,7 +183,7 @@ class Attempt:
         """Everything that training depends on: a checkpoint of anything else is not taken.
 
         Args:
-            **found: hashes of weights and data, the precision and the type of the device.
+            **found: hashes of weights and data, how it computes and the type of the device.
         """
         decoder = DECODERS.get(self.spec.protocol.decoder)
         return {name: str(value) for name, value in found.items()} | {
@@ -204,7 +224,8 @@ def _run(
     progress: Progress | None,
 ) -> Record:
     protocol, device, phases = spec.protocol, environment.device, attempt.phases
-    precision = resolve_precision(protocol.precision, device)
+    compute = environment.compute_of(spec)
+    precision = compute.precision
     with phases("model"):
         segmenter, pristine = build_segmenter(spec, method, environment)
         params = deltas.count_parameters(segmenter, pristine)
@@ -217,6 +238,7 @@ def _run(
             weights=segmenter.backbone.weights_sha256,
             data=short_hash([training.sha256, examples.sha256]),
             precision=precision,
+            attention=compute.attention,
             device=device.type,
         )
         saved = checkpoint.load(attempt.checkpoint, identity)
@@ -322,6 +344,7 @@ def build_segmenter(
     classes = len(BENCHMARKS.get(spec.benchmark).classes)
     with torch_stream(spec.seed, "backbone-init"):
         backbone = build_backbone(spec.backbone, spec.weights, environment.weights)
+    set_attention(backbone.model, environment.compute_of(spec).attention)
     pristine = deltas.snapshot(backbone)
     with torch_stream(spec.seed, "method-init"):
         method.tune(backbone, classes)
@@ -390,7 +413,8 @@ def _without_result(
             platform=f"{platform.system()} {platform.machine()}",
             device=device_name(str(device)),
             threads=torch.get_num_threads(),
-            precision=resolve_precision(spec.protocol.precision, device),
+            precision=environment.compute_of(spec).precision,
+            attention=environment.compute_of(spec).attention,
             weights="none (random)" if spec.weights == "none" else spec.backbone,
             weights_sha256=None,
             data_sha256=None,

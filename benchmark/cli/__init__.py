@@ -1,6 +1,5 @@
 """The command line: one file per verb. Nothing heavy is imported before a verb needs it."""
 
-import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -75,9 +74,6 @@ def main() -> None:
 
     So is an error of the system on a path that a user named: too long, or not to be entered.
     """
-    # Threads that spin while they wait for each other collapse when other work shares the cores
-    # (two threads on two busy cores: ten times slower). Read when torch loads OpenMP, later.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.showwarning = in_a_line  # type: ignore[assignment]
     try:
         raise SystemExit(app(standalone_mode=False, prog_name=app.info.name))

@@ -98,11 +98,10 @@ Workers = Annotated[
     ),
 ]
 Jobs = Annotated[
-    int,
+    str,
     typer.Option(
-        metavar="N",
-        min=1,
-        help="Processes that share the cells, each with its part of the cores, or a GPU.",
+        metavar="N|auto",
+        help="Cells that run side by side; auto: one a core with one thread, or one a GPU.",
         rich_help_panel=WHERE,
     ),
 ]

@@ -57,7 +57,10 @@ def profile(
     from rich.console import Console
 
     from benchmark import planner
-    from benchmark.environment import preflight, prepare
+    from benchmark.environment import prepare
+    from benchmark.executors.pool import Here
+    from benchmark.executors.tasks import Silent
+    from benchmark.grid import preflight
     from benchmark.profiling import profile as measure
 
     cells = planner.plan(request.selection)
@@ -65,9 +68,9 @@ def profile(
         raise UserError(f"{methods!r} selects several methods; profile looks at one")
     cell = cells[0]
     environment = prepare(request.data, request.weights, request.device, request.workers)
-    refusals = preflight([cell], environment, None)
-    if refusals:
-        raise UserError(next(iter(refusals.values())))
+    refusals = preflight([cell], Here(environment), Silent()).refusals
+    for reason in filter(None, refusals.values()):
+        raise UserError(reason)
     found = measure(cell, environment, steps)
     console = Console()
     protocol = cell.protocol

@@ -4,7 +4,14 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from benchmark.record import Record
 from benchmark.spec import RunSpec
@@ -27,30 +34,41 @@ def refusal(cells: Sequence[RunSpec], reason: str) -> str:
     return f"unsupported ({len(cells)} of the cells): {', '.join(pairs)}: {reason}"
 
 
+def label(spec: RunSpec) -> str:
+    """Which cell, as short as can be read."""
+    return f"{spec.benchmark} / {spec.method_label} / seed {spec.seed}"
+
+
 class Lines:
     """A line when a cell ends, and one each quarter of its steps."""
 
     def __init__(self, console: Console, cells: int) -> None:
-        self.console, self.cells, self.finished, self.steps = console, cells, 0, 1
+        self.console, self.cells, self.finished = console, cells, 0
+        self.decoded: set[str] = set()
 
     def decoding(self, what: str, done: int, total: int) -> None:
         """Prints when a split begins."""
-        if done == 1:
+        if what not in self.decoded:
+            self.decoded.add(what)
             self._print(f"decoding {what}: {total} images")
 
     def refused(self, cells: Sequence[RunSpec], reason: str) -> None:
         """Prints why, before anything runs."""
         self._print(refusal(cells, reason))
 
-    def cell_started(self, spec: RunSpec) -> None:
-        """Remembers how long the cell will be."""
-        self.steps = spec.protocol.steps
+    def note(self, text: str) -> None:
+        """Prints it."""
+        self._print(text)
 
-    def step(self, step: int, loss: float, images_per_second: float) -> None:
+    def cell_started(self, spec: RunSpec) -> None:
+        """Prints nothing: its first quarter says so."""
+
+    def step(self, spec: RunSpec, step: int, loss: float, images_per_second: float) -> None:
         """Prints at each quarter but the last."""
-        if step % max(1, self.steps // 4) == 0 and step < self.steps:
-            text = f"  step {step}/{self.steps}, loss {loss:.3f}, {images_per_second:.0f} images/s"
-            self._print(text)
+        steps = spec.protocol.steps
+        if step % max(1, steps // 4) == 0 and step < steps:
+            pace = f"loss {loss:.3f}, {images_per_second:.0f} images/s"
+            self._print(f"  {label(spec)}: step {step}/{steps}, {pace}")
 
     def cell_finished(self, record: Record) -> None:
         """Prints the outcome."""
@@ -60,11 +78,11 @@ class Lines:
     def cell_found(self, record: Record) -> None:
         """Prints the outcome, and that it is another's."""
         self.finished += 1
-        self._print(f"[{self.finished}/{self.cells}] {outcome(record)} (by another process)")
+        self._print(f"[{self.finished}/{self.cells}] {outcome(record)} (by another command)")
 
     def waiting(self, cells: int) -> None:
         """Prints that others work."""
-        self._print(f"{cells} cells are worked on by other processes; waiting for them")
+        self._print(f"waiting for {cells} cells that other commands work on")
 
     def _print(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -72,41 +90,44 @@ class Lines:
 
 
 class Bars:
-    """One bar for the grid, one for the current cell's steps."""
+    """A bar for the grid, and one for each cell that is running and each split being decoded."""
 
     def __init__(self, progress: Progress, cells: int) -> None:
         self.progress = progress
         self.grid = progress.add_task("cells", total=cells, detail="")
-        self.cell = progress.add_task("", total=1, detail="")
+        self.bars: dict[str, TaskID] = {}
 
     def decoding(self, what: str, done: int, total: int) -> None:
-        """Moves the lower bar."""
-        self.progress.update(
-            self.cell, completed=done, total=total, description=f"decoding {what}", detail=""
-        )
+        """Moves the split's bar."""
+        if what not in self.bars:
+            self._add(what, f"decoding {what}", total)
+        self.progress.update(self.bars[what], completed=done)
+        if done == total:
+            self._remove(what)
 
     def refused(self, cells: Sequence[RunSpec], reason: str) -> None:
         """Prints why, before anything runs."""
-        text = refusal(cells, reason)
+        self.note(refusal(cells, reason))
+
+    def note(self, text: str) -> None:
+        """Prints it above the bars."""
         self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def cell_started(self, spec: RunSpec) -> None:
-        """Resets the cell's bar."""
-        self.progress.reset(
-            self.cell,
-            total=spec.protocol.steps,
-            description=f"{spec.benchmark} / {spec.method_label}".replace("[", r"\["),
-            detail="",
-        )
+        """Adds the cell's bar."""
+        self._remove(spec.run_id)  # of an attempt that died
+        self._add(spec.run_id, label(spec).replace("[", r"\["), spec.protocol.steps)
 
-    def step(self, step: int, loss: float, images_per_second: float) -> None:
+    def step(self, spec: RunSpec, step: int, loss: float, images_per_second: float) -> None:
         """Moves the cell's bar."""
         detail = f"loss {loss:.3f}, {images_per_second:.0f} images/s"
-        self.progress.update(self.cell, completed=step, detail=detail)
+        if spec.run_id in self.bars:
+            self.progress.update(self.bars[spec.run_id], completed=step, detail=detail)
 
     def cell_finished(self, record: Record) -> None:
         """Moves the grid's bar and prints the outcome above the bars."""
-        self.progress.console.print(outcome(record), markup=False, highlight=False, soft_wrap=True)
+        self._remove(record.run_id)
+        self.note(outcome(record))
         self.progress.advance(self.grid)
 
     def cell_found(self, record: Record) -> None:
@@ -114,9 +135,15 @@ class Bars:
         self.cell_finished(record)
 
     def waiting(self, cells: int) -> None:
-        """Says so in place of the cell."""
-        text = f"{cells} cells are worked on by other processes; waiting for them"
-        self.progress.reset(self.cell, total=None, description=text, detail="")
+        """Says so."""
+        self.note(f"waiting for {cells} cells that other commands work on")
+
+    def _add(self, key: str, description: str, total: int) -> None:
+        self.bars[key] = self.progress.add_task(description, total=total, detail="")
+
+    def _remove(self, key: str) -> None:
+        if key in self.bars:
+            self.progress.remove_task(self.bars.pop(key))
 
 
 @contextlib.contextmanager

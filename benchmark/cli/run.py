@@ -30,7 +30,7 @@ def run(
     results: options.Results = None,
     device: options.Device = None,
     workers: options.Workers = None,
-    jobs: options.Jobs = 1,
+    jobs: options.Jobs = "auto",
     retry: options.Retry = None,
     rerun: options.Rerun = None,
     max_seconds: options.MaxSeconds = None,
@@ -39,7 +39,7 @@ def run(
 ) -> None:
     """Run every selected cell of method x backbone x benchmark x seed that is not done yet.
 
-    Any number of processes may run the same command on one results folder: they share the cells.
+    Cells run side by side, one a core. Several commands may share one results folder.
     SIGINT and SIGTERM save a checkpoint, from which the same command goes on.
 
     Exit code 0: all cells are done or unsupported. 1: some are not. 2: the request or the files are
@@ -47,12 +47,14 @@ def run(
     """
     from benchmark.cli.request import resolve
     from benchmark.compiling import check
+    from benchmark.executors.jobs import parse_jobs
 
     if retry not in (None, "failed", "oom", "all"):
         raise UserError(f"--retry {retry!r}: choose from failed, oom, all")
     if rerun not in (None, "stale"):
         raise UserError(f"--rerun {rerun!r}: only stale cells are run again")
     check(compiling)
+    number = parse_jobs(jobs)
     request = resolve(
         config,
         suite=suite,
@@ -108,7 +110,7 @@ def run(
                 watch=watch,
                 checkpoint_seconds=60.0 if checkpoint is None else checkpoint,
                 rerun=outdated if rerun else (),
-                jobs=jobs,
+                jobs=number,
                 compiling=compiling,
             )
         signal = watch.exit_code

@@ -62,7 +62,10 @@ def speed(
     from rich.table import Table
 
     from benchmark import planner
-    from benchmark.environment import preflight, prepare
+    from benchmark.environment import prepare
+    from benchmark.executors.pool import Here
+    from benchmark.executors.tasks import Silent
+    from benchmark.grid import preflight
     from benchmark.machine import device_name
     from benchmark.spec import RunSpec
     from benchmark.speed.compare import PARTS, Comparison
@@ -89,9 +92,9 @@ def speed(
         lambda text: progress.print(text, highlight=False, soft_wrap=True, markup=False),
     )
     cells = [cell for part in chosen for cell in comparison.cells(part)]
-    refusals = preflight(cells, environment, None)
-    if refusals:
-        raise UserError(next(iter(refusals.values())))
+    refusals = preflight(cells, Here(environment), Silent()).refusals
+    for reason in filter(None, refusals.values()):
+        raise UserError(reason)
     rows = [row for part in chosen for row in comparison.rows(part)]
     example, protocol = cells[0], cells[0].protocol
     about = [

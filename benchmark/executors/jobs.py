@@ -1,126 +1,111 @@
-"""More processes of one command, which share its cells by leases as those of other commands do."""
+"""How many processes share a grid, with how many threads each, and where they compute."""
 
-import multiprocessing
 import os
-import sys
-import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from benchmark.environment import prepare
-from benchmark.errors import in_a_line
-from benchmark.executors.shared import Mark, execute
-from benchmark.interrupt import Watch
-from benchmark.plugins import load_files
+from benchmark import machine
+from benchmark.errors import UserError
+from benchmark.forecast import Forecaster
 from benchmark.spec import RunSpec
 
-PATIENCE_SECONDS = 600.0
-"""For a job to end its step and save; then it is killed, and goes on from an older checkpoint."""
+if TYPE_CHECKING:
+    from benchmark.compute import Compute
+
+PROCESS_BYTES = 400 * 2**20
+"""What a process holds beside its model: Python, torch, crops."""
+COPIES = 4
+"""Of the weights at most: themselves, their gradients, and two averages of the optimiser."""
+SPARE = 1.5
+"""Of what a pass keeps: the decoder, the loss and what a method adds come on top."""
 
 
 @dataclass(frozen=True)
-class Work:
-    """What a job does; everything here travels to another process.
+class Share:
+    """How a grid is shared.
 
     Attributes:
-        cells: what is to be run.
-        results: folder of the results.
-        data: data root of benchmarks that read files.
-        weights: folders with weight files.
-        device: where the first job trains; on `auto` each job takes the next GPU.
-        workers: processes that cut training crops.
-        checkpoint_seconds: between checkpoints.
-        max_seconds: of one cell.
-        before: marks of the records when the cells were chosen.
-        rerun: ids of runs that are run though they are finished.
-        plugins: files to load first.
-        compiling: whether networks are compiled.
+        jobs: processes that run cells side by side.
+        threads: of each.
+        devices: of the processes, in turn.
     """
 
-    cells: Sequence[RunSpec]
-    results: Path
-    data: Path | None
-    weights: Sequence[Path]
-    device: str
-    workers: int | None
-    checkpoint_seconds: float | None
-    max_seconds: float | None
-    before: Mapping[str, Mark]
-    rerun: Collection[str]
-    plugins: Sequence[Path]
-    compiling: str = "auto"
+    jobs: int
+    threads: int
+    devices: tuple[str, ...]
 
 
-@contextmanager
-def beside(work: Work, jobs: int) -> Iterator[Sequence[BaseProcess]]:
-    """Runs the cells in `jobs - 1` more processes, each with its share of the cores.
+def parse_jobs(text: str) -> int | None:
+    """The number that `--jobs` names; None for auto.
 
-    This process gives up its other threads inside the block. Jobs that are left when the block
-    ends are asked to stop as by a signal: they save, and their cells go on another time.
+    Raises:
+        UserError: it is neither.
+    """
+    if text == "auto":
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise UserError(f"--jobs {text!r}: write auto, or a whole number from 1 on")
+    return int(text)
+
+
+def share(wanted: int | None, cells: int, device: str) -> Share:
+    """One process a core with one thread each, or one a GPU; a single cell gets everything.
+
+    `OMP_NUM_THREADS`, where a user set it, stays the number of threads of each process.
 
     Args:
-        work: of each job.
-        jobs: how many there are, this process included.
+        wanted: processes that were asked for; None = as many as the machine serves well.
+        cells: that are to be run.
+        device: as it was typed.
     """
-    if jobs < 2:
-        yield []
-        return
-    former, threads = torch.get_num_threads(), max(1, cores() // jobs)
-    # Read when the libraries are loaded, so before they are.
-    kept = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = str(min(threads, int(kept)) if kept else threads)
-    context = multiprocessing.get_context("spawn")
-    others = [context.Process(target=_work, args=(work, number)) for number in range(1, jobs)]
-    try:
-        for process in others:
-            process.start()
-    finally:
-        if kept is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = kept
-    torch.set_num_threads(min(former, threads))
-    try:
-        yield others
-    finally:
-        for process in others:
-            process.terminate()
-        for process in others:
-            process.join(PATIENCE_SECONDS)
-            if process.is_alive():
-                process.kill()
-                process.join()
-        torch.set_num_threads(former)
+    cores, own = machine.cores(), _own_threads()
+    if machine.find_device(device) == "cpu":
+        jobs = min(wanted or max(1, cores // (own or 1)), cells)
+        return Share(jobs, own or max(1, cores // jobs), (device,))
+    import torch
+
+    gpus = torch.cuda.device_count() if device == "auto" else 1
+    jobs = min(wanted or gpus, cells)
+    devices = tuple(f"cuda:{number}" for number in range(gpus)) if gpus > 1 else (device,)
+    return Share(jobs, own or max(1, cores // jobs), devices)
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def fitting(
+    jobs: int,
+    cells: Iterable[RunSpec],
+    computes: "dict[str, Compute]",
+    forecaster: Forecaster,
+    available: int | None,
+) -> tuple[int, int]:
+    """How many of the processes memory carries, and the bytes that each may need.
+
+    A cell is judged by earlier runs like it, or else by what a pass through its backbone keeps.
+
+    Args:
+        jobs: processes that are wanted.
+        cells: that they run.
+        computes: how each run computes, by its id.
+        forecaster: of earlier runs.
+        available: bytes that can be taken; None = not known.
+    """
+    need = max(
+        (_need(cell, computes[cell.run_id], forecaster) for cell in cells), default=PROCESS_BYTES
+    )
+    if available is None:
+        return jobs, need
+    return max(1, min(jobs, available // need)), need
 
 
-def device_of(device: str, number: int) -> str:
-    """The device of a job: one GPU each on `auto`, shared where there are more jobs."""
-    count = torch.cuda.device_count() if device == "auto" else 0
-    return f"cuda:{number % count}" if count > 1 else device
+def _need(cell: RunSpec, compute: "Compute", forecaster: Forecaster) -> int:
+    known = forecaster.expected(cell).memory_bytes
+    if known is None:
+        batch = cell.protocol.batch_size * compute.image_bytes
+        known = int(COPIES * compute.model_bytes + SPARE * batch)
+    return PROCESS_BYTES + known
 
 
-def _work(work: Work, number: int) -> None:
-    warnings.showwarning = in_a_line  # type: ignore[assignment]
-    load_files(work.plugins)
-    watch = Watch(work.max_seconds)
-    device = device_of(work.device, number)
-    environment = prepare(
-        work.data, work.weights, device, work.workers, work.checkpoint_seconds, watch,
-        work.compiling,
-    )  # fmt: skip
-    with watch.signals():
-        for _ in execute(work.cells, work.results, environment, work.before, work.rerun):
-            pass
-    sys.exit(watch.exit_code)
+def _own_threads() -> int | None:
+    """The number of threads that the user set; None where that is no number."""
+    text = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(text) if text.isdigit() and int(text) > 0 else None

@@ -18,6 +18,7 @@ _FACTS = (
     ("device", "Hardware"),
     ("threads", "Threads"),
     ("precision", "Precision"),
+    ("attention", "Attention"),
     ("platform", "System"),
     ("python", "Python"),
     ("weights", "Weights"),
