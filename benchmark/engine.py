@@ -24,6 +24,7 @@ from benchmark.interrupt import (
     is_out_of_memory,
 )
 from benchmark.losses import Losses
+from benchmark.models.replicas import Replicas
 from benchmark.models.segmenter import Segmenter, phase
 from benchmark.spec import Protocol
 from methods.base import Method
@@ -138,12 +139,13 @@ def train(
     precision: str,
     progress: Progress | None = None,
     course: Course | None = None,
+    replicas: Replicas | None = None,
 ) -> Trained:
     """Trains what requires gradients, in place, for the protocol's steps.
 
     Where memory runs out, the batch is taken in parts of half the size, whose gradients add up to
-    those of the whole: the same effective batch, but for statistics over images (BatchNorm, what
-    a method's auxiliary loss averages over), which are then of the parts.
+    those of the whole: the same effective batch, but for BatchNorm's statistics over images, which
+    are then of the parts. Copies of the segmenter take a part of each batch at the same time.
 
     Args:
         segmenter: on its device.
@@ -153,6 +155,7 @@ def train(
         precision: fp32 or bf16.
         progress: called after each step.
         course: None = neither saved nor watched.
+        replicas: the segmenter and copies of it, inside their `sharing`; None = no copies.
 
     Raises:
         Diverged: the loss, a gradient or a parameter became infinite or not a number.
@@ -182,6 +185,7 @@ def train(
         now.resumed_at.append(now.step)
     now.starts += 1
 
+    replicas = replicas or Replicas(segmenter)
     rewind = _Rewind(segmenter)
     first = settling = now.step
     network = _compiled(segmenter) if now.compiled_after else segmenter
@@ -210,7 +214,7 @@ def train(
             raise AssertionError from error
         rewind.keep()
         found = _step(
-            network, segmenter, method, batch, protocol, precision, optimiser, trained, now, step,
+            network, replicas, method, batch, protocol, precision, optimiser, trained, now, step,
             rewind,
         )  # fmt: skip
         losses.add(step, batch.ids, found)
@@ -259,7 +263,7 @@ def _compiled(segmenter: Segmenter) -> nn.Module:
 
 def _step(
     network: nn.Module,
-    segmenter: Segmenter,
+    replicas: Replicas,
     method: Method,
     batch: Batch,
     protocol: Protocol,
@@ -277,8 +281,9 @@ def _step(
     """
     while True:
         optimiser.zero_grad(set_to_none=True)
+        replicas.forget_gradients()
         try:
-            sums = _gradients(network, segmenter, method, batch, precision, now.micro_batch)
+            sums = _gradients(network, replicas, method, batch, precision, now.micro_batch)
             break
         except UserError as error:
             if now.micro_batch == protocol.batch_size:
@@ -327,30 +332,40 @@ class _Rewind:
 
 def _gradients(
     network: nn.Module,
-    segmenter: Segmenter,
+    replicas: Replicas,
     method: Method,
     batch: Batch,
     precision: str,
     micro_batch: int,
 ) -> Tensor:
     """Adds up the gradients of a batch; its loss without and with what the method adds, (2,)."""
-    device = next(segmenter.parameters()).device
+    device = next(replicas.segmenters[0].parameters()).device
     with phase("transfer"):
         images = batch.images.to(device, non_blocking=True)
         labels = batch.labels.to(device, non_blocking=True).long()
     pixels, count = labelled(labels), len(labels)
-    # Parts of a batch add up without rounding of their own.
-    sums = torch.zeros(2, dtype=torch.float64, device=device)
-    for first in range(0, count, micro_batch):
-        part = slice(first, first + micro_batch)
-        with autocast(device, precision):
-            logits = network(images[part])
-        with phase("loss"):
-            loss = segmentation_loss(logits, labels[part], pixels)
-        with phase("auxiliary loss"):
-            auxiliary = method.auxiliary_loss(segmenter.backbone, labels[part])
-        total = loss if auxiliary is None else loss + auxiliary * (len(labels[part]) / count)
-        sums += torch.stack([loss.detach().double(), total.detach().double()])
-        with phase("backward"):
-            total.backward()
-    return sums
+    size = min(micro_batch, -(-count // replicas.count))
+    parts = [slice(first, first + size) for first in range(0, count, size)]
+
+    def add_up(number: int, segmenter: Segmenter) -> Tensor:
+        # Parts of a batch add up without rounding of their own.
+        sums = torch.zeros(2, dtype=torch.float64, device=device)
+        for part in parts[number :: replicas.count]:
+            own = labels[part]
+            with autocast(device, precision):
+                logits = (segmenter if number else network)(images[part])
+            with phase("loss"):
+                loss = segmentation_loss(logits, own, pixels)
+            with phase("auxiliary loss"):
+                auxiliary = method.auxiliary_loss(segmenter.backbone, own)
+            # Weighted as the loss is: a mean over labelled pixels stays that of the whole batch.
+            share = labelled(own) / pixels
+            total = loss if auxiliary is None else loss + auxiliary * share
+            sums += torch.stack([loss.detach().double(), total.detach().double()])
+            with phase("backward"):
+                total.backward()
+        return sums
+
+    found = replicas.each(add_up)
+    replicas.add_gradients()
+    return torch.stack(found).sum(0)

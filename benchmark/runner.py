@@ -38,7 +38,7 @@ from benchmark.interrupt import (
 from benchmark.machine import device_name
 from benchmark.metrics import summarise
 from benchmark.models import delta as deltas
-from benchmark.models.compute_type import frozen_in
+from benchmark.models.replicas import Replicas, replicate
 from benchmark.models.segmenter import Segmenter
 from benchmark.models.weights import build_backbone
 from benchmark.planner import command
@@ -254,19 +254,26 @@ def _run(
     )
     memory = PeakMemory()
     course.peak_memory = memory.so_far
-    if not feed.known_stages:  # there the network goes on from what is known, in another way
+    replicas = Replicas(segmenter)
+    if environment.compiling != "always":
+        replicas = replicate(
+            segmenter, lambda: build_segmenter(spec, method, environment)[0], method, protocol
+        )
+    # From known stages the network goes on in another way, and copies are not compiled.
+    if not feed.known_stages and replicas.count == 1:
         course.pays = payback(
             environment.compiling, spec, attempt.results, device_name(str(device))
         )
     with (
         phases("train"),
         memory.measure(segmenter),
-        frozen_in(segmenter, precision),
+        replicas.sharing(precision),
         torch_stream(spec.seed, "training"),
         contextlib.closing(crops),
     ):
         attempt.progress = course.progress
-        trained = train(segmenter, method, crops, protocol, precision, progress, course)
+        trained = train(segmenter, method, crops, protocol, precision, progress, course, replicas)
+    del replicas
     with phases("evaluate"):
         opened = attempt.opened.get(protocol.eval_split, 0) + 1
         attempt.opened |= {protocol.eval_split: opened}
