@@ -184,7 +184,7 @@ def run_cells(
     parts = share(jobs, len(cells), device)
     with contextlib.ExitStack() as stack:
         stack.enter_context(watch.signals())
-        pool: Workers
+        pool: Pool | Here
         if parts.jobs > 1:
             setup = Setup(
                 parts.devices, parts.threads, data, tuple(weights), workers, checkpoint_seconds,
@@ -210,7 +210,7 @@ def run_cells(
         for reason in dict.fromkeys(filter(None, found.refusals.values())):
             refused = [cell for cell in cells if found.refusals[cell.run_id] == reason]
             listener.refused(refused, reason)
-        if isinstance(pool, Pool):
+        if not isinstance(pool, Here):
             _limit(pool, parts, cells, results, found, listener)
         tasks = [
             Train(cell, results, before[cell.run_id], cell.run_id in rerun,

@@ -33,7 +33,9 @@ class Running:
     """`python -m benchmark` with words, in a process that was started and may be sent signals."""
 
     def __init__(self, *words, cwd=ROOT, env=None, prepare=None):
-        self.command = ["-m benchmark", *map(str, words)]
+        # Processes of its own would each import torch, and there is a test on every core.
+        jobs = ["--jobs", "1"] if words[0] == "run" and "--jobs" not in words else []
+        self.command = ["-m benchmark", *map(str, words), *jobs]
         self._folder = tempfile.TemporaryDirectory()
         self._paths = [Path(self._folder.name, name) for name in ("out", "err")]
         for path in self._paths:

@@ -50,7 +50,7 @@ class Strange(Method):
 
 
 def select(methods="linear", seeds=(0,), **protocol):
-    sizes = {"steps": 6, "crop": 36, "batch_size": 4} | protocol
+    sizes = {"steps": 6, "crop": 36, "batch_size": 4, "precision": "fp32"} | protocol
     return Selection(methods=methods, benchmarks="tiny", seeds=seeds, protocol=sizes)
 
 

@@ -1,4 +1,4 @@
-"""`--jobs`: more processes of one command, none of which runs what another runs."""
+"""`--jobs`: processes of one command, none of which runs what another runs."""
 
 import json
 import os
@@ -9,26 +9,67 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
-from benchmark import index
-from benchmark.executors import jobs
+from benchmark import grid, index
+from benchmark.compute import Compute
+from benchmark.errors import UserError
+from benchmark.executors import pool
 from benchmark.planner import plan
 from benchmark.processes import is_alive
 from tests.tiny import run, same, select
 
 ROOT = Path(__file__).resolve().parents[2]
 
+KILLER = '''
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from methods.base import Method, register
+
+
+@register("killer")
+@dataclass(frozen=True, kw_only=True)
+class Killer(Method):
+    """Kills its process in training until the file `survive` is there."""
+
+    lr: float = 1e-3
+    keeps_structure = True
+    folder: str = ""
+
+    def apply(self, backbone, num_classes):
+        self.note("applied")
+
+    def tune(self, backbone, num_classes):
+        self.apply(backbone, num_classes)
+
+    def note(self, what):
+        with open(Path(self.folder, what), "a") as file:
+            file.write(f"{os.getpid()}\\n")
+
+    def after_step(self, backbone, step, steps):
+        if step == 2 and not Path(self.folder, "survive").exists():
+            self.note("died")
+            os.kill(os.getpid(), signal.SIGKILL)
+'''
+
 
 class Ear:
     def __init__(self):
-        self.own, self.found = [], []
+        self.own, self.found, self.steps, self.notes = [], [], {}, []
 
     def cell_finished(self, record):
         self.own.append(record.run_id)
 
     def cell_found(self, record):
         self.found.append(record.run_id)
+
+    def step(self, spec, step, loss, images_per_second):
+        self.steps.setdefault(spec.run_id, []).append(step)
+
+    def note(self, text):
+        self.notes.append(text)
 
     def __getattr__(self, name):
         return lambda *_: None
@@ -40,16 +81,54 @@ def test_two_jobs_run_every_cell_once_and_to_the_same_bits(tiny, tmp_path):
     records = run(tmp_path / "two", chosen, jobs=2, listener=ear)
     cells = {cell.run_id: cell for cell in plan(chosen)}
     assert [record.run_id for record in records] == ear.own
-    assert sorted(ear.own + ear.found) == sorted(cells)
+    assert sorted(ear.own) == sorted(cells) and not ear.found
+    # What each job does is seen here, step by step.
+    assert ear.steps == {run_id: list(range(1, 13)) for run_id in cells}
     assert {path.name for path in (tmp_path / "two").rglob(".*")} <= {index.NAME}
     found = [json.loads(path.read_text()) for path in (tmp_path / "two").rglob("record.json")]
     assert {record["status"] for record in found} == {"done"}
     assert all(record["execution"]["starts"] == 1 for record in found)
-    threads = {record["provenance"]["threads"] for record in found}
-    assert threads == {min(torch.get_num_threads(), max(1, jobs.cores() // 2))}
+    assert {record["provenance"]["threads"] for record in found} == {1}
     run(tmp_path / "one", chosen)
     for cell in cells.values():
         same(tmp_path / "two", tmp_path / "one", cell)
+
+
+def test_a_cell_whose_process_dies_twice_is_a_failure_and_the_others_go_on(tiny, tmp_path):
+    from benchmark import plugins
+    from methods.base import METHODS
+
+    path = tmp_path / "killer.py"
+    path.write_text(KILLER)
+    plugins.load_files([path])
+    try:
+        ear = Ear()
+        chosen = select(f"killer[folder={tmp_path}],linear,bitfit")
+        records = run(tmp_path / "r", chosen, jobs=2, listener=ear)
+        status = {record.method.partition("[")[0]: record.status for record in records}
+        assert status == {"killer": "oom", "linear": "done", "bitfit": "done"}
+        (lost,) = (record for record in records if record.status == "oom")
+        assert "killed" in lost.reason and lost.provenance.precision == "fp32"
+        pids = (tmp_path / "died").read_text().split()
+        assert len(pids) == len(set(pids)) == grid.TRIES
+        (tmp_path / "survive").touch()
+        (again,) = run(tmp_path / "r", chosen, jobs=2, retry="oom")
+        assert again.status == "done"
+    finally:
+        METHODS._loaded.pop("killer")
+
+
+def test_what_is_wrong_in_a_job_is_said_once_and_nothing_is_written(tiny, tmp_path):
+    with pytest.raises(UserError, match=r"crop=38 is no multiple of"):
+        run(tmp_path, select("linear,bitfit", crop=38), jobs=2)
+    assert not list(tmp_path.rglob("record.json"))
+
+
+def descendants(pid):
+    found = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True
+    ).stdout.split()
+    return [*found, *(child for one in found for child in descendants(one))]
 
 
 @pytest.mark.slow
@@ -64,9 +143,7 @@ def test_a_signal_ends_all_jobs_and_their_cells_go_on(tiny, tmp_path):
     for line in process.stdout:
         if "step 100/" in line:
             break
-    children = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True
-    ).stdout.split()
+    children = descendants(process.pid)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 143, out
@@ -79,22 +156,34 @@ def test_a_signal_ends_all_jobs_and_their_cells_go_on(tiny, tmp_path):
     assert not list(tmp_path.rglob("*.lease"))
 
 
-def test_more_jobs_than_cells_are_not_started(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(jobs, "_work", pytest.fail)
+def test_one_cell_gets_no_process_of_its_own(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(grid, "Pool", pytest.fail)
     (record,) = run(tmp_path, select(), jobs=3)
     assert record.status == "done"
 
 
-@pytest.mark.parametrize(
-    ("device", "gpus", "places"),
-    [
-        ("auto", 0, ["auto"] * 3),
-        ("auto", 1, ["auto"] * 3),
-        ("auto", 2, ["cuda:0", "cuda:1", "cuda:0"]),
-        ("cuda:1", 2, ["cuda:1"] * 3),
-        ("cpu", 2, ["cpu"] * 3),
-    ],
-)
-def test_each_job_takes_the_next_gpu(monkeypatch, device, gpus, places):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    assert [jobs.device_of(device, number) for number in range(3)] == places
+def test_fewer_run_side_by_side_where_memory_does_not_carry_all(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(grid, "available_memory", lambda device: 2**20)
+    ear = Ear()
+    records = run(tmp_path, select("linear,bitfit"), jobs=2, listener=ear)
+    assert {record.status for record in records} == {"done"}
+    (note,) = ear.notes
+    assert note.startswith("memory carries 1 of 2 jobs")
+
+
+def test_a_job_whose_command_died_saves_and_ends():
+    class Gone:
+        def send(self, event):
+            raise BrokenPipeError
+
+    class Watch:
+        signal = ""
+
+    watch = Watch()
+    pool._Sender(Gone(), watch).step(1, 2)
+    assert watch.signal == "SIGTERM"
+
+
+def test_how_a_run_computes_can_be_fixed(tiny, tmp_path):
+    (record,) = run(tmp_path, select(precision="auto"), compute=Compute("bf16", "explicit"))
+    assert (record.provenance.precision, record.provenance.attention) == ("bf16", "explicit")

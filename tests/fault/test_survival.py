@@ -268,7 +268,7 @@ def test_a_holder_that_slept_sees_that_its_cell_is_anothers(tmp_path, monkeypatc
     watch, path = Watch(), lease.path_of(tmp_path, cell)
 
     class Ear:
-        def step(self, step, *_):
+        def step(self, spec, step, *_):
             if step == 3:  # another process thought that this one was dead
                 path.write_text(json.dumps({"token": "other", "host": "elsewhere"}))
                 assert watch.superseded.wait(10)

@@ -13,7 +13,6 @@ LONG = "x" * 300
 def typed(monkeypatch, capsys, tmp_path):
     """Types a command line; returns exit code, standard output and error."""
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments):

@@ -14,7 +14,6 @@ from benchmark.engine import (
     ASKED_AFTER,
     Course,
     learning_rate_factor,
-    resolve_precision,
     segmentation_loss,
     train,
 )
@@ -55,14 +54,6 @@ def test_rate_rises_then_falls_to_zero():
     assert factors[10:] == sorted(factors[10:], reverse=True)
     assert factors[100] == pytest.approx(0)
     assert factors[55] == pytest.approx(0.5)
-
-
-def test_precision_follows_the_hardware(monkeypatch):
-    cpu = torch.device("cpu")
-    assert resolve_precision("bf16", cpu) == "bf16"
-    for flags, expected in (({"avx2": True}, "fp32"), ({"avx512_bf16": True}, "bf16")):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda f=flags: f, raising=False)
-        assert resolve_precision("auto", cpu) == expected
 
 
 class Exploding(nn.Module):
