@@ -55,6 +55,12 @@ def kept(question: str, module: str, ask: Callable[[], T]) -> T:
     return answers[question]
 
 
+def are_there() -> bool:
+    """Whether there are answers of the present code, so that a plan is likely to need no torch."""
+    folder = None if plugins.are_installed() else _folder()
+    return folder is not None and bool(_read(folder / NAME, _code()))
+
+
 def _folder() -> Path | None:
     try:
         return place().folder

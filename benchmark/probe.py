@@ -19,7 +19,7 @@ from benchmark.evaluate import evaluate
 from benchmark.feeding import Feed
 from benchmark.index import Entry
 from benchmark.machine import device_name
-from benchmark.models.compute_type import frozen_in
+from benchmark.models.replicas import Replicas, replicate
 from benchmark.models.segmenter import Segmenter
 from benchmark.runner import VERIFIED_IMAGES, build_segmenter
 from benchmark.seeding import torch_stream
@@ -66,6 +66,7 @@ class Rehearsal:
         protocol: the cell's, but for the number of steps.
         precision: fp32 or bf16.
         training: the training images.
+        replicas: the segmenter and its copies, one a thread.
     """
 
     method: Method
@@ -73,6 +74,7 @@ class Rehearsal:
     protocol: Protocol
     precision: str
     training: Examples
+    replicas: Replicas
     _feed: Feed
     _cell: RunSpec
     _workers: int
@@ -86,9 +88,13 @@ class Rehearsal:
         precision = environment.compute_of(cell).precision
         training = decoded(cell.benchmark, environment.data, "train")
         feed = Feed(segmenter, pristine, training, protocol, precision, cell.seed)
-        return cls(
-            method, segmenter, protocol, precision, training, feed, cell, environment.workers
+        replicas = replicate(
+            segmenter, lambda: build_segmenter(cell, method, environment)[0], method, protocol
         )
+        return cls(
+            method, segmenter, protocol, precision, training, replicas, feed, cell,
+            environment.workers,
+        )  # fmt: skip
 
     @property
     def device(self) -> torch.device:
@@ -108,11 +114,14 @@ class Rehearsal:
         """Trains; `progress` as that of `engine.train`."""
         crops = self.batches()
         with (
-            frozen_in(self.segmenter, self.precision),
+            self.replicas.sharing(self.precision),
             torch_stream(self._cell.seed, "training"),
             contextlib.closing(crops),
         ):
-            train(self.segmenter, self.method, crops, self.protocol, self.precision, progress)
+            train(
+                self.segmenter, self.method, crops, self.protocol, self.precision, progress, None,
+                self.replicas,
+            )  # fmt: skip
 
 
 def _measure(cell: RunSpec, environment: Environment) -> Entry:

@@ -260,7 +260,7 @@ def _run(
             segmenter, lambda: build_segmenter(spec, method, environment)[0], method, protocol
         )
     # From known stages the network goes on in another way, and copies are not compiled.
-    if not feed.known_stages and replicas.count == 1:
+    if not feed.known_stages and len(replicas.segmenters) == 1:
         course.pays = payback(
             environment.compiling, spec, attempt.results, device_name(str(device))
         )

@@ -73,11 +73,14 @@ def run(
     )
     from rich.console import Console
 
-    from benchmark import grid, planner
+    from benchmark import answers, grid, planner
     from benchmark.cli.progress import listener
+    from benchmark.executors.pool import start_server
     from benchmark.record import FINAL
 
     console = Console()
+    if number != 1 and not answers.are_there():
+        start_server()  # planning will take as long as this does
     cells = planner.plan(request.selection)
     outdated = grid.stale(cells, request.results, request.data, request.weights)
     todo = grid.pending(cells, request.results, retry)

@@ -148,8 +148,8 @@ class Pool:
 
     def __init__(self, setup: Setup, count: int, watch: "Watch") -> None:
         self._setup, self._watch = setup, watch
-        with start_server(setup.threads):
-            self._workers = [_Worker(setup, number) for number in range(count)]
+        start_server()
+        self._workers = [_Worker(setup, number) for number in range(count)]
         self._used = count
 
     def __enter__(self) -> "Pool":
@@ -197,8 +197,7 @@ class Pool:
             worker.process.join()
             task, code = worker.task, worker.process.exitcode or 0
             worker.connection.close()
-            with start_server(self._setup.threads):
-                self._workers[number] = _Worker(self._setup, number)
+            self._workers[number] = _Worker(self._setup, number)
             assert task is not None
             yield task, Lost(code)
             return
@@ -213,24 +212,24 @@ class Pool:
         yield task, content[0]
 
 
-@contextmanager
-def start_server(threads: int) -> Iterator[None]:
-    """Starts the server if it does not run; processes of the block read the number of threads."""
-    former = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, str(threads)))
-    try:
-        if _START == "forkserver":
-            from multiprocessing import forkserver
+def start_server() -> None:
+    """Starts the server that processes are forked from, if it does not run; returns at once.
 
-            multiprocessing.get_context(_START).set_forkserver_preload(_PRELOADED)
-            forkserver.ensure_running()
-        yield
+    Its numerical libraries read here that they have one thread, unless a user says otherwise: the
+    processes share the cores.
+    """
+    if _START != "forkserver":
+        return
+    from multiprocessing import forkserver
+
+    multiprocessing.get_context(_START).set_forkserver_preload(_PRELOADED)
+    unset = [name for name in THREADS if name not in os.environ]
+    os.environ.update(dict.fromkeys(unset, "1"))
+    try:
+        forkserver.ensure_running()
     finally:
-        for name, value in former.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in unset:
+            del os.environ[name]
 
 
 @contextmanager

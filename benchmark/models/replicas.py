@@ -85,12 +85,12 @@ class Replicas:
 
     def __init__(self, segmenter: Segmenter, copies: Sequence[Segmenter] = ()) -> None:
         self.segmenters = (segmenter, *copies)
-        self._pool = ThreadPoolExecutor(max(1, len(copies)))  # starts a thread when it needs one
+        self._pool: ThreadPoolExecutor | None = None
 
     @property
     def count(self) -> int:
-        """How many there are."""
-        return len(self.segmenters)
+        """How many work at the same time: all of them, inside `sharing`."""
+        return len(self.segmenters) if self._pool else 1
 
     @contextmanager
     def sharing(self, precision: str) -> Iterator[None]:
@@ -105,18 +105,21 @@ class Replicas:
             for own, theirs in zip(_tensors(first), _tensors(copy), strict=True):
                 theirs.data = own.data
         threads = torch.get_num_threads()
-        torch.set_num_threads(max(1, threads // self.count))
+        torch.set_num_threads(max(1, threads // len(self.segmenters)))
         try:
             with ExitStack() as stack:
+                self._pool = stack.enter_context(ThreadPoolExecutor(max(1, len(copies))))
                 for segmenter in self.segmenters:
                     stack.enter_context(frozen_in(segmenter, precision))
                 yield
         finally:
-            self._pool.shutdown()
+            self._pool = None
             torch.set_num_threads(threads)
 
     def each(self, work: Callable[[int, Segmenter], T]) -> list[T]:
         """`work(number, segmenter)` of each, at the same time; all have ended when one raises."""
+        if self._pool is None:
+            return [work(0, self.segmenters[0])]
         others: list[Future[T]] = [
             self._pool.submit(work, number, self.segmenters[number])
             for number in range(1, self.count)

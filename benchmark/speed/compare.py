@@ -9,6 +9,7 @@ import yaml
 
 from benchmark.environment import Environment
 from benchmark.spec import RunSpec
+from benchmark.speed import cores
 from benchmark.speed.known import COMPUTED, KNOWN, with_and_without
 from benchmark.speed.loops import Bare, Harness, trained
 from benchmark.speed.memory import Work, peak
@@ -18,7 +19,7 @@ from benchmark.speed.trainer import HuggingFace
 
 ROWS = Path(__file__).with_name("rows.yaml")
 
-PARTS = ("trainer", "loop", "known", "memory")
+PARTS = ("trainer", "loop", "cores", "known", "memory")
 """The parts of the table, in order."""
 
 
@@ -48,7 +49,9 @@ class Comparison:
 
     def cells(self, part: str) -> list[RunSpec]:
         """What one of the parts trains."""
-        return [self.cell(label) for label in _wanted(part)["methods"]]
+        methods = _wanted(part)["methods"]
+        more = methods.values() if part == "cores" else ()
+        return [self.cell(label) for label in (*methods, *more)]
 
     def _times(self, loops: dict[str, Loop]) -> Times:
         return take_turns(loops, self.steps, self.rounds, self.environment.device, self.told)
@@ -81,6 +84,27 @@ class Comparison:
             times = self._times(loops)
             for other in list(loops)[1:]:
                 yield self._row(own, times, own.method_label, other, wanted["wanted"])
+
+    def _cores(self, wanted: dict) -> Iterator[Row]:
+        for label, library in wanted["methods"].items():
+            own = self.cell(label)
+            times, jobs = cores.compare(
+                own, self.cell(library), self.environment, self.steps, self.rounds, self.told
+            )
+            for of, to, least in (
+                (cores.ONE, cores.LIBRARY, wanted["wanted"]["one"]),
+                (cores.GRID, cores.LIBRARY, wanted["wanted"]["grid"]),
+                (cores.BUSY, cores.GRID, wanted["wanted"]["busy"]),
+            ):
+                here, there = (1 / median(times[name]) for name in (of, to))
+                yield Row(
+                    f"{of}, {own.method_label}, {jobs} cores",
+                    f"{here:.1f} images/s",
+                    to,
+                    f"{there:.1f} images/s",
+                    ratio(times, of, to),
+                    least,
+                )
 
     def _known(self, wanted: dict) -> Iterator[Row]:
         for label, least in wanted["methods"].items():

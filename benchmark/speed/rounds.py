@@ -54,7 +54,7 @@ def take_turns(
     for number in range(rounds + 1):
         for name, loop in loops.items():
             told(f"round {number} of {rounds}: {name}")
-            seconds = _seconds(loop, steps, device)
+            seconds = seconds_of_a_step(loop, steps, device)
             if number:
                 times[name].append(seconds)
     return times
@@ -66,7 +66,8 @@ def ratio(times: Times, of: str, to: str) -> Ratio:
     return Ratio(median(found), min(found), max(found))
 
 
-def _seconds(loop: Loop, steps: int, device: torch.device) -> float:
+def seconds_of_a_step(loop: Loop, steps: int, device: torch.device) -> float:
+    """The median over some timed steps, after some that settle."""
     marks: list[float] = []
 
     def mark() -> None:

@@ -1,0 +1,107 @@
+"""What all cores do together: in one training, and in trainings side by side as a grid has them."""
+
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from benchmark import machine, plugins
+from benchmark.environment import Environment
+from benchmark.executors.pool import Lost, Pool, Setup, died
+from benchmark.executors.tasks import Listener, Silent
+from benchmark.spec import RunSpec
+from benchmark.speed.loops import Harness
+from benchmark.speed.rounds import Loop, Times, seconds_of_a_step
+from benchmark.speed.trainer import HuggingFace
+
+ONE, GRID, BUSY, LIBRARY = "one training", "grid", "grid, busy neighbour", "Trainer + peft"
+
+_LOOPS: dict[str, Harness] = {}
+"""Of this process, by run id: what a turn has built, the next one goes on with."""
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """Trains a cell for some steps; the result is the median of their seconds."""
+
+    cell: RunSpec
+    steps: int
+
+    def __call__(self, environment: Environment, listener: Listener) -> float:
+        """See `benchmark.executors.tasks.Task`."""
+        if self.cell.run_id not in _LOOPS:
+            _LOOPS[self.cell.run_id] = Harness.of(self.cell, environment)
+        loop = _LOOPS[self.cell.run_id]
+        return seconds_of_a_step(loop, self.steps, environment.device)
+
+
+def compare(
+    cell: RunSpec,
+    library: RunSpec,
+    environment: Environment,
+    steps: int,
+    rounds: int,
+    told: Callable[[str], None],
+) -> tuple[Times, int]:
+    """Takes turns with all cores: one training, the Trainer, a grid, a grid beside a busy process.
+
+    Args:
+        cell: of the harness.
+        library: the same as the Trainer trains it.
+        environment: where; its threads are those of the single trainings.
+        steps: timed ones, a turn.
+        rounds: looked at, after one that is not.
+        told: what is running.
+
+    Returns:
+        Seconds an image by `ONE`, `LIBRARY`, `GRID` and `BUSY`, round by round, and the number of
+        processes of the grid.
+    """
+    jobs = machine.cores()
+    compute = environment.compute_of(cell)
+    setup = Setup(
+        (str(environment.device),), 1, environment.data, tuple(environment.weights),
+        environment.workers, None, None, tuple(plugins.loaded()), "never", compute,
+    )  # fmt: skip
+    single: dict[str, Loop] = {
+        ONE: Harness.of(cell, environment),
+        LIBRARY: HuggingFace.of(library, environment),
+    }
+    times: Times = {name: [] for name in (ONE, LIBRARY, GRID, BUSY)}
+    batch = cell.protocol.batch_size
+    with Pool(setup, jobs, environment.watch) as pool:
+
+        def side_by_side() -> float:
+            found = list(pool.run(deque(Turn(cell, steps) for _ in range(jobs)), Silent()))
+            for _, seconds in found:
+                if isinstance(seconds, Lost):
+                    raise RuntimeError(died(seconds))
+            return 1 / sum(batch / seconds for _, seconds in found)
+
+        for number in range(rounds + 1):
+            round_: dict[str, float] = {}
+            for name, loop in single.items():
+                told(f"round {number} of {rounds}: {name} on all cores")
+                round_[name] = seconds_of_a_step(loop, steps, environment.device) / batch
+            told(f"round {number} of {rounds}: {jobs} trainings side by side")
+            round_[GRID] = side_by_side()
+            told(f"round {number} of {rounds}: the same beside a busy process")
+            with busy_process():
+                round_[BUSY] = side_by_side()
+            if number:
+                for name, seconds in round_.items():
+                    times[name].append(seconds)
+    return times, jobs
+
+
+@contextmanager
+def busy_process() -> Iterator[None]:
+    """Another process keeps a core busy inside the block."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
