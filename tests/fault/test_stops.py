@@ -348,17 +348,15 @@ def test_no_name_leads_out_of_the_results(name):
 def test_what_another_process_finishes_while_the_data_are_read_is_not_run_again(
     tmp_path, monkeypatch
 ):
-    from benchmark import environment
-
     cell = plan(select())[0]
-    real = environment.preflight
+    real = grid.preflight
 
     def slow(*arguments):
-        monkeypatch.setattr(environment, "preflight", real)
+        monkeypatch.setattr(grid, "preflight", real)
         run(tmp_path, select())  # the other process
         return real(*arguments)
 
-    monkeypatch.setattr(environment, "preflight", slow)
+    monkeypatch.setattr(grid, "preflight", slow)
     assert grid.run_cells([cell], tmp_path, device="cpu") == []
 
 

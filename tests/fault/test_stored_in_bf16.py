@@ -4,7 +4,8 @@ from contextlib import nullcontext
 
 import pytest
 
-from benchmark import costs, engine, evaluate, runner
+from benchmark import costs, engine, evaluate
+from benchmark.models import replicas
 from benchmark.planner import plan
 from tests.tiny import run, same, select
 
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("tiny")
 def test_a_run_stores_what_plain_autocast_stores(tmp_path, monkeypatch, method):
     selection = select(method, steps=3, precision="bf16")
     (kept,) = run(tmp_path / "kept", selection)
-    for module in (runner, evaluate, costs):
+    for module in (replicas, evaluate, costs):
         monkeypatch.setattr(module, "frozen_in", lambda *_: nullcontext())
     (plain,) = run(tmp_path / "plain", selection)
     assert kept.status == plain.status == "done" and kept.provenance.precision == "bf16"

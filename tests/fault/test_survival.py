@@ -72,7 +72,7 @@ def test_waiting_for_others_ends_by_the_signal(tiny, tmp_path):
     with lease.hold(tmp_path, cell) as mine:
         assert mine
         process = forked.Running("run", "--results", tmp_path, *words, env=environment)
-        process.wait_for("other processes")
+        process.wait_for("other commands")
         process.send_signal(signal.SIGTERM)
         done = process.end(60)
         assert done.returncode == 143, done.stdout

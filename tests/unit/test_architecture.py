@@ -49,9 +49,3 @@ def test_what_reads_results_needs_no_torch():
     modules = "benchmark.results, benchmark.statistics, benchmark.pareto, benchmark.store"
     code = f"import sys, {modules}, benchmark.reporting.report; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-
-
-def test_no_file_is_long():
-    for folder in ("benchmark", "methods"):
-        for path in (ROOT / folder).rglob("*.py"):
-            assert len(path.read_text().splitlines()) <= 400, path
