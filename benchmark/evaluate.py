@@ -2,8 +2,8 @@
 
 An image passes the network whole where it fits, else by overlapping windows whose coarse logits
 are averaged. Images of one shape pass together on a GPU (`benchmark.together`); what comes behind
-the coarse logits is done image by image. Logits are brought to label resolution a strip of rows at
-a time, and three numbers a pixel are kept of them, so memory is bounded by the strip, not by
+the coarse logits is done image by image. Logits are brought to label resolution a strip of columns
+at a time, and three numbers a pixel are kept of them, so memory is bounded by the strip, not by
 classes x pixels.
 """
 
@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from benchmark.counting import boundary_counts, calibration, class_counts, log_probabilities
+from benchmark.counting import best_class, calibration, class_counts, log_probabilities
 from benchmark.data.base import Benchmark, Example
 from benchmark.data.batches import resize_image, to_tensor
 from benchmark.engine import autocast
@@ -22,12 +21,18 @@ from benchmark.models.compute_type import frozen_in
 from benchmark.models.segmenter import Segmenter
 from benchmark.spec import Protocol
 from benchmark.together import Limit, grouped, limit_on
-from methods.pixelwise import held_on
 
 Counts = dict[str, np.ndarray]
 
 CLASS_COUNTS = ("intersection", "prediction", "label")
 """Counts that do not depend on how much is counted."""
+
+BOUNDARY_COUNTS = ("boundary_intersection", "boundary_union")
+"""Counts of the bands inside class borders."""
+
+STRIP = {"cpu": 2**17, "cuda": 2**26}
+"""Logits of full size that are held at once: for each thread what stays in a core's own cache, or
+what keeps a GPU busy."""
 
 
 def evaluate(
@@ -79,7 +84,7 @@ def evaluate(
                 example, predicted, row = early.pop(len(rows))
                 rows.append(row)
                 if seen:
-                    seen(example, predicted.cpu().numpy())
+                    seen(example, np.ascontiguousarray(predicted.cpu()))
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
 
 
@@ -102,14 +107,14 @@ def _coarse(
     limit: Limit,
 ) -> Tensor:
     """Coarse logits of images whose network input has one shape."""
-    device, inputs = next(segmenter.parameters()).device, []
-    for example in examples:
-        image = to_tensor(example.image)
-        (height, width), padded = _input_sizes(segmenter, benchmark, example)
-        batch = segmenter.normalise(resize_image(image, height, width)[None].to(device))
-        inputs.append(F.pad(batch, (0, padded[1] - width, 0, padded[0] - height)))
+    device = next(segmenter.parameters()).device
+    sizes = [_input_sizes(segmenter, benchmark, example) for example in examples]
+    inputs = torch.zeros(len(examples), 3, *sizes[0][1], device=device)
+    for place, example, ((height, width), _) in zip(inputs, examples, sizes, strict=True):
+        image = resize_image(to_tensor(example.image), height, width)
+        place[:, :height, :width] = segmenter.normalise(image.to(device))
     with autocast(device, precision):
-        return coarse_logits(segmenter, torch.cat(inputs), protocol, limit.pixels)
+        return coarse_logits(segmenter, inputs, protocol, limit.pixels)
 
 
 @torch.inference_mode()
@@ -117,23 +122,22 @@ def _count(
     segmenter: Segmenter, benchmark: Benchmark, example: Example, coarse: Tensor, full: bool
 ) -> tuple[Tensor, Counts]:
     """Prediction (H, W) uint8 and counts of an image from its coarse logits."""
-    label = torch.from_numpy(np.array(example.label)).to(coarse.device)
+    # Everything of the label's size is transposed: see `label_strips`.
+    label = torch.from_numpy(np.array(example.label.T, order="C")).to(coarse.device)
     size, padded = _input_sizes(segmenter, benchmark, example)
     predicted = torch.empty_like(label)
     best, true = torch.empty((2, *label.shape), device=coarse.device)
-    for rows, logits in label_strips(coarse, padded, size, example.label.shape):
-        # Of the first of equals, as argmax, in a fraction of its time.
-        top, predicted[rows] = logits.max(0)
+    for columns, logits in label_strips(coarse, padded, size, example.label.shape):
+        predicted[columns], below = best_class(logits)
         if full:
-            best[rows], true[rows] = log_probabilities(logits, top, label[rows])
+            best[columns], true[columns] = log_probabilities(below, label[columns])
     classes = len(benchmark.classes)
-    counts = dict(zip(CLASS_COUNTS, class_counts(predicted, label, classes), strict=True))
+    keys = CLASS_COUNTS + BOUNDARY_COUNTS if full else CLASS_COUNTS
+    counts = dict(zip(keys, class_counts(predicted, label, classes, borders=full), strict=True))
     if full:
-        borders = boundary_counts(predicted, label, classes)
-        counts |= zip(("boundary_intersection", "boundary_union"), borders, strict=True)
         fit = calibration(predicted, label, best, true)
         counts |= zip(("nll", "bin_count", "bin_correct", "bin_confidence"), fit, strict=True)
-    return predicted, {key: value.cpu().numpy() for key, value in counts.items()}
+    return predicted.t(), {key: value.cpu().numpy() for key, value in counts.items()}
 
 
 def coarse_logits(segmenter: Segmenter, images: Tensor, protocol: Protocol, pixels: int) -> Tensor:
@@ -196,10 +200,11 @@ def _round_up(value: int, step: int) -> int:
 def label_strips(
     coarse: Tensor, padded: tuple[int, int], size: tuple[int, int], target: tuple[int, int]
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Bilinear logits at label resolution, a strip of rows at a time.
+    """Bilinear logits at label resolution, a strip of columns at a time.
 
     One interpolation takes the coarse grid of the padded network input straight to label pixels
-    (half-pixel centres, as `F.interpolate(align_corners=False)`).
+    (half-pixel centres, as `F.interpolate(align_corners=False)`). Strips are transposed: columns
+    are then contiguous and copied whole, which takes a fraction of the time of single pixels.
 
     Args:
         coarse: (K, h, w) logits of the padded input.
@@ -208,28 +213,31 @@ def label_strips(
         target: (H, W) of the label.
 
     Yields:
-        Rows of the label, and their logits (K, rows, W).
+        Columns of the label, and their logits (K, columns, H), which may be changed.
     """
     classes, h, w = coarse.shape
-    y0, y1, wy = _taps(target[0], size[0] / padded[0], h, coarse.device)
-    x0, x1, wx = _taps(target[1], size[1] / padded[1], w, coarse.device)
-    rows = max(1, held_on(coarse.device) // (classes * target[1]))
-    for top in range(0, target[0], rows):
-        part = slice(top, min(top + rows, target[0]))
-        weight = wy[part, None]
+    device = coarse.device
+    y0, y1, wy = (x.to(device) for x in _taps(target[0], size[0] / padded[0], h))
+    x0, x1, wx = _taps(target[1], size[1] / padded[1], w)
+    held = STRIP["cuda"] if device.type == "cuda" else STRIP["cpu"] * torch.get_num_threads()
+    width = max(1, held // (classes * target[0]))
+    transposed = coarse.transpose(1, 2).contiguous()
+    for left in range(0, target[1], width):
+        part = slice(left, min(left + width, target[1]))
+        first = int(x0[left])
+        near = transposed[:, first : int(x1[part.stop - 1]) + 1]
         # Plain indexing does the same in twice the time.
-        lower, upper = coarse.index_select(1, y0[part]), coarse.index_select(1, y1[part])
-        strip = torch.lerp(lower, upper, weight)
-        yield part, torch.lerp(strip.index_select(2, x0), strip.index_select(2, x1), wx)
+        tall = torch.lerp(near.index_select(2, y0), near.index_select(2, y1), wy)
+        lower, upper = (tall.index_select(1, (x[part] - first).to(device)) for x in (x0, x1))
+        yield part, lower.lerp_(upper, wx[part, None].to(device))
 
 
-def _taps(out: int, share: float, grid: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _taps(out: int, share: float, grid: int) -> tuple[Tensor, Tensor, Tensor]:
     """Lower and upper grid index and upper weight for `out` pixels over a share of the grid."""
     centre = (torch.arange(out, dtype=torch.float64) + 0.5) * (share * grid / out) - 0.5
     centre = centre.clamp(0, grid - 1)
     low = centre.floor().long()
-    high = (low + 1).clamp(max=grid - 1)
-    return low.to(device), high.to(device), (centre - low).float().to(device)
+    return low, (low + 1).clamp(max=grid - 1), (centre - low).float()
 
 
 def same_class_counts(a: Counts, b: Counts) -> bool:

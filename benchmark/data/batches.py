@@ -84,7 +84,7 @@ class Normalise:
         if self.mean.device != image.device:
             # Once: what comes from the host at each step would make the device wait.
             self.mean, self.std = self.mean.to(image.device), self.std.to(image.device)
-        return (image.float() - self.mean) / self.std
+        return (image.float() - self.mean).div_(self.std)
 
 
 class Place(NamedTuple):

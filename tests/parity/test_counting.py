@@ -5,14 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from benchmark.counting import (
-    BINS,
-    band,
-    boundary_counts,
-    calibration,
-    class_counts,
-    log_probabilities,
-)
+from benchmark.counting import BINS, bands, best_class, calibration, class_counts, log_probabilities
 from benchmark.data.base import IGNORE
 
 CLASSES = 6
@@ -86,25 +79,72 @@ def by_erosion(mask, reach):
 
 @every
 @pytest.mark.parametrize("reach", [1, 2, 5, 16])
-def test_band_is_the_mask_without_its_erosion(reach, shape):
-    _, label = pair(shape)
-    got = band(torch.from_numpy(label), reach).numpy()
+def test_bands_are_the_masks_without_their_erosion(reach, shape):
+    predicted, label = pair(shape)
+    got = bands(torch.stack(on_torch(predicted, label)), reach).numpy()
+    alone = bands(torch.from_numpy(label)[None], reach).numpy()
     for k in range(CLASSES):
-        np.testing.assert_array_equal(got & (label == k), by_erosion(label == k, reach))
+        for number, x in enumerate((predicted, label)):
+            inside = (got >> number & 1).astype(bool) & (x == k)
+            np.testing.assert_array_equal(inside, by_erosion(x == k, reach))
+        np.testing.assert_array_equal(alone & (label == k), by_erosion(label == k, reach))
+
+
+def check_borders(predicted, label, classes):
+    reach = max(1, round(0.02 * np.hypot(*label.shape)))
+    counts = class_counts(*on_torch(predicted, label), classes, borders=True)
+    assert counts.dtype == torch.int64 and counts.shape == (5, classes)
+    assert torch.equal(counts[:3], class_counts(*on_torch(predicted, label), classes))
+    valid = label != IGNORE
+    for k in range(classes):
+        ours, theirs = (by_erosion(valid & (x == k), reach) for x in (predicted, label))
+        assert counts[3, k] == (ours & theirs).sum()
+        assert counts[4, k] == (ours | theirs).sum()
 
 
 @every
 @voids
 def test_boundary_counts_equal_the_definition(shape, void):
-    predicted, label = pair(shape, void)
-    reach = max(1, round(0.02 * np.sqrt(shape[0] ** 2 + shape[1] ** 2)))
-    got = boundary_counts(*on_torch(predicted, label), CLASSES)
-    assert got.dtype == torch.int64 and got.shape == (2, CLASSES)
-    valid = label != IGNORE
-    for k in range(CLASSES):
-        ours, theirs = (by_erosion(valid & (x == k), reach) for x in (predicted, label))
-        assert got[0, k] == (ours & theirs).sum()
-        assert got[1, k] == (ours | theirs).sum()
+    check_borders(*pair(shape, void), CLASSES)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 150, 255])
+def test_boundary_counts_of_any_number_of_classes(classes):
+    random = np.random.default_rng(classes)
+    predicted, label = (
+        random.integers(0, classes, (9, 7)).repeat(7, 0).repeat(9, 1).astype(np.uint8)
+        for _ in range(2)
+    )
+    predicted[0, 0] = label[0, 0] = classes - 1  # the highest index is used
+    label[random.random(label.shape) < 0.05] = IGNORE
+    check_borders(predicted, label, classes)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 11, 150, 255])
+@pytest.mark.parametrize("values", ["distinct", "with ties", "one ulp apart", "infinite"])
+def test_the_best_class_is_that_of_argmax(values, classes):
+    logits = 9 * torch.randn(classes, 31, 17, generator=torch.Generator().manual_seed(classes))
+    if values == "with ties":
+        logits = logits.round()
+        logits[:, :9] = 0
+    if values == "one ulp apart":
+        logits = torch.tensor(3.0).nextafter(logits.sign())
+    if values == "infinite":
+        logits = logits.masked_fill(logits < -5, -torch.inf).masked_fill(logits > 25, torch.inf)
+        logits[0] = logits[0].clamp(min=-30)  # no pixel has nothing but -inf
+    expected = logits.numpy().copy()
+    best, below = best_class(logits)
+    np.testing.assert_array_equal(best, expected.argmax(0))
+    assert best.dtype == torch.uint8
+    finite = np.isfinite(expected).all(0)
+    expected = expected[:, finite]
+    np.testing.assert_array_equal(below.numpy()[:, finite], expected - expected.max(0))
+
+
+def test_logits_that_are_no_numbers_still_give_a_class():
+    logits = torch.full((3, 2, 2), torch.nan)
+    logits[1, 0] = 5
+    assert (best_class(logits)[0] < 3).all()
 
 
 @every
@@ -114,9 +154,9 @@ def test_calibration_equals_the_definition(shape, void, sharpness):
     _, label = pair(shape, void)
     torch.manual_seed(0)
     logits = sharpness * torch.randn(CLASSES, *shape)
-    top, predicted = logits.max(0)
-    label, predicted = torch.from_numpy(label), predicted.byte()
-    best, true = log_probabilities(logits, top, label)
+    label = torch.from_numpy(label)
+    predicted, below = best_class(logits.clone())
+    best, true = log_probabilities(below, label)
     nll, pixels, right, confidence = calibration(predicted, label, best, true)
 
     values = logits.double().numpy()

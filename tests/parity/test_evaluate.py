@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from scipy.special import softmax
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmark.data.base import IGNORE, Example
 from benchmark.data.batches import Normalise
 from benchmark.evaluate import (
+    STRIP,
     coarse_logits,
     evaluate,
     label_strips,
@@ -18,16 +21,16 @@ from benchmark.evaluate import (
 )
 from benchmark.metrics import summarise
 from benchmark.spec import Protocol
-from methods import pixelwise
 
 
 def join(coarse, padded, size, target):
-    return torch.cat([logits for _, logits in label_strips(coarse, padded, size, target)], 1)
+    strips = [logits for _, logits in label_strips(coarse, padded, size, target)]
+    return torch.cat(strips, 1).transpose(1, 2)
 
 
 @pytest.mark.parametrize("target", [(64, 96), (50, 200), (301, 17)])
 def test_strips_equal_one_bilinear_resize(target, monkeypatch):
-    monkeypatch.setitem(pixelwise.CHUNK, "cpu", 1000)
+    monkeypatch.setitem(STRIP, "cpu", 1000)
     coarse = torch.randn(3, 8, 12)
     whole = F.interpolate(coarse[None].double(), target, mode="bilinear")[0]
     strips = join(coarse, (64, 96), (64, 96), target)
@@ -124,6 +127,22 @@ def tiny_examples(height, width):
     return examples
 
 
+def written_out(model, example):
+    """Logits (K, H, W) of `Tiny`'s image, interpolated pixel by pixel in float64."""
+    h, w = example.label.shape
+    x = torch.from_numpy(example.image.transpose(2, 0, 1).copy())[None].float()
+    small = (round(h * 0.5), round(w * 0.5))
+    x = F.interpolate(x, small, mode="bilinear", antialias=True).round().clamp(0, 255)
+    x = (x / 255 - 0.5) / 0.25
+    padded = tuple(-(-s // 8) * 8 for s in small)
+    x = F.pad(x, (0, padded[1] - small[1], 0, padded[0] - small[0]))
+    ys = (np.arange(h) + 0.5) * small[0] / h / 4 - 0.5
+    xs = (np.arange(w) + 0.5) * small[1] / w / 4 - 0.5
+    grid = np.stack(np.meshgrid(ys, xs, indexing="ij"))
+    planes = model(x)[0].detach().double().numpy()
+    return np.stack([ndimage.map_coordinates(p, grid, order=1, mode="nearest") for p in planes])
+
+
 @pytest.mark.parametrize("windows", [False, True])
 def test_metrics_equal_a_float64_recomputation(windows):
     torch.manual_seed(1)
@@ -137,24 +156,7 @@ def test_metrics_equal_a_float64_recomputation(windows):
     # From the definitions, with per-pixel probabilities of the same network.
     predicted, labels, chosen, confidence = [], [], [], []
     for example in examples:
-        h, w = example.label.shape
-        x = torch.from_numpy(example.image.transpose(2, 0, 1).copy())[None].float()
-        small = (round(h * 0.5), round(w * 0.5))
-        x = F.interpolate(x, small, mode="bilinear", antialias=True).round().clamp(0, 255)
-        x = (x / 255 - 0.5) / 0.25
-        padded = tuple(-(-s // 8) * 8 for s in small)
-        x = F.pad(x, (0, padded[1] - small[1], 0, padded[0] - small[0]))
-        logits = model(x).double()
-        ys = (np.arange(h) + 0.5) * small[0] / h / 4 - 0.5
-        xs = (np.arange(w) + 0.5) * small[1] / w / 4 - 0.5
-        grid = np.stack(np.meshgrid(ys, xs, indexing="ij"))
-        logits = np.stack(
-            [
-                ndimage.map_coordinates(plane, grid, order=1, mode="nearest")
-                for plane in logits[0].detach().numpy()
-            ]
-        )
-        probabilities = np.exp(logits) / np.exp(logits).sum(0)
+        probabilities = softmax(written_out(model, example), 0)
         valid = example.label != IGNORE
         labels.append(example.label[valid])
         predicted.append(probabilities.argmax(0)[valid])
@@ -189,7 +191,7 @@ def test_counts_do_not_hang_on_the_strips_or_on_what_else_is_counted(values, mon
     torch.manual_seed(2)
     model, examples, seen = Local(5).eval(), tiny_examples(41, 63), []
     expected = evaluate(model, Tiny(), examples, Protocol(), "fp32")
-    monkeypatch.setitem(pixelwise.CHUNK, "cpu", values)
+    monkeypatch.setitem(STRIP, "cpu", values)
     keep = lambda example, predicted: seen.append((example.id, predicted))  # noqa: E731
     counts = evaluate(model, Tiny(), examples, Protocol(), "fp32", seen=keep)
     assert counts.keys() == expected.keys()
@@ -202,3 +204,82 @@ def test_counts_do_not_hang_on_the_strips_or_on_what_else_is_counted(values, mon
         valid = example.label != IGNORE
         assert id == example.id and predicted.dtype == np.uint8
         np.testing.assert_array_equal(np.bincount(predicted[valid], minlength=5), row)
+
+
+class Many(Tiny):
+    def __init__(self, classes):
+        self.classes = tuple(map(str, range(classes)))
+
+
+@pytest.mark.parametrize("classes", [1, 2, 11, 255])
+@pytest.mark.parametrize("size", [(41, 63), (87, 34)], ids=str)
+def test_counts_equal_slow_ones_of_the_same_network(size, classes):
+    torch.manual_seed(classes)
+    model, example = Local(classes).eval(), tiny_examples(*size)[1]
+    label = (example.label * 7 % min(classes, 200)).astype(np.uint8)  # some classes are absent
+    label[example.label == IGNORE] = IGNORE
+    seen, example = [], Example("0", example.image, label)
+    counts = evaluate(
+        model, Many(classes), [example], Protocol(), "fp32",
+        seen=lambda _, predicted: seen.append(predicted),
+    )  # fmt: skip
+    (predicted,) = seen
+
+    logits = written_out(model, example)
+    highest = np.sort(logits, 0)[-2:]
+    clear = highest[-1] - highest[0] > 1e-4 if classes > 1 else np.full(label.shape, True)
+    assert clear.mean() > 0.98
+    assert predicted.dtype == np.uint8 and predicted.shape == label.shape
+    np.testing.assert_array_equal(predicted[clear], logits.argmax(0)[clear])
+
+    valid = label != IGNORE
+    reach = max(1, round(0.02 * np.hypot(*label.shape)))
+    for k in range(classes):
+        ours, theirs = valid & (predicted == k), label == k
+        assert counts["intersection"][0, k] == (ours & theirs).sum()
+        assert counts["prediction"][0, k] == ours.sum()
+        assert counts["label"][0, k] == theirs.sum()
+        ours, theirs = (
+            mask & ~ndimage.binary_erosion(mask, np.ones((3, 3)), iterations=reach)
+            for mask in (ours, theirs)
+        )
+        assert counts["boundary_intersection"][0, k] == (ours & theirs).sum()
+        assert counts["boundary_union"][0, k] == (ours | theirs).sum()
+    chances = softmax(logits, 0)
+    true = np.take_along_axis(chances, np.where(valid, label, 0)[None].astype(int), 0)[0]
+    assert counts["nll"][0] == pytest.approx(-np.log(true[valid]).sum(), rel=1e-4, abs=1e-3)
+    sure, hit = chances.max(0)[valid], (predicted == label)[valid]
+    place = sure * 15
+    edge = np.abs(place - place.round()) < 1e-3  # may fall into either bin
+    bins = np.minimum(place.astype(int), 14)
+    for key, weight in (("bin_count", 1), ("bin_correct", hit), ("bin_confidence", sure)):
+        rows = np.bincount(bins, weight * np.ones(len(bins)), 15)
+        assert np.abs(counts[key][0] - rows).sum() <= 2 * edge.sum() + 1e-3
+    assert classes == 1 or edge.mean() < 0.05
+
+
+class Written(TorchDispatchMode):
+    """Values that operators write, by the shape of their output."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **kwargs or {})
+        if isinstance(out, torch.Tensor) and not function.is_view:
+            self.shapes.append(tuple(out.shape))
+        return out
+
+
+def test_logits_are_of_full_size_in_one_strip_only_and_passed_a_few_times(monkeypatch):
+    held = 40_000
+    monkeypatch.setitem(STRIP, "cpu", held // torch.get_num_threads())
+    model, examples = Local(32).eval(), tiny_examples(120, 200)
+    with Written() as written:
+        evaluate(model, Many(32), examples, Protocol(), "fp32")
+    sizes = [np.prod(shape) for shape in written.shapes if len(shape) == 3 and shape[0] == 32]
+    assert held / 2 < max(sizes) <= held
+    assert sum(sizes) / (32 * sum(example.label.size for example in examples)) < 9
+    largest = max(np.prod(shape, dtype=int) for shape in written.shapes)
+    assert largest <= 3 * max(example.label.size for example in examples)  # of an image's bytes

@@ -26,8 +26,9 @@ from methods.base import Method
 from methods.base import register as register_method
 from tests.tiny import run
 
-MIXED = [(40, 64)] * 5 + [(64, 40), (40, 64), (41, 63), (64, 40), (96, 120), (40, 64), (96, 120)]
-"""Of images; under `CUT` the largest ones pass by windows."""
+MIXED = [(40, 64), (39, 60)] * 2 + [(40, 64), (64, 40), (40, 64), (41, 63), (64, 40), (96, 120)]
+MIXED += [(33, 64), (96, 120)]
+"""Of images, some of which pad to one shape; under `CUT` the largest ones pass by windows."""
 
 CUT = Protocol(eval_max_pixels=4096, eval_window=32)
 LIMITS = [

@@ -20,7 +20,6 @@ from benchmark.data.fraction import stratified_order, take
 from benchmark.engine import learning_rate_factor
 from benchmark.registry import parse_selector, split_selectors
 from benchmark.spec import Protocol, RunSpec
-from methods import pixelwise
 
 same_everywhere = settings(
     max_examples=100,
@@ -183,8 +182,9 @@ def counted(pairs: list[tuple[np.ndarray, np.ndarray]], classes: int, seed: int)
     rows = []
     for predicted, label in pairs:
         maps_ = torch.from_numpy(predicted), torch.from_numpy(label)
-        right, guessed, true = counting.class_counts(*maps_, classes).numpy()
-        both, either = counting.boundary_counts(*maps_, classes).numpy()
+        right, guessed, true, both, either = counting.class_counts(
+            *maps_, classes, borders=True
+        ).numpy()
         bins = random.multinomial(true.sum(), [1 / counting.BINS] * counting.BINS)
         rows.append({
             "intersection": right, "prediction": guessed, "label": true,
@@ -330,11 +330,12 @@ def test_strips_cover_every_pixel_once_as_one_interpolation_would(
 ) -> None:
     coarse = torch.randn(classes, h, w, generator=torch.Generator().manual_seed(seed))
     padded = (8 * h, 8 * w)
-    with mock.patch.dict(pixelwise.CHUNK, cpu=values):
+    with mock.patch.dict(evaluate.STRIP, cpu=values):
         strips = list(evaluate.label_strips(coarse, padded, padded, (height, width)))
-    assert [row for rows, _ in strips for row in range(height)[rows]] == list(range(height))
+    assert [x for columns, _ in strips for x in range(width)[columns]] == list(range(width))
     whole = F.interpolate(coarse[None], (height, width), mode="bilinear")[0]
-    torch.testing.assert_close(torch.cat([s for _, s in strips], 1), whole, atol=1e-4, rtol=1e-4)
+    joined = torch.cat([strip for _, strip in strips], 1).transpose(1, 2)
+    torch.testing.assert_close(joined, whole, atol=1e-4, rtol=1e-4)
 
 
 @given(st.integers(1, 200), st.integers(1, 40), st.sampled_from([4, 14, 16, 32]))
