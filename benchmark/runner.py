@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from benchmark import checkpoint, predictions, provenance, store
 from benchmark.catalogue import BENCHMARKS, DECODERS, build_method
 from benchmark.compiling import payback
-from benchmark.costs import PeakMemory, Phases, first_trainable_depth, measure_inference
+from benchmark.costs import Phases, first_trainable_depth, measure_inference
 from benchmark.data.base import Example
 from benchmark.data.examples import Part
 from benchmark.data.seal import seal_test
@@ -34,6 +34,7 @@ from benchmark.interrupt import (
     is_out_of_memory,
 )
 from benchmark.machine import device_name
+from benchmark.memory import known_memory
 from benchmark.metrics import summarise
 from benchmark.models import delta as deltas
 from benchmark.models.compute_type import frozen_in
@@ -230,15 +231,12 @@ def _run(
         environment.watch,
         saved,
     )
-    memory = PeakMemory()
-    course.peak_memory = memory.so_far
     if not feed.known_stages:  # there the network goes on from what is known, in another way
         course.pays = payback(
             environment.compiling, spec, attempt.results, device_name(str(device))
         )
     with (
         phases("train"),
-        memory.measure(segmenter),
         frozen_in(segmenter, precision),
         torch_stream(spec.seed, "training"),
         contextlib.closing(crops),
@@ -264,7 +262,6 @@ def _run(
         # Equal tensors of the same modules give equal counts; what else a method might keep shows
         # in the images.
         deltas.require_same_state(segmenter, again)
-        del segmenter
         for batch in spread(batches, VERIFIED_IMAGES):
             watched = _watched(Part(examples, np.array(batch)), environment.watch)
             repeated = evaluate(again, benchmark, watched, protocol, precision, full=False)
@@ -275,6 +272,9 @@ def _run(
         with phases("costs"):
             method.merge(again.backbone)
             merged = measure_inference(again, protocol, precision)
+    del again
+    with phases("costs"):  # last, since it trains on
+        memory = known_memory(feed, method, course.progress.micro_batch)
     store.write_curve(folder, trained.curve)
     store.write_counts(folder, examples.ids, counts)
     keeper.write(folder)
@@ -288,10 +288,7 @@ def _run(
                 train=TrainCost(
                     seconds=trained.seconds,
                     images_per_second=trained.images_per_second,
-                    peak_memory_bytes=max(
-                        0 if course.progress.compiled_after else memory.bytes,
-                        course.progress.peak_memory,
-                    ),
+                    memory=memory,
                     first_trainable_depth=depth,
                 ),
                 infer=infer,
@@ -301,8 +298,8 @@ def _run(
             "curve": _summary(trained),
             "provenance": base.provenance.model_copy(
                 update={
-                    "weights": again.backbone.weights_source,
-                    "weights_sha256": again.backbone.weights_sha256,
+                    "weights": segmenter.backbone.weights_source,
+                    "weights_sha256": segmenter.backbone.weights_sha256,
                     "benchmark_sha256": provenance.benchmark_sha256(benchmark),
                     "data_sha256": provenance.data_sha256(training.sha256, examples.sha256),
                 }
