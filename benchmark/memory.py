@@ -32,32 +32,27 @@ from methods.base import Method
 STEPS = 2
 """The first makes the optimiser's state, and whatever else stays; the second is looked at."""
 
-_ENTER = torch.ops.profiler._record_function_enter_new.default
-
 
 class Count(TorchDispatchMode):
     """Bytes of the live tensors on a device that operators took or returned inside the block.
 
     Args:
         device: of the tensors that count.
-        entered: called with the name of every `torch.profiler.record_function` that begins.
 
     Attributes:
         held: bytes now.
         peak: most so far.
     """
 
-    def __init__(
-        self, device: torch.device, entered: Callable[[str], None] = lambda name: None
-    ) -> None:
+    def __init__(self, device: torch.device) -> None:
         super().__init__()
         self.held = self.peak = 0
-        self._device, self._entered = device, entered
+        self.device = device
         self._known: dict[int, tuple[weakref.ref, int]] = {}
 
     def add(self, tensors: Iterable[Tensor]) -> None:
         """Follows tensors from now on; views of one storage count once."""
-        for storage in _storages(tensors, self._device):
+        for storage in _storages(tensors, self.device):
             key, size = id(storage), storage.nbytes()
             _, former = self._known.get(key, (None, 0))
             if key not in self._known or size != former:  # it is new, or was resized
@@ -65,24 +60,27 @@ class Count(TorchDispatchMode):
                 self.held += size - former
         self.peak = max(self.peak, self.held)
 
+    def begins(self, phase: str) -> None:
+        """Called with the name of every `torch.profiler.record_function` that is entered."""
+
     def restart(self) -> None:
         """Forgets the peak so far."""
         self.peak = self.held
-        if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
 
     @property
     def allocated(self) -> int | None:
         """Peak of the GPU's allocator since the last restart; None on a CPU."""
-        gpu = self._device.type == "cuda"
-        return torch.cuda.max_memory_allocated(self._device) if gpu else None
+        gpu = self.device.type == "cuda"
+        return torch.cuda.max_memory_allocated(self.device) if gpu else None
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Runs an operator, and looks at what goes in and what comes out."""
-        if func is _ENTER:
-            self._entered(args[0])
+        if func.namespace == "profiler" and isinstance(args[0], str):
+            self.begins(args[0])
         kwargs = kwargs or {}
         self.add(_tensors((args, kwargs)))
         result = func(*args, **kwargs)
@@ -91,6 +89,62 @@ class Count(TorchDispatchMode):
 
     def _forget(self, key: int, _: weakref.ref) -> None:
         self.held -= self._known.pop(key)[1]
+
+
+class _StepCount(Count):
+    """A count that tells the parts of a training step.
+
+    Attributes:
+        steps: made so far.
+        kept: bytes that stay from step to step.
+        optimiser: of them, those of the optimiser's state.
+        activations: bytes that the forward pass leaves for the backward pass.
+    """
+
+    def __init__(self, segmenter: nn.Module) -> None:
+        super().__init__(next(segmenter.parameters()).device)
+        self.segmenter = segmenter
+        self.steps = self.kept = self.optimiser = self.activations = 0
+        self.found: TrainMemory | None = None
+
+    def begins(self, phase: str) -> None:
+        """Looks at what is held before a backward pass, one a part of the batch."""
+        if phase == "backward":
+            found = self.held - self.kept - self._gradients()
+            self.activations = max(self.activations, found)
+
+    def stepped(self, optimiser: Optimizer, *_: Any) -> None:
+        """The optimiser made its step."""
+        self.optimiser = self._bytes(_tensors(list(optimiser.state.values())))
+
+    def mark(self) -> None:
+        """A step is over; its gradients are still there."""
+        self.steps += 1
+        if self.steps == STEPS:
+            self.found = self._parts()
+            return
+        self.kept, self.activations = self.held - self._gradients(), 0
+        self.restart()
+
+    def _parts(self) -> TrainMemory:
+        parameters = self._bytes(self.segmenter.parameters())
+        buffers = self._bytes(self.segmenter.buffers())
+        return TrainMemory(
+            peak_bytes=self.peak,
+            allocated_bytes=self.allocated,
+            parameter_bytes=parameters,
+            buffer_bytes=buffers,
+            gradient_bytes=self._gradients(),
+            optimiser_bytes=self.optimiser,
+            activation_bytes=self.activations,
+            other_bytes=self.kept - parameters - buffers - self.optimiser,
+        )
+
+    def _gradients(self) -> int:
+        return self._bytes(p.grad for p in self.segmenter.parameters() if p.grad is not None)
+
+    def _bytes(self, tensors: Iterable[Tensor]) -> int:
+        return sum(storage.nbytes() for storage in _storages(tensors, self.device))
 
 
 def training_memory(feed: Feed, method: Method, micro_batch: int = 0) -> TrainMemory:
@@ -137,57 +191,18 @@ def step_memory(segmenter: nn.Module, loop: Callable[[Callable[[], None]], None]
         segmenter: that is trained.
         loop: makes `STEPS` steps; calls back after each, while its gradients are still there.
     """
-    device = next(segmenter.parameters()).device
-    between = state = activations = 0
-    steps = 0
-    found: TrainMemory | None = None
-
-    def size(tensors: Iterable[Tensor]) -> int:
-        return sum(storage.nbytes() for storage in _storages(tensors, device))
-
-    def gradients() -> int:
-        return size(p.grad for p in segmenter.parameters() if p.grad is not None)
-
-    def entered(phase: str) -> None:
-        nonlocal activations
-        if phase == "backward":
-            activations = max(activations, count.held - gradients() - between)
-
-    def stepped(optimiser: Optimizer, *_: Any) -> None:
-        nonlocal state
-        state = size(_tensors(list(optimiser.state.values())))
-
-    def mark() -> None:
-        nonlocal between, activations, steps, found
-        steps += 1
-        if steps < STEPS:
-            between, activations = count.held - gradients(), 0
-            count.restart()
-            return
-        parameters, buffers = size(segmenter.parameters()), size(segmenter.buffers())
-        found = TrainMemory(
-            peak_bytes=count.peak,
-            allocated_bytes=count.allocated,
-            parameter_bytes=parameters,
-            buffer_bytes=buffers,
-            gradient_bytes=gradients(),
-            optimiser_bytes=state,
-            activation_bytes=activations,
-            other_bytes=between - parameters - buffers - state,
-        )
-
-    count = Count(device, entered)
+    count = _StepCount(segmenter)
     count.add([*segmenter.parameters(), *segmenter.buffers()])
-    handle = register_optimizer_step_post_hook(stepped)
+    handle = register_optimizer_step_post_hook(count.stepped)
     try:
         # Cycles would be freed at one step or another, depending on what the process did before.
         with uncollected(), count:
-            loop(mark)
+            loop(count.mark)
     finally:
         handle.remove()
-    if found is None:
-        raise ValueError(f"the loop made {steps} steps instead of {STEPS}")
-    return found
+    if count.found is None:
+        raise ValueError(f"the loop made {count.steps} steps instead of {STEPS}")
+    return count.found
 
 
 def forward_memory(segmenter: nn.Module, forward: Callable[[], object]) -> Memory:
