@@ -246,7 +246,7 @@ def train(
         if end - saved_at >= course.interval and step < protocol.steps:
             save()
             saved_at = time.perf_counter()
-    # Gradients would count as memory of inference, and the last step has had no check yet.
+    # Evaluation needs no gradients, and the last step has had no check yet.
     optimiser.zero_grad(set_to_none=True)
     if not all(torch.isfinite(parameter).all() for parameter in trained):
         raise Diverged("the last step made a parameter infinite; lower the learning rate")

@@ -90,7 +90,7 @@ class TrainCost(_Part):
     seconds: float
     images_per_second: float  # warm-up steps left out
     memory: TrainMemory | None = None  # of the steps as trained; None: not measured
-    peak_memory_bytes: int | None = None  # of older records: growth of the process, no true peak
+    peak_memory_bytes: int | None = None  # of older records, read off the process; never compared
     first_trainable_depth: int  # leading stages (0..4) whose output needs no gradient
 
 
@@ -102,7 +102,7 @@ class InferCost(_Part):
     images_per_second: float  # at the protocol's batch size
     flops: int  # of one image, a multiply-add counts as two
     memory: Memory | None = None  # batch 1
-    peak_memory_bytes: int | None = None  # of older records: growth of the process, no true peak
+    peak_memory_bytes: int | None = None  # of older records, read off the process; never compared
 
 
 class Costs(_Part):
