@@ -38,10 +38,9 @@ class Progress:
         compile_seconds: that its first compiled steps took longer than those before.
         compiled_seconds: of all other compiled steps, and
         compiled_steps: their number.
-        micro_batch: images a forward pass.
+        micro_batch: images a forward pass; 0 = the batch, as long as memory carries it.
         starts: times the run was started or resumed.
         resumed_at: steps from which it went on.
-        peak_memory: largest of all starts, in bytes.
     """
 
     identity: dict[str, str] = field(default_factory=dict)
@@ -57,7 +56,6 @@ class Progress:
     micro_batch: int = 0
     starts: int = 0
     resumed_at: list[int] = field(default_factory=list)
-    peak_memory: int = 0
 
     @property
     def pace(self) -> float:
@@ -172,21 +170,20 @@ def load(path: Path, identity: Mapping[str, str]) -> Checkpoint | None:
         return None
     try:
         content: Mapping[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-        progress = Progress(**content["progress"])
-        rest = {key: content[key] for key in Checkpoint.__dataclass_fields__ if key != "progress"}
-        found = Checkpoint(progress, **rest)
-        then = progress.identity
+        then = content["progress"]["identity"]
+        # Of another state of the code, it may hold other fields, too.
         other = [n for n in {**then, **identity} if then.get(n) != identity.get(n)]
+        if not other:
+            rest = {key: content[key] for key in Checkpoint.__dataclass_fields__}
+            return Checkpoint(**rest | {"progress": Progress(**rest["progress"])})
     except Exception as error:
         if is_out_of_memory(error):
             raise
         # A torn or foreign file makes torch raise almost anything.
         set_aside(path, "torn or foreign")
         return None
-    if other:
-        set_aside(path, f"of another state of {', '.join(other)}")
-        return None
-    return found
+    set_aside(path, f"of another state of {', '.join(other)}")
+    return None
 
 
 def set_aside(path: Path, reason: str) -> None:

@@ -1,21 +1,17 @@
 """What a run costs: time, memory, FLOPs and latency. Parameters and bytes come from the delta."""
 
 import contextlib
-import mmap
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.engine import autocast
 from benchmark.interrupt import is_out_of_memory
+from benchmark.memory import forward_memory
 from benchmark.models.compute_type import frozen_in
 from benchmark.models.segmenter import Segmenter
 from benchmark.record import InferCost
@@ -26,10 +22,6 @@ LATENCY_REPEATS = 30
 
 THROUGHPUT_REPEATS = 3
 """Timed passes at the protocol's batch size, after one untimed."""
-
-SAMPLE_SECONDS = 0.005
-MARK_SLACK = 2**22
-"""Bytes by which a high-water mark that was just reset may be above the resident size."""
 
 
 class Phases(dict[str, float]):
@@ -43,112 +35,6 @@ class Phases(dict[str, float]):
             yield
         finally:
             self[name] = round(self.get(name, 0.0) + time.perf_counter() - start, 3)
-
-
-@dataclass
-class PeakMemory:
-    """Largest memory that a model and what runs on it need; set when the block ends.
-
-    On a GPU the allocator knows. On the CPU it is the model's tensors plus the growth of the
-    process's resident size inside the block, less that of its pages of files: the decoded data are
-    such pages, and what of them is resident depends on who ran before. It is a lower bound: memory
-    that an earlier cell freed but the allocator kept can hide a part of the growth, and where the
-    kernel keeps no high-water mark, or does not reset it (some containers), the size is looked at
-    every `SAMPLE_SECONDS` only.
-    """
-
-    bytes: int = 0
-    _now: Callable[[], int] = field(default=int, repr=False)
-
-    @contextlib.contextmanager
-    def measure(self, model: nn.Module) -> Iterator[None]:
-        """Measures the block."""
-        tensors = [*model.parameters(), *model.buffers()]
-        device = tensors[0].device
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-            self._now = lambda: torch.cuda.max_memory_allocated(device)
-            yield
-            self.bytes = self._now()
-            return
-        held = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-        with _resident_peak() as peak:
-            before, files = _resident(), _status("RssFile") or 0
-
-            def now() -> int:
-                read = max(0, (_status("RssFile") or 0) - files)
-                return held + max(0, peak() - before - read)
-
-            self._now = now
-            yield
-            self.bytes = now()
-
-    def so_far(self) -> int:
-        """Bytes up to now, inside the block."""
-        return self._now()
-
-
-@contextlib.contextmanager
-def _resident_peak() -> Iterator[Callable[[], int]]:
-    """Gives the largest resident size of this process since the block began."""
-    if _mark_works():
-        yield _high_water_mark
-        return
-    sizes, over = [_resident()], threading.Event()
-
-    def sample() -> None:
-        while not over.wait(SAMPLE_SECONDS):
-            sizes.append(max(sizes.pop(), _resident()))
-
-    sampler = threading.Thread(target=sample, daemon=True)
-    sampler.start()
-    try:
-        yield lambda: sizes[0]
-    finally:
-        over.set()
-        sampler.join()
-
-
-def _mark_works() -> bool:
-    """Whether the high-water mark keeps what was let go and forgets it when reset; it is reset."""
-    _reset_mark()
-    before = _high_water_mark()
-    with mmap.mmap(-1, 2 * MARK_SLACK) as pages:
-        pages.write(bytes(2 * MARK_SLACK))
-    kept = _high_water_mark() >= before + MARK_SLACK
-    _reset_mark()
-    return kept and _high_water_mark() <= _resident() + MARK_SLACK
-
-
-def _reset_mark() -> None:
-    # Writing 5 resets the kernel's high-water mark of this process (proc(5)).
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _resident() -> int:
-    size = _status("VmRSS")
-    return _high_water_mark() if size is None else size
-
-
-def _status(field: str) -> int | None:
-    """Bytes that the kernel reports of this process; None where it does not."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith(f"{field}:"):
-                return int(line.split()[1]) * 1024
-    return None
-
-
-def _high_water_mark() -> int:
-    mark = _status("VmHWM")
-    if mark is not None:
-        return mark
-    import resource
-    import sys
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 @torch.inference_mode()
@@ -178,11 +64,11 @@ def measure_inference(segmenter: Segmenter, protocol: Protocol, precision: str) 
 
     for _ in range(LATENCY_REPEATS // 10):
         seconds(one)
-    peak = PeakMemory()
-    with peak.measure(segmenter), frozen_in(segmenter, precision):
+    with frozen_in(segmenter, precision):
         latencies = 1000 * np.array([seconds(one) for _ in range(LATENCY_REPEATS)])
     with frozen_in(segmenter, precision):
         throughput = _throughput(seconds, one, protocol.batch_size)
+        memory = forward_memory(segmenter, lambda: seconds(one))
     # Fused attention kernels hide their matrix products from the counter; the plain one does not.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         segmenter(one)
@@ -191,7 +77,7 @@ def measure_inference(segmenter: Segmenter, protocol: Protocol, precision: str) 
         latency_ms_p95=float(np.percentile(latencies, 95)),
         images_per_second=throughput,
         flops=int(counter.get_total_flops()),
-        peak_memory_bytes=peak.bytes,
+        memory=memory,
     )
 
 

@@ -115,8 +115,6 @@ class Course:
         interval: seconds between checkpoints.
         watch: says when to stop.
         saved: where to go on; None = from the beginning.
-        peak_memory: largest memory so far, in bytes, by whatever measures it; not asked any more
-            once the network is compiled, since the compiler's own memory would count.
         pays: says whether to compile the network.
         progress: how far it is; filled while it goes on.
     """
@@ -126,7 +124,6 @@ class Course:
     interval: float = 60.0
     watch: Watch = field(default_factory=Watch)
     saved: Checkpoint | None = None
-    peak_memory: Callable[[], int] = int
     pays: Callable[[float, int], bool] = lambda step, left: False
     progress: checkpoint.Progress = field(default_factory=checkpoint.Progress)
 
@@ -178,7 +175,7 @@ def train(
     )
     segmenter.train()
     now = course.progress
-    now.identity, now.micro_batch = course.identity, protocol.batch_size
+    now.identity, now.micro_batch = course.identity, now.micro_batch or protocol.batch_size
     if course.saved is not None:
         checkpoint.restore(course.saved, segmenter, method, optimiser, schedule)
         vars(now).update(vars(course.saved.progress))
@@ -194,8 +191,6 @@ def train(
 
     def save() -> None:
         losses.look()
-        if not now.compiled_after:
-            now.peak_memory = max(now.peak_memory, course.peak_memory())
         if course.path is not None:
             checkpoint.save(course.path, now, segmenter, method, optimiser, schedule)
 
@@ -233,7 +228,6 @@ def train(
                 step, now.curve[-1]["loss"], protocol.batch_size * step / max(now.seconds, 1e-9)
             )
         if asked and course.pays(now.pace, protocol.steps - step):
-            now.peak_memory = max(now.peak_memory, course.peak_memory())
             network, settling, now.compiled_after = _compiled(segmenter), step, step
         try:
             if step < protocol.steps:
@@ -244,7 +238,7 @@ def train(
         if end - saved_at >= course.interval and step < protocol.steps:
             save()
             saved_at = time.perf_counter()
-    # Gradients would count as memory of inference, and the last step has had no check yet.
+    # Evaluation needs no gradients, and the last step has had no check yet.
     optimiser.zero_grad(set_to_none=True)
     if not all(torch.isfinite(parameter).all() for parameter in trained):
         raise Diverged("the last step made a parameter infinite; lower the learning rate")

@@ -59,7 +59,7 @@ class Forecast:
         without_basis: how many of them no earlier run tells the time of; they are in no sum.
         device_seconds: of all others.
         disk_bytes: that those which are known will add.
-        memory_bytes: the largest peak of a cell.
+        memory_bytes: the largest peak of a cell; 0 where none is known.
     """
 
     cells: int

@@ -14,10 +14,10 @@ from typing import NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from benchmark import store
-from benchmark.record import PUBLISHED, RECORD, SCHEMA_VERSION, Record, Status, parse
+from benchmark.record import PUBLISHED, RECORD, SCHEMA_VERSION, Memory, Record, Status, parse
 
 NAME = ".index.json"
-VERSION = 2
+VERSION = 3
 DEPTH = 4
 """Folders between the results folder and the runs: suite, benchmark, backbone, method."""
 
@@ -37,7 +37,7 @@ class Entry(NamedTuple):
     benchmark_sha256: str | None = None
     weights_sha256: str | None = None
     images_per_second: float | None = None  # of training
-    memory_bytes: int | None = None  # the larger of the peaks of training and inference
+    memory_bytes: int | None = None  # the larger of what training and inference need
     other_seconds: float | None = None  # of all phases but training
     disk_bytes: int | None = None  # of the run's folder, with its delta
     compile_seconds: float | None = None  # None: not compiled, or too late to tell
@@ -118,14 +118,17 @@ def summary(record: Record, disk_bytes: int | None = None) -> Entry:
         benchmark_sha256=made.benchmark_sha256,
         weights_sha256=made.weights_sha256,
         images_per_second=costs.train.images_per_second if costs else None,
-        memory_bytes=max(costs.train.peak_memory_bytes, costs.infer.peak_memory_bytes)
-        if costs
-        else None,
+        memory_bytes=needed(costs.train.memory, costs.infer.memory) if costs else None,
         other_seconds=round(sum(others), 3) if others else None,
         disk_bytes=disk_bytes,
         compile_seconds=compiled.seconds if compiled else None,
         compile_gain=compiled.gain if compiled else None,
     )
+
+
+def needed(*measured: Memory | None) -> int | None:
+    """Bytes that the largest of several takes: on a GPU with what its allocator adds."""
+    return max((one.allocated_bytes or one.peak_bytes for one in measured if one), default=None)
 
 
 def is_torn(results: Path) -> bool:

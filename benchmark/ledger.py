@@ -20,11 +20,11 @@ COMPONENTS = (
     STORED,
     "costs.stored.bytes_fp16",
     "costs.train.seconds",
-    "costs.train.peak_memory_bytes",
+    "costs.train.memory.peak_bytes",
     "costs.infer.latency_ms_p50",
     "costs.infer.latency_ms_p95",
     "costs.infer.flops",
-    "costs.infer.peak_memory_bytes",
+    "costs.infer.memory.peak_bytes",
     "costs.infer_merged.latency_ms_p50",
     "costs.infer_merged.flops",
 )

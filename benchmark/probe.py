@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 
 from benchmark.catalogue import build_method
-from benchmark.costs import PeakMemory
 from benchmark.data.base import read_example
 from benchmark.data.batches import Batch
 from benchmark.data.examples import Examples
@@ -17,10 +16,12 @@ from benchmark.environment import Environment, decoded, open_benchmark
 from benchmark.errors import UserError, on_one_line
 from benchmark.evaluate import evaluate
 from benchmark.feeding import Feed
-from benchmark.index import Entry
+from benchmark.index import Entry, needed
 from benchmark.machine import device_name
+from benchmark.memory import training_memory
 from benchmark.models.replicas import Replicas, replicate
 from benchmark.models.segmenter import Segmenter
+from benchmark.record import TrainMemory
 from benchmark.runner import VERIFIED_IMAGES, build_segmenter
 from benchmark.seeding import torch_stream
 from benchmark.spec import Protocol, RunSpec
@@ -123,15 +124,18 @@ class Rehearsal:
                 self.replicas,
             )  # fmt: skip
 
+    def memory(self) -> TrainMemory:
+        """What a step holds; trains on."""
+        return training_memory(self._feed, self.method)
+
 
 def _measure(cell: RunSpec, environment: Environment) -> Entry:
     rehearsal = Rehearsal.of(cell, environment, STEPS)
     segmenter, protocol = rehearsal.segmenter, rehearsal.protocol
     precision, training = rehearsal.precision, rehearsal.training
     times: list[float] = []
-    memory = PeakMemory()
-    with memory.measure(segmenter):
-        rehearsal.train(lambda *_: times.append(time.perf_counter()))
+    rehearsal.train(lambda *_: times.append(time.perf_counter()))
+    memory = rehearsal.memory()
     benchmark = open_benchmark(cell.benchmark, environment.data)
     example = read_example(benchmark, training.ids[0])  # of native size, as those of evaluation
     images = [example] * limit_on(rehearsal.device, protocol).images  # of one shape: they batch
@@ -148,7 +152,7 @@ def _measure(cell: RunSpec, environment: Environment) -> Entry:
         crop=protocol.crop,
         batch_size=protocol.batch_size,
         images_per_second=protocol.batch_size / (times[-1] - times[-2]),
-        memory_bytes=memory.bytes,
+        memory_bytes=needed(memory),
         # A run evaluates all images as trained, and a few again from the delta that it stored.
         other_seconds=(len(benchmark.ids(protocol.eval_split)) + VERIFIED_IMAGES) * one_image,
     )

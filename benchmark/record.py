@@ -66,12 +66,31 @@ class Stored(_Part):
     changed_buffers: int  # numbers in buffers of the pretrained backbone that changed
 
 
+class Memory(_Part):
+    """Most memory that tensors take at one moment; counted, see `benchmark.memory`."""
+
+    peak_bytes: int
+    allocated_bytes: int | None = None  # peak of the GPU's allocator; None: on a CPU
+
+
+class TrainMemory(Memory):
+    """Of a training step; the parts are at their largest at different moments."""
+
+    parameter_bytes: int  # frozen ones included
+    buffer_bytes: int
+    gradient_bytes: int
+    optimiser_bytes: int
+    activation_bytes: int  # what the forward pass leaves for the backward pass
+    other_bytes: int  # kept from step to step: the batch, casts of frozen weights, constants
+
+
 class TrainCost(_Part):
     """Cost of training."""
 
     seconds: float
     images_per_second: float  # warm-up steps left out
-    peak_memory_bytes: int
+    memory: TrainMemory | None = None  # of the steps as trained; None: not measured
+    peak_memory_bytes: int | None = None  # of older records, read off the process; never compared
     first_trainable_depth: int  # leading stages (0..4) whose output needs no gradient
 
 
@@ -82,7 +101,8 @@ class InferCost(_Part):
     latency_ms_p95: float
     images_per_second: float  # at the protocol's batch size
     flops: int  # of one image, a multiply-add counts as two
-    peak_memory_bytes: int
+    memory: Memory | None = None  # batch 1
+    peak_memory_bytes: int | None = None  # of older records, read off the process; never compared
 
 
 class Costs(_Part):

@@ -17,7 +17,7 @@ from benchmark import checkpoint, predictions, provenance, store
 from benchmark.catalogue import BENCHMARKS, DECODERS, build_method
 from benchmark.compiling import payback
 from benchmark.compute import set_attention
-from benchmark.costs import PeakMemory, Phases, first_trainable_depth, measure_inference
+from benchmark.costs import Phases, first_trainable_depth, measure_inference
 from benchmark.data.base import Example
 from benchmark.data.examples import Part
 from benchmark.data.seal import seal_test
@@ -36,6 +36,7 @@ from benchmark.interrupt import (
     is_out_of_memory,
 )
 from benchmark.machine import device_name
+from benchmark.memory import known_memory
 from benchmark.metrics import summarise
 from benchmark.models import delta as deltas
 from benchmark.models.replicas import Replicas, replicate
@@ -252,8 +253,6 @@ def _run(
         environment.watch,
         saved,
     )
-    memory = PeakMemory()
-    course.peak_memory = memory.so_far
     replicas = Replicas(segmenter)
     if environment.compiling != "always":
         replicas = replicate(
@@ -266,7 +265,6 @@ def _run(
         )
     with (
         phases("train"),
-        memory.measure(segmenter),
         replicas.sharing(precision),
         torch_stream(spec.seed, "training"),
         contextlib.closing(crops),
@@ -293,7 +291,6 @@ def _run(
         # Equal tensors of the same modules give equal counts; what else a method might keep shows
         # in the images.
         deltas.require_same_state(segmenter, again)
-        del segmenter
         for batch in spread(batches, VERIFIED_IMAGES):
             watched = _watched(Part(examples, np.array(batch)), environment.watch)
             repeated = evaluate(again, benchmark, watched, protocol, precision, full=False)
@@ -304,6 +301,9 @@ def _run(
         with phases("costs"):
             method.merge(again.backbone)
             merged = measure_inference(again, protocol, precision)
+    del again
+    with phases("costs"):  # last, since it trains on
+        memory = known_memory(feed, method, course.progress.micro_batch)
     store.write_curve(folder, trained.curve)
     store.write_counts(folder, examples.ids, counts)
     keeper.write(folder)
@@ -317,10 +317,7 @@ def _run(
                 train=TrainCost(
                     seconds=trained.seconds,
                     images_per_second=trained.images_per_second,
-                    peak_memory_bytes=max(
-                        0 if course.progress.compiled_after else memory.bytes,
-                        course.progress.peak_memory,
-                    ),
+                    memory=memory,
                     first_trainable_depth=depth,
                 ),
                 infer=infer,
@@ -330,8 +327,8 @@ def _run(
             "curve": _summary(trained),
             "provenance": base.provenance.model_copy(
                 update={
-                    "weights": again.backbone.weights_source,
-                    "weights_sha256": again.backbone.weights_sha256,
+                    "weights": segmenter.backbone.weights_source,
+                    "weights_sha256": segmenter.backbone.weights_sha256,
                     "benchmark_sha256": provenance.benchmark_sha256(benchmark),
                     "data_sha256": provenance.data_sha256(training.sha256, examples.sha256),
                 }

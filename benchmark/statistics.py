@@ -4,7 +4,7 @@ Everything starts from `cells`: one row per method and benchmark, averaged over 
 one backbone, with the same weights, under the same protocol (`GROUP`) are ever compared.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ COSTS = [
     "costs.stored.bytes",
     "costs.train.seconds",
     "costs.train.images_per_second",
-    "costs.train.peak_memory_bytes",
+    "costs.train.memory.peak_bytes",
     "costs.infer.latency_ms_p50",
 ]
 _CLASS = "metrics.class_iou."
@@ -57,6 +57,15 @@ def _t_intervals(groups: Any) -> pd.Series:
     count = groups.size().astype(float)
     quantile = stdtrit((count - 1).where(count > 1), 0.975)
     return pd.Series(quantile * groups.std(ddof=1) / np.sqrt(count), dtype=float)
+
+
+def means(rows: pd.DataFrame, keys: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
+    """Means of groups of rows; none (NaN) where a row of the group lacks the value.
+
+    What some runs lack, since they are older, could not be compared with what all have.
+    """
+    groups = rows.groupby(list(keys))[list(columns)]
+    return groups.mean().where(groups.count().eq(groups.size(), axis=0))
 
 
 def points(miou: float) -> float:
@@ -103,7 +112,7 @@ def _cells(frame: pd.DataFrame) -> pd.DataFrame:
     table[MIOU] = finished[MIOU].mean()
     table["ci95"] = _t_intervals(finished[MIOU])
     others = [*COSTS, "ppt"]
-    table[others] = finished[others].mean().reindex(table.index)
+    table[others] = means(good, _CELL, others).reindex(table.index)
     table.loc[table["status"] != "done", [*_MEANS, "ci95"]] = np.nan
     return table.reset_index()
 
@@ -136,7 +145,7 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, Any] = dict(zip([*GROUP, "method"], key, strict=True))
         row["complete"] = f"{len(done)}/{total}"
         row["seeds"] = int(done["seeds"].min()) if len(done) else 0
-        row |= {name: done[name].mean() if complete else np.nan for name in _MEANS}
+        row |= {name: done[name].mean(skipna=False) if complete else np.nan for name in _MEANS}
         row["ci95"] = intervals.get(key, np.nan) if complete else np.nan
         rows.append(row)
     columns = [*GROUP, "rank", "method", MIOU, "ci95", "complete", "seeds", *COSTS, "ppt"]

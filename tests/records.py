@@ -11,12 +11,14 @@ from benchmark.record import (
     Costs,
     Curve,
     InferCost,
+    Memory,
     Metrics,
     Params,
     Provenance,
     Record,
     Stored,
     TrainCost,
+    TrainMemory,
 )
 from benchmark.results import flat
 
@@ -149,10 +151,15 @@ def _costs(inserted: int, tuned: int) -> Costs:
         ),
         train=TrainCost(
             seconds=58 + 45 * share**0.5, images_per_second=21 - 8 * share**0.5,
-            peak_memory_bytes=int(6e8 + 9e8 * share), first_trainable_depth=0,
+            memory=TrainMemory(
+                peak_bytes=int(6e8 + 9e8 * share), parameter_bytes=22_000_000, buffer_bytes=0,
+                gradient_bytes=4 * stored, optimiser_bytes=8 * stored,
+                activation_bytes=500_000_000, other_bytes=800_000,
+            ),
+            first_trainable_depth=0,
         ),
         infer=InferCost(
             latency_ms_p50=8.2 + 5.0 * inserted / 600_000, latency_ms_p95=12.0,
-            images_per_second=90.0, flops=2_500_000_000, peak_memory_bytes=400_000_000,
+            images_per_second=90.0, flops=2_500_000_000, memory=Memory(peak_bytes=400_000_000),
         ),
     )  # fmt: skip

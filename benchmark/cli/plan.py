@@ -179,8 +179,8 @@ def _forecast(
         console.print(
             f"{total.cells} {_cells(total.cells)} to run: time left "
             f"{_time(total.seconds_left())} on one device "
-            f"({total.device_seconds / 3600:.2g} device hours), peak memory "
-            f"{_size(total.memory_bytes)}"
+            f"({total.device_seconds / 3600:.2g} device hours)"
+            + (f", peak memory {_size(total.memory_bytes)}" if total.memory_bytes else "")
             + (f", disk {_size(total.disk_bytes)}" if total.disk_bytes else ""),
             soft_wrap=True,
         )

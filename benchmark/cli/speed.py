@@ -8,7 +8,7 @@ import typer
 from benchmark.cli import options
 from benchmark.errors import UserError
 
-WIDTH = 180
+WIDTH = 240
 """Columns that the table needs."""
 
 
@@ -86,7 +86,6 @@ def speed(
     comparison = Comparison(
         cell,
         environment,
-        request.device,
         steps,
         rounds,
         lambda text: progress.print(text, highlight=False, soft_wrap=True, markup=False),

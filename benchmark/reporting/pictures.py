@@ -13,6 +13,7 @@ from benchmark.efficiency import COMPARED, corruption_scores, label_efficiency
 from benchmark.ledger import storage
 from benchmark.reporting.material import Key, Material, of_group
 from benchmark.reporting.sheets import file_name
+from benchmark.statistics import cells
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +36,7 @@ PARETO = {
     "stored": ("costs.stored.bytes", "Stored for one more task", "mIoU against stored bytes"),
     "train_time": ("costs.train.seconds", "Training time (s)", "mIoU against training time"),
     "memory": (
-        "costs.train.peak_memory_bytes",
+        "costs.train.memory.peak_bytes",
         "Peak memory of training",
         "mIoU against training memory",
     ),
@@ -89,7 +90,10 @@ def pictures(material: Material, key: Key) -> Iterator[Picture]:
     of = f": {key[0]}, {WEIGHTS[key[1]]}" + (f", protocol {key[2]}" if several else "")
     runs, found, styles = material.runs_of(key), material.assessment, dict(material.styles())
     fronts, intervals = of_group(found.fronts, key), of_group(material.intervals, key)
+    known = cells(runs)
     for name, (column, label, words) in PARETO.items():
+        if column in known and known[column].isna().all():
+            continue
         own = fronts if column in set(fronts["cost"]) else None
         more = {"intervals": intervals, "fronts": own, "reference": material.reference}
         draw = partial(pareto_figure, runs, column, label, words + of, styles, **more)

@@ -50,7 +50,7 @@ COLUMNS = (
     Column("costs.stored.bytes", "Stored", "bytes", "min"),
     Column("costs.train.seconds", "Training", "seconds", "min"),
     Column("costs.train.images_per_second", "Images/s", "rate", "max"),
-    Column("costs.train.peak_memory_bytes", "Memory", "bytes", "min"),
+    Column("costs.train.memory.peak_bytes", "Memory", "bytes", "min"),
     Column("costs.infer.latency_ms_p50", "Latency", "ms", "min"),
     Column("ppt", "PPT", "number", "max"),
 )

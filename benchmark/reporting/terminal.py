@@ -24,7 +24,7 @@ _COLUMNS = (
     Column("seeds", "Seeds", "integer"),
     Column("complete", "Done"),
     Column("costs.train.seconds", "Training", "seconds", "min"),
-    Column("costs.train.peak_memory_bytes", "Memory", "bytes", "min"),
+    Column("costs.train.memory.peak_bytes", "Memory", "bytes", "min"),
     Column("costs.infer.latency_ms_p50", "Latency", "ms", "min"),
 )
 """The first ones are shown in every terminal, the last ones where they have room."""

@@ -1,5 +1,6 @@
 """Every comparison of the table, one after the other."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,15 +8,18 @@ from statistics import median
 
 import yaml
 
+import methods
 from benchmark.environment import Environment
+from benchmark.record import TrainMemory
 from benchmark.spec import RunSpec
 from benchmark.speed import cores
 from benchmark.speed.known import COMPUTED, KNOWN, with_and_without
 from benchmark.speed.loops import Bare, Harness, trained
-from benchmark.speed.memory import Work, peak
+from benchmark.speed.memory import of_bare_loop, of_run
 from benchmark.speed.rounds import Loop, Ratio, Times, ratio, take_turns
 from benchmark.speed.table import Row
 from benchmark.speed.trainer import HuggingFace
+from methods import Unsupported
 
 ROWS = Path(__file__).with_name("rows.yaml")
 
@@ -30,7 +34,6 @@ class Comparison:
     Attributes:
         cell: makes the cell of a method, by its label.
         environment: where.
-        device: as it was typed, for other processes.
         steps: timed ones a loop and round.
         rounds: looked at.
         told: what is running.
@@ -38,7 +41,6 @@ class Comparison:
 
     cell: Callable[[str], RunSpec]
     environment: Environment
-    device: str
     steps: int
     rounds: int
     told: Callable[[str], None]
@@ -118,23 +120,19 @@ class Comparison:
 
     def _memory(self, wanted: dict) -> Iterator[Row]:
         found = {}
-        for label in wanted["methods"]:
-            own = self.cell(label)
-            for bare in (False, True):
-                self.told(f"memory of {own.method_label}{', bare loop' if bare else ''}")
-                found[label, bare] = self._peak(own, bare)
-        pairs = [((label, False), (label, True), wanted["wanted"]) for label in wanted["methods"]]
-        first = wanted["methods"][0]
-        pairs += [((label, False), (first, False), most) for label, most in wanted["light"].items()]
-        for this, other, most in pairs:
-            value = found[this] / found[other]
-            against = f"bare loop, {other[0]}" if other[1] else other[0]
-            yield Row(f"peak memory, {this[0]}", _size(found[this]), against, _size(found[other]),
-                      Ratio(value, value, value), most, at_most=True)  # fmt: skip
-
-    def _peak(self, cell: RunSpec, bare: bool) -> int:
-        where = self.environment
-        return peak(Work(cell, bare, where.data, tuple(where.weights), self.device))
+        for label in _written_by_hand():
+            self.told(f"memory of {label}")
+            with contextlib.suppress(Unsupported):
+                found[label] = of_run(self.cell(label), self.environment)
+        first, *others = wanted["methods"]
+        heaviest = found[first].peak_bytes
+        for label, held in sorted(found.items(), key=lambda item: item[1].peak_bytes):
+            most = wanted["light"].get(label)
+            yield _sizes(label, held.peak_bytes, first, heaviest, most, _parts(held))
+        for label in (first, *others):
+            self.told(f"memory of {label}, bare loop")
+            bare = of_bare_loop(self.cell(label), self.environment).peak_bytes
+            yield _sizes(label, found[label].peak_bytes, "bare loop", bare, wanted["wanted"])
 
     def _row(self, cell: RunSpec, times: Times, of: str, to: str, least: float) -> Row:
         here, there = (cell.protocol.batch_size / median(times[name]) for name in (of, to))
@@ -152,5 +150,35 @@ def _wanted(part: str) -> dict:
     return yaml.safe_load(ROWS.read_text(encoding="utf-8"))[part]
 
 
-def _size(count: int) -> str:
-    return f"{count / 2**20:.0f} MiB"
+def _written_by_hand() -> list[str]:
+    """Methods of the package and of plug-ins, without those of families such as peft's."""
+    return [name for name in methods.METHODS.loaded() if ":" not in name]
+
+
+def _sizes(
+    label: str, size: int, against: str, there: int, most: float | None, note: str = ""
+) -> Row:
+    """Bytes against bytes, in full: they are the same each time."""
+    value = size / there
+    return Row(
+        f"peak memory, {label}",
+        f"{size:,} bytes",
+        against,
+        f"{there:,} bytes",
+        Ratio(value, value, value),
+        most,
+        at_most=True,
+        note=note,
+    )
+
+
+def _parts(held: TrainMemory) -> str:
+    parts = {
+        "parameters": held.parameter_bytes,
+        "buffers": held.buffer_bytes,
+        "gradients": held.gradient_bytes,
+        "optimiser": held.optimiser_bytes,
+        "activations": held.activation_bytes,
+        "other": held.other_bytes,
+    }
+    return ", ".join(f"{name} {size / 1e6:.1f}" for name, size in parts.items()) + " MB"

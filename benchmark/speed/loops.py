@@ -1,14 +1,16 @@
 """The loops that are compared: the harness's own, and shorter ones that leave something out."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.data.base import IGNORE
+from benchmark.data.batches import Batch
 from benchmark.engine import autocast, segmentation_loss
 from benchmark.environment import Environment
 from benchmark.probe import Rehearsal
@@ -73,22 +75,26 @@ class Bare:
 
     def __call__(self, steps: int, mark: Callable[[], None]) -> None:
         """Trains for some steps."""
+        with contextlib.closing(self.rehearsal.batches()) as batches:
+            self.over(islice(batches, steps), mark)
+
+    def over(self, batches: Iterable[Batch], mark: Callable[[], None]) -> None:
+        """Trains on some batches."""
         own = self.rehearsal
         segmenter, device = own.segmenter.train(), own.device
         optimiser = torch.optim.AdamW(trained(own))
-        with contextlib.closing(own.batches()) as batches:
-            for _, batch in zip(range(steps), batches, strict=False):
-                images, labels = batch.images.to(device), batch.labels.to(device).long()
-                if isinstance(images, Tensor):
-                    images = segmenter.normalise(images).requires_grad_(self.to_images)
-                optimiser.zero_grad()
-                with autocast(device, own.precision):
-                    logits = segmenter(images)
-                loss = (usual_loss if self.usual else segmentation_loss)(logits, labels)
-                more = own.method.auxiliary_loss(segmenter.backbone, labels)
-                (loss if more is None else loss + more).backward()
-                optimiser.step()
-                mark()
+        for batch in batches:
+            images, labels = batch.images.to(device), batch.labels.to(device).long()
+            if isinstance(images, Tensor):
+                images = segmenter.normalise(images).requires_grad_(self.to_images)
+            optimiser.zero_grad()
+            with autocast(device, own.precision):
+                logits = segmenter(images)
+            loss = (usual_loss if self.usual else segmentation_loss)(logits, labels)
+            more = own.method.auxiliary_loss(segmenter.backbone, labels)
+            (loss if more is None else loss + more).backward()
+            optimiser.step()
+            mark()
 
 
 def trained(rehearsal: Rehearsal) -> list[nn.Parameter]:

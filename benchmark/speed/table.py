@@ -21,7 +21,7 @@ class Row:
         against: what it is compared with.
         there: the size of that.
         ratio: how many times as fast, or as large.
-        wanted: the ratio that is wanted.
+        wanted: the ratio that is wanted; None = none in particular.
         at_most: it is wanted at most, not at least.
         note: more that was found out.
     """
@@ -31,7 +31,7 @@ class Row:
     against: str
     there: str
     ratio: Ratio
-    wanted: float
+    wanted: float | None
     at_most: bool = False
     note: str = ""
 
@@ -39,6 +39,8 @@ class Row:
     def met(self) -> bool:
         """Whether the ratio is as wanted."""
         found = self.ratio.value
+        if self.wanted is None:
+            return True
         return found <= self.wanted if self.at_most else found >= self.wanted
 
     @property
@@ -46,7 +48,8 @@ class Row:
         """By `HEADINGS`."""
         ratio = self.ratio
         rounds = "" if ratio.low == ratio.high else f"{ratio.low:.2f} to {ratio.high:.2f}"
-        wanted = f"{'at most' if self.at_most else 'at least'} {self.wanted:g}"
+        limit = "at most" if self.at_most else "at least"
+        wanted = "" if self.wanted is None else f"{limit} {self.wanted:g}"
         end = ", ".join(text for text in ("" if self.met else "missed", self.note) if text)
         return (
             self.what, self.here, self.against, self.there, f"{ratio.value:.2f}", rounds, wanted,

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmark.statistics import COSTS, MIOU
+from benchmark.statistics import COSTS, MIOU, means
 from benchmark.uncertainty import paired
 from benchmark.uncertainty.bootstrap import Resampled
 from benchmark.uncertainty.estimate import Estimate, mean
@@ -81,7 +81,7 @@ class GroupSample:
     def costs(self, benchmarks: Sequence[str], methods: Sequence[str]) -> pd.DataFrame:
         """Mean costs over benchmarks, a row a method, in their order."""
         rows = self.table[self.table["benchmark"].isin(benchmarks)]
-        return rows.groupby("method")[COSTS].mean().loc[list(methods)]
+        return means(rows, ["method"], COSTS).loc[list(methods)]
 
     def miou(self) -> pd.DataFrame:
         """Method x benchmark; NaN where a cell is not finished."""

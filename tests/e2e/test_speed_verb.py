@@ -5,9 +5,8 @@ import re
 
 import pytest
 
-from benchmark.planner import Selection, plan
 from benchmark.speed.compare import PARTS
-from benchmark.speed.memory import Work, peak
+from methods import METHODS
 from tests.forked import call
 
 TINY = ["--benchmarks", "cells", "--set", "crop=48", "--set", "batch_size=2"]
@@ -35,11 +34,18 @@ def test_the_table_is_printed_and_stored(part, tmp_path):
 
 
 @pytest.mark.slow
-def test_memory_is_compared_in_processes_of_their_own():
-    sizes = {"steps": 6, "crop": 48, "batch_size": 2}
-    (cell,) = plan(Selection(methods="linear", benchmarks="cells", seeds=(0,), protocol=sizes))
-    one, other = (peak(Work(cell, bare, None, (), "cpu")) for bare in (False, True))
-    assert 1 < one / 2**20 < 4096 and 1 < other / 2**20 < 4096
+def test_memory_of_all_methods_is_equal_each_time(tmp_path):
+    found = []
+    for name in ("one", "two"):
+        done = call("speed", *TINY, "--parts", "memory", "--out", name, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads((tmp_path / name / "speed.json").read_text())["rows"])
+    assert found[0] == found[1]
+    sizes = [int(row["here"].split()[0].replace(",", "")) for row in found[0] if row["note"]]
+    names = {row["what"].partition(", ")[2] for row in found[0] if row["note"]}
+    assert sizes == sorted(sizes)
+    assert names == {name for name in METHODS.loaded() if ":" not in name}
+    assert all(row["note"].startswith("parameters ") for row in found[0][: len(names)])
 
 
 @pytest.mark.parametrize(

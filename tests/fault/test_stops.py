@@ -32,6 +32,10 @@ def test_half_the_batch_where_memory_runs_out(tmp_path):
     assert record.execution.micro_batch == 1
     (whole,) = run(tmp_path / "whole", select("strange"))
     assert whole.execution.micro_batch == 4
+    # The memory of training is that of the parts.
+    held, all_at_once = (one.costs.train.memory for one in (record, whole))
+    assert held.peak_bytes < all_at_once.peak_bytes
+    assert held.activation_bytes < all_at_once.activation_bytes
     # The same effective batch: the same losses to rounding.
     curves = [
         [json.loads(line)["loss"] for line in path.read_text().splitlines()]

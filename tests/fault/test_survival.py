@@ -12,7 +12,17 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark import checkpoint, engine, grid, lease, processes, reevaluate, runner, store
+from benchmark import (
+    checkpoint,
+    engine,
+    grid,
+    lease,
+    memory,
+    processes,
+    reevaluate,
+    runner,
+    store,
+)
 from benchmark.environment import prepare
 from benchmark.errors import UserError
 from benchmark.interrupt import Watch
@@ -108,15 +118,28 @@ def test_an_optimiser_of_other_code_does_not_fit(tmp_path):
         checkpoint.restore(saved, model, None, optimiser, None)
 
 
-def test_peak_memory_of_all_starts_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner.PeakMemory, "so_far", lambda self: 2**40)
-    monkeypatch.setattr(runner, "evaluate", lambda *a, **k: 1 / 0)
-    (record,) = run(tmp_path, select())
-    assert record.status == "failed"
+def test_a_checkpoint_of_other_code_may_hold_other_fields(tmp_path, monkeypatch):
+    cell = plan(select(steps=30))[0]
+    run(tmp_path, select(steps=30), max_seconds=0.05)
+    path = (tmp_path / cell.folder).with_name(f".{cell.run_id}.checkpoint")
+    content = torch.load(path, weights_only=True)
+    content["progress"] |= {"peak_memory": 7}
+    content["progress"]["identity"] |= {"code": "other"}
+    torch.save(content, path)
+    with pytest.warns(UserWarning, match="of another state of code; it is kept"):
+        (record,) = run(tmp_path, select(steps=30), retry="all")
+    assert record.status == "done" and record.execution.resumed_at == ()
+
+
+def test_a_run_of_which_the_memory_cannot_be_measured_is_done(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "step_memory", lambda *_: 1 / 0)
+    with pytest.warns(UserWarning, match="memory of training is unknown: ZeroDivisionError"):
+        (record,) = run(tmp_path, select())
+    assert record.status == "done" and record.costs.train.memory is None
+    assert record.costs.infer.memory is not None
     monkeypatch.undo()
-    (record,) = run(tmp_path, select(), retry="failed")
-    assert record.execution.resumed_at == (6,)
-    assert record.costs.train.peak_memory_bytes == 2**40
+    run(tmp_path / "measured", select())
+    same(tmp_path, tmp_path / "measured", plan(select())[0])
 
 
 def test_a_second_try_draws_the_same_and_sees_the_same_statistics():

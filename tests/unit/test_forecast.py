@@ -93,7 +93,7 @@ def test_a_record_tells_speed_and_memory():
     assert (told.images_per_second, told.other_seconds, told.disk_bytes) == (
         record().costs.train.images_per_second, 4.5, 99,
     )  # fmt: skip
-    assert told.memory_bytes == record().costs.train.peak_memory_bytes
+    assert told.memory_bytes == record().costs.train.memory.peak_bytes
 
 
 def test_what_does_not_fit_is_named_with_what_it_needs():

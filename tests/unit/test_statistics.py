@@ -186,3 +186,23 @@ def test_a_field_that_came_later_does_not_split_a_method(tmp_path):
         tmp_path,
     )
     assert load_results(tmp_path)["method"].tolist() == ["adapter", "adapter"]
+
+
+def test_memory_of_some_runs_only_is_unknown_in_tables():
+    """Older records do not have it: a mean over the others could not be compared."""
+    memory = "costs.train.memory.peak_bytes"
+    new, old = (record("full", "camvid", seed=seed) for seed in (0, 1))
+    costs = old.costs.model_copy(
+        update={"train": old.costs.train.model_copy(update={"memory": None})}
+    )
+    old = old.model_copy(update={"costs": costs})
+    other = record("full", "pets")
+    mixed, both = frame([new, old, other]), frame([new, other])
+    table = cells(mixed).set_index("benchmark")
+    assert math.isnan(table.loc["camvid", memory])
+    assert table.loc["pets", memory] == other.costs.train.memory.peak_bytes
+    assert table["costs.train.seconds"].notna().all()
+    (row,) = leaderboard(mixed).to_dict("records")
+    assert math.isnan(row[memory]) and row["costs.train.seconds"] > 0
+    assert leaderboard(both)[memory].notna().all()
+    assert leaderboard(frame([old]))[memory].isna().all()

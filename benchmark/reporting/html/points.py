@@ -7,7 +7,7 @@ import pandas as pd
 
 from benchmark.reporting.html.payload import AVERAGE, SHARED, Cost, Field
 from benchmark.statistics import COSTS as SUMMED
-from benchmark.statistics import GROUP, MIOU, cells, leaderboard, split_groups
+from benchmark.statistics import GROUP, MIOU, cells, leaderboard, means, split_groups
 
 if TYPE_CHECKING:
     from benchmark.reporting.html.evidence import Evidence
@@ -26,12 +26,12 @@ COSTS: tuple[Cost, ...] = tuple(
         ("params.tuned_backbone", "Tuned backbone parameters", "Tuned", "count"),
         ("params.decoder", "Decoder parameters", "Decoder", "count"),
         ("train.seconds", "Training time", "Training", "seconds"),
-        ("train.peak_memory_bytes", "Training memory, peak", "Memory", "bytes"),
+        ("train.memory.peak_bytes", "Training memory, peak", "Memory", "bytes"),
         ("infer.latency_ms_p50", "Latency of one image, median", "Latency", "ms"),
         ("infer.latency_ms_p95", "Latency, 95th percentile", "Latency p95", "ms"),
         ("infer_merged.latency_ms_p50", "Latency once merged, median", "Merged", "ms"),
         ("infer.flops", "FLOPs of one image", "FLOPs", "count"),
-        ("infer.peak_memory_bytes", "Inference memory, peak", "Infer memory", "bytes"),
+        ("infer.memory.peak_bytes", "Inference memory, peak", "Infer memory", "bytes"),
     )
 )
 
@@ -119,7 +119,7 @@ def _cell_costs(runs: pd.DataFrame) -> pd.DataFrame:
     if "provenance.started" in done:
         done = done.sort_values("provenance.started", kind="stable")
     done = done.drop_duplicates([*_CELL, "seed"], keep="last")
-    return done.groupby(_CELL)[[c["column"] for c in COSTS]].mean().reset_index()
+    return means(done, _CELL, [c["column"] for c in COSTS]).reset_index()
 
 
 def _averages(runs: pd.DataFrame, table: pd.DataFrame, scope: int) -> pd.DataFrame:
@@ -127,7 +127,7 @@ def _averages(runs: pd.DataFrame, table: pd.DataFrame, scope: int) -> pd.DataFra
     board = leaderboard(runs)[[*GROUP, "method", "rank", MIOU, "ci95", "complete", "seeds"]]
     keys = [*GROUP, "method"]
     own = table[table["method"].isin(board["method"])]
-    costs = own.groupby(keys)[[c["column"] for c in COSTS]].mean().reset_index()
+    costs = means(own, keys, [c["column"] for c in COSTS]).reset_index()
     board = board.merge(costs, on=keys, how="left")
     ranked = board["rank"].notna()
     board.loc[~ranked, [c["column"] for c in COSTS]] = np.nan

@@ -1,7 +1,7 @@
 // The leaderboard: sorted by any column, filtered by text.
 
 const MAIN = ['costs.stored.bytes', 'costs.params.total_trainable', 'costs.train.seconds',
-  'costs.train.peak_memory_bytes', 'costs.infer.latency_ms_p50'];
+  'costs.train.memory.peak_bytes', 'costs.infer.latency_ms_p50'];
 const MOST_BENCHMARKS = 8;
 const boardOrder = { key: 'rank', down: false };
 
