@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from methods.lowrank import LowRankLinear
+from methods.lowrank import low_rank_linear
 
 
 def tensors(shape=(2, 5), inside=6, out=4, rank=2, dtype=torch.float64):
@@ -19,7 +19,7 @@ def tensors(shape=(2, 5), inside=6, out=4, rank=2, dtype=torch.float64):
 def test_values_and_gradients_are_those_of_the_formula(shape, biased):
     (x, down, up), weight, bias = tensors(shape)
     bias = bias if biased else None
-    ours = LowRankLinear.apply(x, weight, bias, down, up, 1.5)
+    ours = low_rank_linear(x, weight, bias, down, up, 1.5)
     grad = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1), dtype=ours.dtype)
     mine = torch.autograd.grad(ours, (x, down, up), grad)
     apart = F.linear(x, weight, bias) + 1.5 * F.linear(F.linear(x, down), up)
@@ -32,14 +32,14 @@ def test_values_and_gradients_are_those_of_the_formula(shape, biased):
 def test_gradients_are_those_of_differences():
     leaves, weight, bias = tensors()
     assert torch.autograd.gradcheck(
-        lambda x, down, up: LowRankLinear.apply(x, weight, bias, down, up, 0.5), leaves
+        lambda x, down, up: low_rank_linear(x, weight, bias, down, up, 0.5), leaves
     )
 
 
 def test_images_that_need_no_gradient_get_none():
     (x, down, up), weight, bias = tensors()
     x = x.detach()
-    LowRankLinear.apply(x, weight, bias, down, up, 1.0).sum().backward()
+    low_rank_linear(x, weight, bias, down, up, 1.0).sum().backward()
     assert x.grad is None and down.grad is not None and up.grad is not None
 
 
