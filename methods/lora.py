@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import Backbone, Method, Role, Unsupported, register
-from methods.lowrank import LowRankLinear
+from methods.lowrank import low_rank_linear
 
 Targets = Literal["all", "attention", "mlp", "qkv", "conv"]
 
@@ -82,15 +82,14 @@ class LoRA(Method):
 
 
 def _trained(layer: Any, forward: Callable[..., Tensor], x: Tensor) -> Tensor:
-    """What peft's layer computes; while it is trained in one precision, with fewer products."""
+    """What peft's layer computes; while it is trained, with fewer products."""
     base = layer.base_layer
-    one_precision = x.dtype == base.weight.dtype and not torch.is_autocast_enabled(x.device.type)
-    if not (torch.is_grad_enabled() and one_precision):
+    same = x.dtype == base.weight.dtype or torch.is_autocast_enabled(x.device.type)
+    if not (torch.is_grad_enabled() and same):
         return forward(x)
     (adapter,) = layer.active_adapters
     down, up = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
-    scale = layer.scaling[adapter]
-    return LowRankLinear.apply(x, base.weight, base.bias, down, up, scale)
+    return low_rank_linear(x, base.weight, base.bias, down, up, layer.scaling[adapter])
 
 
 @contextlib.contextmanager

@@ -52,17 +52,23 @@ class PromptMatcher(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to the same shape; keeps the interim maps (N, K, H, W) in training."""
         self.interim_maps = []
+        x = x.movedim(1, -1)
         for _ in range(self.recurrence if self.feedback else 1):
-            h = F.gelu(self.squeeze(x))
-            m = self.interim(h)
+            h = F.gelu(_pointwise(self.squeeze, x))
+            m = _pointwise(self.interim, h)
             if self.training:
-                self.interim_maps.append(m)
+                self.interim_maps.append(m.movedim(-1, 1))
             if self.feedback:
-                classes = m.softmax(1) if self.semantic else torch.full_like(m, 1 / m.shape[1])
-                g = self.guide(classes)
-                p = F.gelu(self.spatial(torch.cat([h, g], dim=1)))
-                x = x + self.expand(F.gelu(self.mix(p)))
-        return x
+                classes = m.softmax(-1) if self.semantic else torch.full_like(m, 1 / m.shape[-1])
+                g = _pointwise(self.guide, classes)
+                p = self.spatial(torch.cat([h, g], dim=-1).movedim(-1, 1)).movedim(1, -1)
+                x = x + _pointwise(self.expand, F.gelu(_pointwise(self.mix, F.gelu(p))))
+        return x.movedim(-1, 1)
+
+
+def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 1x1 convolution of a map (N, H, W, C), as the product that it is: it needs no copies."""
+    return F.linear(x, conv.weight.flatten(1), conv.bias)
 
 
 @register("spm")
@@ -154,14 +160,17 @@ class SPM(Method):
         if self.guidance == "none" or self.aux_weight == 0:
             return None
         matchers = [cast(PromptMatcher, backbone.inserted[f"matcher_{s}"]) for s in self._stages()]
+        maps = [m.float() for matcher in matchers for m in matcher.interim_maps]
+        by_size: dict[torch.Size, list[Tensor]] = {}
+        for m in maps:
+            by_size.setdefault(m.shape, []).append(m)
+        losses = [
+            upsampled_cross_entropy(torch.stack(same), labels, IGNORED)
+            for same in by_size.values()
+        ]
         # Clamped: a batch without a labelled pixel has loss 0, not 0 / 0.
         labelled = (labels != IGNORED).sum().clamp(min=1)
-        losses = [
-            upsampled_cross_entropy(m.float(), labels, IGNORED) / labelled
-            for matcher in matchers
-            for m in matcher.interim_maps
-        ]
-        return self.aux_weight * torch.stack(losses).mean()
+        return self.aux_weight * torch.stack(losses).sum() / (len(maps) * labelled)
 
     def _stages(self) -> list[int]:
         return [int(number) for number in str(self.placement).split("+")]

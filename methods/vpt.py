@@ -248,5 +248,8 @@ def _window_attention(attn: Any, x: Tensor, prompts: int, mask: Tensor | None) -
         masks = F.pad(mask, pad).repeat(x.shape[0] // mask.shape[0], 1, 1)
         bias = bias + masks[:, None]
     q, k, v = attn.qkv(x).unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
-    y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+    if attn.fused_attn:
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+    else:
+        y = ((q * attn.scale) @ k.transpose(-2, -1) + bias).softmax(-1) @ v
     return attn.proj_drop(attn.proj(y.transpose(1, 2).flatten(2)))

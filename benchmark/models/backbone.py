@@ -256,7 +256,8 @@ class StagedBackbone(nn.Module):
         if x.ndim == 4:
             return x.movedim(-1, 1), x.new_zeros(x.shape[0], 0, x.shape[-1])
         height, width = (size // self.strides[stage] for size in self._input_size)
-        prefix, tokens = x[:, : self.prefix_tokens], x[:, self.prefix_tokens :]
+        # One split: the way back of two slices would fill two gradients with zeros.
+        prefix, tokens = x.split([self.prefix_tokens, x.shape[1] - self.prefix_tokens], dim=1)
         return tokens.transpose(1, 2).unflatten(2, (height, width)), prefix
 
     def from_map(self, x: Tensor, prefix: Tensor, like: Tensor) -> Tensor:

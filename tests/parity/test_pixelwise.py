@@ -93,6 +93,33 @@ def test_in_float32_it_is_the_library_s_to_rounding():
     torch.testing.assert_close(mine, logits.grad, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("n", "k", "coarse", "fine"), SHAPES)
+@pytest.mark.parametrize("chunk", [1, 2**18])
+def test_maps_of_the_same_images_add_up(monkeypatch, n, k, coarse, fine, chunk):
+    monkeypatch.setitem(pixelwise.CHUNK, "cpu", chunk)
+    logits, labels = drawn(n, k, coarse, fine)
+    maps = torch.stack([logits, -logits, logits.flip(1) / 2]).detach().requires_grad_()
+    together = upsampled_cross_entropy(maps, labels, 255)
+    apart = sum(upsampled_cross_entropy(m, labels, 255) for m in maps)
+    torch.testing.assert_close(together, apart, rtol=1e-12, atol=0)
+    (ours,), (theirs,) = (torch.autograd.grad(loss, maps) for loss in (together, apart))
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("largest", [1.0, 30.0, 1000.0])
+def test_it_holds_for_any_range_of_the_logits(dtype, largest):
+    # Between places with different classes no score comes near the largest of its neighbours.
+    logits, labels = drawn(2, 4, (5, 3), (20, 24), dtype)
+    logits = (logits.sign() * largest).detach().requires_grad_()
+    ours = upsampled_cross_entropy(logits, labels, 255)
+    up = F.interpolate(logits, labels.shape[-2:], mode="bilinear")
+    theirs = F.cross_entropy(up, labels, ignore_index=255, reduction="sum")
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
+    (mine,), (other,) = (torch.autograd.grad(loss, logits) for loss in (ours, theirs))
+    torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
+
+
 def test_void_alone_costs_nothing_and_pulls_nowhere():
     logits, labels = drawn(2, 3, (4, 4), (8, 8), void=1.1)
     loss = upsampled_cross_entropy(logits, labels, 255)
