@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from benchmark.data.cache import place
 from benchmark.engine import autocast
+from benchmark.models.attention import Attention, attention_in
 from benchmark.models.compute_type import frozen_in
 from benchmark.models.segmenter import Segmenter
 from benchmark.models.weights import build_backbone
@@ -41,9 +42,6 @@ HOPELESS = 3.0
 GAIN = 1.1
 """Times as fast as the first choice that another must be, so that noise decides nothing."""
 
-Attention = Literal["fused", "explicit"]
-"""fused: one kernel of torch, where timm uses it. explicit: softmax(q k^T) v as products."""
-
 
 @dataclass(frozen=True)
 class Compute:
@@ -51,7 +49,8 @@ class Compute:
 
     Attributes:
         precision: fp32, or bf16 autocast.
-        attention: see `Attention`.
+        attention: of training: torch's fused kernel, or explicit products (`attention_in`).
+            Inference is as timm has it: forwards the fused kernel is the faster one.
         image_bytes: what a pass through the backbone keeps for the way back, an image; 0 where
             nothing was measured.
         model_bytes: of the backbone's parameters, likewise.
@@ -129,7 +128,7 @@ def measure(segmenter: Segmenter, batch: Tensor, precisions: Sequence[str]) -> C
         batch: (N, 3, H, W), normalised.
         precisions: to choose from, the preferred one first.
     """
-    has_choice = any(_has_flag(module) for module in segmenter.modules())
+    has_choice = any(hasattr(module, "fused_attn") for module in segmenter.modules())
     kinds: tuple[Attention, ...] = ("fused", "explicit") if has_choice else ("fused",)
     candidates = [Compute(p, kind) for p in precisions for kind in kinds]  # type: ignore[arg-type]
     times: dict[Compute, list[float]] = {one: [] for one in candidates}
@@ -157,31 +156,19 @@ def measure(segmenter: Segmenter, batch: Tensor, precisions: Sequence[str]) -> C
     return Compute(chosen.precision, chosen.attention, saved // len(batch), held)
 
 
-def set_attention(model: nn.Module, attention: Attention) -> None:
-    """Makes the attention of timm's modules explicit, or leaves it as timm builds it."""
-    if attention == "explicit":
-        for module in model.modules():
-            if _has_flag(module):
-                module.fused_attn = False  # type: ignore[assignment]
-
-
-def _has_flag(module: nn.Module) -> bool:
-    return isinstance(getattr(module, "fused_attn", None), bool)
+@contextmanager
+def computing(segmenter: Segmenter, compute: Compute) -> Iterator[None]:
+    """Inside the block the segmenter trains as chosen: weights cast, attention switched."""
+    with frozen_in(segmenter, compute.precision), attention_in(segmenter, compute.attention):
+        yield
 
 
 def _pass(segmenter: Segmenter, batch: Tensor, compute: Compute) -> None:
-    flagged = [module for module in segmenter.modules() if _has_flag(module)]
-    former = [module.fused_attn for module in flagged]
-    set_attention(segmenter, compute.attention)
-    try:
-        with frozen_in(segmenter, compute.precision):
-            images = batch.clone().requires_grad_()
-            with autocast(batch.device, compute.precision):
-                features = segmenter.backbone(images)
-            torch.stack([level.float().mean() for level in features]).sum().backward()
-    finally:
-        for module, flag in zip(flagged, former, strict=True):
-            module.fused_attn = flag
+    with computing(segmenter, compute):
+        images = batch.clone().requires_grad_()
+        with autocast(batch.device, compute.precision):
+            features = segmenter.backbone(images)
+        torch.stack([level.float().mean() for level in features]).sum().backward()
 
 
 @contextmanager

@@ -24,8 +24,8 @@ from benchmark.interrupt import (
     is_out_of_memory,
 )
 from benchmark.losses import Losses
-from benchmark.models.replicas import Replicas
 from benchmark.models.segmenter import Segmenter, phase
+from benchmark.replicas import Replicas
 from benchmark.spec import Protocol
 from methods.base import Method
 from methods.pixelwise import upsampled_cross_entropy

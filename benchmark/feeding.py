@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmark.compute import Compute
 from benchmark.data.base import Example
 from benchmark.data.batches import Batch, batches, cut, draws, view_of
 from benchmark.data.cache import place
@@ -34,7 +35,7 @@ class Feed:
         pristine: its backbone before the method touched it.
         training: all training images, at working scale.
         protocol: of the run.
-        precision: fp32 or bf16.
+        compute: precision and attention of the run.
         seed: of the run.
 
     Attributes:
@@ -47,11 +48,11 @@ class Feed:
         pristine: Pristine,
         training: Examples,
         protocol: Protocol,
-        precision: str,
+        compute: Compute,
         seed: int,
     ) -> None:
         self.segmenter, self.protocol = segmenter, protocol
-        self.precision, self.seed = precision, seed
+        self.compute, self.seed = compute, seed
         self._training = training
         self._device = next(segmenter.parameters()).device
         self._pinned = self._device.type == "cuda"
@@ -77,7 +78,7 @@ class Feed:
         backbone, protocol = self.segmenter.backbone, self.protocol
         side = protocol.crop
         blank = torch.zeros(1, 3, side, side, device=self._device)
-        with autocast(blank.device, self.precision):
+        with autocast(blank.device, self.compute.precision):
             self._like = compute(backbone, blank, depth).outputs
         sizes = [side * side, *(y[0].nbytes for y in self._like)]
         shared: Mapping[str, object] = {
@@ -89,7 +90,7 @@ class Feed:
             **shared,
             "backbone": [backbone.name, *sorted(pristine.hashes.items())],
             "input": [backbone.mean, backbone.std],
-            "precision": self.precision,
+            "compute": [self.compute.precision, self.compute.attention],
             "device": blank.device.type,
         }
         names = [f"views-{short_hash(shared)}"]
@@ -136,7 +137,7 @@ class Feed:
         whole = images.new_zeros(self.protocol.batch_size, *images.shape[1:])
         whole[: len(images)] = images
         whole = self.segmenter.normalise(whole.to(self._device))
-        with autocast(whole.device, self.precision):
+        with autocast(whole.device, self.compute.precision):
             prefix = compute(self.segmenter.backbone, whole, self.known_stages)
         outputs = [y[: len(pieces)].cpu().contiguous() for y in prefix.outputs]
         return [

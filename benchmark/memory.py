@@ -20,11 +20,11 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmark.checkpoint import Progress
+from benchmark.compute import computing
 from benchmark.engine import Course, train
 from benchmark.errors import on_one_line
 from benchmark.feeding import Feed
 from benchmark.interrupt import OutOfMemory
-from benchmark.models.compute_type import frozen_in
 from benchmark.parallel import uncollected
 from benchmark.record import Memory, TrainMemory
 from methods.base import Method
@@ -165,10 +165,10 @@ def training_memory(feed: Feed, method: Method, micro_batch: int = 0) -> TrainMe
         same = repeat(next(batches))
 
     def loop(mark: Callable[[], None]) -> None:
-        train(segmenter, method, same, protocol, feed.precision, lambda *_: mark(), course)
+        train(segmenter, method, same, protocol, feed.compute.precision, lambda *_: mark(), course)
 
     # Random numbers are drawn, but not from the streams of what comes after.
-    with torch.random.fork_rng(), frozen_in(segmenter, feed.precision):
+    with torch.random.fork_rng(), computing(segmenter, feed.compute):
         found = step_memory(segmenter, loop)
     if course.progress.micro_batch < micro_batch:
         raise OutOfMemory(f"{micro_batch} images a forward pass do not fit any more")

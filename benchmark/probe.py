@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from benchmark.catalogue import build_method
+from benchmark.compute import Compute
 from benchmark.data.base import read_example
 from benchmark.data.batches import Batch
 from benchmark.data.examples import Examples
@@ -19,9 +20,9 @@ from benchmark.feeding import Feed
 from benchmark.index import Entry, needed
 from benchmark.machine import device_name
 from benchmark.memory import training_memory
-from benchmark.models.replicas import Replicas, replicate
 from benchmark.models.segmenter import Segmenter
 from benchmark.record import TrainMemory
+from benchmark.replicas import Replicas, replicate
 from benchmark.runner import VERIFIED_IMAGES, build_segmenter
 from benchmark.seeding import torch_stream
 from benchmark.spec import Protocol, RunSpec
@@ -65,7 +66,7 @@ class Rehearsal:
         method: of the cell.
         segmenter: that it was applied to, on the environment's device.
         protocol: the cell's, but for the number of steps.
-        precision: fp32 or bf16.
+        compute: precision and attention.
         training: the training images.
         replicas: the segmenter and its copies, one a thread.
     """
@@ -73,7 +74,7 @@ class Rehearsal:
     method: Method
     segmenter: Segmenter
     protocol: Protocol
-    precision: str
+    compute: Compute
     training: Examples
     replicas: Replicas
     _feed: Feed
@@ -86,14 +87,14 @@ class Rehearsal:
         method = build_method(cell.method, cell.method_params)
         protocol = Protocol.model_validate(cell.protocol.model_dump() | {"steps": steps})
         segmenter, pristine = build_segmenter(cell, method, environment)
-        precision = environment.compute_of(cell).precision
+        compute = environment.compute_of(cell)
         training = decoded(cell.benchmark, environment.data, "train")
-        feed = Feed(segmenter, pristine, training, protocol, precision, cell.seed)
+        feed = Feed(segmenter, pristine, training, protocol, compute, cell.seed)
         replicas = replicate(
             segmenter, lambda: build_segmenter(cell, method, environment)[0], method, protocol
         )
         return cls(
-            method, segmenter, protocol, precision, training, replicas, feed, cell,
+            method, segmenter, protocol, compute, training, replicas, feed, cell,
             environment.workers,
         )  # fmt: skip
 
@@ -115,12 +116,12 @@ class Rehearsal:
         """Trains; `progress` as that of `engine.train`."""
         crops = self.batches()
         with (
-            self.replicas.sharing(self.precision),
+            self.replicas.sharing(self.compute),
             torch_stream(self._cell.seed, "training"),
             contextlib.closing(crops),
         ):
             train(
-                self.segmenter, self.method, crops, self.protocol, self.precision, progress, None,
+                self.segmenter, self.method, crops, self.protocol, self.compute.precision, progress, None,
                 self.replicas,
             )  # fmt: skip
 
@@ -132,7 +133,7 @@ class Rehearsal:
 def _measure(cell: RunSpec, environment: Environment) -> Entry:
     rehearsal = Rehearsal.of(cell, environment, STEPS)
     segmenter, protocol = rehearsal.segmenter, rehearsal.protocol
-    precision, training = rehearsal.precision, rehearsal.training
+    precision, training = rehearsal.compute.precision, rehearsal.training
     times: list[float] = []
     rehearsal.train(lambda *_: times.append(time.perf_counter()))
     memory = rehearsal.memory()

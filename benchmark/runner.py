@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from benchmark import checkpoint, predictions, provenance, store
 from benchmark.catalogue import BENCHMARKS, DECODERS, build_method
 from benchmark.compiling import payback
-from benchmark.compute import set_attention
 from benchmark.costs import Phases, first_trainable_depth, measure_inference
 from benchmark.data.base import Example
 from benchmark.data.examples import Part
@@ -39,7 +38,6 @@ from benchmark.machine import device_name
 from benchmark.memory import known_memory
 from benchmark.metrics import summarise
 from benchmark.models import delta as deltas
-from benchmark.models.replicas import Replicas, replicate
 from benchmark.models.segmenter import Segmenter
 from benchmark.models.weights import build_backbone
 from benchmark.planner import command
@@ -54,6 +52,7 @@ from benchmark.record import (
     Status,
     TrainCost,
 )
+from benchmark.replicas import Replicas, replicate
 from benchmark.seeding import torch_stream
 from benchmark.spec import RunSpec, short_hash
 from benchmark.together import spread
@@ -243,7 +242,7 @@ def _run(
             device=device.type,
         )
         saved = checkpoint.load(attempt.checkpoint, identity)
-        feed = Feed(segmenter, pristine, training, protocol, precision, spec.seed)
+        feed = Feed(segmenter, pristine, training, protocol, compute, spec.seed)
         attempt.known_stages = feed.known_stages
         crops = feed.batches(environment.workers, skip=saved.progress.step if saved else 0)
     course = Course(
@@ -265,7 +264,7 @@ def _run(
         )
     with (
         phases("train"),
-        replicas.sharing(precision),
+        replicas.sharing(compute),
         torch_stream(spec.seed, "training"),
         contextlib.closing(crops),
     ):
@@ -348,7 +347,6 @@ def build_segmenter(
     classes = len(BENCHMARKS.get(spec.benchmark).classes)
     with torch_stream(spec.seed, "backbone-init"):
         backbone = build_backbone(spec.backbone, spec.weights, environment.weights)
-    set_attention(backbone.model, environment.compute_of(spec).attention)
     pristine = deltas.snapshot(backbone)
     with torch_stream(spec.seed, "method-init"):
         method.tune(backbone, classes)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmark.compute import computing
 from benchmark.data.base import IGNORE
 from benchmark.data.batches import Batch
 from benchmark.engine import autocast, segmentation_loss
@@ -58,7 +59,8 @@ class Bare:
 
     Attributes:
         rehearsal: holds the modules and the batches.
-        usual: with the loss that everyone writes, at the full size of the labels.
+        usual: as everyone writes it: attention and weights as they are, and the loss at the full
+            size of the labels. Otherwise as a run computes.
         to_images: the gradient goes to the images, whatever else is trained.
     """
 
@@ -81,6 +83,12 @@ class Bare:
     def over(self, batches: Iterable[Batch], mark: Callable[[], None]) -> None:
         """Trains on some batches."""
         own = self.rehearsal
+        as_chosen = computing(own.segmenter, own.compute)
+        with contextlib.nullcontext() if self.usual else as_chosen:
+            self._train(batches, mark)
+
+    def _train(self, batches: Iterable[Batch], mark: Callable[[], None]) -> None:
+        own = self.rehearsal
         segmenter, device = own.segmenter.train(), own.device
         optimiser = torch.optim.AdamW(trained(own))
         for batch in batches:
@@ -88,7 +96,7 @@ class Bare:
             if isinstance(images, Tensor):
                 images = segmenter.normalise(images).requires_grad_(self.to_images)
             optimiser.zero_grad()
-            with autocast(device, own.precision):
+            with autocast(device, own.compute.precision):
                 logits = segmenter(images)
             loss = (usual_loss if self.usual else segmentation_loss)(logits, labels)
             more = own.method.auxiliary_loss(segmenter.backbone, labels)

@@ -94,7 +94,7 @@ class HuggingFace:
                 learning_rate=protocol.decoder_lr,
                 weight_decay=protocol.weight_decay,
                 max_grad_norm=protocol.grad_clip,
-                bf16=own.precision == "bf16",
+                bf16=own.compute.precision == "bf16",
                 use_cpu=own.device.type == "cpu",
                 dataloader_num_workers=self.workers,
                 dataloader_drop_last=True,

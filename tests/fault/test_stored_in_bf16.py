@@ -4,8 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from benchmark import costs, engine, evaluate
-from benchmark.models import replicas
+from benchmark import compute, costs, engine, evaluate
 from benchmark.planner import plan
 from tests.tiny import run, same, select
 
@@ -16,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("tiny")
 def test_a_run_stores_what_plain_autocast_stores(tmp_path, monkeypatch, method):
     selection = select(method, steps=3, precision="bf16")
     (kept,) = run(tmp_path / "kept", selection)
-    for module in (replicas, evaluate, costs):
+    for module in (compute, evaluate, costs):
         monkeypatch.setattr(module, "frozen_in", lambda *_: nullcontext())
     (plain,) = run(tmp_path / "plain", selection)
     assert kept.status == plain.status == "done" and kept.provenance.precision == "bf16"

@@ -5,13 +5,14 @@ import contextlib
 import pytest
 import torch
 
+from benchmark import replicas
 from benchmark.catalogue import build_method
+from benchmark.compute import Compute
 from benchmark.engine import train
 from benchmark.environment import prepare
-from benchmark.models import replicas
-from benchmark.models.replicas import Replicas, is_divisible, replicate
 from benchmark.planner import Selection, plan
 from benchmark.probe import Rehearsal
+from benchmark.replicas import Replicas, is_divisible, replicate
 from benchmark.runner import build_segmenter
 from benchmark.seeding import torch_stream
 
@@ -37,12 +38,12 @@ def trained(spec, shared=True):
     those = own.replicas if shared else Replicas(own.segmenter)
     crops = own.batches()
     with (
-        those.sharing(own.precision),
+        those.sharing(own.compute),
         torch_stream(0, "training"),
         contextlib.closing(crops),
     ):
         found = train(
-            own.segmenter, own.method, crops, own.protocol, own.precision, None, None, those
+            own.segmenter, own.method, crops, own.protocol, own.compute.precision, None, None, those
         )
     return len(those.segmenters), found.curve, own.segmenter.state_dict()
 
@@ -107,6 +108,6 @@ def test_an_error_of_one_thread_ends_the_step_after_all_have_ended():
         ended.append(number)
 
     both = Replicas(parts[0], parts[1:])
-    with both.sharing("fp32"), pytest.raises(MemoryError):
+    with both.sharing(Compute("fp32")), pytest.raises(MemoryError):
         both.each(work)
     assert ended == [1]

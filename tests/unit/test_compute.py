@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from benchmark import compute
-from benchmark.compute import Compute, choose, measure, set_attention
+from benchmark.compute import Compute, choose, measure
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.segmenter import Segmenter
 from benchmark.planner import Selection, plan
@@ -65,16 +65,6 @@ def test_what_a_pass_keeps_is_counted_the_same_each_time(segmenter):
     first, second = (measure(segmenter, images, ("fp32",)) for _ in range(2))
     assert first.image_bytes == second.image_bytes > 0
     assert first.model_bytes == sum(p.numel() * 4 for p in segmenter.parameters())
-
-
-def test_explicit_attention_computes_the_same(segmenter):
-    images = torch.randn(2, 3, 32, 32)
-    before = segmenter.backbone(images)
-    set_attention(segmenter.backbone.model, "explicit")
-    attentions = [m for m in segmenter.modules() if hasattr(m, "fused_attn")]
-    assert attentions and not any(module.fused_attn for module in attentions)
-    for one, other in zip(before, segmenter.backbone(images), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 def test_the_answer_is_kept_and_a_precision_that_is_asked_for_stays(monkeypatch, tmp_path):

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 
-from benchmark.models.compute_type import frozen_in
+from benchmark.compute import Compute, computing
 from benchmark.models.segmenter import Segmenter
 from benchmark.spec import Protocol
 from methods.base import Method
@@ -93,11 +93,11 @@ class Replicas:
         return len(self.segmenters) if self._pool else 1
 
     @contextmanager
-    def sharing(self, precision: str) -> Iterator[None]:
+    def sharing(self, compute: Compute) -> Iterator[None]:
         """Inside the block all have the tensors of the first, and a part of torch's threads.
 
         Args:
-            precision: that frozen weights are cast to; see `frozen_in`.
+            compute: precision and attention inside the block.
         """
         first, *copies = self.segmenters
         for copy in copies:
@@ -110,7 +110,7 @@ class Replicas:
             with ExitStack() as stack:
                 self._pool = stack.enter_context(ThreadPoolExecutor(max(1, len(copies))))
                 for segmenter in self.segmenters:
-                    stack.enter_context(frozen_in(segmenter, precision))
+                    stack.enter_context(computing(segmenter, compute))
                 yield
         finally:
             self._pool = None
