@@ -21,9 +21,8 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from benchmark.data.cache import place
-from benchmark.engine import autocast
 from benchmark.models.attention import Attention, attention_in
-from benchmark.models.compute_type import frozen_in
+from benchmark.models.compute_type import autocast, frozen_in
 from benchmark.models.segmenter import Segmenter
 from benchmark.models.weights import build_backbone
 from benchmark.provenance import package_versions, processor

@@ -9,10 +9,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.engine import autocast
 from benchmark.interrupt import is_out_of_memory
 from benchmark.memory import forward_memory
-from benchmark.models.compute_type import frozen_in
+from benchmark.models.compute_type import autocast, frozen_in
 from benchmark.models.segmenter import Segmenter
 from benchmark.record import InferCost
 from benchmark.spec import Protocol

@@ -24,6 +24,7 @@ from benchmark.interrupt import (
     is_out_of_memory,
 )
 from benchmark.losses import Losses
+from benchmark.models.compute_type import autocast
 from benchmark.models.segmenter import Segmenter, phase
 from benchmark.replicas import Replicas
 from benchmark.spec import Protocol
@@ -72,11 +73,6 @@ class Trained:
     seconds: float
     images_per_second: float
     progress: checkpoint.Progress
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The autocast context of a resolved precision."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor, pixels: Tensor | None = None) -> Tensor:

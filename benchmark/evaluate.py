@@ -16,8 +16,7 @@ from torch import Tensor
 from benchmark.counting import best_class, calibration, class_counts, log_probabilities
 from benchmark.data.base import Benchmark, Example
 from benchmark.data.batches import resize_image, to_tensor
-from benchmark.engine import autocast
-from benchmark.models.compute_type import frozen_in
+from benchmark.models.compute_type import autocast, frozen_in
 from benchmark.models.segmenter import Segmenter
 from benchmark.spec import Protocol
 from benchmark.together import Limit, grouped, limit_on

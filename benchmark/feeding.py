@@ -19,7 +19,7 @@ from benchmark.data.cache import place
 from benchmark.data.examples import Examples
 from benchmark.data.fraction import take
 from benchmark.data.rows import Rows, create
-from benchmark.engine import autocast
+from benchmark.models.compute_type import autocast
 from benchmark.models.delta import Pristine
 from benchmark.models.prefix import Prefix, compute, depth_of
 from benchmark.models.segmenter import Segmenter

@@ -121,8 +121,8 @@ class Rehearsal:
             contextlib.closing(crops),
         ):
             train(
-                self.segmenter, self.method, crops, self.protocol, self.compute.precision, progress, None,
-                self.replicas,
+                self.segmenter, self.method, crops, self.protocol, self.compute.precision, progress,
+                None, self.replicas,
             )  # fmt: skip
 
     def memory(self) -> TrainMemory:

@@ -57,7 +57,7 @@ class _LowRankLinear(torch.autograd.Function):
             y = F.linear(x, folded, None if bias is None else bias.to(x.dtype))
         # Of the type of W it is made again on the way back, which takes less than its memory does.
         kept = None if folded.dtype == weight.dtype else folded
-        ctx.save_for_backward(x, weight, down, up, kept)
+        ctx.save_for_backward(x, weight, down, up, kept)  # type: ignore[arg-type]
         ctx.scale = scale  # type: ignore[attr-defined]
         return y
 

@@ -35,6 +35,10 @@ def list_things(
         list[str] | None,
         typer.Option(metavar="DIR", help="Folder with weights (BENCHMARK_WEIGHTS)."),
     ] = None,
+    counts: Annotated[
+        bool,
+        typer.Option("--counts", help="Also count what a library's tuners train (takes longer)."),
+    ] = False,
     plugin: options.Plugin = None,
 ) -> None:
     """List methods, backbones, benchmarks and suites, with what they support."""
@@ -49,7 +53,7 @@ def list_things(
     console = Console()
     for kind in [what] if what else list(What):
         if kind is What.methods:
-            rows = _rows()
+            rows = _rows(counts)
             console.print(_methods(rows), _settings(rows), sep="\n")
         elif kind is What.backbones:
             console.print(_backbones(filter, folders))
@@ -74,17 +78,22 @@ class _Row(NamedTuple):
     reference: str
 
 
-def _rows() -> list[_Row]:
-    """All methods; to ask them takes torch, peft and a count of each, for many seconds."""
+def _rows(counts: bool) -> list[_Row]:
+    """All methods; to ask them takes torch and peft, for seconds.
+
+    Args:
+        counts: also of those without a formula, which must be applied to be counted.
+    """
     from benchmark.answers import kept
 
-    return [_Row(*row) for row in kept("rows of the methods", "methods", _asked)]
+    question = f"rows of the methods, {'all' if counts else 'formulas'} counted"
+    return [_Row(*row) for row in kept(question, "methods", lambda: _asked(counts))]
 
 
-def _asked() -> list[_Row]:
+def _asked(counts: bool) -> list[_Row]:
     from benchmark.catalogue import METHODS
 
-    counted = _Counter()
+    counted = _Counter(counts)
     # Those with a name of their own before those of a library.
     names = sorted(METHODS.names(), key=lambda name: (":" in name, name))
     return [
@@ -131,10 +140,10 @@ class _Counter:
 
     NAME, CLASSES = "vit_base_patch16_224", 19
 
-    def __init__(self) -> None:
+    def __init__(self, applied: bool) -> None:
         from benchmark.models.weights import architecture
 
-        self._build = architecture
+        self._build, self._applied = architecture, applied
         self._pristine = architecture(self.NAME)
 
     def __call__(self, cls: "type[Method]") -> str:
@@ -143,6 +152,8 @@ class _Counter:
         method = cls()
         try:
             number = method.count(self._pristine, self.CLASSES)
+            if number is None and not self._applied:
+                return ""
             if number is None:
                 backbone = self._build(self.NAME)
                 with next(backbone.model.parameters()).device:

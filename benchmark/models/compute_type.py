@@ -17,6 +17,11 @@ from torch import Tensor, nn
 from benchmark.models.segmenter import Segmenter
 
 
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The autocast context of fp32 or bf16."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
 @contextmanager
 def frozen_in(segmenter: Segmenter, precision: str) -> Iterator[None]:
     """Inside the block autocast finds the frozen weights and biases in its own type.

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from benchmark.compute import computing
 from benchmark.data.base import IGNORE
 from benchmark.data.batches import Batch
-from benchmark.engine import autocast, segmentation_loss
+from benchmark.engine import segmentation_loss
 from benchmark.environment import Environment
+from benchmark.models.compute_type import autocast
 from benchmark.probe import Rehearsal
 from benchmark.spec import RunSpec
 
