@@ -355,13 +355,15 @@ def _gradients(
     sums = torch.zeros(2, dtype=torch.float64, device=device)
     for first in range(0, count, micro_batch):
         part = slice(first, first + micro_batch)
+        # One tensor for both losses, which share what they make of it.
+        wanted = labels[part]
         with autocast(device, precision):
             logits = network(images[part])
         with phase("loss"):
-            loss = segmentation_loss(logits, labels[part], pixels)
+            loss = segmentation_loss(logits, wanted, pixels)
         with phase("auxiliary loss"):
-            auxiliary = method.auxiliary_loss(segmenter.backbone, labels[part])
-        total = loss if auxiliary is None else loss + auxiliary * (len(labels[part]) / count)
+            auxiliary = method.auxiliary_loss(segmenter.backbone, wanted)
+        total = loss if auxiliary is None else loss + auxiliary * (len(wanted) / count)
         sums += torch.stack([loss.detach().double(), total.detach().double()])
         with phase("backward"):
             total.backward()

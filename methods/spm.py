@@ -165,8 +165,7 @@ class SPM(Method):
         for m in maps:
             by_size.setdefault(m.shape, []).append(m)
         losses = [
-            upsampled_cross_entropy(torch.stack(same), labels, IGNORED)
-            for same in by_size.values()
+            upsampled_cross_entropy(torch.stack(same), labels, IGNORED) for same in by_size.values()
         ]
         # Clamped: a batch without a labelled pixel has loss 0, not 0 / 0.
         labelled = (labels != IGNORED).sum().clamp(min=1)
