@@ -341,7 +341,7 @@ def _gradients(
         # Parts of a batch add up without rounding of their own.
         sums = torch.zeros(2, dtype=torch.float64, device=device)
         for part in parts[number :: replicas.count]:
-            own = labels[part]
+            own = labels[part]  # one tensor for both losses, which share what they make of it
             with autocast(device, precision):
                 logits = (segmenter if number else network)(images[part])
             with phase("loss"):

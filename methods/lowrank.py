@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -44,7 +44,7 @@ def low_rank_linear(
 class _LowRankLinear(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: Any,
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
@@ -57,8 +57,8 @@ class _LowRankLinear(torch.autograd.Function):
             y = F.linear(x, folded, None if bias is None else bias.to(x.dtype))
         # Of the type of W it is made again on the way back, which takes less than its memory does.
         kept = None if folded.dtype == weight.dtype else folded
-        ctx.save_for_backward(x, weight, down, up, kept)  # type: ignore[arg-type]
-        ctx.scale = scale  # type: ignore[attr-defined]
+        ctx.save_for_backward(x, weight, down, up, kept)
+        ctx.scale = scale
         return y
 
     @staticmethod

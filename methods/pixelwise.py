@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.utils.weak import WeakIdKeyDictionary
 
 CHUNK = {"cpu": 2**18, "cuda": 2**26}
 """Logits of full size that are held at once: what stays near a core, or fits on a GPU."""
@@ -21,6 +22,9 @@ def held_on(device: torch.device) -> int:
 
 DEEPEST = -60.0
 """How far below its place's largest a coarse logit may be for exponentials that never vanish."""
+
+_COARSE = WeakIdKeyDictionary()
+"""What `_coarse` remembers, by labels."""
 
 
 def upsampled_cross_entropy(logits: Tensor, labels: Tensor, ignored: int) -> Tensor:
@@ -60,20 +64,18 @@ class _Summed(torch.autograd.Function):
         deep = maps.device.type != "cpu" or bool(maps.amin() < DEEPEST)
         gradient = torch.empty_like(maps) if ctx.needs_input_grad[0] else None
         total = torch.zeros((), dtype=torch.float64, device=logits.device)
+        onehot = _coarse(labels, ignored, classes, down, across)
         many = max(1, held_on(logits.device) // (height * maps[0, 0].numel()))
         for first in range(0, count, many):
             images = slice(first, first + many)
-            part, target = maps[images], labels[images].flatten(0, 1)  # (n, h, M, K, w), (n H, W)
-            counted = target != ignored
-            kept = counted.to(maps.dtype)
-            onehot = _onehot(target.where(counted, 0), kept, classes, across)
-            onehot = _brought_back(onehot, down, part[:, :, 0])[:, :, None]
+            part, right = maps[images], onehot[images, :, None]
+            kept = (labels[images].flatten(0, 1) != ignored).to(maps.dtype)  # (n H, W)
             lines = torch.matmul(down.t(), part.flatten(2)).view(-1, *part.shape[2:])
             logs, softmax = _softmax(lines, across, kept, deep, gradient is not None)
             total += (logs * kept[:, None]).sum(dtype=torch.float64)
-            total -= (part * onehot).sum(dtype=torch.float64)
+            total -= (part * right).sum(dtype=torch.float64)
             if gradient is not None and softmax is not None:
-                torch.sub(_brought_back(softmax, down, part), onehot, out=gradient[images])
+                torch.sub(_brought_back(softmax, down, part), right, out=gradient[images])
         ctx.shape = logits.shape
         ctx.save_for_backward(None if gradient is None else gradient.permute(2, 0, 3, 1, 4))
         return total.to(logits.dtype)
@@ -114,15 +116,34 @@ def _softmax(
     return sums if largest is None else sums.add_(largest), softmax
 
 
-def _onehot(target: Tensor, kept: Tensor, classes: int, across: Tensor) -> Tensor:
-    """Labels (L, W) as `kept` at their class and 0 elsewhere, coarse along the line, (L, K, w)."""
-    found = kept.new_empty(len(target), classes, len(across))
-    held = _held((len(target), classes, across.shape[1]), kept)
+def _coarse(labels: Tensor, ignored: int, classes: int, down: Tensor, across: Tensor) -> Tensor:
+    """One-hot labels (N, H, W) brought to the coarse grid, (N, h, K, w); ignored ones are 0.
+
+    They are remembered while the labels exist: a loss and an auxiliary one ask for the same.
+    """
+    version = 0 if labels.is_inference() else labels._version
+    key = (version, ignored, classes, len(down), len(across), down.dtype)
+    known = _COARSE.setdefault(labels, {})
+    if key not in known:
+        parts = labels.split(max(1, held_on(labels.device) // (labels[0].numel() * classes)))
+        known[key] = torch.cat(
+            [_coarse_part(part, ignored, classes, down, across) for part in parts]
+        )
+    return known[key]
+
+
+def _coarse_part(
+    labels: Tensor, ignored: int, classes: int, down: Tensor, across: Tensor
+) -> Tensor:
+    target = labels.flatten(0, 1)  # (n H, W)
+    counted = target != ignored
+    target, kept = target.where(counted, 0)[:, None], counted.to(down.dtype)[:, None]
+    found = down.new_empty(len(target), classes, len(across))
+    held = _held((len(target), classes, across.shape[1]), down)
     for some in _pieces(len(target), len(held)):
-        onehot = held[: len(target[some])].zero_()
-        onehot.scatter_(1, target[some, None], kept[some, None])
+        onehot = held[: len(target[some])].zero_().scatter_(1, target[some], kept[some])
         torch.matmul(onehot, across.t(), out=found[some])
-    return found
+    return _brought_back(found, down, found.new_empty(len(labels), len(down), *found.shape[1:]))
 
 
 def _brought_back(lines: Tensor, down: Tensor, like: Tensor) -> Tensor:

@@ -85,7 +85,8 @@ class Rein(Method):
         start = backbone.prefix_tokens
 
         def refine(y: Tensor, reins: Reins, index: int) -> Tensor:
-            return torch.cat([y[:, :start], reins(y[:, start:], index)], dim=1)
+            prefix, patches = y.split([start, y.shape[1] - start], dim=1)
+            return torch.cat([prefix, reins(patches, index)], dim=1)
 
         for width, blocks in self._by_width(backbone).items():
             patch_area = backbone.strides[0] ** 2

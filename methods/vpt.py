@@ -142,12 +142,15 @@ class VPT(Method):
                 inner = carried.pop()
             else:
                 inner = prompts.layers[span].to(x.dtype).expand(x.shape[0], -1, -1)
-            return torch.cat([x[:, :start], inner, x[:, start:]], dim=1)
+            # Split, not sliced: the way back of slices fills a gradient with zeros for each.
+            before, after = x.split([start, x.shape[1] - start], dim=1)
+            return torch.cat([before, inner, after], dim=1)
 
         def take(y: Tensor, span: int) -> Tensor:
+            before, inner, after = y.split([start, self.tokens, y.shape[1] - stop], dim=1)
             if self.depth == "shallow" and span < len(spans) - 1:
-                carried[:] = [y[:, start:stop]]
-            return torch.cat([y[:, :start], y[:, stop:]], dim=1)
+                carried[:] = [inner]
+            return torch.cat([before, after], dim=1)
 
         for span, (first, last) in enumerate(spans):
             backbone.before(first, lambda x, span=span: put(x, span))  # type: ignore[misc]

@@ -120,6 +120,19 @@ def test_it_holds_for_any_range_of_the_logits(dtype, largest):
     torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
 
 
+def test_changed_labels_and_other_sizes_are_not_taken_for_what_was_known():
+    logits, labels = drawn(2, 3, (4, 4), (8, 8))
+    before = upsampled_cross_entropy(logits, labels, 255).detach()
+    coarser = upsampled_cross_entropy(logits[..., :2, :2], labels, 255).detach()
+    assert torch.equal(
+        coarser, upsampled_cross_entropy(logits[..., :2, :2], labels.clone(), 255).detach()
+    )
+    labels.copy_(labels.flip(1))
+    after = upsampled_cross_entropy(logits, labels, 255).detach()
+    assert not torch.equal(after, before)
+    assert torch.equal(after, upsampled_cross_entropy(logits, labels.clone(), 255).detach())
+
+
 def test_void_alone_costs_nothing_and_pulls_nowhere():
     logits, labels = drawn(2, 3, (4, 4), (8, 8), void=1.1)
     loss = upsampled_cross_entropy(logits, labels, 255)
