@@ -5,13 +5,14 @@ import json
 import pytest
 
 from tests.forked import call
+from tests.tiny import typed
 
-TINY = ["--benchmarks", "cells", "--set", "crop=48", "--set", "batch_size=2"]
+TINY = [*typed(steps=14, crop=48, batch_size=2), "--benchmarks=cells"]
 
 
 @pytest.mark.slow
 def test_a_compiled_run_says_what_it_cost_and_brought(tmp_path):
-    asked = ["run", "--methods", "linear", *TINY, "--set", "steps=14"]
+    asked = ["run", "--methods", "linear", *TINY]
     for folder, compiling in (("plain", "never"), ("compiled", "always")):
         done = call(*asked, "--compile", compiling, "--results", folder, cwd=tmp_path)
         assert done.returncode == 0, done.stderr

@@ -9,8 +9,9 @@ from benchmark.planner import Selection, plan
 from benchmark.speed.compare import PARTS
 from benchmark.speed.memory import Work, peak
 from tests.forked import call
+from tests.tiny import typed
 
-TINY = ["--benchmarks", "cells", "--set", "crop=48", "--set", "batch_size=2"]
+TINY = ["--benchmarks", "cells", *typed(crop=48, batch_size=2)]
 FEW = [*TINY, "--steps", "1", "--rounds", "1"]
 
 

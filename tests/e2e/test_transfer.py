@@ -5,10 +5,11 @@ import json
 import pytest
 
 from tests.forked import call
+from tests.tiny import typed
 
 
 def mean_miou(results, *arguments):
-    done = call("run", *arguments, "--results", results)
+    done = call("run", *arguments, *typed(), "--results", results)
     assert done.returncode == 0, done.stdout + done.stderr
     found = [json.loads(path.read_text()) for path in results.rglob("record.json")]
     scores: dict[str, list[float]] = {}
