@@ -6,6 +6,8 @@ import pytest
 
 from benchmark.cli import main
 
+pytestmark = pytest.mark.no_torch
+
 LONG = "x" * 300
 
 

@@ -19,6 +19,8 @@ from benchmark.reporting.terminal import print_report
 from benchmark.uncertainty import assess
 from tests.records import METHODS, frame, grid, record
 
+pytestmark = pytest.mark.no_torch
+
 TRAINABLE = "costs.params.total_trainable"
 LATENCY = "costs.infer.latency_ms_p50"
 
