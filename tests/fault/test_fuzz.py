@@ -31,8 +31,6 @@ from benchmark.spec import Protocol
 from tests.fuzz import SCALAR, TEXT, cases, changed, dumped, mixed, mutated, nested, one_line, told
 from tests.records import record
 
-pytestmark = pytest.mark.no_torch
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

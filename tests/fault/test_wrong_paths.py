@@ -6,8 +6,6 @@ import pytest
 
 from benchmark.cli import main
 
-pytestmark = pytest.mark.no_torch
-
 LONG = "x" * 300
 
 

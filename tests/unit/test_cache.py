@@ -18,8 +18,6 @@ from benchmark.data.cache import open_split
 from benchmark.data.examples import Direct, Mapped
 from benchmark.errors import DataError, UserError
 
-pytestmark = pytest.mark.no_torch
-
 N = 6
 
 
