@@ -4,7 +4,8 @@ import gc
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch.utils._python_dispatch import TorchDispatchMode
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -53,6 +55,19 @@ def pytest_configure() -> None:
 def pytest_unconfigure() -> None:
     if "PYTEST_XDIST_WORKER" not in os.environ:
         shutil.rmtree(os.environ.pop("PETSEG_TEST_CACHE"), ignore_errors=True)
+
+
+class Forbidden(TorchDispatchMode):
+    """No operator of torch may run."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> None:
+        pytest.fail(f"marked no_torch, but computes {func}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    with Forbidden() if item.get_closest_marker("no_torch") else nullcontext():
+        return (yield)
 
 
 _PROPERTY = "contract"

@@ -16,5 +16,6 @@ for name in (
     "benchmark.grid",
     "benchmark.reporting.report",
     "benchmark.runner",
+    "tests.tiny",
 ):
     import_module(name)

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from benchmark import grid, processes
+from benchmark import costs, grid, processes
 from benchmark.interrupt import Watch
 from benchmark.planner import Selection, plan
 from methods.base import Method
+
+# No test depends on how long a forward pass takes, and a run is half as long with few of them.
+costs.LATENCY_REPEATS = 3
 
 DEAD = 4194304 + 7  # above the largest process number of Linux
 
@@ -49,9 +52,19 @@ class Strange(Method):
         self.apply(backbone, num_classes)
 
 
+SIZES = {"steps": 6, "crop": 36, "batch_size": 4}
+FP32 = {"precision": "fp32"}
+"""What runs are compared in: with `auto` the precision depends on the machine."""
+
+
 def select(methods="linear", seeds=(0,), **protocol):
-    sizes = {"steps": 6, "crop": 36, "batch_size": 4, "precision": "fp32"} | protocol
+    sizes = SIZES | FP32 | protocol
     return Selection(methods=methods, benchmarks="tiny", seeds=seeds, protocol=sizes)
+
+
+def typed(**protocol):
+    """Fields of a protocol as words of the command line."""
+    return [f"--set={name}={value}" for name, value in (FP32 | protocol).items()]
 
 
 def run(results, selection, max_seconds=None, **options):

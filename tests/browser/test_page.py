@@ -12,6 +12,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
+pytestmark = pytest.mark.no_torch
+
 
 def plotted(page, name="pareto-plot", trace=2):
     script = (

@@ -22,6 +22,8 @@ from benchmark.statistics import GROUP, leaderboard
 from tests import records
 from tests.browser import standin
 
+pytestmark = pytest.mark.no_torch
+
 KEY = ("vit", "pretrained", "abc")
 SMALL = ("linear", "norm", "ssf")
 

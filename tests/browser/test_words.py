@@ -1,8 +1,11 @@
 """The answer in words, against small tables whose answers are plain to see."""
 
 import pandas as pd
+import pytest
 
 from benchmark.reporting.html.words import answer, budgets
+
+pytestmark = pytest.mark.no_torch
 
 
 def table(rows, seeds=3):

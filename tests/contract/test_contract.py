@@ -27,6 +27,10 @@ FEWEST = ("vit", "resnet")
 
 FAST = [title for title in CHECKS if title != "torch.compile"]
 
+STRUCTURE = [title for title in FAST if title not in ("loss falls", "bf16 autocast")]
+"""What depends on the layers of a family; the others take half of the time for the same answer in
+every family of a kind."""
+
 CNN = {"convnext", "convnext_conv", "resnet", "bottleneck", "mobilenet"}
 NO_BRANCHES = {"resnet", "bottleneck", "mobilenet"}
 """Without residual branches that start with a norm."""
@@ -73,26 +77,40 @@ def is_plain(method: Method) -> bool:
     return ":" not in method.name and method_label(method) == method.name
 
 
-each_method = pytest.mark.parametrize("method", ALL, ids=method_label)
-each_pair = pytest.mark.parametrize(
-    ("method", "family"),
-    [
-        # A library's tuners, and other settings, on the fewest; the others are slow.
-        pytest.param(
-            method,
-            family,
-            marks=[] if family in FEWEST or is_plain(method) else [pytest.mark.slow],
-        )
-        for method in ALL
-        for family in FAMILIES
-    ],
-    ids=lambda value: method_label(value) if isinstance(value, Method) else value,
-)
+def pairs(*, examined: bool) -> pytest.MarkDecorator:
+    """Methods on families: those on which everything is checked, or all others.
+
+    A method of this collection, at its defaults, brings code of its own for each kind of backbone.
+    """
+    return pytest.mark.parametrize(
+        ("method", "family"),
+        [
+            (method, family)
+            for method in ALL
+            for family in FAMILIES
+            if (family in (KINDS if is_plain(method) else FEWEST)) is examined
+        ],
+        ids=lambda value: method_label(value) if isinstance(value, Method) else value,
+    )
 
 
-@each_pair
+@pairs(examined=True)
 def test_contract(method: Method, family: str, record_verdict: Callable[..., None]) -> None:
-    verdict = examine(method, family, FAST)
+    keeps_contract(method, family, FAST, record_verdict)
+
+
+@pytest.mark.slow
+@pairs(examined=False)
+def test_contract_on_further_families(
+    method: Method, family: str, record_verdict: Callable[..., None]
+) -> None:
+    keeps_contract(method, family, STRUCTURE, record_verdict)
+
+
+def keeps_contract(
+    method: Method, family: str, titles: list[str], record_verdict: Callable[..., None]
+) -> None:
+    verdict = examine(method, family, titles)
     record_verdict(method_label(method), family, verdict)
     assert verdict.broken == {}
     assert bool(verdict.refusal) == (family in refused(method)), verdict.refusal
@@ -108,7 +126,11 @@ def test_the_collection_is_as_wide_as_promised() -> None:
     assert sum("resnet" not in refused(method) for method in own) >= 10
 
 
-@each_method
+@pytest.mark.parametrize(
+    "method",
+    [method for method in ALL if type(method).auxiliary_loss is not Method.auxiliary_loss],
+    ids=method_label,
+)
 def test_without_a_labelled_pixel_the_auxiliary_loss_is_zero(method: Method) -> None:
     try:
         segmenter = tiny_segmenter("vit", method).train()
@@ -121,12 +143,7 @@ def test_without_a_labelled_pixel_the_auxiliary_loss_is_zero(method: Method) -> 
 
 
 def compiled_on(method: Method) -> tuple[str, ...]:
-    """Where compiling is tried: a method of this collection brings code of its own for each kind.
-
-    Its other settings and a library's tuners wrap layers in the same way everywhere.
-    """
-    if ":" in method.name:
-        return FEWEST if method.name.split(":")[1] in CONVOLUTIONAL else FEWEST[:1]
+    """Where compiling is tried: other settings and a library's tuners act alike everywhere."""
     return KINDS if is_plain(method) else FEWEST[:1]
 
 

@@ -13,8 +13,9 @@ from benchmark import index
 from benchmark.data.fake.small import write_camvid
 from benchmark.record import Record
 from tests.forked import ROOT, Running, call, clean
+from tests.tiny import typed
 
-TINY = ("--set=steps=2", "--set=batch_size=2", "--set=crop=48", "--benchmarks=cells")
+TINY = (*typed(steps=2, crop=48, batch_size=2), "--benchmarks=cells")
 
 
 def records(results):
@@ -160,7 +161,7 @@ def test_a_failed_cell_is_visible_and_the_others_go_on(tmp_path):
 def test_what_cannot_work_is_unsupported_and_random_weights_are_told(tmp_path):
     results = tmp_path / "r"
     options = ("--backbones", "mobilenetv2_035", "--weights", "none")
-    tiny = [word.replace("crop=48", "crop=64") for word in TINY]
+    tiny = (*typed(steps=2, crop=64, batch_size=2), "--benchmarks=cells")
     done = call("run", "--methods", "convpass,linear", *tiny, *options, "--results", results)
     assert done.returncode == 0, done.stdout + done.stderr
     by_status = {record["status"]: record for record in records(results).values()}
@@ -179,8 +180,10 @@ def test_a_config_file_says_the_same_and_what_is_typed_wins(tmp_path):
     done = call("plan", "--config", config, "--methods", "lora", "--set", "steps=2")
     assert done.returncode == 0, done.stderr
     assert "lora" in done.stdout and "linear" not in done.stdout
-    typed = call("plan", "--methods", "lora", "--set=steps=2", *TINY[2:])
-    assert done.stdout == typed.stdout
+    typed_all = call(
+        "plan", "--methods=lora", "--benchmarks=cells", "--set=steps=2", "--set=crop=48"
+    )
+    assert done.stdout == typed_all.stdout
 
 
 VERBS = ["run", "plan", "evaluate", "report", "list", "show", "compare", "reproduce"]

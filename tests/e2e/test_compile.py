@@ -3,15 +3,27 @@
 import json
 
 import pytest
+from safetensors.torch import save_file
 
+from benchmark.models.weights import create_timm_model
 from tests.forked import call
+from tests.tiny import typed
 
-TINY = ["--benchmarks", "cells", "--set", "crop=48", "--set", "batch_size=2"]
+TINY = [*typed(steps=14, crop=48, batch_size=2), "--benchmarks=cells"]
+
+
+def write_shallow(folder):
+    """Weights of a ViT with one block a stage, which takes half as long to compile."""
+    kwargs = {"img_size": 96, "patch_size": 12, "embed_dim": 64, "depth": 4, "num_heads": 2}
+    model = create_timm_model("vit_tiny_patch16_224", kwargs)
+    about = {"timm_model": "vit_tiny_patch16_224", "timm_kwargs": json.dumps(kwargs)}
+    save_file(model.state_dict(), folder / "shallow.safetensors", about)
 
 
 @pytest.mark.slow
 def test_a_compiled_run_says_what_it_cost_and_brought(tmp_path):
-    asked = ["run", "--methods", "linear", *TINY, "--set", "steps=14"]
+    write_shallow(tmp_path)
+    asked = ["run", "--methods", "linear", *TINY, "--backbones", "shallow", "--weights", "."]
     for folder, compiling in (("plain", "never"), ("compiled", "always")):
         done = call(*asked, "--compile", compiling, "--results", folder, cwd=tmp_path)
         assert done.returncode == 0, done.stderr

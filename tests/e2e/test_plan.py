@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests import forked
+from tests.tiny import typed
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = ("--set=steps=2", "--set=batch_size=2", "--set=crop=48", "--benchmarks=cells")
+TINY = (*typed(steps=2, crop=48, batch_size=2), "--benchmarks=cells")
 
 METHOD = """
 from dataclasses import dataclass

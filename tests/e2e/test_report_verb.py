@@ -10,6 +10,8 @@ from tests import forked
 from tests.records import record, write
 from tests.simulated import World, write_grid
 
+pytestmark = pytest.mark.no_torch
+
 ROOT = Path(__file__).resolve().parents[2]
 WORLD = World(classes=3)
 

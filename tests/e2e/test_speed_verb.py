@@ -8,8 +8,9 @@ import pytest
 from benchmark.speed.compare import PARTS
 from methods import METHODS
 from tests.forked import call
+from tests.tiny import typed
 
-TINY = ["--benchmarks", "cells", "--set", "crop=48", "--set", "batch_size=2"]
+TINY = ["--benchmarks", "cells", *typed(crop=48, batch_size=2)]
 FEW = [*TINY, "--steps", "1", "--rounds", "1"]
 
 

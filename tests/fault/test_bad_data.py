@@ -14,6 +14,8 @@ from benchmark.data.fake.small import WRITERS
 from benchmark.errors import DataError
 from tests.files import truncate
 
+pytestmark = pytest.mark.no_torch
+
 NAMES = list(WRITERS)
 
 

@@ -14,6 +14,8 @@ from benchmark.data.fake.standard import COCO_UNUSED, WRITERS, write_lines, writ
 from benchmark.errors import DataError
 from tests.files import truncate
 
+pytestmark = pytest.mark.no_torch
+
 NAMES = list(WRITERS)
 VOC = "VOCdevkit/VOC2012"
 SBD = "benchmark_RELEASE/dataset"

@@ -18,6 +18,8 @@ from benchmark.data.fake.drawing import blocks, picture, save
 from benchmark.errors import DataError, UserError
 from tests.files import truncate
 
+pytestmark = pytest.mark.no_torch
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 GOOD = "name: mine\nclasses: [sky, road, tree]\n"

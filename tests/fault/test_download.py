@@ -16,6 +16,8 @@ from benchmark.data.sources import Source
 from benchmark.errors import UserError
 from tests.fileserver import Answer, FileServer, serving
 
+pytestmark = pytest.mark.no_torch
+
 BODY = np.random.default_rng(0).bytes(300_000)
 OTHER = np.random.default_rng(1).bytes(250_000)
 CUT = 100_000

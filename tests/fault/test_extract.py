@@ -16,6 +16,8 @@ import pytest
 from benchmark.data.extract import ArchiveError, extract, is_archive
 from benchmark.errors import UserError
 
+pytestmark = pytest.mark.no_torch
+
 Entry = tuple[str, bytes]
 FILES: list[Entry] = [
     ("repo-1a2b/set/a/1.png", b"one"),

@@ -20,6 +20,8 @@ from benchmark.data.manifest import read as read_manifest
 from benchmark.errors import DataError
 from tests.fuzz import cases, mutated, told
 
+pytestmark = pytest.mark.no_torch
+
 SETS = ("camvid", "dubai", "wbc", "mtd", "ccp", "voc2012")
 
 

@@ -16,7 +16,7 @@ from benchmark.errors import UserError
 from benchmark.executors import pool
 from benchmark.planner import plan
 from benchmark.processes import is_alive
-from tests.tiny import run, same, select
+from tests.tiny import run, same, select, typed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -134,7 +134,7 @@ def descendants(pid):
 @pytest.mark.slow
 def test_a_signal_ends_all_jobs_and_their_cells_go_on(tiny, tmp_path):
     words = ["--plugin", tiny, "--benchmarks", "tiny", "--methods", "linear,bitfit,spm"]
-    words += ["--set", "steps=400", "--set", "crop=36", "--set", "batch_size=4"]
+    words += typed(steps=400, crop=36, batch_size=4)
     command = [sys.executable, "-m", "benchmark", "run", *words, "--results", tmp_path, "--jobs=2"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(

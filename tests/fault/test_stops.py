@@ -19,7 +19,7 @@ from benchmark.errors import UserError
 from benchmark.interrupt import Watch
 from benchmark.planner import plan
 from tests import forked
-from tests.tiny import of_the_dead, run, same, select
+from tests.tiny import of_the_dead, run, same, select, typed
 
 pytestmark = pytest.mark.usefixtures("tiny", "strange")
 
@@ -110,7 +110,7 @@ def test_every_random_stream_goes_on(tmp_path):
 
 
 def words(tiny, results, *more, steps=60):
-    sizes = ("--set", f"steps={steps}", "--set", "crop=36", "--set", "batch_size=4")
+    sizes = typed(steps=steps, crop=36, batch_size=4)
     return ("run", "--plugin", tiny, "--benchmarks", "tiny", "--results", results, *sizes, *more)
 
 

@@ -28,7 +28,7 @@ from benchmark.errors import UserError
 from benchmark.interrupt import Watch
 from benchmark.planner import plan
 from tests import forked
-from tests.tiny import DEAD, of_the_dead, run, same, select
+from tests.tiny import DEAD, SIZES, of_the_dead, run, same, select, typed
 
 pytestmark = pytest.mark.usefixtures("tiny", "strange")
 
@@ -75,7 +75,7 @@ def test_a_signal_in_the_verifying_evaluation_goes_on_from_the_trained_weights(
 
 def test_waiting_for_others_ends_by_the_signal(tiny, tmp_path):
     cell = plan(select())[0]
-    words = ["--set", "steps=6", "--set", "crop=36", "--set", "batch_size=4", "--seeds", "0"]
+    words = [*typed(**SIZES), "--seeds", "0"]
     words += ["--plugin", tiny, "--benchmarks", "tiny", "--methods", "linear"]
     root = Path(__file__).resolve().parents[2]
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}

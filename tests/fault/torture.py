@@ -54,7 +54,7 @@ def selection(seeds, steps):
     """The cells of the torture."""
     from benchmark import Selection
 
-    sizes = {"steps": steps, "crop": 36, "batch_size": 2}
+    sizes = {"steps": steps, "crop": 36, "batch_size": 2, "precision": "fp32"}
     return Selection(methods=METHODS, benchmarks="tiny", seeds=tuple(seeds), protocol=sizes)
 
 

@@ -10,6 +10,8 @@ from benchmark.statistics import GROUP
 from benchmark.uncertainty import assess
 from tests.records import frame, record
 
+pytestmark = pytest.mark.no_torch
+
 GOLDEN = Path(__file__).parent
 
 

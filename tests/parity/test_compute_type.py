@@ -56,11 +56,16 @@ def trained(method, family, kept):
     return found, segmenter
 
 
-def quick(method):
-    """Families that are always looked at; the rest is slow."""
+def families(method):
+    """All families of layers once, all methods on each kind, and a library's tuners on one."""
     if method.name == "linear":
         return FAMILIES
-    return () if ":" in method.name else KINDS[:1]
+    return KINDS[:1] if ":" in method.name else KINDS
+
+
+def is_quick(method, family):
+    """Whether a pair is always tried: many processors have no units for bf16."""
+    return method.name == "linear" or (":" not in method.name and family == KINDS[0])
 
 
 def same(ours, theirs):
@@ -73,15 +78,9 @@ def same(ours, theirs):
 @pytest.mark.parametrize(
     ("method", "family"),
     [
-        pytest.param(
-            method,
-            family,
-            # Many processors have no units for bf16.
-            marks=[] if family in quick(method) else [pytest.mark.slow],
-        )
+        pytest.param(method, family, marks=[] if is_quick(method, family) else [pytest.mark.slow])
         for method in ALL
-        # A library's tuners wrap layers in the same way in all families of a kind.
-        for family in (KINDS if ":" in method.name else FAMILIES)
+        for family in families(method)
     ],
     ids=lambda value: value if isinstance(value, str) else method_label(value),
 )

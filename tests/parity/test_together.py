@@ -275,7 +275,7 @@ def test_a_run_is_verified_by_whole_batches_and_evaluated_again(
         return real(*arguments, passed=both, **options)
 
     monkeypatch.setattr(runner, "evaluate", listening)
-    sizes = {"steps": 2, "crop": 36, "batch_size": 2}
+    sizes = {"steps": 2, "crop": 36, "batch_size": 2, "precision": "fp32"}
     chosen = Selection(methods=method, benchmarks="mixed", seeds=(0,), protocol=sizes)
     (record,) = run(tmp_path, chosen)
     assert record.status == "done", record.reason
@@ -310,7 +310,7 @@ def test_a_delta_that_gives_other_counts_in_its_batch_fails_the_run(mixed, tmp_p
         return counts
 
     monkeypatch.setattr(runner, "evaluate", spoilt)
-    sizes = {"steps": 2, "crop": 36, "batch_size": 2}
+    sizes = {"steps": 2, "crop": 36, "batch_size": 2, "precision": "fp32"}
     chosen = Selection(methods="linear", benchmarks="mixed", seeds=(0,), protocol=sizes)
     (record,) = run(tmp_path, chosen)
     assert record.status == "failed" and "does not reproduce" in record.reason

@@ -8,6 +8,8 @@ from benchmark.reporting.report import write_report
 from benchmark.statistics import shared_benchmarks
 from tests.records import frame, record
 
+pytestmark = pytest.mark.no_torch
+
 
 def settings(label: str, miou: float, benchmark: str, inserted: int = 100, **params: object):
     return record(label, benchmark, miou=miou, inserted=inserted, method_params=params)

@@ -11,6 +11,8 @@ import pytest
 from benchmark import answers, plugins
 from benchmark.errors import UserError
 
+pytestmark = pytest.mark.no_torch
+
 ROOT = Path(__file__).resolve().parents[2]
 ABSENT = "a_module_that_is_not_loaded"
 

@@ -2,6 +2,8 @@ import pytest
 
 import benchmark
 
+pytestmark = pytest.mark.no_torch
+
 
 def test_every_public_name_resolves():
     for name in benchmark.__all__:

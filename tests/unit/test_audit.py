@@ -19,6 +19,8 @@ from benchmark.data.mtd import MTD
 from benchmark.data.wbc import WBC
 from benchmark.errors import DataError
 
+pytestmark = pytest.mark.no_torch
+
 COUNTS: dict[Split, int] = {"train": 6, "val": 3, "test": 4}
 
 

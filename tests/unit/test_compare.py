@@ -13,6 +13,8 @@ from benchmark.metrics import class_iou
 from benchmark.uncertainty.holm import holm
 from tests.stored import counts, names, store_run
 
+pytestmark = pytest.mark.no_torch
+
 
 def with_ids(numbers, ids=None):
     return numbers | {"ids": np.array(ids or names(len(numbers["label"])))}

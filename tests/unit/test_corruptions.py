@@ -11,6 +11,8 @@ from benchmark.data import available
 from benchmark.data.corruptions import CORRUPTIONS, blur, corrupt, digital, noise, weather
 from benchmark.errors import UserError
 
+pytestmark = pytest.mark.no_torch
+
 RANDOM = {
     "gaussian_noise", "shot_noise", "impulse_noise", "motion_blur", "snow", "fog",
 }  # fmt: skip

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from benchmark.curves import CURVE, KEYS, read_curve, smooth, smoothed, training_curves
 from tests.records import frame, record
 
+pytestmark = pytest.mark.no_torch
+
 PUBLISHED = Path(__file__).parents[2] / "results" / "published"
 
 

@@ -21,6 +21,8 @@ from benchmark.soundness import check_run, spec_of
 from tests.stored import counts, names, store_run
 from tests.tiny import DEAD, of_the_dead
 
+pytestmark = pytest.mark.no_torch
+
 
 def faults(root):
     return [finding for finding in examine(root) if finding.severity == "fault"]

@@ -20,6 +20,8 @@ from benchmark.spec import Protocol
 from benchmark.statistics import MIOU
 from tests.records import frame, record
 
+pytestmark = pytest.mark.no_torch
+
 
 def run(method, benchmark, miou, seed=0, **protocol):
     own = Protocol(**protocol)

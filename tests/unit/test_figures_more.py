@@ -26,6 +26,8 @@ from benchmark.statistics import MIOU
 from tests.artists import inside, keys_of, line_of, segments, texts_of, xy
 from tests.records import METHODS, frame, grid, record
 
+pytestmark = pytest.mark.no_torch
+
 TRAINABLE = "costs.params.total_trainable"
 SECONDS = "costs.train.seconds"
 TWO = ["full", "linear"]

@@ -12,6 +12,8 @@ from benchmark.statistics import COSTS, GROUP, MIOU, cells
 from tests.artists import keys_of, line_of, segments, texts_of, xy
 from tests.records import frame, grid, record
 
+pytestmark = pytest.mark.no_torch
+
 TRAINABLE = "costs.params.total_trainable"
 SECONDS = "costs.train.seconds"
 TWO = ["full", "linear"]

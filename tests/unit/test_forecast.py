@@ -7,6 +7,8 @@ from benchmark.index import Entry, summary
 from benchmark.planner import Selection, plan
 from tests.records import record
 
+pytestmark = pytest.mark.no_torch
+
 
 def entry(method="linear", benchmark="cells", *, rate=10.0, **fields):
     usual = {

@@ -5,6 +5,8 @@ from benchmark.data.base import Example
 from benchmark.data.examples import Examples
 from benchmark.data.fraction import stratified_order, take
 
+pytestmark = pytest.mark.no_torch
+
 
 class Fixed(Examples):
     def __init__(self, presence):

@@ -12,6 +12,8 @@ from benchmark.reporting.pictures import Picture
 from benchmark.reporting.report import write_report
 from tests.simulated import write_grid
 
+pytestmark = pytest.mark.no_torch
+
 DRAWN = []
 
 

@@ -7,6 +7,8 @@ import pytest
 from benchmark.ledger import COMPONENTS, STORED, TASKS, WHOLE, ledger, storage
 from tests.records import DECODER, frame, grid, record
 
+pytestmark = pytest.mark.no_torch
+
 SECONDS = "costs.train.seconds"
 BACKBONE = 5_526_000
 

@@ -16,6 +16,8 @@ from benchmark.data.fake.small import CCP_NAMES, WRITERS
 from benchmark.data.files import read_gray, read_indexed, read_rgb
 from tests.files import write_all
 
+pytestmark = pytest.mark.no_torch
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:

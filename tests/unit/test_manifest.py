@@ -12,6 +12,8 @@ from benchmark.data.manifest import FOLDER, Manifest, compare, local_path, make,
 from benchmark.errors import DataError, UserError
 from tests.unit.test_real_data import COUNTS
 
+pytestmark = pytest.mark.no_torch
+
 
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

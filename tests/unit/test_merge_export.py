@@ -17,6 +17,8 @@ from benchmark.soundness import check_run, spec_of
 from benchmark.transfer import export, merge
 from tests.stored import counts, store_run
 
+pytestmark = pytest.mark.no_torch
+
 
 @pytest.fixture
 def roots(tmp_path):

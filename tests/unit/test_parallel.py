@@ -7,6 +7,8 @@ import pytest
 
 from benchmark.parallel import spread, uncollected
 
+pytestmark = pytest.mark.no_torch
+
 
 @pytest.mark.parametrize("worth", [False, True])
 def test_results_come_in_the_order_of_the_items(worth):

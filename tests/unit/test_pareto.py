@@ -3,6 +3,8 @@ import pytest
 
 from benchmark.pareto import log_positions, pareto_front
 
+pytestmark = pytest.mark.no_torch
+
 
 def brute_force(cost, score):
     """A point is on the front when no other is at least as good in both and better in one."""

@@ -8,6 +8,8 @@ from benchmark.planner import Selection, command, plan
 from benchmark.record import parse
 from benchmark.spec import Protocol, RunSpec, short_hash
 
+pytestmark = pytest.mark.no_torch
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

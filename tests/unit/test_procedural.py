@@ -7,6 +7,8 @@ from benchmark.data import available
 from benchmark.data.base import IGNORE, SPLITS, read_example
 from benchmark.errors import DataError
 
+pytestmark = pytest.mark.no_torch
+
 NAMES = ("streets", "fields", "cells", "surfaces", "figures")
 
 

@@ -8,6 +8,8 @@ import pytest
 from benchmark import provenance
 from benchmark.catalogue import DECODERS
 
+pytestmark = pytest.mark.no_torch
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

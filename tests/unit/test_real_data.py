@@ -7,7 +7,7 @@ from benchmark.data import available
 from benchmark.data.base import IGNORE, SPLITS
 from benchmark.data.cache import open_split
 
-pytestmark = pytest.mark.realdata
+pytestmark = [pytest.mark.realdata, pytest.mark.no_torch]
 
 COUNTS = {
     "camvid": [(184, 26, 78), (367, 101, 233)],

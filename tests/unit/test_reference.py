@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from benchmark.errors import UserError
 from benchmark.reporting.reference import COLUMNS, read_reference
 
+pytestmark = pytest.mark.no_torch
+
 SHARED = Path(__file__).parents[2].parent / "shared" / "reference"
 HEADER = "method,backbone,decoder,miou,params_backbone_m,source"
 LINE = "x,ViT-B,UPerNet,48.5,1.25,Some Paper Table 1"

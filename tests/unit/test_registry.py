@@ -3,6 +3,8 @@ import pytest
 from benchmark.errors import UserError
 from benchmark.registry import Registry, parse_selector, split_selectors
 
+pytestmark = pytest.mark.no_torch
+
 FRUIT = Registry("fruit", lambda: {"apple": 1, "apricot": 2, "pear": 3})
 
 

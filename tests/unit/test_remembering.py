@@ -1,6 +1,9 @@
 import pandas as pd
+import pytest
 
 from benchmark.remembering import once, remembering
+
+pytestmark = pytest.mark.no_torch
 
 CALLS = []
 

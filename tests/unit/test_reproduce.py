@@ -18,6 +18,8 @@ from benchmark.reproduce import (
 from benchmark.store import find_one
 from tests.records import record
 
+pytestmark = pytest.mark.no_torch
+
 
 def counts(ious, label=100):
     """One class; the prediction covers what is right and nothing else, so IoU = right / label."""

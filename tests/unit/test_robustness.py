@@ -8,6 +8,8 @@ from benchmark.data.corruptions import CORRUPTIONS
 from benchmark.errors import UserError
 from benchmark.reevaluate import choose, corrupted
 
+pytestmark = pytest.mark.no_torch
+
 GROUPS = {name: corruption.group for name, corruption in CORRUPTIONS.items()}
 
 

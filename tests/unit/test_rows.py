@@ -10,6 +10,8 @@ import pytest
 from benchmark.data.cache import Place
 from benchmark.data.rows import create
 
+pytestmark = pytest.mark.no_torch
+
 
 def row(seed, size=1000):
     return np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)

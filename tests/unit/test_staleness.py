@@ -16,6 +16,8 @@ from benchmark.plugins import load_files
 from benchmark.staleness import BENCHMARK, METHOD, WEIGHTS, Present, State, reasons, state_of
 from tests.records import record
 
+pytestmark = pytest.mark.no_torch
+
 WORDS = {"method_sha256": "m", "benchmark_sha256": "b", "weights_sha256": "w"}
 
 

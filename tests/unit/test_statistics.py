@@ -16,6 +16,8 @@ from benchmark.statistics import (
 )
 from tests.records import frame, grid, record, write
 
+pytestmark = pytest.mark.no_torch
+
 
 def by_method(table: pd.DataFrame) -> pd.DataFrame:
     return table.set_index("method")

@@ -10,6 +10,8 @@ from benchmark.planner import Selection, plan
 from tests.records import record
 from tests.tiny import of_the_dead
 
+pytestmark = pytest.mark.no_torch
+
 
 @pytest.fixture
 def spec():

@@ -6,6 +6,8 @@ from rich.console import Console
 
 from benchmark.reporting.tables import Column, human, to_csv, to_latex, to_markdown, to_rich
 
+pytestmark = pytest.mark.no_torch
+
 SCORES = [Column("method", "Method"), Column("score", "mIoU", "points", "max")]
 
 

@@ -18,6 +18,8 @@ from benchmark.uncertainty import Assessment, assess
 from tests.records import frame, grid, record
 from tests.simulated import World, write_grid
 
+pytestmark = pytest.mark.no_torch
+
 METHODS = ["alpha", "beta", "gamma", "delta"]
 BENCHMARKS = ["one", "two", "three", "four", "five"]
 FRAMES = [field.name for field in dataclasses.fields(Assessment) if field.name != "notes"]

@@ -8,6 +8,8 @@ from benchmark.uncertainty.estimate import mean
 from benchmark.uncertainty.replicates import deviations, with_tails
 from tests.simulated import World
 
+pytestmark = pytest.mark.no_torch
+
 WORLDS = {
     "both": World(),
     "seeds": World(seed=0.6, image=0.4, interaction=0.2),

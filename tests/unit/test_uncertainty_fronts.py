@@ -9,6 +9,8 @@ from hypothesis.extra.numpy import arrays
 from benchmark.pareto import pareto_front
 from benchmark.uncertainty import fronts
 
+pytestmark = pytest.mark.no_torch
+
 FEW = st.integers(0, 4).map(float)
 
 

@@ -13,6 +13,8 @@ from benchmark.uncertainty import aggregates, family, ranks
 from benchmark.uncertainty.estimate import Estimate
 from benchmark.uncertainty.ties import shared_ranks
 
+pytestmark = pytest.mark.no_torch
+
 SCORES = np.array([
     [0.7, 0.6, 0.5],
     [0.8, 0.8, 0.1],

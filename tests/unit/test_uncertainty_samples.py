@@ -13,6 +13,8 @@ from benchmark.uncertainty.counts import Archive
 from benchmark.uncertainty.samples import blocks
 from tests.simulated import write_counts, write_grid
 
+pytestmark = pytest.mark.no_torch
+
 
 @pytest.fixture
 def stored(tmp_path: Path) -> tuple[pd.DataFrame, Path]:

@@ -21,6 +21,8 @@ from benchmark.data.fake.drawing import blocks, picture, save
 from benchmark.errors import DataError
 from tests import forked
 
+pytestmark = pytest.mark.no_torch
+
 # Before `datasets` is imported: nothing here may ask the hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
