@@ -14,15 +14,14 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.engine import autocast
+from benchmark.errors import on_one_line
 from benchmark.interrupt import is_out_of_memory
+from benchmark.latency import BATCHES, Forward, blank, percentiles, repeated
 from benchmark.models.compute_type import frozen_in
 from benchmark.models.segmenter import Segmenter
 from benchmark.record import InferCost
 from benchmark.spec import Protocol
-
-LATENCY_REPEATS = 30
-"""Timed passes at batch 1, after a tenth as many untimed ones."""
+from methods.base import Method
 
 THROUGHPUT_REPEATS = 3
 """Timed passes at the protocol's batch size, after one untimed."""
@@ -151,48 +150,79 @@ def _high_water_mark() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-@torch.inference_mode()
-def measure_inference(segmenter: Segmenter, protocol: Protocol, precision: str) -> InferCost:
+def measure_inference(
+    segmenter: Segmenter, protocol: Protocol, precision: str, merging: Method | None = None
+) -> InferCost:
     """Latency, throughput, FLOPs and memory of a forward pass at the protocol's crop size.
 
     The throughput is that of the protocol's batch, or where memory runs out of the largest half,
-    quarter, ... of it that fits.
+    quarter, ... of it that fits. What cannot be measured is None, and `problems` says why: a
+    training that is over must not be lost to it.
 
     Args:
         segmenter: in eval mode.
         protocol: crop and batch size; the crop is rounded up to what the backbone takes.
         precision: fp32 or bf16.
+        merging: the method that the segmenter was tuned with, to be folded into the backbone first.
     """
-    device = next(segmenter.parameters()).device
-    step = segmenter.backbone.divisor
-    side = -(-protocol.crop // step) * step
-    one = torch.zeros(1, 3, side, side, device=device)
+    try:
+        if merging is not None:
+            merging.merge(segmenter.backbone)
+    except Exception as error:
+        return InferCost(problems=(f"merging: {on_one_line(error)}",))
+    forward = Forward(segmenter, precision)
+    one = blank(segmenter, protocol)
+    found: dict[str, float] = {}
+    problems = []
 
-    def seconds(images: torch.Tensor) -> float:
-        start = time.perf_counter()
-        with autocast(device, precision):
-            segmenter(images)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - start
+    def single() -> dict[str, float]:
+        peak = PeakMemory()
+        with peak.measure(segmenter), torch.inference_mode(), frozen_in(segmenter, precision):
+            times = repeated(lambda: forward.seconds(one))
+        names = ("latency_ms_p5", "latency_ms_p50", "latency_ms_p95")
+        return dict(zip(names, percentiles(times), strict=True)) | {"peak_memory_bytes": peak.bytes}
 
-    for _ in range(LATENCY_REPEATS // 10):
-        seconds(one)
-    peak = PeakMemory()
-    with peak.measure(segmenter), frozen_in(segmenter, precision):
-        latencies = 1000 * np.array([seconds(one) for _ in range(LATENCY_REPEATS)])
-    with frozen_in(segmenter, precision):
-        throughput = _throughput(seconds, one, protocol.batch_size)
+    def several() -> dict[str, float]:
+        images = blank(segmenter, protocol, BATCHES[-1])
+        with torch.inference_mode(), frozen_in(segmenter, precision):
+            times = repeated(lambda: forward.seconds(images))
+        names = ("latency8_ms_p5", "latency8_ms_p50", "latency8_ms_p95")
+        return dict(zip(names, percentiles(times), strict=True))
+
+    def throughput() -> dict[str, float]:
+        if protocol.batch_size == BATCHES[-1] and "latency8_ms_p50" in found:
+            return {"images_per_second": 1000 * BATCHES[-1] / found["latency8_ms_p50"]}
+        with torch.inference_mode(), frozen_in(segmenter, precision):
+            return {"images_per_second": _throughput(forward.seconds, one, protocol.batch_size)}
+
+    parts = {"latency": single, "latency of 8 images": several, "throughput": throughput}
+    parts["FLOPs"] = lambda: {"flops": count_flops(segmenter, protocol)}
+    for name, measure in parts.items():
+        try:
+            found |= measure()
+        except Exception as error:
+            problems.append(f"{name}: {on_one_line(error)}")
+            if one.is_cuda:
+                torch.cuda.empty_cache()
+    return InferCost.model_validate(found | {"problems": tuple(problems)})
+
+
+def count_flops(segmenter: Segmenter, protocol: Protocol) -> int:
+    """FLOPs of one image of the protocol's crop size; a multiply-add counts as two."""
+    # The counter attaches hooks to the gradient of whatever a module is given, also where no
+    # gradient is computed; it cannot where that is a bare parameter that is trained.
+    trained = [one for one in segmenter.parameters() if one.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
     # Fused attention kernels hide their matrix products from the counter; the plain one does not.
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        segmenter(one)
-    return InferCost(
-        latency_ms_p50=float(np.percentile(latencies, 50)),
-        latency_ms_p95=float(np.percentile(latencies, 95)),
-        images_per_second=throughput,
-        flops=int(counter.get_total_flops()),
-        peak_memory_bytes=peak.bytes,
-    )
+    counter = FlopCounterMode(display=False)
+    try:
+        with torch.inference_mode(), counter, sdpa_kernel(SDPBackend.MATH):
+            segmenter(blank(segmenter, protocol))
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+    return int(counter.get_total_flops())
 
 
 def _throughput(

@@ -118,7 +118,7 @@ def summary(record: Record, disk_bytes: int | None = None) -> Entry:
         benchmark_sha256=made.benchmark_sha256,
         weights_sha256=made.weights_sha256,
         images_per_second=costs.train.images_per_second if costs else None,
-        memory_bytes=max(costs.train.peak_memory_bytes, costs.infer.peak_memory_bytes)
+        memory_bytes=max(costs.train.peak_memory_bytes, costs.infer.peak_memory_bytes or 0)
         if costs
         else None,
         other_seconds=round(sum(others), 3) if others else None,

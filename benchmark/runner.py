@@ -273,8 +273,7 @@ def _run(
     merged = None
     if method.mergeable and params.inserted:
         with phases("costs"):
-            method.merge(again.backbone)
-            merged = measure_inference(again, protocol, precision)
+            merged = measure_inference(again, protocol, precision, merging=method)
     store.write_curve(folder, trained.curve)
     store.write_counts(folder, examples.ids, counts)
     keeper.write(folder)
