@@ -27,7 +27,7 @@ from tests.artists import inside, keys_of, line_of, segments, texts_of, xy
 from tests.records import METHODS, frame, grid, record
 
 TRAINABLE = "costs.params.total_trainable"
-SECONDS = "costs.train.seconds"
+MEMORY = "costs.train.peak_memory_bytes"
 TWO = ["full", "linear"]
 
 
