@@ -150,14 +150,14 @@ def test_page_is_honest_about_seeds(tmp_path):
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_times_of_different_threads_are_marked(tmp_path):
+def test_different_precisions_are_marked(tmp_path):
     runs = frame([record("a"), record("b")])
     write_report(runs, tmp_path / "out", "small")
-    assert "compare times roughly" not in (tmp_path / "out" / "README.md").read_text()
-    runs.loc[1, "provenance.threads"] = 1
+    assert "used different" not in (tmp_path / "out" / "README.md").read_text()
+    runs.loc[1, "provenance.precision"] = "bf16"
     write_report(runs, tmp_path / "out", "small")
     text = (tmp_path / "out" / "README.md").read_text()
-    assert "used different numbers of threads: compare times roughly.**" in text
+    assert "used different precisions: not comparable.**" in text
     runs.loc[1, "execution.opened_splits.test"] = 2
     write_report(runs, tmp_path / "out", "small")
     for page in ("README.md", "index.html"):
