@@ -114,11 +114,10 @@ def run(
                 compiling=compiling,
             )
         signal = watch.exit_code
-    _summary(console, request, cells)
     if timing and not signal:
         measure_cells(request, cells)
-    else:
-        suggest(console, request, cells)
+    _summary(console, request, cells)
+    suggest(console, request, cells)
     left = _unsuccessful(console, request, cells)
     # Where a cell that was finished is run again, the former result stays, and an error does, too.
     again = [record for record in records if record.status not in FINAL]

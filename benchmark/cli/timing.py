@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 STEPS, ROUNDS, THREADS = 3, 5, 1
 
+WIDTH = 120
+"""Columns that the table needs."""
+
 WORDS = {
     "training": "training step",
     "latency": "latency, 1 image",
@@ -228,4 +231,5 @@ def _print(console: "Console", timing: "Timing") -> None:
             texts = [f"{r.value:.2f} ({r.low:.2f} to {r.high:.2f})" if r else "" for r in ratios]
             name = "" if place else escape(label)
             table.add_row(name, WORDS[kind], f"{1000 * median(seconds):.1f}", *texts)
-    console.print(table)
+    # In full, however narrow the terminal: figures that are cut off say nothing.
+    type(console)(width=max(console.width, WIDTH)).print(table)

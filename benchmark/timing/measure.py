@@ -22,6 +22,7 @@ from benchmark.runner import build_segmenter
 from benchmark.spec import RunSpec
 from benchmark.speed.loops import Harness, rehearse
 from benchmark.speed.rounds import Loop, take_turns
+from benchmark.timing.columns import KINDS
 from benchmark.timing.load import Watcher
 from benchmark.timing.record import Machine, Measured, Timing
 
@@ -44,9 +45,11 @@ class Shelf:
 
     Attributes:
         limit: bytes of the models that are kept.
+        over: whether some are not kept.
     """
 
     limit: int = HELD_BYTES
+    over: bool = False
     _kept: dict[str, Rehearsal] = field(default_factory=dict)
     _latest: dict[str, Rehearsal] = field(default_factory=dict)
     _bytes: int = 0
@@ -63,6 +66,7 @@ class Shelf:
         fits = self._bytes + size <= self.limit
         (self._kept if fits else self._latest)[name] = made
         self._bytes += size if fits else 0
+        self.over = self.over or not fits
         return made
 
 
@@ -166,6 +170,12 @@ def measure(
                 precision = candidate.model().precision
         if not loops:
             raise UserError(f"no method could be measured: {'; '.join(problems.values())}")
+        if not shelf.over:
+            # One kind after the other, so that what is compared is measured within moments. Where
+            # models are built anew, one method after the other: each is built once a round.
+            kinds = list(KINDS)
+            order = sorted(loops, key=lambda name: kinds.index(found[name][1]))
+            loops = {name: loops[name] for name in order}
         times = take_turns(loops, steps, rounds, environment.device, tell, SETTLE)
     seconds: dict[str, dict[str, tuple[float, ...]]] = {}
     for name, (label, kind) in found.items():

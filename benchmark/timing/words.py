@@ -41,7 +41,7 @@ def _sentence(row: "Mapping[str, Any] | pd.Series") -> str:
         value = row.get(f"{PREFIX}{name}")
         return None if value is None or value != value else value
 
-    threads = int(of("threads"))
+    threads, rounds = int(of("threads")), int(of("rounds"))
     where = [
         str(of("device")),
         f"{threads} thread{'' if threads == 1 else 's'}",
@@ -49,14 +49,14 @@ def _sentence(row: "Mapping[str, Any] | pd.Series") -> str:
         str(of("measured"))[:10],
     ]
     text = (
-        f"All methods took turns in one process, in {int(of('rounds'))} rounds on "
+        f"All methods took turns in one process, in {rounds} round{'' if rounds == 1 else 's'} on "
         f"{of('benchmark')} ({', '.join(where)}"
     )
     if of("load_before") is not None and of("load_after") is not None:
         text += f"; load average {of('load_before'):.1f} to {of('load_after'):.1f}"
     if of("others") is not None:
         text += f", {100 * of('others'):.0f} % of the CPU time taken by other processes"
-    if of("stolen"):
+    if (of("stolen") or 0.0) >= 0.005:
         text += f", {100 * of('stolen'):.0f} % by other machines on the host"
     return f"{text})."
 

@@ -7,6 +7,7 @@ import torch
 
 from benchmark import store
 from benchmark.doctor import examine, set_aside
+from benchmark.environment import Environment
 from benchmark.errors import UserError
 from benchmark.index import read_index
 from benchmark.ledger import ledger
@@ -336,6 +337,31 @@ def test_models_are_kept_up_to_a_limit_and_else_built_anew():
     assert built == ["a", "b", "c", "d", "c", "d"]
 
 
+@pytest.mark.parametrize("over", [False, True])
+def test_what_is_compared_is_measured_one_after_the_other(monkeypatch, over):
+    """By kind; but method by method where models must be built anew."""
+
+    def loop(steps, mark):
+        for _ in range(steps):
+            mark()
+
+    def loops(candidate):
+        candidate.shelf.over = over
+        return {"training": loop, "latency": loop}
+
+    monkeypatch.setattr(measure.Candidate, "loops", loops)
+    monkeypatch.setattr(
+        measure.Candidate, "model", lambda self: type("M", (), {"precision": "fp32"})
+    )
+    said = []
+    found = [spec_of_label(label) for label in ("linear", "lora")]
+    measure.measure(found, Environment(), steps=1, rounds=1, threads=1, tell=said.append)
+    turns = [text.partition(": ")[2] for text in said if text.startswith("round 1")]
+    by_kind = ["linear, training", "lora, training", "linear, latency", "lora, latency"]
+    by_method = [by_kind[place] for place in (0, 2, 1, 3)]
+    assert turns == (by_method if over else by_kind)
+
+
 def test_a_method_that_fails_stops_no_other(monkeypatch):
     def loops(candidate):
         def breaks(steps, mark):
@@ -346,8 +372,6 @@ def test_a_method_that_fails_stops_no_other(monkeypatch):
                 mark()
 
         return {"training": breaks if candidate.cell.method == "lora" else works}
-
-    from benchmark.environment import Environment
 
     monkeypatch.setattr(measure.Candidate, "loops", loops)
     monkeypatch.setattr(
