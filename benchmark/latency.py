@@ -16,7 +16,7 @@ BATCHES = (1, 8)
 """Images a pass, of which the latency is measured."""
 
 MOST, LEAST = 30, 5
-"""Timed passes at most and at least, whatever time they take."""
+"""Timed passes at most and at least."""
 
 SECONDS = 1.0
 """Time after which no further pass begins, once there are `LEAST`."""

@@ -9,7 +9,7 @@ from benchmark.reporting.sheets import benchmark_table, class_table
 from benchmark.reporting.tables import Column, to_rich
 from benchmark.statistics import failures, split_groups
 from benchmark.timing.columns import LATENCY, TRAINING
-from benchmark.timing.words import timed, told
+from benchmark.timing.words import explained, timed
 from benchmark.uncertainty import Assessment
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def print_report(
             highlight=False,
         )
         if timed(part):
-            console.print(told(part), style="dim", highlight=False, markup=False)
+            console.print(explained(part), style="dim", highlight=False, markup=False)
         console.print()
         table, shown = benchmark_table(part)
         console.print(to_rich(table, shown, "mIoU per benchmark"), "")

@@ -1,4 +1,4 @@
-"""Names of the columns in which measured times stand beside the records' own."""
+"""Names of the columns that hold times measured side by side."""
 
 import functools
 from pathlib import Path

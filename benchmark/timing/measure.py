@@ -225,7 +225,7 @@ def _tried(candidate: Candidate, problems: dict[str, str]) -> dict[str, Loop]:
             works[kind] = loop
     except UserError:
         raise
-    except Exception as error:  # whatever stops a method, memory or a refusal, stops no other
+    except Exception as error:  # one method must not stop the others
         problems[label] = on_one_line(error)
     return works
 

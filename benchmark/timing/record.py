@@ -189,7 +189,7 @@ def add_columns(rows: Sequence[dict[str, Any]], root: Path) -> None:
         if (path, label) not in columns:
             columns[path, label] = _columns(timing, label)
         one = timing.methods.get(label)
-        # The same label may stand for other fields, where a default has changed since.
+        # The same label means other fields if a default has changed since.
         same = one is None or all(
             row.get(f"method_params.{field}", value) == value
             for field, value in one.method_params.items()

@@ -14,7 +14,7 @@ def how(timing: Timing) -> str:
     return _sentence(about(timing))
 
 
-def told(runs: pd.DataFrame) -> str:
+def explained(runs: pd.DataFrame) -> str:
     """What a reader of a group's times must know.
 
     Args:

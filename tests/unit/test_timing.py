@@ -24,7 +24,7 @@ from benchmark.timing.groups import complete, finished, former, groups, unmeasur
 from benchmark.timing.load import Watcher
 from benchmark.timing.measure import Shelf
 from benchmark.timing.record import Timing, parse, path_of, read, write
-from benchmark.timing.words import timed, told
+from benchmark.timing.words import explained, timed
 from benchmark.transfer import export, merge
 from tests import records
 from tests.records import frame, grid, timing
@@ -266,10 +266,10 @@ def test_a_method_that_was_not_measured_has_a_dash_and_is_named():
     some = whole.copy()
     columns = [name for name in some if name.startswith("timing.")]
     some.loc[some["method"] == "spm", columns] = None
-    assert told(some).endswith(
+    assert explained(some).endswith(
         "Not measured: spm; `python -m benchmark timing --suite small` measures all."
     )
-    assert "Not measured" not in told(whole)
+    assert "Not measured" not in explained(whole)
     assert timed(whole) and timed(frame(grid(["linear"]))) == []
 
 

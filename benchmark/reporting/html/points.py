@@ -79,7 +79,7 @@ FIELDS: tuple[Field, ...] = (
         for c in COSTS
         if c["column"].startswith("costs.")
     ),
-    # What a single run took beside whatever else ran: not compared.
+    # Times of a single run, under the load at that time: shown, but not compared.
     Field(column="costs.train.seconds", label="Training time", kind="seconds"),
     Field(column="costs.infer.latency_ms_p50", label="Latency of one image", kind="ms"),
     Field(column="costs.train.images_per_second", label="Training, images/s", kind="rate"),
