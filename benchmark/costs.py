@@ -209,8 +209,8 @@ def measure_inference(
 
 def count_flops(segmenter: Segmenter, protocol: Protocol) -> int:
     """FLOPs of one image of the protocol's crop size; a multiply-add counts as two."""
-    # The counter hooks the gradient of each input of a module, even if no gradient is computed. That
-    # fails where an input is a bare trainable parameter.
+    # The counter hooks the gradient of each input of a module, even if no gradient is computed.
+    # That fails where an input is a bare trainable parameter.
     trained = [one for one in segmenter.parameters() if one.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)
