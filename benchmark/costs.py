@@ -3,21 +3,22 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmark.errors import on_one_line
 from benchmark.interrupt import is_out_of_memory
+from benchmark.latency import BATCHES, Forward, blank, percentiles, repeated
 from benchmark.memory import forward_memory
-from benchmark.models.compute_type import autocast, frozen_in
+from benchmark.models.compute_type import frozen_in
 from benchmark.models.segmenter import Segmenter
-from benchmark.record import InferCost
+from benchmark.record import InferCost, Memory
 from benchmark.spec import Protocol
-
-LATENCY_REPEATS = 30
-"""Timed passes at batch 1, after a tenth as many untimed ones."""
+from methods.base import Method
 
 THROUGHPUT_REPEATS = 3
 """Timed passes at the protocol's batch size, after one untimed."""
@@ -36,48 +37,90 @@ class Phases(dict[str, float]):
             self[name] = round(self.get(name, 0.0) + time.perf_counter() - start, 3)
 
 
-@torch.inference_mode()
-def measure_inference(segmenter: Segmenter, protocol: Protocol, precision: str) -> InferCost:
+def measure_inference(
+    segmenter: Segmenter, protocol: Protocol, precision: str, merging: Method | None = None
+) -> InferCost:
     """Latency, throughput, FLOPs and memory of a forward pass at the protocol's crop size.
 
     The throughput is that of the protocol's batch, or where memory runs out of the largest half,
-    quarter, ... of it that fits.
+    quarter, ... of it that fits. What cannot be measured is None, and `problems` says why: a
+    training that is over must not be lost to it.
 
     Args:
         segmenter: in eval mode.
         protocol: crop and batch size; the crop is rounded up to what the backbone takes.
         precision: fp32 or bf16.
+        merging: the method that the segmenter was tuned with, to be folded into the backbone first.
     """
-    device = next(segmenter.parameters()).device
-    step = segmenter.backbone.divisor
-    side = -(-protocol.crop // step) * step
-    one = torch.zeros(1, 3, side, side, device=device)
+    try:
+        if merging is not None:
+            merging.merge(segmenter.backbone)
+    except Exception as error:
+        return InferCost(problems=(f"merging: {on_one_line(error)}",))
+    forward = Forward(segmenter, precision)
+    one = blank(segmenter, protocol)
+    found: dict[str, Any] = {}
+    problems = []
 
-    def seconds(images: torch.Tensor) -> float:
-        start = time.perf_counter()
-        with autocast(device, precision):
-            segmenter(images)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - start
+    def single() -> dict[str, float]:
+        with torch.inference_mode(), frozen_in(segmenter, precision):
+            times = repeated(lambda: forward.seconds(one))
+        names = ("latency_ms_p5", "latency_ms_p50", "latency_ms_p95")
+        return dict(zip(names, percentiles(times), strict=True))
 
-    for _ in range(LATENCY_REPEATS // 10):
-        seconds(one)
-    with frozen_in(segmenter, precision):
-        latencies = 1000 * np.array([seconds(one) for _ in range(LATENCY_REPEATS)])
-    with frozen_in(segmenter, precision):
-        throughput = _throughput(seconds, one, protocol.batch_size)
-        memory = forward_memory(segmenter, lambda: seconds(one))
+    def several() -> dict[str, float]:
+        images = blank(segmenter, protocol, BATCHES[-1])
+        with torch.inference_mode(), frozen_in(segmenter, precision):
+            times = repeated(lambda: forward.seconds(images))
+        names = ("latency8_ms_p5", "latency8_ms_p50", "latency8_ms_p95")
+        return dict(zip(names, percentiles(times), strict=True))
+
+    def throughput() -> dict[str, float]:
+        if protocol.batch_size == BATCHES[-1] and "latency8_ms_p50" in found:
+            return {"images_per_second": 1000 * BATCHES[-1] / found["latency8_ms_p50"]}
+        with torch.inference_mode(), frozen_in(segmenter, precision):
+            return {"images_per_second": _throughput(forward.seconds, one, protocol.batch_size)}
+
+    def memory() -> dict[str, Memory]:
+        with torch.inference_mode(), frozen_in(segmenter, precision):
+            return {"memory": forward_memory(segmenter, lambda: forward.seconds(one))}
+
+    def flops() -> dict[str, int]:
+        return {"flops": count_flops(segmenter, protocol)}
+
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "latency": single,
+        "latency of 8 images": several,
+        "throughput": throughput,
+        "memory": memory,
+        "FLOPs": flops,
+    }
+    for name, measure in parts.items():
+        try:
+            found |= measure()
+        except Exception as error:
+            problems.append(f"{name}: {on_one_line(error)}")
+            if one.is_cuda:
+                torch.cuda.empty_cache()
+    return InferCost.model_validate(found | {"problems": tuple(problems)})
+
+
+def count_flops(segmenter: Segmenter, protocol: Protocol) -> int:
+    """FLOPs of one image of the protocol's crop size; a multiply-add counts as two."""
+    # The counter hooks the gradient of each input of a module, even if no gradient is computed.
+    # That fails where an input is a bare trainable parameter.
+    trained = [one for one in segmenter.parameters() if one.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
     # Fused attention kernels hide their matrix products from the counter; the plain one does not.
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        segmenter(one)
-    return InferCost(
-        latency_ms_p50=float(np.percentile(latencies, 50)),
-        latency_ms_p95=float(np.percentile(latencies, 95)),
-        images_per_second=throughput,
-        flops=int(counter.get_total_flops()),
-        memory=memory,
-    )
+    counter = FlopCounterMode(display=False)
+    try:
+        with torch.inference_mode(), counter, sdpa_kernel(SDPBackend.MATH):
+            segmenter(blank(segmenter, protocol))
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+    return int(counter.get_total_flops())
 
 
 def _throughput(

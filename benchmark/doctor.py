@@ -21,12 +21,14 @@ from benchmark.soundness import (
     attempt,
     check_run,
     check_size,
+    check_timing,
     fault,
     in_words,
     misplaced,
     read_record,
     told,
 )
+from benchmark.timing import record as timings
 
 DAY = 24 * 3600.0
 _ASIDE = "doctor --repair sets it aside"
@@ -63,6 +65,9 @@ def examine(root: Path) -> list[Finding]:
                 found += _check_link(path, root)
             elif entry.name.startswith("."):
                 found += _check_hidden(path)
+        if folder.name == timings.FOLDER and folder != root:
+            paths = [folder / name for name in sorted(names) if not name.startswith(".")]
+            found += [one for path in paths if path.suffix == ".json" for one in check_timing(path)]
         if RECORD in names:
             found += check_run(folder)
             record = read_record(folder)[0]
@@ -122,6 +127,8 @@ def _stands(finding: Finding) -> bool:
     path = finding.path
     if path.name.startswith("."):
         return bool(_check_hidden(path))
+    if path.parent.name == timings.FOLDER and path.suffix == ".json":
+        return bool(check_timing(path))
     folder = path if path.is_dir() else path.parent
     if _is_held(folder.with_name(f".{folder.name}.lease")):
         return False

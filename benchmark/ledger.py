@@ -7,6 +7,7 @@ import pandas as pd
 
 from benchmark.remembering import once
 from benchmark.statistics import GROUP, current
+from benchmark.timing.columns import RATIOS
 
 BACKBONE = "costs.params.backbone"
 DECODER = "costs.params.decoder"
@@ -19,16 +20,14 @@ COMPONENTS = (
     "costs.params.total_trainable",
     STORED,
     "costs.stored.bytes_fp16",
-    "costs.train.seconds",
     "costs.train.memory.peak_bytes",
-    "costs.infer.latency_ms_p50",
-    "costs.infer.latency_ms_p95",
     "costs.infer.flops",
     "costs.infer.memory.peak_bytes",
-    "costs.infer_merged.latency_ms_p50",
     "costs.infer_merged.flops",
+    *RATIOS,
 )
-"""Columns of the records; `infer_merged` exists where a method folds into the backbone."""
+"""Columns of the records, and times that were measured side by side, as ratios; those of a merged
+method exist where it folds into the backbone."""
 
 WHOLE = "separate copies of the whole model"
 """Row of `storage` for a backbone and a decoder per task, with nothing shared."""
@@ -48,9 +47,10 @@ def ledger(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         GROUP, `method`, `complete` ("4/5" benchmarks), `seeds` (that finished), and for each of
-        `COMPONENTS` the mean, `<component>.min` and `<component>.max` (smallest and largest run;
-        NaN where all runs cost the same). A cost has no value unless every benchmark of the group
-        has it from every seed: a mean over other benchmarks could not be compared.
+        `COMPONENTS` the mean, `<component>.min` and `<component>.max` (smallest and largest run, of
+        times the smallest and largest round; NaN where all cost the same). A cost has no value
+        unless every benchmark of the group has it from every seed: a mean over other benchmarks
+        could not be compared.
     """
     frame = _numbers(runs)
     everywhere = frame.groupby(GROUP)["benchmark"].nunique()
@@ -112,6 +112,9 @@ def _sums(done: pd.DataFrame) -> dict[str, float]:
     costs = costs.loc[:, costs.notna().all()]
     means = costs.groupby(done["benchmark"]).mean().mean()
     low, high = costs.min(), costs.max()
+    for name in (name for name in RATIOS if name in costs):
+        # Measured once for all runs of a method, in several rounds.
+        low[name], high[name] = (float(done[f"{name}.{end}"].min()) for end in ("low", "high"))
     varies = [name for name in costs.columns if low[name] < high[name]]
     return {
         **{name: float(means[name]) for name in costs.columns},

@@ -95,14 +95,22 @@ class TrainCost(_Part):
 
 
 class InferCost(_Part):
-    """Cost of inference at the protocol's crop size."""
+    """Cost of inference at the protocol's crop size, warm; None: it could not be measured.
 
-    latency_ms_p50: float  # batch 1
-    latency_ms_p95: float
-    images_per_second: float  # at the protocol's batch size
-    flops: int  # of one image, a multiply-add counts as two
+    Latencies are in milliseconds, the 5th, 50th and 95th percentile over passes.
+    """
+
+    latency_ms_p5: float | None = None  # batch 1
+    latency_ms_p50: float | None = None
+    latency_ms_p95: float | None = None
+    latency8_ms_p5: float | None = None  # batch 8
+    latency8_ms_p50: float | None = None
+    latency8_ms_p95: float | None = None
+    images_per_second: float | None = None  # at the protocol's batch size
+    flops: int | None = None  # of one image, a multiply-add counts as two
     memory: Memory | None = None  # batch 1
     peak_memory_bytes: int | None = None  # of older records, read off the process; never compared
+    problems: tuple[str, ...] = ()  # what could not be measured and why, a line each
 
 
 class Costs(_Part):

@@ -12,6 +12,7 @@ import pandas as pd
 from benchmark.errors import printable
 from benchmark.parallel import spread, uncollected
 from benchmark.record import PUBLISHED, RECORD, Record, parse
+from benchmark.timing.record import add_columns
 
 _PARAMS = "method_params."
 
@@ -30,7 +31,8 @@ def load_results(root: Path, suite: str | None = None) -> pd.DataFrame:
     Returns:
         The records flattened to dotted columns (`metrics.miou`, `costs.params.inserted`, ...) and
         `folder`, relative to `root`, in the order of their paths; empty when there are none. A file
-        that is no record is left out with a warning.
+        that is no record is left out with a warning. Beside them are the columns `timing.*` where
+        times were measured side by side (`benchmark.timing.record.add_columns`).
     """
     base = root / suite if suite is not None and (root / suite).is_dir() else root
     folders = list(run_folders(base))
@@ -43,6 +45,7 @@ def load_results(root: Path, suite: str | None = None) -> pd.DataFrame:
             warnings.warn(what, stacklevel=2)
         elif suite is None or row["suite"] == suite:
             rows.append(row)
+    add_columns(rows, root)
     _tell_apart(rows)
     if not rows:
         return pd.DataFrame(columns=list(Record.model_fields))

@@ -298,8 +298,7 @@ def _run(
     merged = None
     if method.mergeable and params.inserted:
         with phases("costs"):
-            method.merge(again.backbone)
-            merged = measure_inference(again, protocol, precision)
+            merged = measure_inference(again, protocol, precision, merging=method)
     del again
     with phases("costs"):  # last, since it trains on
         memory = known_memory(feed, method, course.progress.micro_batch)

@@ -22,6 +22,7 @@ from benchmark.record import SCHEMA_VERSION, Metrics, Record, parse
 from benchmark.results import RECORD
 from benchmark.robustness import Robustness
 from benchmark.spec import Protocol, RunSpec
+from benchmark.timing import record as timings
 
 TOLERANCE = 1e-9
 """A recorded mIoU differs from that of its counts by rounding at most."""
@@ -138,6 +139,22 @@ def _check_robustness(folder: Path, record: Record) -> Iterator[Finding]:
     if held is None or not held >= names:
         what = problem or "lacks counts that robustness.json sums up"
         yield Finding("fault", counts, what, _STRESS, True)
+
+
+def check_timing(path: Path) -> list[Finding]:
+    """What is wrong with a file of times that were measured side by side.
+
+    Args:
+        path: the file's, at its full path `.../suite/timing/name`.
+    """
+    timing, problem = attempt(lambda p: timings.parse(_content(p)), path)
+    again = "doctor --repair sets it aside; `timing` measures anew"
+    if timing is None:
+        return [Finding("fault", path, f"is torn or foreign: {problem}", again, movable=True)]
+    if path.resolve().parts[-len(timing.path.parts) :] != timing.path.parts:
+        what = f"the times belong into {told(timing.path)}"
+        return [Finding("fault", path, what, again, movable=True)]
+    return []
 
 
 def _members(path: Path) -> set[str]:

@@ -158,10 +158,10 @@ class RunSpec(BaseModel):
     def folder(self) -> Path:
         """Where the run lies below the results folder, whatever characters its names hold."""
         names = (self.suite, self.benchmark, self.backbone, self.method, self.run_id)
-        return Path(*map(_plain, names))
+        return Path(*map(plain_name, names))
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A name as one component of a path that is not hidden and leads nowhere else."""
     return re.sub(r"^\.|[^\w.:+@=-]", "_", name)
 

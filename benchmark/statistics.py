@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from benchmark.remembering import once
+from benchmark.timing.columns import LATENCY, TRAINING
 
 GROUP = ["backbone", "weights", "protocol_hash"]
 """Runs that differ in one of these columns are never ranked together."""
@@ -23,11 +24,13 @@ COSTS = [
     "costs.params.decoder",
     "costs.params.total_trainable",
     "costs.stored.bytes",
-    "costs.train.seconds",
-    "costs.train.images_per_second",
+    TRAINING,
     "costs.train.memory.peak_bytes",
-    "costs.infer.latency_ms_p50",
+    LATENCY,
 ]
+"""What methods are compared by. Of times those that were measured side by side: what a run took
+depends on what ran beside it."""
+
 _CLASS = "metrics.class_iou."
 _CELL = [*GROUP, "benchmark", "method"]
 _MEANS = [MIOU, *COSTS, "ppt"]

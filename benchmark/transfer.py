@@ -19,6 +19,7 @@ from benchmark.record import FINAL, Record
 from benchmark.results import RECORD, load_results, run_folders
 from benchmark.soundness import check_run, spec_of, told
 from benchmark.spec import RunSpec
+from benchmark.timing import record as timings
 
 FORMATS = ("csv", "parquet", "json")
 _PARTS = (("delta.safetensors",), ("robustness.json", "robustness.npz"))
@@ -37,6 +38,8 @@ class Merged:
         unfinished: runs that are not done; they stay where they are.
         broken: runs that do not hold what they should; those in the target are its folders.
         busy: runs that another process works on in the target.
+        timings: files of times that the target has got, since it had none of that group, or none
+            that holds all of their methods.
     """
 
     copied: list[Path] = field(default_factory=list)
@@ -45,6 +48,7 @@ class Merged:
     unfinished: list[Path] = field(default_factory=list)
     broken: list[Path] = field(default_factory=list)
     busy: list[Path] = field(default_factory=list)
+    timings: list[Path] = field(default_factory=list)
 
 
 def merge(sources: Sequence[Path], into: Path) -> Merged:
@@ -53,7 +57,8 @@ def merge(sources: Sequence[Path], into: Path) -> Merged:
     Of two finished runs of one cell the first is kept: that in `into`, then the sources' in order.
     What was added to the other later, by evaluating it again, is taken over where the first lacks
     it. An unfinished one in `into` gives way to a finished one. Each run is written whole or not at
-    all, so a merge that was interrupted is just started again.
+    all, so a merge that was interrupted is just started again. Of times that were measured side by
+    side the first are kept, too, unless others are of these methods and more.
 
     Args:
         sources: results folders.
@@ -72,7 +77,26 @@ def merge(sources: Sequence[Path], into: Path) -> Merged:
     merged = Merged()
     for folder in folders:
         _merge_run(merged, folder, into)
+    suites = dict.fromkeys(folder.resolve().parents[3] for folder in folders)
+    for suite in suites:
+        for path in sorted((suite / timings.FOLDER).glob("[!.]*.json")):
+            _merge_timing(merged, path, into)
     return merged
+
+
+def _merge_timing(merged: Merged, path: Path, into: Path) -> None:
+    """Copies times that were measured side by side, if they are of more methods than those there.
+
+    Two files of a group are never joined: they were not measured in turns.
+    """
+    timing = timings.read(path)
+    if timing is None:
+        merged.broken.append(path)
+        return
+    there = timings.read(into / timing.path)
+    if there is None or there.methods.keys() < timing.methods.keys():
+        timings.write(into, timing)
+        merged.timings.append(path)
 
 
 def _merge_run(merged: Merged, folder: Path, into: Path) -> None:

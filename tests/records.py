@@ -1,6 +1,7 @@
 """Builds valid records with made-up numbers, for the tests of everything behind the store."""
 
 import math
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from benchmark.record import (
     TrainMemory,
 )
 from benchmark.results import flat
+from benchmark.timing.columns import references
+from benchmark.timing.record import Load, Machine, Measured, Timing, add_columns
+from benchmark.timing.record import write as write_timing
 
 DECODER = 400_000
 # name: (inserted, tuned backbone, mIoU on the first benchmark)
@@ -163,3 +167,55 @@ def _costs(inserted: int, tuned: int) -> Costs:
             images_per_second=90.0, flops=2_500_000_000, memory=Memory(peak_bytes=400_000_000),
         ),
     )  # fmt: skip
+
+
+def timing(records: Sequence[Record], rounds: int = 3) -> Timing:
+    """Times of the methods of one group: those that insert more take longer; the first is merged.
+
+    The frozen backbone and full training are measured along.
+    """
+    first = records[0]
+    labels = dict.fromkeys([item.method for item in records if item.status == "done"])
+    sizes = {item.method: item.costs.params.inserted for item in records if item.costs}
+    methods = {}
+    for number, label in enumerate([*labels, *(n for n in references() if n not in labels)]):
+        slow = 1 + sizes.get(label, 0) / 400_000
+        base = {"training": 0.05 * (1 if label == references()[0] else 2 * slow)}
+        base |= {"latency": 0.004 * slow, "latency8": 0.02 * slow}
+        if number == 0:
+            base |= {"latency_merged": 0.004, "latency8_merged": 0.02}
+        # A round in which the machine was busy is slow for all.
+        seconds = {
+            kind: tuple(value * (1 + 0.5 * turn + 0.01 * wobble(f"{label}{kind}{turn}"))
+                        for turn in range(rounds))
+            for kind, value in base.items()
+        }  # fmt: skip
+        methods[label] = Measured(method=label.partition("[")[0], method_params={}, seconds=seconds)
+    return Timing(
+        suite=first.suite, benchmark=first.benchmark, backbone=first.backbone,
+        weights=first.weights, protocol=first.protocol, protocol_hash=first.protocol_hash,
+        measured="2025-03-04T10:00:00+00:00", duration=30.0, rounds=rounds, steps=3,
+        machine=Machine(
+            device="Some CPU, 2 cores", threads=1, precision="fp32", platform="Linux x86_64",
+            python="3.11.8", packages={"torch": "2.11.0"}, git_commit="0123456789abcdef",
+            git_dirty=False,
+        ),
+        load=Load(before=0.3, after=1.1, others=0.042, stolen=0.0),
+        methods=methods,
+    )  # fmt: skip
+
+
+def timed(records: Sequence[Record]) -> pd.DataFrame:
+    """The table that `load_results` would return where every group was measured side by side."""
+    groups: dict[tuple[str, str, str], list[Record]] = {}
+    for item in records:
+        groups.setdefault((item.backbone, item.weights, item.protocol_hash), []).append(item)
+    with tempfile.TemporaryDirectory() as folder:
+        for group in groups.values():
+            write_timing(Path(folder), timing(group))
+        rows = [
+            pd.json_normalize(flat(item)).iloc[0].to_dict() | {"folder": "small/b/k/m/id"}
+            for item in records
+        ]
+        add_columns(rows, Path(folder))
+    return pd.DataFrame(rows).drop(columns="folder")

@@ -23,6 +23,7 @@ from benchmark.cli import (
     run,
     show,
     speed,
+    timing,
 )
 from benchmark.cli import list as list_verb
 from benchmark.errors import UserError, in_a_line, printable
@@ -51,6 +52,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "pretrain": pretrain.pretrain,
     "profile": profile.profile,
     "speed": speed.speed,
+    "timing": timing.timing,
 }
 
 

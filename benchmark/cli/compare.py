@@ -108,7 +108,8 @@ def _points(a: float, b: float) -> str:
 
 
 def _ratio(a: Any, b: Any) -> str:
-    ratio = f" (x {b / a:.3g})" if a and b is not None else ""
+    numbers = isinstance(a, int | float) and isinstance(b, int | float)
+    ratio = f" (x {b / a:.3g})" if numbers and a else ""
     return f"{_as_they_are(a, b)}{ratio}"
 
 

@@ -145,3 +145,11 @@ Checkpoint = Annotated[
         rich_help_panel=HOW,
     ),
 ]
+Timing = Annotated[
+    bool,
+    typer.Option(
+        "--timing",
+        help="At the end, measure times of all methods side by side, as `timing` does.",
+        rich_help_panel=HOW,
+    ),
+]

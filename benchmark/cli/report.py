@@ -134,6 +134,8 @@ def _reference(path: Path) -> "pd.DataFrame":
 
 
 def _stamp(root: Path) -> object:
-    """Changes when a run is added or written again."""
-    paths = root.glob("*/*/*/*/*/record.json")
+    """Changes when a run, or a group's times, are added or written again."""
+    from benchmark.timing.record import FOLDER
+
+    paths = [*root.glob("*/*/*/*/*/record.json"), *root.glob(f"*/{FOLDER}/*.json")]
     return sorted((str(path), path.stat().st_mtime_ns) for path in paths)

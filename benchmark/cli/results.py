@@ -42,6 +42,7 @@ def merge(
         f"{told(into)}: {len(merged.copied)} copied, {len(merged.same)} there already, "
         f"{len(merged.conflicts)} conflicts, {len(merged.broken)} broken, "
         f"{len(merged.busy)} busy, {len(merged.unfinished)} unfinished left out"
+        + (f"; {len(merged.timings)} timings copied" if merged.timings else "")
     )
     if merged.conflicts or merged.broken or merged.busy:
         raise typer.Exit(1)

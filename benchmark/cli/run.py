@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from benchmark.cli import options
+from benchmark.cli.timing import measure_cells, suggest
 from benchmark.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def run(
     max_seconds: options.MaxSeconds = None,
     checkpoint: options.Checkpoint = None,
     compiling: options.Compile = "auto",
+    timing: options.Timing = False,
 ) -> None:
     """Run every selected cell of method x backbone x benchmark x seed that is not done yet.
 
@@ -117,7 +119,10 @@ def run(
                 compiling=compiling,
             )
         signal = watch.exit_code
+    if timing and not signal:
+        measure_cells(request, cells)
     _summary(console, request, cells)
+    suggest(console, request, cells)
     left = _unsuccessful(console, request, cells)
     # Where a cell that was finished is run again, the former result stays, and an error does, too.
     again = [record for record in records if record.status not in FINAL]

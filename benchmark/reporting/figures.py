@@ -28,6 +28,7 @@ from benchmark.reporting.style import (
     pale,
 )
 from benchmark.statistics import GROUP, MIOU, cells, leaderboard
+from benchmark.timing.columns import RATIOS
 
 MOST_LABELS = 8  # direct labels up to here, a legend beyond
 PROBABLE = 0.5
@@ -39,7 +40,7 @@ TRAINED = "costs.params.trainable_backbone"
 _COUNTS = {"costs.params.total_trainable": "total trainable", TRAINED: "backbone"}
 """Cost columns that published parameters can be compared with, by what those count."""
 
-_MEASURED = ("costs.train.", "costs.infer.")  # differ from run to run, unlike sizes
+_MEASURED = ("costs.train.", "costs.infer.")  # may differ from run to run, unlike sizes
 CAP = 5.0  # width of the end of an interval, in typographic points
 _GREY = Style("#777777", "o")
 
@@ -175,7 +176,14 @@ def _likely(
 def _spread(
     runs: pd.DataFrame, name: str, cost: str, methods: pd.Series
 ) -> tuple[pd.Series, pd.Series]:
-    """Smallest and largest cost of each method's finished runs; NaN for costs that are sizes."""
+    """Smallest and largest cost of each method's finished runs; NaN for costs that are sizes.
+
+    Of a ratio of times, the smallest and largest over the rounds in which it was measured.
+    """
+    if f"{cost}.low" in runs:
+        means = runs[runs["status"] == "done"].groupby("method")
+        low, high = (means[f"{cost}.{end}"].mean() for end in ("low", "high"))
+        return methods.map(low), methods.map(high)
     if not cost.startswith(_MEASURED):
         nothing = pd.Series(np.nan, index=methods.index)
         return nothing, nothing
@@ -231,14 +239,18 @@ def _draw(
         log_scale(axis, "x", (low, high), cost_kind(cost), zero=zero)
         axis.add_line(Line2D(*_staircase(panels[name], high), **FRONT))
 
-    return draw_panels(list(panels), draw, words, _keys(panels, styles, named), _average(panels))
+    return draw_panels(
+        list(panels), draw, words, _keys(panels, styles, named, cost), _average(panels)
+    )
 
 
 def _average(panels: dict[str, pd.DataFrame]) -> str | None:
     return list(panels)[-1] if len(panels) > 1 else None
 
 
-def _keys(panels: dict[str, pd.DataFrame], styles: dict[str, Style], named: bool) -> list[Line2D]:
+def _keys(
+    panels: dict[str, pd.DataFrame], styles: dict[str, Style], named: bool, cost: str
+) -> list[Line2D]:
     """The legend."""
     everything = pd.concat(panels.values())
     own, published = (everything[(everything["source"] != "") == flag] for flag in (False, True))
@@ -255,7 +267,8 @@ def _keys(panels: dict[str, pd.DataFrame], styles: dict[str, Style], named: bool
     if (own["low"] < own["high"]).any():
         keys.append(Line2D([], [], label="95 % interval", marker="|", **mark))
     if (own["x_low"] < own["x_high"]).any():
-        keys.append(Line2D([], [], label="smallest to largest run", marker="_", **mark))
+        each = "round" if cost in RATIOS else "run"
+        keys.append(Line2D([], [], label=f"smallest to largest {each}", marker="_", **mark))
     if len(published) and not named:
         keys.append(hollow("published", _GREY))
     return keys

@@ -29,8 +29,6 @@ _EQUAL = (
     ("weights_sha256", "backbone", "weights under one backbone's name: not comparable"),
     ("data_sha256", "benchmark", "data under one benchmark's name: not comparable"),
     ("precision", "backbone", "precisions: not comparable"),
-    ("device", "backbone", "kinds of hardware: compare times roughly"),
-    ("threads", "backbone", "numbers of threads: compare times roughly"),
 )
 """Column, what it may differ between, and what to say if it differs within a ranking."""
 

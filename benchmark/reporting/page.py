@@ -11,12 +11,13 @@ from benchmark.reporting.pictures import WEIGHTS, Picture
 from benchmark.reporting.sheets import FAILURES, RANKS, benchmark_table, studies
 from benchmark.reporting.tables import COLUMNS, Column, to_markdown
 from benchmark.statistics import GROUP, cells, failures, leaderboard, shared_benchmarks
+from benchmark.timing.words import explained
 from benchmark.uncertainty import Assessment
 
 MARK = "<!-- written by petseg-bench; changes are lost with the next report -->"
 """First line of the page, by which a former report is known."""
 
-_BOARD = {"costs.params.decoder", "costs.train.images_per_second", "ppt"}  # in the files only
+_BOARD = {"costs.params.decoder", "ppt"}  # in the files only
 
 
 def render(
@@ -110,7 +111,7 @@ def _section(key: Key, runs: pd.DataFrame, found: Assessment, name: str) -> list
         "Bold: best of a column. Trainable parameters are inserted, tuned backbone and decoder "
         "together."
     )
-    parts = [f"## Leaderboard{name}", text, to_markdown(board, columns)]
+    parts = [f"## Leaderboard{name}", f"{text} {explained(runs)}", to_markdown(board, columns)]
     shared = shared_benchmarks(runs)
     if board["rank"].isna().any() and shared:
         part = runs[runs["benchmark"].isin(shared)]

@@ -14,6 +14,8 @@ from benchmark.ledger import storage
 from benchmark.reporting.material import Key, Material, of_group
 from benchmark.reporting.sheets import file_name
 from benchmark.statistics import cells
+from benchmark.timing.columns import LATENCY, RATIOS, TRAINING, references
+from benchmark.timing.words import timed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,15 +36,19 @@ PARETO = {
         "mIoU against trained backbone parameters",
     ),
     "stored": ("costs.stored.bytes", "Stored for one more task", "mIoU against stored bytes"),
-    "train_time": ("costs.train.seconds", "Training time (s)", "mIoU against training time"),
+    "train_time": (
+        TRAINING,
+        f"Time of a training step / {references()[0]}",
+        "mIoU against training time",
+    ),
     "memory": (
         "costs.train.memory.peak_bytes",
         "Peak memory of training",
         "mIoU against training memory",
     ),
     "latency": (
-        "costs.infer.latency_ms_p50",
-        "Median latency of one image (ms)",
+        LATENCY,
+        f"Latency of one image / {references()[0]}",
         "mIoU against inference latency",
     ),
 }
@@ -90,9 +96,10 @@ def pictures(material: Material, key: Key) -> Iterator[Picture]:
     of = f": {key[0]}, {WEIGHTS[key[1]]}" + (f", protocol {key[2]}" if several else "")
     runs, found, styles = material.runs_of(key), material.assessment, dict(material.styles())
     fronts, intervals = of_group(found.fronts, key), of_group(material.intervals, key)
-    known = cells(runs)
+    known, times = cells(runs), timed(runs)
     for name, (column, label, words) in PARETO.items():
-        if column in known and known[column].isna().all():
+        missing = column in known and known[column].isna().all()
+        if missing or (column in RATIOS and column not in times):
             continue
         own = fronts if column in set(fronts["cost"]) else None
         more = {"intervals": intervals, "fronts": own, "reference": material.reference}

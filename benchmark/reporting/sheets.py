@@ -18,6 +18,7 @@ from benchmark.reporting.board import ranked
 from benchmark.reporting.material import Material
 from benchmark.reporting.tables import COLUMNS, Column, Kind
 from benchmark.statistics import GROUP, MIOU, failures, per_benchmark, per_class
+from benchmark.timing.columns import RATIOS
 
 WHICH = [Column(name, name.removesuffix("_hash").capitalize()) for name in GROUP]
 
@@ -181,6 +182,10 @@ def _corruptions(material: Material) -> pd.DataFrame:
 def _ledger_columns() -> list[Column]:
     columns = [Column("method", "Method"), Column("complete", "Done")]
     for name in COMPONENTS:
+        if name in RATIOS:
+            _, kind, reference = name.split(".", 2)
+            columns.append(Column(name, f"{kind} / {reference}".replace("_", " "), "ratio"))
+            continue
         parts = name.removeprefix("costs.").split(".")
         kind = next(kind for word, kind in _KINDS.items() if word in name.split(".")[-1] + parts[0])
         columns.append(Column(name, " ".join(parts).replace("_", " "), kind))

@@ -10,7 +10,11 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
-Kind = Literal["text", "integer", "points", "count", "bytes", "seconds", "ms", "rate", "number"]
+from benchmark.timing.columns import LATENCY, TRAINING, references
+
+Kind = Literal[
+    "text", "integer", "points", "count", "bytes", "seconds", "ms", "rate", "ratio", "number"
+]
 
 MISSING = "–"
 
@@ -48,10 +52,9 @@ COLUMNS = (
     Column("costs.params.decoder", "Decoder", "count"),
     Column("costs.params.total_trainable", "Trainable", "count", "min"),
     Column("costs.stored.bytes", "Stored", "bytes", "min"),
-    Column("costs.train.seconds", "Training", "seconds", "min"),
-    Column("costs.train.images_per_second", "Images/s", "rate", "max"),
+    Column(TRAINING, f"Training / {references()[0]}", "ratio", "min"),
     Column("costs.train.memory.peak_bytes", "Memory", "bytes", "min"),
-    Column("costs.infer.latency_ms_p50", "Latency", "ms", "min"),
+    Column(LATENCY, f"Latency / {references()[0]}", "ratio", "min"),
     Column("ppt", "PPT", "number", "max"),
 )
 """The columns of the leaderboard."""
@@ -62,7 +65,7 @@ _TIME = ((1.0, "s"), (60.0, "min"), (3600.0, "h"))
 
 
 def human(value: Any, kind: Kind) -> str:
-    """A value as people read it: 1.2 M, 45.3 kB, 12.3 ms, 45.3 (points of mIoU).
+    """A value as people read it: 1.2 M, 45.3 kB, 12.3 ms, 1.40x, 45.3 (points of mIoU).
 
     Args:
         value: a number in base units (bytes, seconds, fractions of mIoU), text, or a missing value.
@@ -82,6 +85,9 @@ def human(value: Any, kind: Kind) -> str:
         return _scaled(number, "B")
     if kind == "seconds":
         return _duration(number)
+    if kind == "ratio":
+        # Three digits: beyond ten, hundredths are noise.
+        return f"{number:.{2 if number < 9.995 else 1}f}x"
     formats = {"integer": ".0f", "points": ".1f", "ms": ".1f", "rate": ".1f", "number": ".3f"}
     text = format(100 * number if kind == "points" else number, formats[kind])
     return f"{text} ms" if kind == "ms" else text

@@ -8,6 +8,8 @@ from benchmark.reporting.board import interval_text, ranked
 from benchmark.reporting.sheets import benchmark_table, class_table
 from benchmark.reporting.tables import Column, to_rich
 from benchmark.statistics import failures, split_groups
+from benchmark.timing.columns import LATENCY, TRAINING
+from benchmark.timing.words import explained, timed
 from benchmark.uncertainty import Assessment
 
 if TYPE_CHECKING:
@@ -23,9 +25,9 @@ _COLUMNS = (
     Column("costs.stored.bytes", "Stored", "bytes", "min"),
     Column("seeds", "Seeds", "integer"),
     Column("complete", "Done"),
-    Column("costs.train.seconds", "Training", "seconds", "min"),
+    Column(TRAINING, "Training", "ratio", "min"),
     Column("costs.train.memory.peak_bytes", "Memory", "bytes", "min"),
-    Column("costs.infer.latency_ms_p50", "Latency", "ms", "min"),
+    Column(LATENCY, "Latency", "ratio", "min"),
 )
 """The first ones are shown in every terminal, the last ones where they have room."""
 
@@ -58,6 +60,8 @@ def print_report(
             style="dim",
             highlight=False,
         )
+        if timed(part):
+            console.print(explained(part), style="dim", highlight=False, markup=False)
         console.print()
         table, shown = benchmark_table(part)
         console.print(to_rich(table, shown, "mIoU per benchmark"), "")

@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:  # what reads stored times needs no torch
+    import torch
 
 SETTLE = 3
-"""First steps of each turn that are not timed: caches and allocators settle in them."""
+"""First steps of each turn that are usually not timed: caches and allocators settle in them."""
 
 Loop = Callable[[int, Callable[[], None]], None]
 """Trains for so many steps, from where it stands, and tells after each of them."""
@@ -38,8 +40,9 @@ def take_turns(
     loops: Mapping[str, Loop],
     steps: int,
     rounds: int,
-    device: torch.device,
+    device: "torch.device",
     told: Callable[[str], None] = lambda text: None,
+    settle: int = SETTLE,
 ) -> Times:
     """Runs every loop in every round, after a round that is not looked at.
 
@@ -49,12 +52,13 @@ def take_turns(
         rounds: looked at.
         device: where they compute.
         told: what is running.
+        settle: first steps of a turn that are not timed, at least one.
     """
     times: Times = {name: [] for name in loops}
     for number in range(rounds + 1):
         for name, loop in loops.items():
             told(f"round {number} of {rounds}: {name}")
-            seconds = seconds_of_a_step(loop, steps, device)
+            seconds = seconds_of_a_step(loop, steps, device, settle)
             if number:
                 times[name].append(seconds)
     return times
@@ -66,15 +70,19 @@ def ratio(times: Times, of: str, to: str) -> Ratio:
     return Ratio(median(found), min(found), max(found))
 
 
-def seconds_of_a_step(loop: Loop, steps: int, device: torch.device) -> float:
+def seconds_of_a_step(
+    loop: Loop, steps: int, device: "torch.device", settle: int = SETTLE
+) -> float:
     """The median over some timed steps, after some that settle."""
     marks: list[float] = []
 
     def mark() -> None:
         if device.type == "cuda":
+            import torch
+
             torch.cuda.synchronize(device)
         marks.append(time.perf_counter())
 
-    loop(SETTLE + steps, mark)
-    timed = marks[SETTLE - 1 :]
+    loop(settle + steps, mark)
+    timed = marks[settle - 1 :]
     return median(after - before for before, after in pairwise(timed))

@@ -12,7 +12,7 @@ import pandas as pd
 from benchmark import store
 from benchmark.statistics import COSTS, GROUP, MIOU
 
-VERSION = 1
+VERSION = 2
 """Raised with every change of the code that changes a number."""
 
 _COLUMNS = (*GROUP, "benchmark", "method", "seed", "status", "provenance.started", MIOU, *COSTS)

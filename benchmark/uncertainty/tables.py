@@ -15,9 +15,6 @@ from benchmark.uncertainty.ties import shared_ranks
 Row = dict[str, Any]
 Rows = list[Row]
 
-# A throughput is better when it is higher; the training's seconds say the same.
-_COSTS = [name for name in COSTS if not name.endswith("images_per_second")]
-
 
 def cells(group: GroupSample) -> Rows:
     """Every cell with its interval; one with a failed seed has no value."""
@@ -126,7 +123,7 @@ def pareto(group: GroupSample) -> Rows:
         means = [mean([group.estimates[one, name] for one in benchmarks]) for name in names]
         values = np.array([[one.value] for one in means])
         replicates = values + group.moved(benchmarks, names)
-        for cost in _COSTS:
+        for cost in COSTS:
             column = costs[cost].to_numpy()
             front = fronts.on_front(column, values)[:, 0]
             chance = fronts.on_front(column, replicates).mean(1)
@@ -153,7 +150,7 @@ def hypervolumes(group: GroupSample) -> tuple[Rows, Rows]:
     scores = np.hstack([values, values + group.moved(group.benchmarks, names)])
     all_costs = group.costs(group.benchmarks, names)
     trained = all_costs["costs.params.inserted"] + all_costs["costs.params.tuned_backbone"]
-    for cost in _COSTS:
+    for cost in COSTS:
         costs = all_costs[cost].to_numpy()
         if not (np.isfinite(costs).all() and np.isfinite(trained).all()):
             continue

@@ -50,7 +50,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     failed = records.record(
         "mona", seed=0, status="failed", reason="shapes differ", command="python -m benchmark run"
     )
-    runs = records.frame([*records.grid(seeds=3), *other, failed])
+    runs = records.timed([*records.grid(seeds=3), *other, failed])
     html = render(
         "small",
         runs,

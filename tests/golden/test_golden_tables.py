@@ -8,7 +8,7 @@ from benchmark.reporting.board import ranked
 from benchmark.reporting.tables import COLUMNS, to_csv, to_latex, to_markdown
 from benchmark.statistics import GROUP
 from benchmark.uncertainty import assess
-from tests.records import frame, record
+from tests.records import record, timed
 
 pytestmark = pytest.mark.no_torch
 
@@ -26,7 +26,7 @@ def tables() -> dict[str, str]:
                 for name in ("camvid", "pets")]  # fmt: skip
     records += [record("linear", "camvid", miou=0.44)]
     records += [record("vpt_deep", "pets", status="failed", reason="loss is NaN at step 40")]
-    runs = frame(records)
+    runs = timed(records)
     board = ranked(runs, assess(runs, GOLDEN))
     return {
         "csv": to_csv(board),

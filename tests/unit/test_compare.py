@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from benchmark import compare as c
 from benchmark import store
-from benchmark.cli.compare import compare
+from benchmark.cli.compare import _ratio, compare
 from benchmark.errors import UserError
 from benchmark.metrics import class_iou
 from benchmark.uncertainty.holm import holm
@@ -239,3 +239,8 @@ def test_a_prefix_of_several_runs_is_not_guessed(tmp_path):
     with pytest.raises(UserError, match="type more of it"):
         c.find(first, tmp_path)
     assert c.find(ids[3], tmp_path).name == ids[3]
+
+
+def test_what_could_not_be_measured_has_no_ratio():
+    assert _ratio(["FLOPs: no counter"], []) == "['FLOPs: no counter'] -> []"
+    assert _ratio(None, 3) == "- -> 3" and _ratio(2, 3) == "2 -> 3 (x 1.5)"

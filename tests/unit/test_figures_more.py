@@ -29,7 +29,7 @@ from tests.records import METHODS, frame, grid, record
 pytestmark = pytest.mark.no_torch
 
 TRAINABLE = "costs.params.total_trainable"
-SECONDS = "costs.train.seconds"
+MEMORY = "costs.train.memory.peak_bytes"
 TWO = ["full", "linear"]
 
 

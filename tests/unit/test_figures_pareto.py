@@ -10,12 +10,12 @@ from benchmark.reporting.panels import bounds
 from benchmark.reporting.style import method_styles
 from benchmark.statistics import COSTS, GROUP, MIOU, cells
 from tests.artists import keys_of, line_of, segments, texts_of, xy
-from tests.records import frame, grid, record
+from tests.records import frame, grid, record, timed
 
 pytestmark = pytest.mark.no_torch
 
 TRAINABLE = "costs.params.total_trainable"
-SECONDS = "costs.train.seconds"
+MEMORY = "costs.train.memory.peak_bytes"
 TWO = ["full", "linear"]
 
 
@@ -48,8 +48,8 @@ def test_given_intervals_take_the_place_of_the_t_interval():
 
 def test_a_measured_cost_shows_its_smallest_and_largest_run():
     runs = frame([record("a", miou=0.4, seed=s) for s in range(3)])
-    runs = runs.assign(**{SECONDS: [10.0, 20.0, 60.0]})
-    figure = pareto_figure(runs, SECONDS, "", "")
+    runs = runs.assign(**{MEMORY: [10.0, 20.0, 60.0]})
+    figure = pareto_figure(runs, MEMORY, "", "")
     assert ((10, 40), (60, 40)) in [
         tuple((round(x, 6), round(y, 6)) for x, y in s) for s in segments(figure.axes[0])
     ]
@@ -60,10 +60,10 @@ def test_a_measured_cost_shows_its_smallest_and_largest_run():
 
 def test_whiskers_are_of_the_runs_of_their_panel():
     runs = frame([record("a", b, miou=0.4, seed=s) for b in ("camvid", "pets") for s in (0, 1)])
-    runs = runs.assign(**{SECONDS: [10.0, 20.0, 80.0, 100.0]})
+    runs = runs.assign(**{MEMORY: [10.0, 20.0, 80.0, 100.0]})
     ends = [
         sorted(round(x, 6) for x, _ in part)
-        for axis in pareto_figure(runs, SECONDS, "", "").axes
+        for axis in pareto_figure(runs, MEMORY, "", "").axes
         for part in segments(axis)
     ]
     assert ends == [[10, 20], [80, 100], [10, 100]]
@@ -112,7 +112,7 @@ def xy_pairs(axis, prefix):
 
 def test_published_numbers_that_count_something_else_are_left_out():
     runs = frame(grid(TWO, 1, ["camvid"]))
-    for cost, counts in ((TRAINABLE, "backbone"), (SECONDS, "total trainable")):
+    for cost, counts in ((TRAINABLE, "backbone"), (MEMORY, "total trainable")):
         figure = pareto_figure(runs, cost, "", "", reference=published(counts=counts))
         assert "x" not in [line.get_label() for line in figure.axes[0].lines]
     figure = pareto_figure(runs, TRAINED, "", "", reference=published(counts="backbone"))
@@ -135,7 +135,7 @@ def test_a_published_zero_stands_where_zero_does():
 
 @pytest.mark.parametrize("cost", COSTS)
 def test_every_cost_can_be_drawn(cost):
-    runs = frame(grid(TWO, 2, ["camvid"]))
+    runs = timed(grid(TWO, 2, ["camvid"]))
     axis = pareto_figure(runs, cost, "", "").axes[0]
     table = cells(runs).set_index("method")
     for name in TWO:
@@ -153,7 +153,7 @@ def test_dollars_and_backslashes_in_names_are_text():
 
 def test_equal_figures_are_equal_bytes(tmp_path):
     runs = frame(grid(TWO, 2, ["camvid"]))
-    drawn = [save_figure(pareto_figure(runs, SECONDS, "s", "t"), tmp_path / name) for name in "ab"]
+    drawn = [save_figure(pareto_figure(runs, MEMORY, "s", "t"), tmp_path / name) for name in "ab"]
     assert [path.suffix for path in drawn[0]] == [".png", ".svg", ".pdf"]
     for first, second in zip(*drawn, strict=True):
         assert first.read_bytes() == second.read_bytes() != b"", first.name

@@ -9,19 +9,19 @@ from tests.records import DECODER, frame, grid, record
 
 pytestmark = pytest.mark.no_torch
 
-SECONDS = "costs.train.seconds"
+MEMORY = "costs.train.memory.peak_bytes"
 BACKBONE = 5_526_000
 
 
-def with_seconds(runs, *seconds):
-    return runs.assign(**{SECONDS: list(map(float, seconds))})
+def with_memory(runs, *sizes):
+    return runs.assign(**{MEMORY: list(map(float, sizes))})
 
 
 def test_means_are_over_benchmarks_of_means_over_seeds():
     records = [record("a", "camvid", seed=0), record("a", "camvid", seed=1), record("a", "pets")]
-    row = ledger(with_seconds(frame(records), 10, 30, 100)).iloc[0]
-    assert row[SECONDS] == 60  # not 46.7, the mean over runs
-    assert (row[f"{SECONDS}.min"], row[f"{SECONDS}.max"]) == (10, 100)
+    row = ledger(with_memory(frame(records), 10, 30, 100)).iloc[0]
+    assert row[MEMORY] == 60  # not 46.7, the mean over runs
+    assert (row[f"{MEMORY}.min"], row[f"{MEMORY}.max"]) == (10, 100)
     assert (row["complete"], row["seeds"]) == ("2/2", 2)
 
 
@@ -44,7 +44,7 @@ def test_every_component_stands_apart():
 
 
 def test_merged_costs_only_where_every_run_has_them():
-    merged = "costs.infer_merged.latency_ms_p50"
+    merged = "costs.infer_merged.flops"
     runs = frame([record("a"), record("a", "pets"), record("b"), record("b", "pets")])
     runs[merged] = [4.0, 6.0, 3.0, None]
     table = ledger(runs).set_index("method")
@@ -56,7 +56,7 @@ def test_an_incomplete_method_has_no_means():
     records = [record("a"), record("a", "pets"), record("b"),
                record("b", "pets", status="oom", reason="x")]  # fmt: skip
     table = ledger(frame(records)).set_index("method")
-    assert table.loc["b", "complete"] == "1/2" and math.isnan(table.loc["b", SECONDS])
+    assert table.loc["b", "complete"] == "1/2" and math.isnan(table.loc["b", MEMORY])
     assert "b" not in set(storage(frame(records))["method"])
 
 

@@ -18,13 +18,13 @@ from benchmark.reporting.labels import Box, Scene, place_labels
 from benchmark.reporting.pictures import PARETO
 from benchmark.reporting.report import write_report
 from benchmark.reporting.terminal import print_report
+from benchmark.timing.columns import LATENCY
 from benchmark.uncertainty import assess
-from tests.records import METHODS, frame, grid, record
+from tests.records import METHODS, frame, grid, record, timed
 
 pytestmark = pytest.mark.no_torch
 
 TRAINABLE = "costs.params.total_trainable"
-LATENCY = "costs.infer.latency_ms_p50"
 
 
 def draw(runs, cost=TRAINABLE):
@@ -48,7 +48,7 @@ def blank(*_):
 @pytest.mark.parametrize("seeds", [1, 3])
 @pytest.mark.parametrize("cost", [TRAINABLE, LATENCY])
 def test_names_never_overlap_and_nothing_is_clipped(cost, seeds):
-    figure = draw(frame(grid(list(METHODS)[:7], seeds)), cost)
+    figure = draw(timed(grid(list(METHODS)[:7], seeds)), cost)
     renderer = figure.canvas.get_renderer()
     for axis in figure.axes:
         names = panel_names(axis)
@@ -86,9 +86,7 @@ def test_one_panel_a_benchmark_and_the_average():
 @pytest.mark.parametrize("letters", [40, 90, 104, 107, 110, 160])
 def test_a_long_title_is_not_cut(letters):
     title = "mIoU against inference latency of some backbone 0123456789abcdef " * 3
-    figure = pareto_figure(
-        frame(grid(["full", "linear"])), "costs.infer.latency_ms_p50", "ms", title[:letters]
-    )
+    figure = pareto_figure(timed(grid(["full", "linear"])), LATENCY, "ratio", title[:letters])
     figure.draw_without_rendering()
     assert figure._suptitle.get_window_extent().x1 <= figure.bbox.width
 
@@ -120,7 +118,7 @@ def test_place_labels_gives_up_where_there_is_no_room():
 
 
 def test_report_has_every_file_and_is_deterministic(tmp_path):
-    runs = frame(grid(["full", "linear", "lora[rank=4]"], 2, ["camvid", "pets"]))
+    runs = timed(grid(["full", "linear", "lora[rank=4]"], 2, ["camvid", "pets"]))
     files = write_report(runs, tmp_path / "a", "small")
     tables = ["leaderboard", "per_benchmark", "per_class_camvid", "per_class_pets", "failures"]
     tables += ["pairs", "ranks", "iqm", "cost_ledger", "storage", "fronts", "hypervolumes"]
@@ -144,7 +142,7 @@ def test_each_group_has_its_figures(tmp_path, monkeypatch):
 
     real = report.pictures
     monkeypatch.setattr(report, "pictures", pictures)
-    runs = frame([record("a"), record("b"), record("a", backbone="resnet18", protocol_hash="p2")])
+    runs = timed([record("a"), record("b"), record("a", backbone="resnet18", protocol_hash="p2")])
     files = write_report(runs, tmp_path / "out", "small")
     pngs = {path.name for path in files if path.suffix == ".png"}
     kinds = {name.split("_")[0] for name in pngs}
@@ -165,14 +163,14 @@ def test_page_is_honest_about_seeds(tmp_path):
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_times_of_different_threads_are_marked(tmp_path):
+def test_different_precisions_are_marked(tmp_path):
     runs = frame([record("a"), record("b")])
     write_report(runs, tmp_path / "out", "small")
-    assert "compare times roughly" not in (tmp_path / "out" / "README.md").read_text()
-    runs.loc[1, "provenance.threads"] = 1
+    assert "used different" not in (tmp_path / "out" / "README.md").read_text()
+    runs.loc[1, "provenance.precision"] = "bf16"
     write_report(runs, tmp_path / "out", "small")
     text = (tmp_path / "out" / "README.md").read_text()
-    assert "used different numbers of threads: compare times roughly.**" in text
+    assert "used different precisions: not comparable.**" in text
     runs.loc[1, "execution.opened_splits.test"] = 2
     write_report(runs, tmp_path / "out", "small")
     for page in ("README.md", "index.html"):
@@ -236,7 +234,7 @@ def test_no_runs_is_an_error_that_says_what_to_do(tmp_path):
 
 def test_terminal_report_fits_100_columns():
     console = Console(file=io.StringIO(), width=100)
-    runs = frame(grid(seeds=2))
+    runs = timed(grid(seeds=2))
     print_report(runs, assess(runs, Path()), console)
     text = console.file.getvalue()
     assert "lora[rank=4]" in text and "…" not in text

@@ -131,7 +131,8 @@ def test_fronts_are_those_of_the_means_and_probabilities_are_shares(stored, foun
     table = cells(stored[0])
     fronts = found.fronts[found.fronts["cost"] == "costs.params.total_trainable"]
     assert found.fronts["probability"].between(0, 1).all()
-    assert "costs.train.images_per_second" not in set(found.fronts["cost"])
+    # What a run took depends on what ran beside it.
+    assert not set(found.fronts["cost"]) & {"costs.train.seconds", "costs.infer.latency_ms_p50"}
     for (backbone, benchmark), part in fronts.groupby(["backbone", "benchmark"]):
         if benchmark != "average":
             here = table[(table["backbone"] == backbone) & (table["benchmark"] == benchmark)]

@@ -28,6 +28,7 @@ from benchmark.reporting.html.payload import (
 )
 from benchmark.reporting.html.points import COSTS, FIELDS, TRAINED, finished_by_all
 from benchmark.statistics import GROUP, MIOU, per_class, split_groups
+from benchmark.timing.words import explained
 
 SYMBOLS = {
     "o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down",
@@ -110,6 +111,7 @@ def _groups(
                 shared=index.scopes(pd.Series(finished_by_all(rows), dtype=object)),
                 critical_difference=critical_difference(evidence, key),
                 parameters=number(part["costs.params.backbone"].max()),
+                timing=explained(part),
             )
         )
     return groups

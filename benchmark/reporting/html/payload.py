@@ -34,6 +34,7 @@ class Group(TypedDict):
     shared: list[int]  # benchmarks that every method with a result finished
     critical_difference: float | None  # of average ranks
     parameters: float | int | None  # of the frozen backbone
+    timing: str  # how its times were measured, or why there are none
 
 
 class Method(TypedDict):
@@ -52,6 +53,7 @@ class Cost(TypedDict):
     label: str
     short: str  # heading of a column
     kind: str
+    main: bool  # in the leaderboard even where not all costs are shown
 
 
 class Field(TypedDict):

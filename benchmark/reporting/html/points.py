@@ -8,6 +8,7 @@ import pandas as pd
 from benchmark.reporting.html.payload import AVERAGE, SHARED, Cost, Field
 from benchmark.statistics import COSTS as SUMMED
 from benchmark.statistics import GROUP, MIOU, cells, leaderboard, means, split_groups
+from benchmark.timing.columns import LATENCY, TRAINING, column, references
 
 if TYPE_CHECKING:
     from benchmark.reporting.html.evidence import Evidence
@@ -15,8 +16,26 @@ if TYPE_CHECKING:
 TRAINED = "costs.params.trained_backbone"
 """Inserted and tuned together: what the field calls the trainable parameters of a method."""
 
+_MAIN = {"costs.stored.bytes", "costs.params.total_trainable", "costs.train.memory.peak_bytes"}
+_MAIN |= {TRAINING, LATENCY}
+"""Shown in the leaderboard before all costs are asked for."""
+
+_TIMES = {
+    "training": ("Time of a training step", "Training"),
+    "latency": ("Latency of one image", "Latency"),
+    "latency8": ("Latency of eight images", "Latency, 8"),
+    "latency_merged": ("Latency of one image, merged", "Merged"),
+    "latency8_merged": ("Latency of eight images, merged", "Merged, 8"),
+}
+
 COSTS: tuple[Cost, ...] = tuple(
-    Cost(column=f"costs.{column}", label=label, short=short, kind=kind)
+    Cost(
+        column=f"costs.{column}",
+        label=label,
+        short=short,
+        kind=kind,
+        main=f"costs.{column}" in _MAIN,
+    )
     for column, label, short, kind in (
         ("stored.bytes", "Stored for one more task", "Stored", "bytes"),
         ("stored.bytes_fp16", "Stored in half precision", "Stored, fp16", "bytes"),
@@ -25,14 +44,20 @@ COSTS: tuple[Cost, ...] = tuple(
         ("params.inserted", "Inserted parameters", "Inserted", "count"),
         ("params.tuned_backbone", "Tuned backbone parameters", "Tuned", "count"),
         ("params.decoder", "Decoder parameters", "Decoder", "count"),
-        ("train.seconds", "Training time", "Training", "seconds"),
         ("train.memory.peak_bytes", "Training memory, peak", "Memory", "bytes"),
-        ("infer.latency_ms_p50", "Latency of one image, median", "Latency", "ms"),
-        ("infer.latency_ms_p95", "Latency, 95th percentile", "Latency p95", "ms"),
-        ("infer_merged.latency_ms_p50", "Latency once merged, median", "Merged", "ms"),
         ("infer.flops", "FLOPs of one image", "FLOPs", "count"),
         ("infer.memory.peak_bytes", "Inference memory, peak", "Infer memory", "bytes"),
     )
+) + tuple(
+    Cost(
+        column=column(kind, reference),
+        label=f"{label} / {reference}",
+        short=f"{short} / {reference}",
+        kind="ratio",
+        main=column(kind, reference) in _MAIN,
+    )
+    for reference in references()
+    for kind, (label, short) in _TIMES.items()
 )
 
 FIELDS: tuple[Field, ...] = (
@@ -49,7 +74,14 @@ FIELDS: tuple[Field, ...] = (
             ("nll", "Negative log-likelihood", "number"),
         )
     ),
-    *(Field(column=c["column"], label=c["label"], kind=c["kind"]) for c in COSTS),
+    *(
+        Field(column=c["column"], label=c["label"], kind=c["kind"])
+        for c in COSTS
+        if c["column"].startswith("costs.")
+    ),
+    # Times of a single run, under the load at that time: shown, but not compared.
+    Field(column="costs.train.seconds", label="Training time", kind="seconds"),
+    Field(column="costs.infer.latency_ms_p50", label="Latency of one image", kind="ms"),
     Field(column="costs.train.images_per_second", label="Training, images/s", kind="rate"),
     Field(column="costs.infer.images_per_second", label="Inference, images/s", kind="rate"),
 )
@@ -59,7 +91,8 @@ _CELL = [*GROUP, "benchmark", "method"]
 
 def with_trained(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs with the parameters that are trained in the backbone, and every column present."""
-    numbers = [*(field["column"] for field in FIELDS), "costs.params.backbone"]
+    known = [field["column"] for field in FIELDS] + [cost["column"] for cost in COSTS]
+    numbers = [*dict.fromkeys(known), "costs.params.backbone"]
     missing = [name for name in numbers if name not in runs.columns]
     frame = runs.reindex(columns=[*runs.columns, *missing])
     frame[numbers] = frame[numbers].astype(float)

@@ -9,8 +9,9 @@ import pandas as pd
 from benchmark.pareto import pareto_front
 from benchmark.reporting.tables import Kind, human
 from benchmark.statistics import MIOU
+from benchmark.timing.columns import TRAINING, references
 
-STORED, SECONDS = "costs.stored.bytes", "costs.train.seconds"
+STORED = "costs.stored.bytes"
 CLOSE = 0.01
 """Fraction of mIoU that counts as close where no test tells methods apart."""
 _MOST_BUDGETS, _MOST_NAMES = 3, 6
@@ -96,9 +97,9 @@ def _most_accurate(scored: pd.DataFrame) -> Finding:
     ties = [row for row in _rows(scored) if human(row[MIOU], "points") == top]
     row = ties[0]
     text = f"mIoU {top}{_interval(row)}"
-    text += (
-        f"; stores {human(row[STORED], 'bytes')} a task, trains {human(row[SECONDS], 'seconds')}"
-    )
+    text += f"; stores {human(row[STORED], 'bytes')} a task"
+    if pd.notna(row[TRAINING]):
+        text += f", a training step takes {human(row[TRAINING], 'ratio')} that of {references()[0]}"
     return Finding("Most accurate", tuple(str(tie["method"]) for tie in ties), text)
 
 
@@ -135,7 +136,7 @@ def _near(scored: pd.DataFrame, rivals: pd.DataFrame, tested: bool) -> list[Find
     findings = [Finding(label, names[:_MOST_NAMES], f"{more}; {text}" if more else text)]
     among = "that is not distinguishable from it" if tested else "within 1 point of it"
     findings += _cheapest(rivals, STORED, "bytes", f"Smallest {among}")
-    return findings + _cheapest(rivals, SECONDS, "seconds", f"Fastest to train {among}")
+    return findings + _cheapest(rivals, TRAINING, "ratio", f"Fastest to train {among}")
 
 
 def _cheapest(rivals: pd.DataFrame, column: str, kind: Kind, label: str) -> list[Finding]:

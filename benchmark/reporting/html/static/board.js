@@ -1,7 +1,5 @@
 // The leaderboard: sorted by any column, filtered by text.
 
-const MAIN = ['costs.stored.bytes', 'costs.params.total_trainable', 'costs.train.seconds',
-  'costs.train.memory.peak_bytes', 'costs.infer.latency_ms_p50'];
 const MOST_BENCHMARKS = 8;
 const boardOrder = { key: 'rank', down: false };
 
@@ -73,11 +71,13 @@ function drawBoard() {
   else if (shown.some((row) => row.status !== 'done')) columns.push({ key: 'status', head: 'Status', first: 'ascending', value: (row) => row.status, cell: (row) => row.status });
   columns.push(number('seeds', 'Seeds', 'integer', 'descending'));
   for (const cost of data.costs) {
-    if (MAIN.includes(cost.column) || byId('all-costs').checked) {
+    if (cost.main || byId('all-costs').checked) {
       columns.push(number(cost.column, cost.short, cost.kind, 'ascending', 'min'));
     }
   }
   sortable(byId('board-table'), columns, shown, boardOrder, drawBoard);
+  const groups = everything ? data.groups : [data.groups[choice.group]];
+  byId('timing-note').textContent = [...new Set(groups.map((one) => one.timing))].join(' ');
   byId('found').textContent = shown.length === all.length ? `${all.length} methods`
     : `${shown.length} of ${all.length} methods`;
 }

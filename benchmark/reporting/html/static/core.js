@@ -64,6 +64,7 @@ function human(value, kind) {
     }
     case 'ms': return `${value.toFixed(1)} ms`;
     case 'rate': return value.toFixed(1);
+    case 'ratio': return `${value.toFixed(value < 9.995 ? 2 : 1)}x`;
     case 'number': return value.toFixed(3);
     case 'integer': return value.toFixed(0);
     default: return String(value);

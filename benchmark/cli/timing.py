@@ -1,0 +1,239 @@
+"""`timing`: measures the methods of a group side by side, for the report."""
+
+import contextlib
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from benchmark.cli import options
+from benchmark.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console
+
+    from benchmark.cli.request import Request
+    from benchmark.spec import RunSpec
+    from benchmark.timing.record import Timing
+
+STEPS, ROUNDS, THREADS = 3, 5, 1
+
+WIDTH = 120
+"""Columns that the table needs."""
+
+WORDS = {
+    "training": "training step",
+    "latency": "latency, 1 image",
+    "latency8": "latency, 8 images",
+    "latency_merged": "merged, 1 image",
+    "latency8_merged": "merged, 8 images",
+}
+"""What is measured, as it is printed."""
+
+
+def timing(
+    suite: options.Suite = None,
+    methods: options.Methods = None,
+    benchmarks: options.Benchmarks = None,
+    backbones: options.Backbones = None,
+    set_: options.Set = None,
+    config: options.Config = None,
+    weights: options.Weights = None,
+    data: options.Data = None,
+    plugin: options.Plugin = None,
+    results: options.Results = None,
+    device: options.Device = None,
+    threads: Annotated[
+        int, typer.Option("--threads", metavar="N", min=1, help="Threads, on a CPU.")
+    ] = THREADS,
+    steps: Annotated[
+        int, typer.Option("--steps", metavar="N", min=1, help="Timed training steps a turn.")
+    ] = STEPS,
+    rounds: Annotated[
+        int, typer.Option("--rounds", metavar="N", min=1, help="Rounds, in which all take turns.")
+    ] = ROUNDS,
+) -> None:
+    """Measure training steps and latency of methods side by side; the report shows the ratios.
+
+    All methods of one backbone, weights and protocol take turns in one process, so that what else
+    the machine does falls on all alike. By default these are all that the results folder holds
+    finished runs of; options narrow that down, and --methods names others. What was measured before
+    is measured again with them.
+    """
+    from benchmark.cli.request import resolve
+
+    request = resolve(
+        config,
+        suite=suite,
+        methods=methods,
+        benchmarks=benchmarks,
+        backbones=backbones,
+        set=set_,
+        weights=weights,
+        data=data,
+        plugin=plugin,
+        results=results,
+        device=device,
+    )
+    measure_groups(request, _groups(request), steps, rounds, threads)
+
+
+def measure_groups(
+    request: "Request",
+    groups: "list[list[RunSpec]]",
+    steps: int = STEPS,
+    rounds: int = ROUNDS,
+    threads: int = THREADS,
+) -> None:
+    """Measures and stores each group, and prints a table of it.
+
+    Args:
+        request: where data, weights and results are.
+        groups: cells, as `benchmark.timing.groups.groups` returns them.
+        steps: timed training steps a turn.
+        rounds: in which all methods take turns.
+        threads: on a CPU.
+    """
+    from rich.console import Console
+
+    from benchmark import store
+    from benchmark.environment import prepare
+    from benchmark.executors.pool import Here, threads_of
+    from benchmark.executors.tasks import Silent
+    from benchmark.grid import preflight
+    from benchmark.timing.groups import complete, former
+    from benchmark.timing.measure import measure
+    from benchmark.timing.record import write
+
+    store.check_writable(request.results)
+    environment = prepare(request.data, request.weights, request.device, 0)
+    console, errors = Console(), Console(stderr=True)
+
+    def note(text: str) -> None:
+        errors.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    for group in groups:
+        before = former(request.results, group[0])
+        cells = complete(group, before, note)
+        with threads_of(threads):
+            refusals = preflight(cells, Here(environment), Silent()).refusals
+        for cell in cells:
+            if refusals[cell.run_id]:
+                note(f"{cell.method_label} is left out: {refusals[cell.run_id]}")
+        cells = [cell for cell in cells if not refusals[cell.run_id]]
+        with _progress(errors) as tell:
+            found, problems = measure(
+                cells, environment, steps=steps, rounds=rounds, threads=threads, tell=tell
+            )
+        for label, problem in problems.items():
+            note(f"{label} could not be measured: {problem}")
+        lost = set(before.methods if before else ()) - set(found.methods)
+        if before and lost:
+            raise UserError(
+                f"{request.results / before.path} holds times of {', '.join(sorted(lost))}, which "
+                "could not be measured again; it stays as it is, remove it to go on without"
+            )
+        path = write(request.results, found)
+        _print(console, found)
+        console.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def suggest(console: "Console", request: "Request", cells: "list[RunSpec]") -> None:
+    """Says how to measure groups whose methods were not all measured side by side."""
+    from benchmark import store
+    from benchmark.timing.groups import unmeasured
+
+    done = [cell for cell in cells if store.has_result(request.results, cell)]
+    if any(True for _ in unmeasured(request.results, done)):
+        where = "" if request.results == Path("results") else f" --results {request.results}"
+        console.print(
+            "training time and latency are not compared yet; `python -m benchmark timing --suite "
+            f"{request.selection.suite}{where}` measures them side by side",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def measure_cells(request: "Request", cells: "list[RunSpec]") -> None:
+    """Measures the finished ones of these cells, each group side by side."""
+    from benchmark import store
+    from benchmark.timing.groups import groups
+
+    done = [cell for cell in cells if store.has_result(request.results, cell)]
+    measure_groups(request, groups(done))
+
+
+def _groups(request: "Request") -> "list[list[RunSpec]]":
+    """The groups that are asked for: of the named methods, else of what the results hold."""
+    from benchmark.planner import plan
+    from benchmark.timing.groups import finished, groups
+
+    asked = request.selection
+    if asked.methods:
+        return groups(plan(asked))
+    cells = list(finished(request.results, asked.suite))
+    narrowed = asked.backbones or asked.benchmarks or asked.protocol
+    planned = plan(asked) if narrowed else []
+    limits = {
+        "backbone": asked.backbones,
+        "benchmark": asked.benchmarks,
+        "protocol": asked.protocol,
+    }
+    for name in (name for name, limit in limits.items() if limit):
+        wanted = [getattr(cell, name) for cell in planned]
+        cells = [cell for cell in cells if getattr(cell, name) in wanted]
+    if asked.weights == "none":
+        cells = [cell for cell in cells if cell.weights == "none"]
+    if not cells:
+        raise UserError(
+            f"no finished runs in {request.results / asked.suite} that fit; run them first, or "
+            "name methods with --methods"
+        )
+    return groups(cells)
+
+
+@contextlib.contextmanager
+def _progress(console: "Console") -> "Iterator[Callable[[str], None]]":
+    """What is running: in place on a terminal, else a line where something begins."""
+    from rich.markup import escape
+
+    if console.is_terminal:
+        with console.status("") as status:
+            yield lambda text: status.update(escape(text))
+        return
+    former = ""
+
+    def line(text: str) -> None:
+        nonlocal former
+        stage = text.partition(":")[0]
+        if stage != former:
+            console.print(stage, markup=False, highlight=False)
+        former = stage
+
+    yield line
+
+
+def _print(console: "Console", timing: "Timing") -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from benchmark.timing.columns import references
+    from benchmark.timing.words import how
+
+    console.print(how(timing), markup=False, highlight=False, soft_wrap=True)
+    table = Table(box=None)
+    known = [name for name in references() if name in timing.methods]
+    for heading in ("method", "", "ms", *(f"x {name}" for name in known)):
+        table.add_column(heading, no_wrap=True)
+    for label, one in timing.methods.items():
+        for place, (kind, seconds) in enumerate(one.seconds.items()):
+            ratios = [timing.ratio(label, kind, name) for name in known]
+            texts = [f"{r.value:.2f} ({r.low:.2f} to {r.high:.2f})" if r else "" for r in ratios]
+            name = "" if place else escape(label)
+            table.add_row(name, WORDS[kind], f"{1000 * median(seconds):.1f}", *texts)
+    # In full, however narrow the terminal: figures that are cut off say nothing.
+    type(console)(width=max(console.width, WIDTH)).print(table)
