@@ -342,7 +342,7 @@ def _gradients(
         sums = torch.zeros(2, dtype=torch.float64, device=device)
         for part in parts[number :: replicas.count]:
             own = labels[part]  # one tensor for both losses, which share what they make of it
-            with autocast(device, precision):
+            with autocast(device, precision, cached=replicas.count == 1):
                 logits = (segmenter if number else network)(images[part])
             with phase("loss"):
                 loss = segmentation_loss(logits, own, pixels)

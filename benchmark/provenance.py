@@ -83,6 +83,7 @@ _TELL_ONLY = {"benchmark.data.findings", "benchmark.data.sources"}
 _TRAINING = (
     *("benchmark.engine", "benchmark.seeding", "benchmark.data.batches", "benchmark.data.fraction"),
     *("benchmark.models.compute_type", "benchmark.models.segmenter", "benchmark.models.weights"),
+    *("benchmark.models.attention", "benchmark.replicas", "benchmark.compute"),
     *("benchmark.feeding", "methods.pixelwise"),
 )
 

@@ -17,9 +17,17 @@ from torch import Tensor, nn
 from benchmark.models.segmenter import Segmenter
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The autocast context of fp32 or bf16."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+def autocast(device: torch.device, precision: str, cached: bool = True) -> torch.autocast:
+    """The autocast context of fp32 or bf16.
+
+    Args:
+        device: where it computes.
+        precision: fp32 or bf16.
+        cached: a trained weight that is used twice is cast once. All threads share these casts, and
+            the first that is done forgets them: how gradients round would depend on chance.
+    """
+    on = precision == "bf16"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=on, cache_enabled=cached)
 
 
 @contextmanager

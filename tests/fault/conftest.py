@@ -16,6 +16,8 @@ def tiny(tmp_path_factory):
     plugins.load_files([path])
     yield path
     BENCHMARKS.pop("tiny")
+    for name in [name for name, known in plugins._TYPED.items() if known == path]:
+        del plugins._TYPED[name]
 
 
 @pytest.fixture(scope="module")

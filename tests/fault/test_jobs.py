@@ -116,6 +116,7 @@ def test_a_cell_whose_process_dies_twice_is_a_failure_and_the_others_go_on(tiny,
         assert again.status == "done"
     finally:
         METHODS._loaded.pop("killer")
+        plugins._TYPED.popitem()
 
 
 def test_what_is_wrong_in_a_job_is_said_once_and_nothing_is_written(tiny, tmp_path):

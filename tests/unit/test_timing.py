@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from benchmark import store
+from benchmark.compute import Compute
 from benchmark.doctor import examine, set_aside
 from benchmark.environment import Environment
 from benchmark.errors import UserError
@@ -351,7 +352,7 @@ def test_what_is_compared_is_measured_one_after_the_other(monkeypatch, over):
 
     monkeypatch.setattr(measure.Candidate, "loops", loops)
     monkeypatch.setattr(
-        measure.Candidate, "model", lambda self: type("M", (), {"precision": "fp32"})
+        measure.Candidate, "model", lambda self: type("M", (), {"compute": Compute("fp32")})
     )
     said = []
     found = [spec_of_label(label) for label in ("linear", "lora")]
@@ -375,7 +376,7 @@ def test_a_method_that_fails_stops_no_other(monkeypatch):
 
     monkeypatch.setattr(measure.Candidate, "loops", loops)
     monkeypatch.setattr(
-        measure.Candidate, "model", lambda self: type("M", (), {"precision": "fp32"})
+        measure.Candidate, "model", lambda self: type("M", (), {"compute": Compute("fp32")})
     )
     found = [spec_of_label(label) for label in ("linear", "lora")]
     threads = torch.get_num_threads()
