@@ -6,7 +6,7 @@ import pytest
 from safetensors.torch import save_file
 
 from benchmark.models.weights import create_timm_model
-from tests.forked import call
+from tests.forked import call, clean
 from tests.tiny import typed
 
 TINY = [*typed(steps=14, crop=48, batch_size=2), "--benchmarks=cells"]
@@ -24,9 +24,11 @@ def write_shallow(folder):
 def test_a_compiled_run_says_what_it_cost_and_brought(tmp_path):
     write_shallow(tmp_path)
     asked = ["run", "--methods", "linear", *TINY, "--backbones", "shallow", "--weights", "."]
+    environment = clean(TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "inductor"))  # nothing is known yet
     for folder, compiling in (("plain", "never"), ("compiled", "always")):
-        done = call(*asked, "--compile", compiling, "--results", folder, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
+        words = (*asked, "--compile", compiling, "--results", folder)
+        done = call(*words, cwd=tmp_path, env=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
     plain, compiled = (
         json.loads(next((tmp_path / folder).rglob("record.json")).read_text())
         for folder in ("plain", "compiled")

@@ -15,8 +15,6 @@ from benchmark.uncertainty.bootstrap import Resampled, draw_images, mious
 from benchmark.uncertainty.estimate import Estimate, mean, over_seeds
 from tests.simulated import World, miou
 
-pytestmark = pytest.mark.no_torch
-
 WORLD = World(presence=0.3)
 
 
