@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from benchmark import costs, grid, processes
+from benchmark import grid, latency, processes
 from benchmark.interrupt import Watch
 from benchmark.planner import Selection, plan
 from methods.base import Method
 
 # No test depends on how long a forward pass takes, and a run is half as long with few of them.
-costs.LATENCY_REPEATS = 3
+latency.MOST, latency.LEAST = 2, 1
 
 DEAD = 4194304 + 7  # above the largest process number of Linux
 
