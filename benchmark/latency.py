@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.engine import autocast
+from benchmark.models.compute_type import autocast
 from benchmark.models.segmenter import Segmenter
 from benchmark.spec import Protocol
 
@@ -18,7 +18,7 @@ BATCHES = (1, 8)
 MOST, LEAST = 30, 5
 """Timed passes at most and at least."""
 
-SECONDS = 1.0
+SECONDS = 0.25
 """Time after which no further pass begins, once there are `LEAST`."""
 
 
