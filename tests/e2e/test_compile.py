@@ -24,10 +24,13 @@ def write_shallow(folder):
 def test_a_compiled_run_says_what_it_cost_and_brought(tmp_path):
     write_shallow(tmp_path)
     asked = ["run", "--methods", "linear", *TINY, "--backbones", "shallow", "--weights", "."]
-    environment = clean(TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "inductor"))  # nothing is known yet
     for folder, compiling in (("plain", "never"), ("compiled", "always")):
-        words = (*asked, "--compile", compiling, "--results", folder)
-        done = call(*words, cwd=tmp_path, env=environment)
+        words = (*asked, "--compile", compiling, "--retry", "failed", "--results", folder)
+        for attempt in ("first", "second"):  # nothing is known yet
+            done = call(*words, cwd=tmp_path, env=clean(TORCHINDUCTOR_CACHE_DIR=attempt))
+            # Beside other compilations torch now and then loads a library that does not link.
+            if "InductorError: ImportError" not in done.stdout:
+                break
         assert done.returncode == 0, done.stdout + done.stderr
     plain, compiled = (
         json.loads(next((tmp_path / folder).rglob("record.json")).read_text())

@@ -150,7 +150,7 @@ def test_two_processes_share_the_cells(tiny, tmp_path):
     both = [process.end(200) for process in processes]
     assert [done.returncode for done in both] == [0, 0], both
     told = [line for done in both for line in done.stdout.splitlines() if line.startswith("[")]
-    own = [line for line in told if not line.endswith("(by another process)")]
+    own = [line for line in told if not line.endswith("(by another command)")]
     assert len(own) == 4 and len(told) <= 8, both
     assert len(list(tmp_path.rglob("record.json"))) == 4
 
