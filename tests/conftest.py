@@ -20,6 +20,8 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmark import compute
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -48,6 +50,8 @@ def pytest_configure() -> None:
         os.environ["PETSEG_TEST_CACHE"] = tempfile.mkdtemp(prefix="petseg-test-cache-")
     os.environ["BENCHMARK_CACHE"] = os.environ["PETSEG_TEST_CACHE"]
     torch.set_num_threads(1)
+    # How a run computes must not hang on what a busy machine happens to measure.
+    compute.GAIN = float("inf")
     # Building models makes many objects that are no garbage; looking for some takes long.
     gc.set_threshold(50_000)
 

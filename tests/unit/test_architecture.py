@@ -6,11 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import methods
-
-pytestmark = pytest.mark.no_torch
 
 ROOT = Path(__file__).resolve().parents[2]
 
