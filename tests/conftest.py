@@ -14,6 +14,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import peft  # noqa: F401 - makes tensors when it is imported, which tests marked no_torch may not
 import pytest
 import torch
 from rich.console import Console
