@@ -81,7 +81,7 @@ def bands(maps: Tensor, reach: int) -> Tensor:
     """Pixels whose class does not fill the square around them, for all classes at once.
 
     Args:
-        maps: (N, H, W) uint8 class indices, N <= 8; 255 = void, as is what lies outside.
+        maps: (N, H, W) uint8 class indices, N <= 8; 255 = void, as are pixels outside the map.
         reach: from the middle of the square to its edge, px.
 
     Returns:

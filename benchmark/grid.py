@@ -156,7 +156,7 @@ def run_cells(
         data: data root of benchmarks that read files.
         weights: folders with weight files, tried before the package's own and timm's cache.
         device: auto, cpu, cuda or cuda:N.
-        listener: is told about progress.
+        listener: receives progress.
         workers: processes that cut training crops; None = as the device needs.
         checkpoint_seconds: between checkpoints of a training; None = none is written.
         watch: the limits of a cell; its `signal` tells afterwards whether one came.
@@ -239,7 +239,7 @@ def preflight(cells: Sequence[RunSpec], pool: Workers, listener: Listener) -> Pr
     Args:
         cells: what is to be run.
         pool: where.
-        listener: is told about splits that are not in the cache.
+        listener: hears of splits that are not in the cache.
 
     Raises:
         Interrupted: a signal came; what was decoded in part is given up.

@@ -64,7 +64,7 @@ class Workers(Protocol):
 
         Args:
             tasks: taken from the left; more may be added on the way.
-            listener: is told about progress.
+            listener: receives progress.
 
         Yields:
             Each task with its result, or `Lost`.

@@ -26,7 +26,7 @@ def references() -> tuple[str, ...]:
 
 
 def column(kind: str, reference: str = "") -> str:
-    """The column of a ratio; `.low` and `.high` behind it are the ends over the rounds.
+    """The column of a ratio; `.low` and `.high` after it are the range over the rounds.
 
     Args:
         kind: one of `KINDS`.

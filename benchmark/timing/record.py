@@ -42,7 +42,7 @@ class Machine(_Part):
 
 
 class Load(_Part):
-    """What else the machine did meanwhile; None where the system does not tell."""
+    """Load of the machine during the measurement; None where the system does not report it."""
 
     before: float | None  # load average over a minute, this process included
     after: float | None
