@@ -7,8 +7,9 @@ of these methods is asked for.
 
 import contextlib
 import importlib
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, make_dataclass
 from typing import Any, ClassVar, Literal, cast, get_args, get_origin, get_type_hints
 
@@ -95,7 +96,7 @@ class PeftTuner(Method):
         if hasattr(self, self.facts.rank):
             refuse_large_rank(self, self.facts.rank, backbone, names)
         try:
-            with quiet():
+            with quiet(), _same_environment():
                 tuner = self.tuner_class(backbone.model, self._config(layers), "default")
         except (ValueError, NotImplementedError) as error:
             raise Unsupported(f"{self.name}: {_one_line(error)}") from error
@@ -200,6 +201,18 @@ class AdaLoRATuner(PeftTuner):
             device = next(cast(Any, backbone.model).parameters()).device
             setattr(tuner.rankallocator, name, {k: v.to(device) for k, v in values.items()})
         tuner.peft_config["default"].rank_pattern = memory["ranks"]
+
+
+@contextlib.contextmanager
+def _same_environment() -> Iterator[None]:
+    """Puts environment variables back; peft's BOFT leaves `CXX` set where no extension builds."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _one_line(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """What peft's tuners promise as methods beyond the contract."""
 
+import os
 import re
 import subprocess
 import sys
@@ -34,6 +35,16 @@ def test_many_tuners_act_on_a_transformer() -> None:
         assert any(p.requires_grad for p in backbone.parameters()), name
     assert len(acting) >= 18
     assert {"peft:lora", "peft:dora", "peft:ia3", "peft:boft", "peft:adalora"} <= set(acting)
+
+
+def test_a_tuner_leaves_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """peft's BOFT sets the compiler for an extension and forgets it where that does not build."""
+    from peft.tuners.boft import layer
+
+    monkeypatch.setattr(layer, "_FBD_CUDA", None)
+    before = dict(os.environ)
+    METHODS["peft:boft"]().tune(tiny("vit"), CLASSES)
+    assert dict(os.environ) == before
 
 
 @pytest.mark.parametrize(

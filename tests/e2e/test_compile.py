@@ -25,12 +25,9 @@ def test_a_compiled_run_says_what_it_cost_and_brought(tmp_path):
     write_shallow(tmp_path)
     asked = ["run", "--methods", "linear", *TINY, "--backbones", "shallow", "--weights", "."]
     for folder, compiling in (("plain", "never"), ("compiled", "always")):
-        words = (*asked, "--compile", compiling, "--retry", "failed", "--results", folder)
-        for attempt in ("first", "second"):  # nothing is known yet
-            done = call(*words, cwd=tmp_path, env=clean(TORCHINDUCTOR_CACHE_DIR=attempt))
-            # Beside other compilations torch now and then loads a library that does not link.
-            if "InductorError: ImportError" not in done.stdout:
-                break
+        words = (*asked, "--compile", compiling, "--results", folder)
+        # A cache of its own: nothing is known yet.
+        done = call(*words, cwd=tmp_path, env=clean(TORCHINDUCTOR_CACHE_DIR="cache"))
         assert done.returncode == 0, done.stdout + done.stderr
     plain, compiled = (
         json.loads(next((tmp_path / folder).rglob("record.json")).read_text())
