@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,14 +21,13 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from benchmark.data.cache import place
-from benchmark.models.attention import Attention, attention_in
+from benchmark.models.attention import attention_in
 from benchmark.models.compute_type import autocast, frozen_in
 from benchmark.models.segmenter import Segmenter
 from benchmark.models.weights import build_backbone
 from benchmark.provenance import package_versions, processor
-from benchmark.record import Provenance
 from benchmark.seeding import torch_stream
-from benchmark.spec import RunSpec, short_hash
+from benchmark.spec import Attention, Compute, RunSpec, short_hash
 from benchmark.store import write_atomic
 
 NAME = "compute.json"
@@ -40,30 +39,6 @@ HOPELESS = 3.0
 """Times as slow as the fastest in its first pass: not timed again."""
 GAIN = 1.1
 """Times as fast as the first choice that another must be, so that noise decides nothing."""
-
-
-@dataclass(frozen=True)
-class Compute:
-    """How a run computes.
-
-    Attributes:
-        precision: fp32, or bf16 autocast.
-        attention: of training: torch's fused kernel, or explicit products (`attention_in`).
-            Inference is as timm has it: forwards the fused kernel is the faster one.
-        image_bytes: what a pass through the backbone keeps for the way back, an image; 0 where
-            nothing was measured.
-        model_bytes: of the backbone's parameters, likewise.
-    """
-
-    precision: Literal["fp32", "bf16"]
-    attention: Attention = "fused"
-    image_bytes: int = 0
-    model_bytes: int = 0
-
-    @classmethod
-    def recorded(cls, provenance: Provenance) -> "Compute":
-        """As a run computed; older ones used what timm uses."""
-        return cls(provenance.precision, provenance.attention or "fused")  # type: ignore[arg-type]
 
 
 def choose(cell: RunSpec, device: torch.device, weights: Sequence[Path]) -> Compute:

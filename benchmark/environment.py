@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from benchmark.catalogue import BENCHMARKS, build_method
-from benchmark.compute import Compute, choose
+from benchmark.compute import choose
 from benchmark.data.base import Benchmark, Split
 from benchmark.data.cache import Progress as Decoding
 from benchmark.data.cache import open_split
@@ -19,7 +19,7 @@ from benchmark.errors import UserError
 from benchmark.interrupt import Watch
 from benchmark.machine import find_device
 from benchmark.models.weights import build_backbone, check_weights
-from benchmark.spec import RunSpec
+from benchmark.spec import Compute, RunSpec
 from methods.base import Unsupported
 
 
@@ -73,7 +73,8 @@ def decoded(
     key = (name, root, split)
     if key not in _OPEN:
         scaled = split == "train"
-        _OPEN[key] = open_split(open_benchmark(name, root), split, scaled, progress)
+        threads = torch.get_num_threads()  # processes side by side share the cores
+        _OPEN[key] = open_split(open_benchmark(name, root), split, scaled, progress, threads)
     return _OPEN[key]
 
 

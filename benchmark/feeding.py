@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.compute import Compute
 from benchmark.data.base import Example
 from benchmark.data.batches import Batch, batches, cut, draws, view_of
 from benchmark.data.cache import place
@@ -24,7 +23,7 @@ from benchmark.models.delta import Pristine
 from benchmark.models.prefix import Prefix, compute, depth_of
 from benchmark.models.segmenter import Segmenter
 from benchmark.provenance import prefix_sha256
-from benchmark.spec import Protocol, short_hash
+from benchmark.spec import Compute, Protocol, short_hash
 
 
 class Feed:

@@ -7,7 +7,6 @@ from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmark import plugins, store
 from benchmark.errors import UserError
@@ -31,10 +30,7 @@ from benchmark.interrupt import Interrupted, Watch
 from benchmark.machine import available_memory, device_name, find_device
 from benchmark.planner import Selection, plan
 from benchmark.record import FINAL, Record, Status
-from benchmark.spec import RunSpec
-
-if TYPE_CHECKING:
-    from benchmark.compute import Compute
+from benchmark.spec import Compute, RunSpec
 
 POLL_SECONDS = 2.0
 """Pause before it is looked again whether other commands are done with their cells."""
@@ -143,7 +139,7 @@ def run_cells(
     rerun: Collection[str] = (),
     jobs: int | None = 1,
     compiling: str = "auto",
-    compute: "Compute | None" = None,
+    compute: Compute | None = None,
 ) -> list[Record]:
     """Checks everything that cells need, then runs them, beside other commands that do the same.
 
@@ -230,7 +226,7 @@ class Preflight:
     """
 
     refusals: dict[str, str]
-    computes: "dict[str, Compute]"
+    computes: dict[str, Compute]
 
 
 def preflight(cells: Sequence[RunSpec], pool: Workers, listener: Listener) -> Preflight:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 
 from benchmark.catalogue import build_method
-from benchmark.compute import Compute
 from benchmark.data.base import read_example
 from benchmark.data.batches import Batch
 from benchmark.data.examples import Examples
@@ -25,7 +24,7 @@ from benchmark.record import TrainMemory
 from benchmark.replicas import Replicas, replicate
 from benchmark.runner import VERIFIED_IMAGES, build_segmenter
 from benchmark.seeding import torch_stream
-from benchmark.spec import Protocol, RunSpec
+from benchmark.spec import Compute, Protocol, RunSpec
 from benchmark.together import limit_on
 from methods.base import Method
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from benchmark.errors import printable
+from benchmark.spec import Compute
 
 SCHEMA_VERSION = 2
 
@@ -149,6 +150,11 @@ class Provenance(_Part):
     started: str  # UTC, ISO 8601
     method_sha256: str | None = None  # of the source of the method
     benchmark_sha256: str | None = None  # of the benchmark's source and the list of its files
+
+    @property
+    def compute(self) -> Compute:
+        """How the run computed; older ones used what timm uses."""
+        return Compute(self.precision, self.attention or "fused")  # type: ignore[arg-type]
 
 
 class Compiled(_Part):

@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 
 from benchmark import lease, robustness, store
 from benchmark.catalogue import build_method
-from benchmark.compute import Compute
 from benchmark.data.base import Example
 from benchmark.data.corruptions import CORRUPTIONS, VERSION, corrupt
 from benchmark.environment import Environment, decoded, open_benchmark
@@ -112,7 +111,7 @@ def _held(spec: RunSpec, results: Path) -> Iterator[None]:
 def _as_recorded(spec: RunSpec, results: Path, environment: Environment) -> Environment:
     """The environment with the precision and attention that a run has in its record."""
     record = store.record_of(results, spec)
-    compute = None if record is None else Compute.recorded(record.provenance)
+    compute = None if record is None else record.provenance.compute
     return dataclasses.replace(environment, compute=compute)
 
 

@@ -12,9 +12,9 @@ from typing import TypeVar
 
 import torch
 
-from benchmark.compute import Compute, computing
+from benchmark.compute import computing
 from benchmark.models.segmenter import Segmenter
-from benchmark.spec import Protocol
+from benchmark.spec import Compute, Protocol
 from methods.base import Method
 
 T = TypeVar("T")

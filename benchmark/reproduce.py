@@ -122,7 +122,6 @@ def rerun(
     """
     import torch
 
-    from benchmark.compute import Compute
     from benchmark.grid import run_cells
     from benchmark.interrupt import Interrupted, Watch
 
@@ -135,7 +134,7 @@ def rerun(
             results = Path(folder)
             made = run_cells(
                 [spec], results, data, weights, device, watch=watch, checkpoint_seconds=None,
-                compute=Compute.recorded(record.provenance),
+                compute=record.provenance.compute,
             )  # fmt: skip
             if watch.signal and (not made or made[0].status != "done"):
                 raise Interrupted(

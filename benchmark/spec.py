@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from benchmark.errors import UserError, shown
 
 Weights = Literal["pretrained", "none"]
+Attention = Literal["fused", "explicit"]
 
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -197,3 +199,22 @@ def load_suites() -> dict[str, Suite]:
             raise UserError(one_line(error, f"suite {path.name}")) from error
         suites[suite.name] = suite
     return suites
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How a run computes.
+
+    Attributes:
+        precision: fp32, or bf16 autocast.
+        attention: of training: torch's fused kernel, or explicit products.
+            Inference is as timm has it: forwards the fused kernel is the faster one.
+        image_bytes: what a pass through the backbone keeps for the way back, an image; 0 where
+            nothing was measured.
+        model_bytes: of the backbone's parameters, likewise.
+    """
+
+    precision: Literal["fp32", "bf16"]
+    attention: Attention = "fused"
+    image_bytes: int = 0
+    model_bytes: int = 0

@@ -281,6 +281,7 @@ class Methods(Mapping[str, "type[Method]"]):
     def __init__(self) -> None:
         self._loaded: dict[str, type[Method]] = {}
         self._families: dict[str, Callable[[], None]] = {}
+        self._prefixes: list[str] = []
 
     def add(self, name: str, cls: "type[Method]") -> None:
         """Makes a method selectable.
@@ -297,6 +298,11 @@ class Methods(Mapping[str, "type[Method]"]):
     def add_family(self, prefix: str, load: Callable[[], None]) -> None:
         """`load` registers every method whose name starts with `prefix`; called at most once."""
         self._families[prefix] = load
+        self._prefixes.append(prefix)
+
+    def families(self) -> list[str]:
+        """Prefixes of the families, loaded or not."""
+        return list(self._prefixes)
 
     def loaded(self) -> dict[str, "type[Method]"]:
         """Those registered so far, without the families that nobody asked for yet."""

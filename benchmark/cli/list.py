@@ -13,6 +13,7 @@ from benchmark.errors import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from benchmark.data.base import Benchmark
     from methods import Method
 
 
@@ -26,7 +27,7 @@ class What(StrEnum):
 
 
 def list_things(
-    what: Annotated[What | None, typer.Argument(help="One kind only.")] = None,
+    what: Annotated[What | None, typer.Argument(help="All about one kind.")] = None,
     filter: Annotated[
         str | None,
         typer.Option(metavar="GLOB", help="Backbones: all of timm's names that match."),
@@ -41,7 +42,7 @@ def list_things(
     ] = False,
     plugin: options.Plugin = None,
 ) -> None:
-    """List methods, backbones, benchmarks and suites, with what they support."""
+    """List methods, backbones, benchmarks and suites: a line each, or all about one kind."""
     from rich.console import Console
 
     from benchmark.plugins import load_files
@@ -51,14 +52,66 @@ def list_things(
         raise UserError("--filter is for backbones; write `list backbones --filter GLOB`")
     folders = weights or [name for name in (os.environ.get("BENCHMARK_WEIGHTS"),) if name]
     console = Console()
-    for kind in [what] if what else list(What):
-        if kind is What.methods:
-            rows = _rows(counts)
-            console.print(_methods(rows), _settings(rows), sep="\n")
-        elif kind is What.backbones:
-            console.print(_backbones(filter, folders))
-        else:
-            console.print(_benchmarks() if kind is What.benchmarks else _suites())
+    if what is None:
+        tables = [_methods_in_short(), _backbones(filter, folders), _benchmarks_in_short()]
+        console.print(*tables, _suites_in_short(), sep="\n")
+        console.print("`python -m benchmark list KIND` says more of one kind", highlight=False)
+    elif what is What.methods:
+        rows = _rows(counts)
+        console.print(_methods(rows), _settings(rows), sep="\n")
+    elif what is What.backbones:
+        console.print(_backbones(filter, folders))
+    else:
+        console.print(_benchmarks() if what is What.benchmarks else _suites())
+
+
+def _methods_in_short() -> "Table":
+    """Methods with a name of their own, and the libraries, whose tuners take seconds to load."""
+    from benchmark.answers import kept
+
+    def ask() -> list[list[str]]:
+        from methods import METHODS
+
+        own = [
+            [
+                name,
+                " ".join((cls.__doc__ or "").partition("\n\n")[0].split()).rstrip(".:"),
+            ]
+            for name, cls in sorted(METHODS.loaded().items())
+            if ":" not in name
+        ]
+        return own + [
+            [f"{prefix}*", "Tuners of this library: `list methods`"]
+            for prefix in METHODS.families()
+        ]
+
+    table = _table("methods", "name", "what it does")
+    for row in kept("methods in short", "methods", ask):
+        table.add_row(*row)
+    return table
+
+
+def _benchmarks_in_short() -> "Table":
+    from benchmark.catalogue import BENCHMARKS
+
+    table = _table("benchmarks", "name", "domain", "classes", "files")
+    for name in BENCHMARKS.names():
+        cls = BENCHMARKS.get(name)
+        table.add_row(name, cls.domain, str(len(cls.classes)), _files(cls))
+    return table
+
+
+def _files(cls: "type[Benchmark]") -> str:
+    return f"BENCHMARK_DATA/{cls.folder}" if cls.folder else cls.origin
+
+
+def _suites_in_short() -> "Table":
+    from benchmark.catalogue import SUITES
+
+    table = _table("suites", "name", "about")
+    for name in SUITES.names():
+        table.add_row(name, SUITES.get(name).description)
+    return table
 
 
 def _table(title: str, *columns: str) -> "Table":
@@ -175,8 +228,7 @@ def _benchmarks() -> "Table":
         cls = BENCHMARKS.get(name)
         more = ", ..." if len(cls.classes) > 12 else ""
         classes = f"{len(cls.classes)}: {', '.join(cls.classes[:12])}{more}"
-        files = f"BENCHMARK_DATA/{cls.folder}" if cls.folder else cls.origin
-        table.add_row(name, cls.domain, Text(classes), files, Text(cls.licence))
+        table.add_row(name, cls.domain, Text(classes), _files(cls), Text(cls.licence))
     return table
 
 

@@ -1,5 +1,6 @@
 """`run`: runs the cells that are not done."""
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,6 +103,11 @@ def run(
     if todo:
         from benchmark.interrupt import Watch
 
+        if number != 1:
+            start_server()
+            # The summary needs these, and a core is idle while the server starts.
+            for name in ("benchmark.reporting.terminal", "scipy.stats"):
+                importlib.import_module(name)
         watch = Watch(max_seconds)
         with listener(console, len(todo)) as watcher:
             records = grid.run_cells(

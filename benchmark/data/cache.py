@@ -32,6 +32,7 @@ from benchmark.data.base import Benchmark, Example, Split, read_example
 from benchmark.data.examples import Direct, Examples, Mapped, no_label, offsets, resized
 from benchmark.data.seal import check_seal
 from benchmark.errors import DataError, UserError
+from benchmark.machine import cores
 
 FOLDER, LIMIT = "BENCHMARK_CACHE", "BENCHMARK_CACHE_LIMIT"
 """Environment variables: where (a folder, or none), and at most how much (GiB)."""
@@ -77,7 +78,11 @@ def place() -> Place:
 
 
 def open_split(
-    benchmark: Benchmark, split: Split, scaled: bool = False, progress: Progress | None = None
+    benchmark: Benchmark,
+    split: Split,
+    scaled: bool = False,
+    progress: Progress | None = None,
+    threads: int | None = None,
 ) -> Examples:
     """A split, decoded and audited: from the cache, into it, or past it.
 
@@ -86,6 +91,7 @@ def open_split(
         split: which one.
         scaled: at the benchmark's working scale instead of native size.
         progress: told about the decoding, which a full set takes minutes for.
+        threads: that decode; None = one a core.
 
     Raises:
         DataError: the split is empty or all void; image and label differ in size; a label is out
@@ -114,7 +120,7 @@ def open_split(
             need = _forecast(benchmark, ids, scaled)
             if not make_room(where, need):
                 raise OSError(f"it needs {need / 2**30:.1f} GiB, more than there is room for")
-            return _build(benchmark, split, ids, scaled, target, progress)
+            return _build(benchmark, split, ids, scaled, target, progress, threads)
     except OSError as error:
         warnings.warn(
             f"{benchmark.name}: the {split} split is decoded anew at each use, because the cache "
@@ -237,6 +243,7 @@ def _build(
     scaled: bool,
     target: Path,
     progress: Progress | None,
+    threads: int | None,
 ) -> Mapped:
     shapes = np.zeros((len(ids), 2), np.int32)
     presence = np.zeros((len(ids), len(benchmark.classes)), bool)
@@ -244,7 +251,7 @@ def _build(
     partial = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
         with partial.open("wb") as file:
-            for i, (native, kept) in enumerate(_decode(benchmark, ids, scaled)):
+            for i, (native, kept) in enumerate(_decode(benchmark, ids, scaled, threads)):
                 digest.update(f"{native.id}{native.image.shape}".encode())
                 digest.update(np.ascontiguousarray(native.image).data)
                 digest.update(np.ascontiguousarray(native.label).data)
@@ -278,7 +285,7 @@ def _build(
 
 
 def _decode(
-    benchmark: Benchmark, ids: Sequence[str], scaled: bool
+    benchmark: Benchmark, ids: Sequence[str], scaled: bool, threads: int | None
 ) -> Iterator[tuple[Example, Example]]:
     """Native and kept examples in order, a few ahead of the writer."""
 
@@ -287,7 +294,7 @@ def _decode(
         return native, resized(benchmark, native, scaled)
 
     # Decoders let go of the interpreter while they work.
-    workers = min(8, os.cpu_count() or 1)
+    workers = min(8, threads or cores())
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(ids), 4 * workers):
             yield from pool.map(read, ids[start : start + 4 * workers])

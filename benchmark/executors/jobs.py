@@ -3,15 +3,11 @@
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from benchmark import machine
 from benchmark.errors import UserError
 from benchmark.forecast import Forecaster
-from benchmark.spec import RunSpec
-
-if TYPE_CHECKING:
-    from benchmark.compute import Compute
+from benchmark.spec import Compute, RunSpec
 
 PROCESS_BYTES = 400 * 2**20
 """What a process holds beside its model: Python, torch, crops."""
@@ -74,7 +70,7 @@ def share(wanted: int | None, cells: int, device: str) -> Share:
 def fitting(
     jobs: int,
     cells: Iterable[RunSpec],
-    computes: "dict[str, Compute]",
+    computes: dict[str, Compute],
     forecaster: Forecaster,
     available: int | None,
 ) -> tuple[int, int]:
@@ -97,7 +93,7 @@ def fitting(
     return max(1, min(jobs, available // need)), need
 
 
-def _need(cell: RunSpec, compute: "Compute", forecaster: Forecaster) -> int:
+def _need(cell: RunSpec, compute: Compute, forecaster: Forecaster) -> int:
     known = forecaster.expected(cell).memory_bytes
     if known is None:
         batch = cell.protocol.batch_size * compute.image_bytes

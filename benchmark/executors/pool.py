@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from benchmark.errors import in_a_line, on_one_line
 from benchmark.executors.tasks import Listener, Task
 from benchmark.plugins import load_files
+from benchmark.spec import Compute
 
 if TYPE_CHECKING:
-    from benchmark.compute import Compute
     from benchmark.environment import Environment
     from benchmark.interrupt import Watch
 
@@ -109,7 +109,7 @@ class Setup:
     max_seconds: float | None
     plugins: Sequence[Path]
     compiling: str
-    compute: "Compute | None" = None
+    compute: Compute | None = None
 
 
 class _Worker:

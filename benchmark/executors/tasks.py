@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from benchmark import lease, store
 from benchmark.record import FINAL, Record, Status
-from benchmark.spec import RunSpec
+from benchmark.spec import Compute, RunSpec
 
 if TYPE_CHECKING:
-    from benchmark.compute import Compute
     from benchmark.data.base import Split
     from benchmark.environment import Environment
 
@@ -113,7 +112,7 @@ class Choose:
 
     cell: RunSpec
 
-    def __call__(self, environment: "Environment", listener: Listener) -> "Compute":
+    def __call__(self, environment: "Environment", listener: Listener) -> Compute:
         """Raises UserError where the weights are missing or damaged."""
         return environment.compute_of(self.cell)
 
@@ -134,7 +133,7 @@ class Train:
     results: Path
     before: Mark
     again: bool
-    compute: "Compute"
+    compute: Compute
 
     def __call__(self, environment: "Environment", listener: Listener) -> Record | Outcome:
         """The record; an exception in the cell is a record with a status."""

@@ -6,11 +6,11 @@ is, while on a CPU its way back in bf16 takes about twice as long as the product
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from torch import nn
 
-Attention = Literal["fused", "explicit"]
+from benchmark.spec import Attention
 
 
 @contextmanager

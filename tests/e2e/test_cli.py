@@ -220,7 +220,15 @@ def test_help_loads_nothing_heavy(verb):
 def test_list_names_everything():
     done = call("list")
     assert done.returncode == 0, done.stderr
-    for word in ("spm", "streets", "camvid", "demo_vit", "small", "AdaptFormer"):
+    for word in ("spm", "peft:*", "streets", "camvid", "demo_vit", "small"):
+        assert word in done.stdout
+    assert len(done.stdout.splitlines()) < 70
+
+
+def test_list_says_all_about_methods():
+    done = call("list", "methods")
+    assert done.returncode == 0, done.stderr
+    for word in ("spm", "peft:dora", "AdaptFormer", "lora[rank=8,"):
         assert word in done.stdout
 
 

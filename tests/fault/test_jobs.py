@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from benchmark import grid, index
-from benchmark.compute import Compute
 from benchmark.errors import UserError
 from benchmark.executors import pool
 from benchmark.planner import plan
 from benchmark.processes import is_alive
+from benchmark.spec import Compute
 from tests.tiny import run, same, select, typed
 
 ROOT = Path(__file__).resolve().parents[2]

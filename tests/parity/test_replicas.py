@@ -7,7 +7,6 @@ import torch
 
 from benchmark import replicas
 from benchmark.catalogue import build_method
-from benchmark.compute import Compute
 from benchmark.engine import train
 from benchmark.environment import prepare
 from benchmark.planner import Selection, plan
@@ -15,6 +14,7 @@ from benchmark.probe import Rehearsal
 from benchmark.replicas import Replicas, is_divisible, replicate
 from benchmark.runner import build_segmenter
 from benchmark.seeding import torch_stream
+from benchmark.spec import Compute
 
 STEPS = 3
 

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from benchmark import compute
-from benchmark.compute import Compute, choose, measure
+from benchmark.compute import choose, measure
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.segmenter import Segmenter
 from benchmark.planner import Selection, plan
+from benchmark.spec import Compute
 
 CPU = torch.device("cpu")
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from benchmark import machine
-from benchmark.compute import Compute
 from benchmark.errors import UserError
 from benchmark.executors.jobs import PROCESS_BYTES, Share, fitting, parse_jobs, share
 from benchmark.forecast import Forecaster
 from benchmark.planner import Selection, plan
+from benchmark.spec import Compute
 
 
 @pytest.mark.parametrize(

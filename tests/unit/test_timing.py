@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from benchmark import store
-from benchmark.compute import Compute
 from benchmark.doctor import examine, set_aside
 from benchmark.environment import Environment
 from benchmark.errors import UserError
@@ -17,7 +16,7 @@ from benchmark.reporting.pictures import PARETO, pictures
 from benchmark.reporting.report import write_report
 from benchmark.results import load_results
 from benchmark.soundness import spec_of
-from benchmark.spec import RunSpec
+from benchmark.spec import Compute, RunSpec
 from benchmark.statistics import COSTS, cells, leaderboard
 from benchmark.timing import load, measure
 from benchmark.timing.columns import LATENCY, TRAINING, column, references
