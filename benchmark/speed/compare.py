@@ -52,7 +52,7 @@ class Comparison:
     def cells(self, part: str) -> list[RunSpec]:
         """What one of the parts trains."""
         methods = _wanted(part)["methods"]
-        more = methods.values() if part == "cores" else ()
+        more = (*methods.values(), _wanted(part)["untouched"]) if part == "cores" else ()
         return [self.cell(label) for label in (*methods, *more)]
 
     def _times(self, loops: dict[str, Loop]) -> Times:
@@ -91,11 +91,13 @@ class Comparison:
         for label, library in wanted["methods"].items():
             own = self.cell(label)
             times, jobs = cores.compare(
-                own, self.cell(library), self.environment, self.steps, self.rounds, self.told
-            )
+                own, self.cell(library), self.cell(wanted["untouched"]), self.environment,
+                self.steps, self.rounds, self.told,
+            )  # fmt: skip
             for of, to, least in (
                 (cores.ONE, cores.LIBRARY, wanted["wanted"]["one"]),
                 (cores.GRID, cores.LIBRARY, wanted["wanted"]["grid"]),
+                (cores.GRID, cores.LIMIT, wanted["wanted"]["limit"]),
                 (cores.BUSY, cores.GRID, wanted["wanted"]["busy"]),
             ):
                 here, there = (1 / median(times[name]) for name in (of, to))
