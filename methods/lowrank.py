@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
+
+from methods.frozen import product
 
 
 def low_rank_linear(
@@ -54,7 +55,7 @@ class _LowRankLinear(torch.autograd.Function):
     ) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             folded = _folded(weight, down, up, scale, x.dtype)
-            y = F.linear(x, folded, None if bias is None else bias.to(x.dtype))
+            y = product(x, folded, None if bias is None else bias.to(x.dtype))
         # Of the type of W it is made again on the way back, which takes less than its memory does.
         kept = None if folded.dtype == weight.dtype else folded
         ctx.save_for_backward(x, weight, down, up, kept)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.models.segmenter import Segmenter
+from methods.frozen import frozen_linear
 
 
 def autocast(device: torch.device, precision: str, cached: bool = True) -> torch.autocast:
@@ -90,5 +91,8 @@ def _forward(
         return plain(x)
     weight, bias = copies["weight"], copies.get("bias", layer.bias)
     if isinstance(layer, nn.Linear):
-        return F.linear(x, weight, bias)
+        if bias is not None and bias is not copies.get("bias"):
+            return F.linear(x, weight, bias)
+        with torch.autocast(device, enabled=False):
+            return frozen_linear(x.to(torch.bfloat16), weight, bias)
     return layer._conv_forward(x, weight, bias)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from methods.frozen import frozen_linear
 from methods.lowrank import low_rank_linear
 
 
@@ -129,3 +130,19 @@ def test_a_tuned_backbone_is_that_of_peft_to_rounding(precision):
             torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
         else:
             assert error(ours.detach(), theirs.detach().double()) < 0.05
+
+
+@pytest.mark.parametrize("shape", [(5, 12), (2, 7, 12), (2, 3, 4, 12)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_frozen_layer_is_the_layer(shape, dtype):
+    torch.manual_seed(0)
+    weight, bias = torch.randn(6, 12, dtype=dtype), torch.randn(6, dtype=dtype)
+    x, grad = torch.randn(*shape, dtype=dtype), torch.randn(*shape[:-1], 6, dtype=dtype)
+    sides = []
+    for layer in (frozen_linear, F.linear):
+        own = x.clone().requires_grad_()
+        y = layer(own, weight, bias)
+        y.backward(grad)
+        sides.append((y.detach(), own.grad, layer(x, weight, bias), layer(x, weight, None)))
+    for ours, torchs in zip(*sides, strict=True):
+        torch.testing.assert_close(ours, torchs, rtol=0.02, atol=0.05)
