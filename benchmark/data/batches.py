@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from benchmark.core.errors import DataError
+from benchmark.core.seeding import stream
+from benchmark.core.spec import Protocol
 from benchmark.data.base import IGNORE, Benchmark, Example
-from benchmark.errors import DataError
-from benchmark.seeding import stream
-from benchmark.spec import Protocol
 
 if TYPE_CHECKING:
     from benchmark.models.prefix import Prefix

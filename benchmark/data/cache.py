@@ -28,11 +28,11 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
+from benchmark.core.errors import DataError, UserError
+from benchmark.core.machine import cores
 from benchmark.data.base import Benchmark, Example, Split, read_example
 from benchmark.data.examples import Direct, Examples, Mapped, no_label, offsets, resized
 from benchmark.data.seal import check_seal
-from benchmark.errors import DataError, UserError
-from benchmark.machine import cores
 
 FOLDER, LIMIT = "BENCHMARK_CACHE", "BENCHMARK_CACHE_LIMIT"
 """Environment variables: where (a folder, or none), and at most how much (GiB)."""

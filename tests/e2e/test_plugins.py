@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import grid
-from benchmark.errors import UserError
-from benchmark.planner import Selection
-from benchmark.plugins import load_files
+from benchmark.core.errors import UserError
+from benchmark.execution import grid
+from benchmark.planning.plan import Selection
+from benchmark.planning.plugins import load_files
 from methods import METHODS
 from tests import forked
 from tests.tiny import typed
@@ -308,7 +308,7 @@ def test_an_installed_package_offers_methods_by_entry_point(
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[petseg_bench]\ntheirs = their_package\n")
-    code = "from benchmark.catalogue import build_method; print(build_method('stagescale', {}))"
+    code = "from benchmark.planning.catalogue import build_method; print(build_method('stagescale', {}))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": ""},

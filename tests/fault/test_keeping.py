@@ -13,14 +13,17 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmark import checkpoint, grid, lease, provenance, reevaluate, robustness, runner, store
 from benchmark.cli.request import Request
 from benchmark.cli.run import _unsuccessful
-from benchmark.environment import prepare
-from benchmark.errors import DataError, UserError
-from benchmark.interrupt import Superseded, Watch
-from benchmark.planner import plan
-from benchmark.processes import place
+from benchmark.core.errors import DataError, UserError
+from benchmark.core.interrupt import Superseded, Watch
+from benchmark.core.processes import place
+from benchmark.engine import checkpoint
+from benchmark.execution import cell as runner
+from benchmark.execution import grid, reevaluate
+from benchmark.execution.environment import prepare
+from benchmark.planning.plan import plan
+from benchmark.results import lease, provenance, robustness, store
 from tests.tiny import DEAD, run, same, select
 
 pytestmark = pytest.mark.usefixtures("tiny", "strange")

@@ -5,16 +5,16 @@ import contextlib
 import pytest
 import torch
 
-from benchmark import replicas
-from benchmark.catalogue import build_method
-from benchmark.engine import train
-from benchmark.environment import prepare
-from benchmark.planner import Selection, plan
-from benchmark.probe import Rehearsal
-from benchmark.replicas import Replicas, is_divisible, replicate
-from benchmark.runner import build_segmenter
-from benchmark.seeding import torch_stream
-from benchmark.spec import Compute
+from benchmark.core.seeding import torch_stream
+from benchmark.core.spec import Compute
+from benchmark.engine import replicas
+from benchmark.engine.replicas import Replicas, is_divisible, replicate
+from benchmark.engine.train import train
+from benchmark.execution.cell import build_segmenter
+from benchmark.execution.environment import prepare
+from benchmark.execution.probe import Rehearsal
+from benchmark.planning.catalogue import build_method
+from benchmark.planning.plan import Selection, plan
 
 STEPS = 3
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import provenance
-from benchmark.catalogue import DECODERS
+from benchmark.planning.catalogue import DECODERS
+from benchmark.results import provenance
 
 pytestmark = pytest.mark.no_torch
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def asked_in(folder):
-    code = "from benchmark.provenance import git_state; print(git_state())"
+    code = "from benchmark.results.provenance import git_state; print(git_state())"
     return subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -37,13 +37,13 @@ def test_a_copy_inside_another_checkout_does_not_claim_its_commit(tmp_path):
 @pytest.mark.parametrize(
     ("module", "counts"),
     [
-        ("benchmark.engine", True),
+        ("benchmark.engine.train", True),
         ("benchmark.data.batches", True),
         ("benchmark.models.backbone", True),
         ("benchmark.models.decoders.smp", True),
         ("benchmark.models.decoders.setr", False),  # another decoder
-        ("benchmark.evaluate", False),
-        ("benchmark.store", False),
+        ("benchmark.engine.evaluate", False),
+        ("benchmark.results.store", False),
     ],
 )
 def test_only_the_source_of_training_counts_for_a_checkpoint(tmp_path, monkeypatch, module, counts):

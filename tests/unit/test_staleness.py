@@ -6,14 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import provenance, staleness
-from benchmark.catalogue import BENCHMARKS, METHODS
+from benchmark.core.errors import DataError
 from benchmark.data.fake.small import write_camvid
-from benchmark.errors import DataError
-from benchmark.index import NAME, read_index, summary
-from benchmark.planner import Selection, plan
-from benchmark.plugins import load_files
-from benchmark.staleness import BENCHMARK, METHOD, WEIGHTS, Present, State, reasons, state_of
+from benchmark.planning import staleness
+from benchmark.planning.catalogue import BENCHMARKS, METHODS
+from benchmark.planning.plan import Selection, plan
+from benchmark.planning.plugins import load_files
+from benchmark.planning.staleness import (
+    BENCHMARK,
+    METHOD,
+    WEIGHTS,
+    Present,
+    State,
+    reasons,
+    state_of,
+)
+from benchmark.results import provenance
+from benchmark.results.index import NAME, read_index, summary
 from tests.records import record
 
 pytestmark = pytest.mark.no_torch
