@@ -13,14 +13,14 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
+from benchmark.core.cache_folder import place
 from benchmark.core.errors import UserError
-from benchmark.data.cache import place
-from benchmark.planning import plugins
-from benchmark.results.store import write_atomic
+from benchmark.core.files import write_atomic
 
 NAME = "answers.json"
 _ANSWERING = ("benchmark", "methods", "timm", "peft")
@@ -41,7 +41,7 @@ def kept(question: str, module: str, ask: Callable[[], T]) -> T:
         module: what `ask` imports, which is slow.
         ask: gives what JSON can hold; whatever it raises is raised, and not kept.
     """
-    folder = None if module in sys.modules or plugins.are_installed() else _folder()
+    folder = None if module in sys.modules or are_installed() else _folder()
     if folder is None:
         return ask()
     path, code = folder / NAME, _code()
@@ -57,7 +57,7 @@ def kept(question: str, module: str, ask: Callable[[], T]) -> T:
 
 def are_there() -> bool:
     """Whether there are answers of the present code, so that a plan is likely to need no torch."""
-    folder = None if plugins.are_installed() else _folder()
+    folder = None if are_installed() else _folder()
     return folder is not None and bool(_read(folder / NAME, _code()))
 
 
@@ -88,3 +88,12 @@ def _code() -> str:
                 status = path.stat()
                 told.append(f"{path} {status.st_size} {status.st_mtime_ns}")
     return hashlib.sha256("\0".join(told).encode()).hexdigest()
+
+
+GROUP = "petseg_bench"
+"""Entry point group: each entry names a module that registers something when it is imported."""
+
+
+def are_installed() -> bool:
+    """Whether an installed package offers something under the entry point group."""
+    return bool(entry_points(group=GROUP))

@@ -28,16 +28,6 @@ class OutOfMemory(Exception):
     """Not even a single image fits."""
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception means that memory ran out, on the GPU or the CPU."""
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    # The CPU's allocator has no exception of its own.
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-
-
 class Watch:
     """Asked after every step: must the run stop?
 

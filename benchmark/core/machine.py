@@ -3,12 +3,12 @@
 import contextlib
 import ctypes
 import os
+import platform
 import shutil
 import sys
 from pathlib import Path
 
 from benchmark.core.errors import UserError
-from benchmark.results import provenance
 
 CGROUP = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -40,7 +40,7 @@ def device_name(device: str) -> str:
         import torch
 
         return torch.cuda.get_device_name(device)
-    return provenance.processor()
+    return processor()
 
 
 def cores() -> int:
@@ -143,3 +143,13 @@ def _gpu_driver() -> bool:
         ctypes.CDLL("libcuda.so.1")
         return True
     return False
+
+
+def processor() -> str:
+    """Name of the CPU and number of its logical cores, as far as the system tells."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = (line for line in info.read_text().splitlines() if line.startswith("model name"))
+        name = next(lines, f":{name}").partition(":")[2].strip()
+    return f"{name}, {os.cpu_count()} cores"

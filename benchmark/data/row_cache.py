@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from benchmark.data.cache import Place, make_room
+from benchmark.core.cache_folder import Place
+from benchmark.data.cache import make_room
 
 _CHECK = 4
 """Bytes of the checksum behind a row: one that was never written, or half, does not have it."""

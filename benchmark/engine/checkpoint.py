@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark.core.interrupt import is_out_of_memory
+from benchmark.core.files import make_folder, unused, write_atomic
+from benchmark.engine.memory import is_out_of_memory
 from benchmark.models.segmenter import Segmenter
-from benchmark.results import store
 from methods.base import Method
 
 
@@ -147,8 +147,8 @@ def save(
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    store.make_folder(path.parent)
-    store.write_atomic(path, buffer.getbuffer())
+    make_folder(path.parent)
+    write_atomic(path, buffer.getbuffer())
 
 
 def load(path: Path, identity: Mapping[str, str]) -> Checkpoint | None:
@@ -192,7 +192,7 @@ def set_aside(path: Path, reason: str) -> None:
     Raises:
         OSError: it cannot be moved.
     """
-    kept = store.unused(path.with_name(f"{path.name}.broken"))
+    kept = unused(path.with_name(f"{path.name}.broken"))
     path.rename(kept)
     warnings.warn(
         f"the checkpoint {path} is {reason}; it is kept as {kept.name}, and the training begins "

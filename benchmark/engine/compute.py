@@ -20,15 +20,16 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
+from benchmark.core.cache_folder import place
+from benchmark.core.files import write_atomic
+from benchmark.core.machine import processor
 from benchmark.core.seeding import torch_stream
 from benchmark.core.spec import Attention, Compute, RunSpec, short_hash
-from benchmark.data.cache import place
 from benchmark.models.attention import attention_in
 from benchmark.models.precision import autocast, frozen_in
 from benchmark.models.segmenter import Segmenter
 from benchmark.models.weights import build_backbone
-from benchmark.results.provenance import package_versions, processor
-from benchmark.results.store import write_atomic
+from benchmark.results.provenance import package_versions
 
 NAME = "compute.json"
 IMAGES = 4

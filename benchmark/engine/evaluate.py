@@ -1,8 +1,8 @@
 """Prediction at the label's own resolution.
 
 An image passes the network whole where it fits, else by overlapping windows whose coarse logits
-are averaged. Images of one shape pass together on a GPU (`benchmark.engine.batching`); what comes behind
-the coarse logits is done image by image. Logits are brought to label resolution a strip of columns
+are averaged. Images of one shape pass together on a GPU (`engine.batching`); what comes after the
+coarse logits is done image by image. Logits are brought to label resolution a strip of columns
 at a time, and three numbers a pixel are kept of them, so memory is bounded by the strip, not by
 classes x pixels.
 """

@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmark.core.cache_folder import place
 from benchmark.core.spec import Compute, Protocol, short_hash
 from benchmark.data.base import Example
-from benchmark.data.batches import Batch, batches, cut, draws, view_of
-from benchmark.data.cache import place
+from benchmark.data.batches import Batch, Prefix, batches, cut, draws, view_of
 from benchmark.data.examples import Examples
 from benchmark.data.row_cache import Rows, create
 from benchmark.data.subsample import take
 from benchmark.models.delta import Pristine
 from benchmark.models.precision import autocast
-from benchmark.models.prefix import Prefix, compute, depth_of
+from benchmark.models.prefix import compute, depth_of
 from benchmark.models.segmenter import Segmenter
 from benchmark.results.provenance import prefix_sha256
 

@@ -11,11 +11,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.core.errors import on_one_line
-from benchmark.core.interrupt import is_out_of_memory
 from benchmark.core.record import InferCost, Memory
 from benchmark.core.spec import Protocol
 from benchmark.engine.latency import BATCHES, Forward, blank, percentiles, repeated
-from benchmark.engine.memory import forward_memory
+from benchmark.engine.memory import forward_memory, is_out_of_memory
 from benchmark.models.precision import frozen_in
 from benchmark.models.segmenter import Segmenter
 from methods.base import Method

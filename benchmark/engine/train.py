@@ -11,20 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.core.errors import UserError
-from benchmark.core.interrupt import (
-    Diverged,
-    Interrupted,
-    OutOfMemory,
-    TimedOut,
-    Watch,
-    is_out_of_memory,
-)
+from benchmark.core.interrupt import Diverged, Interrupted, OutOfMemory, TimedOut, Watch
 from benchmark.core.spec import Protocol
 from benchmark.data.base import IGNORE
 from benchmark.data.batches import Batch
 from benchmark.engine import checkpoint
 from benchmark.engine.checkpoint import Checkpoint
 from benchmark.engine.losses import Losses
+from benchmark.engine.memory import is_out_of_memory
 from benchmark.engine.replicas import Replicas
 from benchmark.models.precision import autocast
 from benchmark.models.segmenter import Segmenter, phase

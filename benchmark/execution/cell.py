@@ -14,15 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from benchmark.core.errors import UserError, on_one_line
-from benchmark.core.interrupt import (
-    Diverged,
-    Interrupted,
-    OutOfMemory,
-    Superseded,
-    TimedOut,
-    Watch,
-    is_out_of_memory,
-)
+from benchmark.core.interrupt import Diverged, Interrupted, OutOfMemory, Superseded, TimedOut, Watch
 from benchmark.core.machine import device_name
 from benchmark.core.record import (
     FINAL,
@@ -42,17 +34,16 @@ from benchmark.data.examples import Part
 from benchmark.data.seal import seal_test
 from benchmark.engine import checkpoint
 from benchmark.engine.batching import spread
+from benchmark.engine.build import build_segmenter
 from benchmark.engine.evaluate import evaluate, same_class_counts
 from benchmark.engine.feature_cache import Feed
 from benchmark.engine.measure import Phases, first_trainable_depth, measure_inference
-from benchmark.engine.memory import known_memory
+from benchmark.engine.memory import is_out_of_memory, known_memory
 from benchmark.engine.replicas import Replicas, replicate
 from benchmark.engine.train import Course, Progress, Trained, train
 from benchmark.execution.environment import Environment, decoded, open_benchmark
 from benchmark.models import delta as deltas
-from benchmark.models.segmenter import Segmenter
-from benchmark.models.weights import build_backbone
-from benchmark.planning.catalogue import BENCHMARKS, DECODERS, build_method
+from benchmark.planning.catalogue import DECODERS, build_method
 from benchmark.planning.compile_policy import payback
 from benchmark.planning.plan import command
 from benchmark.results import predictions, provenance, store
@@ -228,7 +219,7 @@ def _run(
     compute = environment.compute_of(spec)
     precision = compute.precision
     with phases("model"):
-        segmenter, pristine = build_segmenter(spec, method, environment)
+        segmenter, pristine = build_segmenter(spec, method, environment.weights, environment.device)
         params = deltas.count_parameters(segmenter, pristine)
         depth = first_trainable_depth(segmenter, protocol)
     with phases("data"):
@@ -256,7 +247,10 @@ def _run(
     replicas = Replicas(segmenter)
     if environment.compiling != "always":
         replicas = replicate(
-            segmenter, lambda: build_segmenter(spec, method, environment)[0], method, protocol
+            segmenter,
+            lambda: build_segmenter(spec, method, environment.weights, environment.device)[0],
+            method,
+            protocol,
         )
     # From known stages the network goes on in another way, and copies are not compiled.
     if not feed.known_stages and len(replicas.segmenters) == 1:
@@ -286,7 +280,7 @@ def _run(
         infer = measure_inference(segmenter, protocol, precision)
     with phases("verify"):
         stored = deltas.write(segmenter, pristine, folder / "delta.safetensors")
-        again, _ = build_segmenter(spec, method, environment)
+        again, _ = build_segmenter(spec, method, environment.weights, environment.device)
         deltas.load_delta(again.eval(), load_file(folder / "delta.safetensors"))
         # Equal tensors of the same modules give equal counts; what else a method might keep shows
         # in the images.
@@ -334,26 +328,6 @@ def _run(
             ),
         }
     )
-
-
-def build_segmenter(
-    spec: RunSpec, method: Method, environment: Environment
-) -> tuple[Segmenter, deltas.Pristine]:
-    """Backbone, method and decoder of a run, each from its own random stream.
-
-    Returns:
-        The segmenter, and what the backbone was before the method touched it.
-    """
-    classes = len(BENCHMARKS.get(spec.benchmark).classes)
-    with torch_stream(spec.seed, "backbone-init"):
-        backbone = build_backbone(spec.backbone, spec.weights, environment.weights)
-    pristine = deltas.snapshot(backbone)
-    with torch_stream(spec.seed, "method-init"):
-        method.tune(backbone, classes)
-    with torch_stream(spec.seed, "decoder-init"):
-        build = DECODERS.get(spec.protocol.decoder)
-        decoder = build(backbone.channels, backbone.strides, classes)
-    return Segmenter(backbone, decoder).to(environment.device), pristine
 
 
 def _summary(trained: Trained) -> Curve:

@@ -34,7 +34,7 @@ class Environment:
         workers: processes that cut training crops; 0 = the one that trains.
         checkpoint_seconds: between checkpoints of a training; None = none is written.
         watch: says when a run must stop.
-        compiling: whether networks are compiled, one of `benchmark.planning.compile_policy.CHOICES`.
+        compiling: whether networks are compiled, one of `compile_policy.CHOICES`.
         compute: precision and attention of every run; None = what is fast for each.
     """
 

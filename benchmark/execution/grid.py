@@ -162,7 +162,7 @@ def run_cells(
         jobs: processes that run cells side by side; None = one a core, or one a GPU, and fewer
             where memory does not carry as many. More than one asks of a script that calls this the
             guard `if __name__ == "__main__"`, as Python's multiprocessing does.
-        compiling: whether networks are compiled, one of `benchmark.planning.compile_policy.CHOICES`.
+        compiling: whether networks are compiled, one of `compile_policy.CHOICES`.
         compute: precision and attention; None = what is fast here.
 
     Returns:

@@ -16,12 +16,13 @@ from benchmark.data.base import read_example
 from benchmark.data.batches import Batch
 from benchmark.data.examples import Examples
 from benchmark.engine.batching import limit_on
+from benchmark.engine.build import build_segmenter
 from benchmark.engine.evaluate import evaluate
 from benchmark.engine.feature_cache import Feed
 from benchmark.engine.memory import training_memory
 from benchmark.engine.replicas import Replicas, replicate
 from benchmark.engine.train import Progress, train
-from benchmark.execution.cell import VERIFIED_IMAGES, build_segmenter
+from benchmark.execution.cell import VERIFIED_IMAGES
 from benchmark.execution.environment import Environment, decoded, open_benchmark
 from benchmark.models.segmenter import Segmenter
 from benchmark.planning.catalogue import build_method
@@ -85,12 +86,15 @@ class Rehearsal:
         """Builds what the cell trains."""
         method = build_method(cell.method, cell.method_params)
         protocol = Protocol.model_validate(cell.protocol.model_dump() | {"steps": steps})
-        segmenter, pristine = build_segmenter(cell, method, environment)
+        segmenter, pristine = build_segmenter(cell, method, environment.weights, environment.device)
         compute = environment.compute_of(cell)
         training = decoded(cell.benchmark, environment.data, "train")
         feed = Feed(segmenter, pristine, training, protocol, compute, cell.seed)
         replicas = replicate(
-            segmenter, lambda: build_segmenter(cell, method, environment)[0], method, protocol
+            segmenter,
+            lambda: build_segmenter(cell, method, environment.weights, environment.device)[0],
+            method,
+            protocol,
         )
         return cls(
             method, segmenter, protocol, compute, training, replicas, feed, cell,

@@ -15,8 +15,8 @@ from benchmark.core.selectors import did_you_mean
 from benchmark.core.spec import RunSpec
 from benchmark.data.base import Example
 from benchmark.data.corruptions import CORRUPTIONS, VERSION, corrupt
+from benchmark.engine.build import build_segmenter
 from benchmark.engine.evaluate import Counts, evaluate
-from benchmark.execution.cell import build_segmenter
 from benchmark.execution.environment import Environment, decoded, open_benchmark
 from benchmark.models import delta as deltas
 from benchmark.models.segmenter import Segmenter
@@ -71,7 +71,9 @@ def restore(spec: RunSpec, results: Path, environment: Environment) -> Segmenter
         ) from None
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read ({error}); run the cell again") from error
-    segmenter, _ = build_segmenter(spec, build_method(spec.method, spec.method_params), environment)
+    segmenter, _ = build_segmenter(
+        spec, build_method(spec.method, spec.method_params), environment.weights, environment.device
+    )
     try:
         deltas.load_delta(segmenter, state)
     except (RuntimeError, KeyError, ValueError) as error:

@@ -1,1 +1,1 @@
-"""From what is asked for to cells: the catalogue, plug-ins, the plan, its forecast, what is stale."""
+"""From what is asked for to cells: catalogue, plug-ins, plan, forecast, staleness."""

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import yaml
+
+from benchmark.core.answer_cache import GROUP
 from benchmark.core.errors import UserError, on_one_line
 
-GROUP = "petseg_bench"
-"""Entry point group: each entry names a module that registers something when it is imported."""
-
+_MOVED = Path(__file__).with_name("moved.yaml")
 _PREFIX = "petseg_plugin_"
 _TYPED: dict[str, Path] = {}
 """Name of the module -> path as the user wrote it."""
@@ -48,7 +49,7 @@ def load_files(paths: Sequence[Path]) -> None:
             spec.loader.exec_module(module)
         except Exception as error:
             del sys.modules[name]
-            raise UserError(f"--plugin {path}: {on_one_line(error)}") from error
+            raise UserError(f"--plugin {path}: {_told(error)}") from error
         _TYPED[name] = path
 
 
@@ -81,11 +82,6 @@ def _describe(path: Path, module: str) -> None:
     register(description.name)(type(description.name, (kind,), attributes))
 
 
-def are_installed() -> bool:
-    """Whether an installed package offers something under the entry point group."""
-    return bool(entry_points(group=GROUP))
-
-
 @functools.cache
 def load_installed() -> None:
     """Imports what installed packages offer under the entry point group, once a process.
@@ -97,9 +93,17 @@ def load_installed() -> None:
         try:
             entry.load()
         except Exception as error:
-            raise UserError(
-                f"plug-in {entry.name!r} ({entry.value}): {on_one_line(error)}"
-            ) from error
+            raise UserError(f"plug-in {entry.name!r} ({entry.value}): {_told(error)}") from error
+
+
+def _told(error: Exception) -> str:
+    """An exception on one line; of an import of ours that has moved, also where it is now."""
+    text = on_one_line(error)
+    if isinstance(error, ImportError) and error.name:
+        moved = yaml.safe_load(_MOVED.read_text(encoding="utf-8"))
+        if error.name in moved:
+            return f"{text}; {error.name} is now {moved[error.name]}"
+    return text
 
 
 def file_of(thing: object) -> Path | None:

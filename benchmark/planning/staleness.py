@@ -19,6 +19,7 @@ from benchmark.core.errors import UserError
 from benchmark.core.record import FINAL
 from benchmark.core.spec import RunSpec
 from benchmark.results.index import Held
+from benchmark.results.provenance import comparable
 
 METHOD = "the source of the method has changed"
 BENCHMARK = "the files or the source of the benchmark have changed"
@@ -94,19 +95,19 @@ def _method_hashes() -> dict[str, str]:
 def reasons(spec: RunSpec, recorded: Recorded, present: Present) -> list[str]:
     """Why a finished run no longer describes what would be run now; empty if nothing speaks so.
 
-    What cannot be compared is no reason; see `unknown`.
+    What cannot be compared is no reason; see `unknown`. A hash of the weights names no scheme.
     """
     return [
         reason
         for reason, (then, now) in _compared(spec, recorded, present).items()
-        if then is not None and now() not in (None, then)
+        if comparable(then, now()) and then != now()
     ]
 
 
 def unknown(spec: RunSpec, recorded: Recorded, present: Present) -> bool:
     """Whether something cannot be compared: an older record, or data or weights not here."""
     pairs = _compared(spec, recorded, present).values()
-    return any(then is None or now() is None for then, now in pairs)
+    return any(not comparable(then, now()) for then, now in pairs)
 
 
 def _compared(

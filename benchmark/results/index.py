@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
+from benchmark.core.files import write_atomic
 from benchmark.core.record import PUBLISHED, RECORD, SCHEMA_VERSION, Memory, Record, Status, parse
 from benchmark.results import store
 
@@ -90,7 +91,7 @@ def read_index(results: Path) -> Held:
     if fresh or len(runs) != len(former):
         with contextlib.suppress(OSError):
             text = _Index(version=VERSION, runs=runs).model_dump_json()
-            store.write_atomic(results / NAME, text.encode())
+            write_atomic(results / NAME, text.encode())
     return Held({run: s.entry for run, s in runs.items() if s.entry}, frozenset(interrupted))
 
 

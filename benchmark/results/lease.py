@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmark.core.errors import UserError
+from benchmark.core.files import make_folder
 from benchmark.core.processes import HIDDEN, born, place, tag
 from benchmark.core.spec import RunSpec
-from benchmark.results import store
 
 HEARTBEAT_SECONDS = 20.0
 EXPIRY_SECONDS = 120.0
@@ -50,7 +50,7 @@ def hold(results: Path, spec: RunSpec, lost: Callable[[], object] | None = None)
     """
     path = path_of(results, spec)
     try:
-        store.make_folder(path.parent)
+        make_folder(path.parent)
         token = _acquire(path)
     except OSError as error:
         raise UserError(

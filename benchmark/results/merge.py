@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.core.errors import UserError
+from benchmark.core.files import write_atomic
 from benchmark.core.record import FINAL, Record
 from benchmark.core.spec import RunSpec
 from benchmark.results import lease, store
@@ -221,7 +222,7 @@ def export(root: Path, form: str, out: Path, suite: str | None = None) -> int:
         raise UserError(f"no results{of} in {told(root)}; name a folder with --results DIR")
     content = _encoded(runs, form)
     try:
-        store.write_atomic(out, content)
+        write_atomic(out, content)
     except OSError as error:
         raise UserError(
             f"--out {told(out)} cannot be written ({error.strerror}); name another"

@@ -4,7 +4,6 @@ import ast
 import functools
 import hashlib
 import importlib.util
-import platform
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator
@@ -15,6 +14,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from benchmark.data.base import Benchmark
     from methods.base import Method
+
+SCHEME = "tree:"
+"""How source is hashed (`meaning`); hashes of another scheme cannot be compared with these."""
 
 PACKAGES = ("petseg-bench", "torch", "torchvision", "timm", "peft", "numpy", "pillow")
 
@@ -53,18 +55,6 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def processor() -> str:
-    """Name of the CPU and number of its logical cores, as far as the system tells."""
-    import os
-
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = (line for line in info.read_text().splitlines() if line.startswith("model name"))
-        name = next(lines, f":{name}").partition(":")[2].strip()
-    return f"{name}, {os.cpu_count()} cores"
-
-
 def data_sha256(*splits: str) -> str:
     """Fingerprint of the data of a run from those of its splits.
 
@@ -100,7 +90,7 @@ def method_sha256(method: "type[Method]") -> str:
     That is the modules of its class and of the classes it derives from, `methods.base`, and what
     these import from the package `methods`, directly or not. Asked once a process, as `git_state`.
     """
-    return _source_sha256(_modules(method) | {"methods.base"}, "methods").hexdigest()
+    return SCHEME + _source_sha256(_modules(method) | {"methods.base"}, "methods").hexdigest()
 
 
 @functools.cache
@@ -147,7 +137,7 @@ def benchmark_sha256(benchmark: "Benchmark") -> str:
         for id in benchmark.ids(split):
             sizes = [f"{path.name}:{_size(path, benchmark)}" for path in benchmark.files(id)]
             digest.update("\0".join([split, id, *sizes]).encode() + b"\n")
-    return digest.hexdigest()
+    return SCHEME + digest.hexdigest()
 
 
 def _modules(cls: type) -> set[str]:
@@ -167,9 +157,39 @@ def _source_sha256(modules: Collection[str], package: str) -> "hashlib._Hash":
         open_.update(_imports(sources[name], name, package))
     digest = hashlib.sha256()
     # A plug-in's module is named after its path, which is the machine's: the content has to do.
-    for content in sorted(hashlib.sha256(source).digest() for source in sources.values()):
+    for content in sorted(hashlib.sha256(meaning(code)).digest() for code in sources.values()):
         digest.update(content)
     return digest
+
+
+def comparable(then: str | None, now: str | None) -> bool:
+    """Whether two hashes of source are there and of one scheme; older ones name no scheme."""
+    return bool(then and now) and str(then).rpartition(":")[0] == str(now).rpartition(":")[0]
+
+
+def meaning(source: bytes) -> bytes:
+    """What a source file does: its syntax tree without docstrings, imports, layout and comments.
+
+    So a comment, a moved file and a moved import leave the hash as it is.
+    """
+    return repr(_meaning(ast.parse(source))).encode()
+
+
+def _meaning(node: object) -> object:
+    if isinstance(node, ast.AST):
+        fields = ((name, _meaning(value)) for name, value in ast.iter_fields(node))
+        # What one version of Python notes and another does not is always empty here.
+        return type(node).__name__, [pair for pair in fields if pair[1] not in (None, [])]
+    if isinstance(node, list):
+        return [_meaning(one) for one in node if not _says_nothing(one)]
+    return node
+
+
+def _says_nothing(node: object) -> bool:
+    """Whether a statement is an import or a bare text, as docstrings are."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return isinstance(node.value.value, str)
+    return isinstance(node, ast.Import | ast.ImportFrom)
 
 
 def _file_of(module: str) -> Path | None:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.core.errors import UserError
+from benchmark.core.files import make_folder, sync, sync_folder, unused, write_atomic
 from benchmark.core.processes import is_alive, tag, writer
 from benchmark.core.record import FINAL, Record, UnknownVersion, parse
 from benchmark.core.spec import RunSpec
@@ -116,14 +117,14 @@ def staging(root: Path, spec: RunSpec) -> Iterator[Path]:
         _sweep(final)
         stage.mkdir()
         yield stage
-        _sync(stage)
+        sync(stage)
         if final.exists():
             if record_of(root, spec) is None:
                 set_aside(root, final)
             else:
                 os.replace(final, former)
         os.replace(stage, final)
-        _sync_folder(final.parent)
+        sync_folder(final.parent)
         shutil.rmtree(discarded, ignore_errors=True)
     except Discard:
         shutil.rmtree(discarded, ignore_errors=True)
@@ -174,61 +175,6 @@ def set_aside(root: Path, path: Path) -> Path:
     free = unused(target)
     os.rename(path, free)
     return free
-
-
-def unused(path: Path) -> Path:
-    """The path, or where something lies there that with the first number behind it that is free."""
-    number, free = 0, path
-    while os.path.lexists(free):
-        number += 1
-        free = path.with_name(f"{path.name}.{number}")
-    return free
-
-
-def make_folder(folder: Path) -> None:
-    """Makes a folder, and those above it that are missing, so that they outlast a loss of power.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in missing:
-        _sync_folder(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes renames and new names in a folder outlast a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_atomic(path: Path, content: bytes | memoryview) -> None:
-    """Replaces a file as a whole: a draft beside it, synced, renamed, and the folder synced.
-
-    Raises:
-        OSError: it cannot be written; the former file is as it was.
-    """
-    draft = path.with_name(f".{path.name}.{tag()}")
-    try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-        _sync_folder(path.parent)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def write_record(folder: Path, record: Record) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from benchmark.core.errors import UserError, printable
+from benchmark.core.files import make_folder, write_atomic
+from benchmark.core.ratio import Ratio, ratio
 from benchmark.core.spec import plain_name
-from benchmark.profiling.speed.rounds import Ratio, ratio
-from benchmark.results import store
 from benchmark.results.timing_columns import KINDS, PREFIX, column, references
 
 FOLDER = "timing"
@@ -157,8 +157,8 @@ def write(root: Path, timing: Timing) -> Path:
     """
     path = root / timing.path
     try:
-        store.make_folder(path.parent)
-        store.write_atomic(path, (timing.model_dump_json(indent=1) + "\n").encode())
+        make_folder(path.parent)
+        write_atomic(path, (timing.model_dump_json(indent=1) + "\n").encode())
     except OSError as error:
         raise UserError(
             f"{path} cannot be written ({error.strerror}); choose another with --results DIR"

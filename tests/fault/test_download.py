@@ -308,7 +308,8 @@ def test_after_a_full_disk_it_goes_on(server: FileServer, tmp_path: Path) -> Non
     # A limit on the size of files stands for the size of the disk.
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from benchmark.data.acquire.download import fetch; from benchmark.data.sources import Source\n"
+        "from benchmark.data.acquire.download import fetch\n"
+        "from benchmark.data.sources import Source\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({CUT}, {resource.RLIM_INFINITY}))\n"
         "try: fetch(Source(sys.argv[1], ''), Path(sys.argv[2]))\n"
         "except Exception as error: print(f'{type(error).__name__}: {error}')\n"

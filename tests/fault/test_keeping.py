@@ -15,7 +15,9 @@ from rich.console import Console
 
 from benchmark.cli.request import Request
 from benchmark.cli.run import _unsuccessful
+from benchmark.core import files
 from benchmark.core.errors import DataError, UserError
+from benchmark.core.files import sync_folder
 from benchmark.core.interrupt import Superseded, Watch
 from benchmark.core.processes import place
 from benchmark.engine import checkpoint
@@ -89,8 +91,9 @@ def test_a_discarded_attempt_that_cannot_be_kept_is_no_error(tmp_path, monkeypat
 
 
 def test_new_folders_outlast_a_loss_of_power(tmp_path, monkeypatch):
-    synced, real = set(), store._sync_folder
-    monkeypatch.setattr(store, "_sync_folder", lambda path: synced.add(path) or real(path))
+    synced, real = set(), sync_folder
+    for module in (files, store):
+        monkeypatch.setattr(module, "sync_folder", lambda path: synced.add(path) or real(path))
     root = tmp_path / "new" / "results"
     cell = plan(select())[0]
     run(root, select())

@@ -11,7 +11,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmark.core.spec import Protocol
 from benchmark.data.base import IGNORE, Example
-from benchmark.data.batches import Normalise
 from benchmark.engine.evaluate import (
     STRIP,
     coarse_logits,
@@ -20,6 +19,7 @@ from benchmark.engine.evaluate import (
     same_class_counts,
     window_starts,
 )
+from benchmark.models.normalise import Normalise
 from benchmark.results.metrics import summarise
 
 

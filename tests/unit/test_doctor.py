@@ -382,8 +382,9 @@ def test_a_migrated_record_is_sound(run):
 
 def test_nothing_here_loads_torch():
     code = (
-        "import sys, benchmark.results.doctor, benchmark.results.merge, benchmark.analysis.compare, benchmark.cli.doctor,"
-        "benchmark.cli.results, benchmark.cli.compare; sys.exit('torch' in sys.modules)"
+        "import sys, benchmark.results.doctor, benchmark.results.merge, benchmark.analysis.compare,"
+        "benchmark.cli.doctor, benchmark.cli.results, benchmark.cli.compare;"
+        "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

@@ -5,9 +5,10 @@ import time
 import pytest
 import torch
 
+from benchmark.core.ratio import Ratio, ratio
 from benchmark.profiling.speed import trainer
 from benchmark.profiling.speed.loops import usual_loss
-from benchmark.profiling.speed.rounds import SETTLE, Ratio, ratio, take_turns
+from benchmark.profiling.speed.rounds import SETTLE, take_turns
 from benchmark.profiling.speed.table import Row, write
 
 CPU = torch.device("cpu")

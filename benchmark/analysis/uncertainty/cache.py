@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.analysis.leaderboard import COSTS, GROUP, MIOU
-from benchmark.results import store
+from benchmark.core.files import write_atomic
 
 VERSION = 2
 """Raised with every change of the code that changes a number."""
@@ -59,7 +59,7 @@ def save(path: Path, own: str, tables: Mapping[str, pd.DataFrame], notes: list[s
     stored = {name: _columns(table) for name, table in tables.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     content = json.dumps({"key": own, "tables": stored, "notes": notes})
-    store.write_atomic(path, content.encode())
+    write_atomic(path, content.encode())
 
 
 def _stamp(path: str) -> str:

@@ -10,7 +10,7 @@ Floats = NDArray[np.float64]
 
 
 def on_front(costs: Floats, scores: Floats) -> NDArray[np.bool_]:
-    """Marks in each replicate the methods that no other beats, as `benchmark.analysis.pareto` defines it.
+    """Marks in each replicate the methods that no other beats (`benchmark.analysis.pareto`).
 
     Args:
         costs: (M,) lower is better; a method without a cost (NaN) is on no front.
@@ -37,7 +37,7 @@ def reference(costs: Floats, scores: Floats, trained: Floats) -> tuple[Floats, f
     where several train as many.
 
     Args:
-        costs: (M,) not negative; zeros stand where `benchmark.analysis.pareto.log_positions` puts them.
+        costs: (M,) not negative; zeros are where `analysis.pareto.log_positions` puts them.
         scores: (M, B).
         trained: (M,) parameters of the backbone, inserted and tuned.
 

@@ -9,6 +9,7 @@ from statistics import median
 import yaml
 
 import methods
+from benchmark.core.ratio import Ratio, Times, ratio
 from benchmark.core.record import TrainMemory
 from benchmark.core.spec import RunSpec
 from benchmark.execution.environment import Environment
@@ -16,7 +17,7 @@ from benchmark.profiling.speed import cores
 from benchmark.profiling.speed.known import COMPUTED, KNOWN, with_and_without
 from benchmark.profiling.speed.loops import Bare, Harness, trained
 from benchmark.profiling.speed.memory import of_bare_loop, of_run
-from benchmark.profiling.speed.rounds import Loop, Ratio, Times, ratio, take_turns
+from benchmark.profiling.speed.rounds import Loop, take_turns
 from benchmark.profiling.speed.table import Row
 from benchmark.profiling.speed.trainer import HuggingFace
 from methods import Unsupported

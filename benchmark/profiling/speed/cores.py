@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from benchmark.core import machine
+from benchmark.core.ratio import Times
 from benchmark.core.spec import RunSpec
 from benchmark.execution.environment import Environment
 from benchmark.execution.pool import Lost, Pool, Setup, died
 from benchmark.execution.tasks import Listener, Silent, Task
 from benchmark.planning import plugins
 from benchmark.profiling.speed.loops import Bare, Harness
-from benchmark.profiling.speed.rounds import Loop, Times, seconds_of_a_step
+from benchmark.profiling.speed.rounds import Loop, seconds_of_a_step
 from benchmark.profiling.speed.trainer import HuggingFace
 
 ONE, GRID, BUSY, LIBRARY = "one training", "grid", "grid, busy neighbour", "Trainer + peft"

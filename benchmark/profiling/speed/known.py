@@ -7,11 +7,12 @@ from contextlib import contextmanager
 
 import torch
 
+from benchmark.core.cache_folder import FOLDER
+from benchmark.core.ratio import Times
 from benchmark.core.spec import Protocol, RunSpec
-from benchmark.data import cache
 from benchmark.execution.environment import Environment
 from benchmark.profiling.speed.loops import Harness
-from benchmark.profiling.speed.rounds import Times, take_turns
+from benchmark.profiling.speed.rounds import take_turns
 
 KNOWN, COMPUTED = "known", "computed"
 VIEWS = 4
@@ -46,11 +47,11 @@ def with_and_without(
 @contextmanager
 def _cache(folder: str) -> Iterator[None]:
     """Another cache inside the block."""
-    former = os.environ.get(cache.FOLDER)
-    os.environ[cache.FOLDER] = folder
+    former = os.environ.get(FOLDER)
+    os.environ[FOLDER] = folder
     try:
         yield
     finally:
-        del os.environ[cache.FOLDER]
+        del os.environ[FOLDER]
         if former is not None:
-            os.environ[cache.FOLDER] = former
+            os.environ[FOLDER] = former

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
+
+from benchmark.core.ratio import Times
 
 if TYPE_CHECKING:  # what reads stored times needs no torch
     import torch
@@ -15,25 +16,6 @@ SETTLE = 3
 
 Loop = Callable[[int, Callable[[], None]], None]
 """Trains for so many steps, from where it stands, and tells after each of them."""
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """How a time, or a size, compares with another.
-
-    Attributes:
-        value: median over the rounds.
-        low: smallest of the rounds.
-        high: largest of the rounds.
-    """
-
-    value: float
-    low: float
-    high: float
-
-
-Times = dict[str, list[float]]
-"""Seconds a step of each loop, the median of its steps in each round."""
 
 
 def take_turns(
@@ -62,12 +44,6 @@ def take_turns(
             if number:
                 times[name].append(seconds)
     return times
-
-
-def ratio(times: Times, of: str, to: str) -> Ratio:
-    """How many times as fast one loop is as another, round by round."""
-    found = [slow / fast for fast, slow in zip(times[of], times[to], strict=True)]
-    return Ratio(median(found), min(found), max(found))
 
 
 def seconds_of_a_step(

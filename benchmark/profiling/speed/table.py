@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmark.profiling.speed.rounds import Ratio
-from benchmark.results import provenance, store
+from benchmark.core.files import write_atomic
+from benchmark.core.ratio import Ratio
+from benchmark.results import provenance
 
 HEADINGS = ("what", "here", "against", "there", "ratio", "rounds", "wanted", "")
 
@@ -88,7 +89,7 @@ def write(rows: Sequence[Row], about: Sequence[str], out: Path) -> list[Path]:
     }
     texts = {"README.md": "\n".join(lines), "speed.json": json.dumps(stored, indent=1)}
     for name, text in texts.items():
-        store.write_atomic(out / name, f"{text}\n".encode())
+        write_atomic(out / name, f"{text}\n".encode())
     return [out / name for name in texts]
 
 

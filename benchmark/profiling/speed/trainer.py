@@ -12,9 +12,10 @@ from torch.utils.data import Dataset
 from benchmark.core.errors import UserError
 from benchmark.core.spec import Protocol, RunSpec
 from benchmark.data.base import Benchmark, read_example
-from benchmark.data.batches import Normalise, Place, at_working_scale, cut
+from benchmark.data.batches import Place, at_working_scale, cut
 from benchmark.execution.environment import Environment, open_benchmark
 from benchmark.execution.probe import Rehearsal
+from benchmark.models.normalise import Normalise
 from benchmark.profiling.speed.loops import rehearse, usual_loss
 
 

@@ -12,8 +12,8 @@ import torch
 from benchmark.core.errors import UserError, on_one_line
 from benchmark.core.machine import device_name
 from benchmark.core.spec import RunSpec
+from benchmark.engine.build import build_segmenter
 from benchmark.engine.latency import BATCHES, Forward, blank
-from benchmark.execution.cell import build_segmenter
 from benchmark.execution.environment import Environment
 from benchmark.execution.probe import Rehearsal
 from benchmark.models.delta import count_parameters
@@ -90,8 +90,9 @@ class Candidate:
         loops |= {kind: self._forward(images, False) for kind, images in _IMAGES.items()}
         method = build_method(self.cell.method, self.cell.method_params)
         if method.mergeable:
-            inserted = count_parameters(*build_segmenter(self.cell, method, self.environment))
-            if inserted.inserted:
+            where = self.environment
+            built = build_segmenter(self.cell, method, where.weights, where.device)
+            if count_parameters(*built).inserted:
                 merged = {f"{kind}_merged": self._forward(n, True) for kind, n in _IMAGES.items()}
                 loops |= merged
         return loops
