@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmark.core.files import make_folder, unused, write_atomic
-from benchmark.engine.memory import is_out_of_memory
+from benchmark.engine.out_of_memory import is_out_of_memory
 from benchmark.models.segmenter import Segmenter
 from methods.base import Method
 

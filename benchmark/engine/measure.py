@@ -14,7 +14,8 @@ from benchmark.core.errors import on_one_line
 from benchmark.core.record import InferCost, Memory
 from benchmark.core.spec import Protocol
 from benchmark.engine.latency import BATCHES, Forward, blank, percentiles, repeated
-from benchmark.engine.memory import forward_memory, is_out_of_memory
+from benchmark.engine.memory import forward_memory
+from benchmark.engine.out_of_memory import is_out_of_memory
 from benchmark.models.precision import frozen_in
 from benchmark.models.segmenter import Segmenter
 from methods.base import Method

@@ -18,7 +18,7 @@ from benchmark.data.batches import Batch
 from benchmark.engine import checkpoint
 from benchmark.engine.checkpoint import Checkpoint
 from benchmark.engine.losses import Losses
-from benchmark.engine.memory import is_out_of_memory
+from benchmark.engine.out_of_memory import is_out_of_memory
 from benchmark.engine.replicas import Replicas
 from benchmark.models.precision import autocast
 from benchmark.models.segmenter import Segmenter, phase

@@ -38,7 +38,8 @@ from benchmark.engine.build import build_segmenter
 from benchmark.engine.evaluate import evaluate, same_class_counts
 from benchmark.engine.feature_cache import Feed
 from benchmark.engine.measure import Phases, first_trainable_depth, measure_inference
-from benchmark.engine.memory import is_out_of_memory, known_memory
+from benchmark.engine.memory import known_memory
+from benchmark.engine.out_of_memory import is_out_of_memory
 from benchmark.engine.replicas import Replicas, replicate
 from benchmark.engine.train import Course, Progress, Trained, train
 from benchmark.execution.environment import Environment, decoded, open_benchmark

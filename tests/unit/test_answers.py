@@ -10,7 +10,6 @@ import pytest
 
 from benchmark.core import answer_cache
 from benchmark.core.errors import UserError
-from benchmark.planning import plugins
 
 pytestmark = pytest.mark.no_torch
 
@@ -43,7 +42,7 @@ def test_a_module_that_is_loaded_is_asked_itself(cache):
 
 
 def test_nothing_is_kept_beside_installed_plugins(cache, monkeypatch):
-    monkeypatch.setattr(plugins, "entry_points", lambda group: ["theirs"])
+    monkeypatch.setattr(answer_cache, "entry_points", lambda group: ["theirs"])
     assert answer_cache.kept("q", ABSENT, lambda: 1) == 1
     assert not cache.exists()
 

@@ -191,7 +191,7 @@ def test_failures_are_shown_without_folders_of_the_machine(tmp_path):
 def test_a_crash_leaves_the_former_report(tmp_path, monkeypatch):
     out = tmp_path / "out"
     write_report(frame([record("a"), record("b")]), out, "former")
-    monkeypatch.setattr(report.page, "render", lambda *_: 1 / 0)
+    monkeypatch.setattr(report.markdown, "render", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_report(frame([record("a")]), out, "next")
     assert "# former" in (out / "README.md").read_text()
