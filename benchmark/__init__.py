@@ -8,20 +8,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from benchmark.grid import run
-    from benchmark.planner import Selection, plan
+    from benchmark.execution.grid import run
+    from benchmark.planning.plan import Selection, plan
     from benchmark.reporting.report import write_report as report
-    from benchmark.results import load_results
+    from benchmark.results.load import load_results
 
 __version__ = "0.1.0"
 __all__ = ["Selection", "load_results", "plan", "report", "run"]
 
 _HOME = {
-    "Selection": ("benchmark.planner", "Selection"),
-    "load_results": ("benchmark.results", "load_results"),
-    "plan": ("benchmark.planner", "plan"),
+    "Selection": ("benchmark.planning.plan", "Selection"),
+    "load_results": ("benchmark.results.load", "load_results"),
+    "plan": ("benchmark.planning.plan", "plan"),
     "report": ("benchmark.reporting.report", "write_report"),
-    "run": ("benchmark.grid", "run"),
+    "run": ("benchmark.execution.grid", "run"),
 }
 
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmark import compute
+from benchmark.engine import compute
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

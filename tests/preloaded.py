@@ -12,13 +12,13 @@ for name in (
     "timm",
     "torch.utils.flop_counter",
     "benchmark.cli",
-    "benchmark.environment",
-    "benchmark.grid",
+    "benchmark.execution.environment",
+    "benchmark.execution.grid",
     "benchmark.reporting.report",
-    "benchmark.runner",
+    "benchmark.execution.cell",
     "tests.tiny",
 ):
     import_module(name)
 
 # As tests.conftest: nothing hangs on what a busy machine happens to measure.
-import_module("benchmark.compute").GAIN = float("inf")
+import_module("benchmark.engine.compute").GAIN = float("inf")

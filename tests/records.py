@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.record import (
+from benchmark.core.record import (
     Costs,
     Curve,
     InferCost,
@@ -21,10 +21,10 @@ from benchmark.record import (
     TrainCost,
     TrainMemory,
 )
-from benchmark.results import flat
-from benchmark.timing.columns import references
-from benchmark.timing.record import Load, Machine, Measured, Timing, add_columns
-from benchmark.timing.record import write as write_timing
+from benchmark.results.load import flat
+from benchmark.results.timing import Load, Machine, Measured, Timing, add_columns
+from benchmark.results.timing import write as write_timing
+from benchmark.results.timing_columns import references
 
 DECODER = 400_000
 # name: (inserted, tuned backbone, mIoU on the first benchmark)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmark.metrics import class_iou
-from benchmark.uncertainty.bootstrap import Resampled, mious
-from benchmark.uncertainty.samples import Block
+from benchmark.analysis.uncertainty.bootstrap import Resampled, mious
+from benchmark.analysis.uncertainty.samples import Block
+from benchmark.results.metrics import class_iou
 from tests.records import frame, record
 
 COUNTS = ("intersection", "prediction", "label")

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from benchmark import store
-from benchmark.metrics import summarise
-from benchmark.record import Curve, Record
-from benchmark.soundness import spec_of
-from benchmark.spec import Protocol
+from benchmark.core.record import Curve, Record
+from benchmark.core.spec import Protocol
+from benchmark.results import store
+from benchmark.results.metrics import summarise
+from benchmark.results.validate import spec_of
 from tests.records import record
 
 CLASSES = ("road", "tree", "sky")

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from benchmark import grid, latency, processes
-from benchmark.interrupt import Watch
-from benchmark.planner import Selection, plan
+from benchmark.core import processes
+from benchmark.core.interrupt import Watch
+from benchmark.engine import latency
+from benchmark.execution import grid
+from benchmark.planning.plan import Selection, plan
 from methods.base import Method
 
 # No test depends on how long a forward pass takes, and a run is half as long with few of them.

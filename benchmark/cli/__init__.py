@@ -26,7 +26,7 @@ from benchmark.cli import (
     timing,
 )
 from benchmark.cli import list as list_verb
-from benchmark.errors import UserError, in_a_line, printable
+from benchmark.core.errors import UserError, in_a_line, printable
 
 app = typer.Typer(
     name="python -m benchmark",

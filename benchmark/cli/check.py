@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.cli import options
-from benchmark.errors import UserError
+from benchmark.core.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,10 +30,10 @@ def check(
     """
     from rich.console import Console
 
-    from benchmark.catalogue import METHODS, build_method
     from benchmark.data import available
     from benchmark.models.decoders import DECODERS
-    from benchmark.plugins import file_of, load_files
+    from benchmark.planning.catalogue import METHODS, build_method
+    from benchmark.planning.plugins import file_of, load_files
     from methods import METHODS as registered
 
     console, path = Console(), Path(what)
@@ -61,7 +61,7 @@ def check(
 
 def _families(text: str | None) -> list[str]:
     from benchmark.contract import FAMILIES
-    from benchmark.registry import did_you_mean
+    from benchmark.core.selectors import did_you_mean
 
     names = [name.strip() for name in text.split(",") if name.strip()] if text else list(FAMILIES)
     for name in names:
@@ -75,8 +75,8 @@ def _method(console: "Console", method: "Method", families: list[str]) -> bool:
     from rich.table import Table
     from rich.text import Text
 
-    from benchmark.catalogue import method_label
     from benchmark.contract import CHECKS, examine
+    from benchmark.planning.catalogue import method_label
 
     verdicts = {family: examine(method, family) for family in families}
     table = Table(
@@ -113,9 +113,9 @@ def _decoder(console: "Console", name: str, families: list[str]) -> bool:
 
 def _benchmark(console: "Console", name: str, data: Path | None) -> bool:
     """Prints whether a benchmark's splits decode and pass the audit."""
-    from benchmark.catalogue import BENCHMARKS
     from benchmark.data.base import SPLITS
     from benchmark.data.cache import open_split
+    from benchmark.planning.catalogue import BENCHMARKS
 
     sound = True
     for split in SPLITS:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from benchmark.cli import options
-from benchmark.errors import UserError
+from benchmark.core.errors import UserError
 
 if TYPE_CHECKING:
-    from benchmark.compare import Change, Comparison, Difference, Pair
+    from benchmark.analysis.compare import Change, Comparison, Difference, Pair
 
 CLASSES = 10
 """Classes that are shown of two runs: those that changed most."""
@@ -33,8 +33,8 @@ def compare(
     Exit code 0: no significant loss from A to B. 1: a loss (p below 0.05). 2: the request is at
     fault.
     """
-    from benchmark.compare import compare_folders, compare_runs, find
-    from benchmark.results import RECORD
+    from benchmark.analysis.compare import compare_folders, compare_runs, find
+    from benchmark.results.load import RECORD
 
     root = results or Path("results")
     first, second = find(a, root), find(b, root)
@@ -54,7 +54,7 @@ def compare(
 
 
 def _print_runs(pair: "Pair") -> None:
-    from benchmark import compare as c
+    from benchmark.analysis import compare as c
 
     a, b = pair.a, pair.b
     typer.echo(f"A: {a.run_id} {a.status}: {c.name(a)}")
@@ -69,8 +69,8 @@ def _print_runs(pair: "Pair") -> None:
 
 
 def _print_folders(comparison: "Comparison", tolerance: float) -> None:
-    from benchmark.compare import name
-    from benchmark.uncertainty.holm import ALPHA
+    from benchmark.analysis.compare import name
+    from benchmark.analysis.uncertainty.holm import ALPHA
 
     losses = gains = 0
     for pair in comparison.pairs:
@@ -92,7 +92,7 @@ def _print_folders(comparison: "Comparison", tolerance: float) -> None:
 
 
 def _section(title: str, changes: "Sequence[Change]", show: Callable[[Any, Any], str]) -> None:
-    from benchmark.soundness import told
+    from benchmark.results.validate import told
 
     typer.echo(title if changes else f"{title}: the same")
     for label, a, b in changes:
@@ -114,7 +114,7 @@ def _ratio(a: Any, b: Any) -> str:
 
 
 def _value(value: Any) -> str:
-    from benchmark.soundness import told
+    from benchmark.results.validate import told
 
     if value is None:
         return "-"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.cli import options
-from benchmark.errors import UserError
+from benchmark.core.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,8 +37,8 @@ def list_sets(data: options.Data = None, plugin: options.Plugin = None) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from benchmark.catalogue import BENCHMARKS
-    from benchmark.plugins import load_files
+    from benchmark.planning.catalogue import BENCHMARKS
+    from benchmark.planning.plugins import load_files
 
     load_files(plugin or [])
     root = _root(data)
@@ -67,8 +67,8 @@ def prepare(
     """
     from rich.console import Console
 
+    from benchmark.data.acquire.prepare import prepare as get
     from benchmark.data.fake import write_fake
-    from benchmark.data.prepare import prepare as get
 
     console, kinds, root = Console(), _kinds(names, plugin), _root(data)
     if root is None and any(kind.folder is not None for kind in kinds):
@@ -94,7 +94,7 @@ def verify(names: Names, data: options.Data = None, plugin: options.Plugin = Non
     """
     from rich.console import Console
 
-    from benchmark.data.manifest import verify as compare
+    from benchmark.data.acquire.manifest import verify as compare
 
     console, sound = Console(), True
     for benchmark in _opened(names, data, plugin):
@@ -114,7 +114,7 @@ def audit(names: Names, data: options.Data = None, plugin: options.Plugin = None
     """
     from rich.console import Console
 
-    from benchmark.data import audit as audits
+    from benchmark.data.audit import audit as audits
 
     console, sound = Console(), True
     for benchmark in _opened(names, data, plugin):
@@ -144,8 +144,8 @@ def preview(
     """Draw examples, their labels in colour and a legend on one sheet."""
     from rich.console import Console
 
+    from benchmark.data.audit.preview import save
     from benchmark.data.base import SPLITS
-    from benchmark.data.preview import save
 
     wanted = [part.strip() for part in (split or ",".join(SPLITS)).split(",")]
     splits = [known for known in SPLITS if known in wanted]
@@ -166,8 +166,8 @@ def _root(typed: Path | None) -> Path | None:
 
 
 def _kinds(names: str, files: Sequence[Path] | None) -> "list[type[Benchmark]]":
-    from benchmark.catalogue import BENCHMARKS, SUITES
-    from benchmark.plugins import load_files
+    from benchmark.planning.catalogue import BENCHMARKS, SUITES
+    from benchmark.planning.plugins import load_files
 
     load_files(files or [])
     suites = SUITES.names()

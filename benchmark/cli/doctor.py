@@ -9,7 +9,7 @@ import typer
 from benchmark.cli import options
 
 if TYPE_CHECKING:
-    from benchmark.soundness import Finding
+    from benchmark.results.validate import Finding
 
 
 def doctor(
@@ -24,8 +24,8 @@ def doctor(
 
     Exit code 0: nothing is wrong, or all was set aside. 1: something is. 2: there is no folder.
     """
-    from benchmark.doctor import examine, set_aside
-    from benchmark.soundness import told
+    from benchmark.results.doctor import examine, set_aside
+    from benchmark.results.validate import told
 
     root = results or Path("results")
     findings = examine(root)

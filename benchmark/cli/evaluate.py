@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.cli import options
-from benchmark.errors import UserError
+from benchmark.core.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from benchmark.cli.request import Request
-    from benchmark.robustness import Robustness
-    from benchmark.spec import RunSpec
+    from benchmark.core.spec import RunSpec
+    from benchmark.results.robustness import Robustness
 
 GROUPS = ("noise", "blur", "weather", "digital")
 
@@ -72,9 +72,10 @@ def evaluate(
     )
     from rich.console import Console
 
-    from benchmark import planner, store
+    from benchmark.planning import plan
+    from benchmark.results import store
 
-    cells = planner.plan(request.selection)
+    cells = plan.plan(request.selection)
     done = [cell for cell in cells if store.has_result(request.results, cell)]
     console = Console()
     console.print(f"{len(done)} of {len(cells)} cells have a result", highlight=False)
@@ -87,7 +88,7 @@ def evaluate(
 
 
 def _severities(text: str | None) -> tuple[int, ...]:
-    from benchmark.reevaluate import SEVERITIES
+    from benchmark.execution.reevaluate import SEVERITIES
 
     if text is None:
         return SEVERITIES
@@ -101,8 +102,8 @@ def _severities(text: str | None) -> tuple[int, ...]:
 
 
 def _again(console: "Console", cells: "list[RunSpec]", request: "Request") -> None:
-    from benchmark import reevaluate
-    from benchmark.environment import prepare
+    from benchmark.execution import reevaluate
+    from benchmark.execution.environment import prepare
 
     environment = prepare(request.data, request.weights, request.device)
     sound = True
@@ -130,8 +131,8 @@ def _stress(
 ) -> None:
     from rich.progress import Progress
 
-    from benchmark import reevaluate
-    from benchmark.environment import prepare
+    from benchmark.execution import reevaluate
+    from benchmark.execution.environment import prepare
 
     names = reevaluate.choose(only)
     environment = prepare(request.data, request.weights, request.device)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from benchmark.cli import options
-from benchmark.errors import UserError
+from benchmark.core.errors import UserError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,7 +45,7 @@ def list_things(
     """List methods, backbones, benchmarks and suites: a line each, or all about one kind."""
     from rich.console import Console
 
-    from benchmark.plugins import load_files
+    from benchmark.planning.plugins import load_files
 
     load_files(plugin or [])
     if filter and what is not What.backbones:
@@ -67,7 +67,7 @@ def list_things(
 
 def _methods_in_short() -> "Table":
     """Methods with a name of their own, and the libraries, whose tuners take seconds to load."""
-    from benchmark.answers import kept
+    from benchmark.core.answer_cache import kept
 
     def ask() -> list[list[str]]:
         from methods import METHODS
@@ -92,7 +92,7 @@ def _methods_in_short() -> "Table":
 
 
 def _benchmarks_in_short() -> "Table":
-    from benchmark.catalogue import BENCHMARKS
+    from benchmark.planning.catalogue import BENCHMARKS
 
     table = _table("benchmarks", "name", "domain", "classes", "files")
     for name in BENCHMARKS.names():
@@ -106,7 +106,7 @@ def _files(cls: "type[Benchmark]") -> str:
 
 
 def _suites_in_short() -> "Table":
-    from benchmark.catalogue import SUITES
+    from benchmark.planning.catalogue import SUITES
 
     table = _table("suites", "name", "about")
     for name in SUITES.names():
@@ -137,14 +137,14 @@ def _rows(counts: bool) -> list[_Row]:
     Args:
         counts: also of those without a formula, which must be applied to be counted.
     """
-    from benchmark.answers import kept
+    from benchmark.core.answer_cache import kept
 
     question = f"rows of the methods, {'all' if counts else 'formulas'} counted"
     return [_Row(*row) for row in kept(question, "methods", lambda: _asked(counts))]
 
 
 def _asked(counts: bool) -> list[_Row]:
-    from benchmark.catalogue import METHODS
+    from benchmark.planning.catalogue import METHODS
 
     counted = _Counter(counts)
     # Those with a name of their own before those of a library.
@@ -221,7 +221,7 @@ class _Counter:
 def _benchmarks() -> "Table":
     from rich.text import Text
 
-    from benchmark.catalogue import BENCHMARKS
+    from benchmark.planning.catalogue import BENCHMARKS
 
     table = _table("benchmarks", "name", "domain", "classes", "files", "licence")
     for name in BENCHMARKS.names():
@@ -233,7 +233,7 @@ def _benchmarks() -> "Table":
 
 
 def _suites() -> "Table":
-    from benchmark.catalogue import SUITES
+    from benchmark.planning.catalogue import SUITES
 
     table = _table("suites", "name", "benchmarks", "backbones", "methods", "about")
     for name in SUITES.names():
@@ -251,7 +251,7 @@ def _suites() -> "Table":
 def _backbones(filter: str | None, weights: list[str]) -> "Table":
     from pathlib import Path
 
-    from benchmark.models.names import PACKAGED
+    from benchmark.models.find_weights import PACKAGED
 
     if filter:
         import timm

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from benchmark.cli.request import Request
-    from benchmark.index import Entry
-    from benchmark.spec import RunSpec
-    from benchmark.staleness import State
+    from benchmark.core.spec import RunSpec
+    from benchmark.planning.staleness import State
+    from benchmark.results.index import Entry
 
 MANY = 200
 """Cells of which a table is still read."""
@@ -76,9 +76,9 @@ def plan(
     )
     from rich.console import Console
 
-    from benchmark import planner
-    from benchmark.index import read_index
-    from benchmark.staleness import Present, state_of
+    from benchmark.planning import plan as planner
+    from benchmark.planning.staleness import Present, state_of
+    from benchmark.results.index import read_index
 
     cells = planner.plan(request.selection)
     held = read_index(request.results)
@@ -90,7 +90,7 @@ def plan(
         if state.name in ("missing", "interrupted")
     ]
     if todo:
-        from benchmark.models.names import check_names
+        from benchmark.models.find_weights import check_names
 
         check_names(dict.fromkeys(cell.backbone for cell in cells), request.weights)
     console = Console(highlight=False)
@@ -115,8 +115,8 @@ def _table(console: "Console", cells: "Sequence[RunSpec]", states: "Sequence[Sta
 
 
 def _tally(console: "Console", states: "Sequence[State]") -> None:
-    from benchmark.record import FINAL
-    from benchmark.staleness import STATES
+    from benchmark.core.record import FINAL
+    from benchmark.planning.staleness import STATES
 
     counts = Counter(state.name for state in states)
     text = ", ".join(f"{counts[name]} {name}" for name in STATES if counts[name])
@@ -147,15 +147,15 @@ def _forecast(
     runs: "list[Entry]",
     measure: bool,
 ) -> None:
-    from benchmark.forecast import Forecaster, forecast, too_large
-    from benchmark.machine import available_memory, device_name, find_device, free_disk
+    from benchmark.core.machine import available_memory, device_name, find_device, free_disk
+    from benchmark.planning.forecast import Forecaster, forecast, too_large
 
     device = find_device(request.device)
     name = device_name(device)
     available = available_memory(device)  # before a probe takes some
     if measure:
-        from benchmark import probe
-        from benchmark.environment import prepare
+        from benchmark.execution import probe
+        from benchmark.execution.environment import prepare
 
         environment = prepare(request.data, request.weights, device)
         known = {(r.method, r.backbone, r.benchmark, r.device) for r in runs if r.images_per_second}

@@ -18,7 +18,7 @@ def pretrain(
     """Pretrain the demo backbone on generated images; the same seed gives the same weights."""
     from rich.progress import Progress, TimeRemainingColumn
 
-    from benchmark import pretrain as recipe
+    from benchmark.engine import pretrain as recipe
 
     with Progress(*Progress.get_default_columns()[:3], TimeRemainingColumn()) as bars:
         task = bars.add_task("pretraining", total=steps or recipe.STEPS)

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.cli import options
-from benchmark.errors import UserError
+from benchmark.core.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.table import Table
 
-    from benchmark.profiling import Share
+    from benchmark.profiling.step_profile import Share
 
 
 def profile(
@@ -56,14 +56,14 @@ def profile(
     )
     from rich.console import Console
 
-    from benchmark import planner
-    from benchmark.environment import prepare
-    from benchmark.executors.pool import Here
-    from benchmark.executors.tasks import Silent
-    from benchmark.grid import preflight
-    from benchmark.profiling import profile as measure
+    from benchmark.execution.environment import prepare
+    from benchmark.execution.grid import preflight
+    from benchmark.execution.pool import Here
+    from benchmark.execution.tasks import Silent
+    from benchmark.planning import plan
+    from benchmark.profiling.step_profile import profile as measure
 
-    cells = planner.plan(request.selection)
+    cells = plan.plan(request.selection)
     if len({cell.method_label for cell in cells}) > 1:
         raise UserError(f"{methods!r} selects several methods; profile looks at one")
     cell = cells[0]

@@ -13,8 +13,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from benchmark.record import Record
-from benchmark.spec import RunSpec
+from benchmark.core.record import Record
+from benchmark.core.spec import RunSpec
 
 
 def outcome(record: Record) -> str:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.cli import options
-from benchmark.errors import UserError
+from benchmark.core.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-    from benchmark.reporting.html.gallery import Item
+    from benchmark.reporting.html.images import Item
 
 STATISTICS, FIGURES = "statistics.json", "figures"
 """What a report keeps for the next one, in a hidden folder of the results."""
@@ -51,9 +51,9 @@ def report(
     """
     from rich.console import Console
 
-    from benchmark.catalogue import SUITES
     from benchmark.cli.request import resolve
-    from benchmark.results import load_results
+    from benchmark.planning.catalogue import SUITES
+    from benchmark.results.load import load_results
 
     request = resolve(None, set=None, suite=suite, results=results, data=data, plugin=plugin)
     name, root = request.selection.suite, request.results
@@ -93,11 +93,11 @@ def _write(
 ) -> None:
     import pandas as pd
 
-    from benchmark.parallel import uncollected
-    from benchmark.remembering import remembering
+    from benchmark.analysis.memo import remembering
+    from benchmark.analysis.uncertainty import assess
+    from benchmark.core.parallel import uncollected
     from benchmark.reporting.report import PAGE, write_report
     from benchmark.reporting.terminal import print_report
-    from benchmark.uncertainty import assess
 
     items, notes = _gallery(runs, root, data) if gallery and len(runs) else ([], [])
     cache = root / f".report-{name}"
@@ -121,8 +121,8 @@ def _write(
 
 
 def _gallery(runs: "pd.DataFrame", root: Path, data: Path | None) -> "tuple[list[Item], list[str]]":
-    from benchmark.catalogue import BENCHMARKS
-    from benchmark.reporting.shots import shots
+    from benchmark.planning.catalogue import BENCHMARKS
+    from benchmark.reporting.gallery_items import shots
 
     return shots(runs, root, lambda name: BENCHMARKS.get(name)(data))
 
@@ -135,7 +135,7 @@ def _reference(path: Path) -> "pd.DataFrame":
 
 def _stamp(root: Path) -> object:
     """Changes when a run, or a group's times, are added or written again."""
-    from benchmark.timing.record import FOLDER
+    from benchmark.results.timing import FOLDER
 
     paths = [*root.glob("*/*/*/*/*/record.json"), *root.glob(f"*/{FOLDER}/*.json")]
     return sorted((str(path), path.stat().st_mtime_ns) for path in paths)

@@ -43,14 +43,14 @@ def reproduce(
     )
     from rich.console import Console
 
-    from benchmark import reproduce as again
-    from benchmark import store
+    from benchmark.execution import reproduce as again
+    from benchmark.results import store
 
     console = Console(highlight=False, soft_wrap=True)
     folder, record = store.find_one(Path(request.results), run_id)
     recorded = again.read_recorded(folder, record)
     spec = again.respecify(record)
-    from benchmark.interrupt import Interrupted, Watch
+    from benchmark.core.interrupt import Interrupted, Watch
 
     watch = Watch()
     try:

@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from benchmark import plugins
-from benchmark.errors import UserError, on_one_line
-from benchmark.planner import Selection
-from benchmark.registry import did_you_mean
-from benchmark.spec import one_line
-from benchmark.yamlfile import read_mapping
+from benchmark.core.errors import UserError, on_one_line
+from benchmark.core.selectors import did_you_mean
+from benchmark.core.spec import one_line
+from benchmark.core.yaml_file import read_mapping
+from benchmark.planning import plugins
+from benchmark.planning.plan import Selection
 
 
 class ConfigFile(BaseModel):

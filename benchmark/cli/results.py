@@ -28,8 +28,8 @@ def merge(
     Exit code 0: done. 1: finished runs of one cell differ, or a run is broken, or being worked on.
     2: the request is at fault.
     """
-    from benchmark.soundness import told
-    from benchmark.transfer import merge as copy
+    from benchmark.results.merge import merge as copy
+    from benchmark.results.validate import told
 
     merged = copy(folders, into)
     for folder in merged.conflicts:
@@ -60,8 +60,8 @@ def export(
     results: options.Results = None,
 ) -> None:
     """Write all results as one table, a row a run."""
-    from benchmark.soundness import told
-    from benchmark.transfer import export as write
+    from benchmark.results.merge import export as write
+    from benchmark.results.validate import told
 
     rows = write(results or Path("results"), form, out, suite)
     typer.echo(f"{rows} rows in {told(out)}")

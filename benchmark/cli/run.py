@@ -8,13 +8,13 @@ import typer
 
 from benchmark.cli import options
 from benchmark.cli.timing import measure_cells, suggest
-from benchmark.errors import UserError
+from benchmark.core.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from benchmark.cli.request import Request
-    from benchmark.spec import RunSpec
+    from benchmark.core.spec import RunSpec
 
 
 def run(
@@ -49,8 +49,8 @@ def run(
     at fault. 130, 143: a signal ended it.
     """
     from benchmark.cli.request import resolve
-    from benchmark.compiling import check
-    from benchmark.executors.jobs import parse_jobs
+    from benchmark.execution.jobs import parse_jobs
+    from benchmark.planning.compile_policy import check
 
     if retry not in (None, "failed", "oom", "all"):
         raise UserError(f"--retry {retry!r}: choose from failed, oom, all")
@@ -76,15 +76,17 @@ def run(
     )
     from rich.console import Console
 
-    from benchmark import answers, grid, planner
     from benchmark.cli.progress import listener
-    from benchmark.executors.pool import start_server
-    from benchmark.record import FINAL
+    from benchmark.core import answer_cache
+    from benchmark.core.record import FINAL
+    from benchmark.execution import grid
+    from benchmark.execution.pool import start_server
+    from benchmark.planning import plan
 
     console = Console()
-    if number != 1 and not answers.are_there():
+    if number != 1 and not answer_cache.are_there():
         start_server()  # planning will take as long as this does
-    cells = planner.plan(request.selection)
+    cells = plan.plan(request.selection)
     outdated = grid.stale(cells, request.results, request.data, request.weights)
     todo = grid.pending(cells, request.results, retry)
     if rerun:
@@ -101,7 +103,7 @@ def run(
     )
     records, signal = [], 0
     if todo:
-        from benchmark.interrupt import Watch
+        from benchmark.core.interrupt import Watch
 
         if number != 1:
             start_server()
@@ -140,7 +142,7 @@ def run(
 
 def _unsuccessful(console: "Console", request: "Request", cells: "list[RunSpec]") -> "list[str]":
     """Prints the cells that are neither done nor unsupported, and what to do."""
-    from benchmark import store
+    from benchmark.results import store
 
     left = []
     for cell in cells:
@@ -164,9 +166,9 @@ def _unsuccessful(console: "Console", request: "Request", cells: "list[RunSpec]"
 
 
 def _summary(console: "Console", request: "Request", cells: "list[RunSpec]") -> None:
+    from benchmark.analysis.uncertainty import assess
     from benchmark.reporting.terminal import print_report
-    from benchmark.results import load_results
-    from benchmark.uncertainty import assess
+    from benchmark.results.load import load_results
 
     runs = load_results(request.results, request.selection.suite)
     runs = runs[runs["run_id"].isin([cell.run_id for cell in cells])]

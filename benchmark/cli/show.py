@@ -15,7 +15,7 @@ def show(
     """Print the record of a run."""
     from rich.console import Console
 
-    from benchmark.store import find_one
+    from benchmark.results.store import find_one
 
     folder, record = find_one(results or Path("results"), run_id)
     console = Console()

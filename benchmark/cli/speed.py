@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from benchmark.cli import options
-from benchmark.errors import UserError
+from benchmark.core.errors import UserError
 
 WIDTH = 240
 """Columns that the table needs."""
@@ -61,15 +61,15 @@ def speed(
     from rich.console import Console
     from rich.table import Table
 
-    from benchmark import planner
-    from benchmark.environment import prepare
-    from benchmark.executors.pool import Here
-    from benchmark.executors.tasks import Silent
-    from benchmark.grid import preflight
-    from benchmark.machine import device_name
-    from benchmark.spec import RunSpec
-    from benchmark.speed.compare import PARTS, Comparison
-    from benchmark.speed.table import HEADINGS, write
+    from benchmark.core.machine import device_name
+    from benchmark.core.spec import RunSpec
+    from benchmark.execution.environment import prepare
+    from benchmark.execution.grid import preflight
+    from benchmark.execution.pool import Here
+    from benchmark.execution.tasks import Silent
+    from benchmark.planning import plan
+    from benchmark.profiling.speed.compare import PARTS, Comparison
+    from benchmark.profiling.speed.table import HEADINGS, write
 
     chosen = parts.split(",") if parts else list(PARTS)
     for part in chosen:
@@ -80,7 +80,7 @@ def speed(
     environment = prepare(request.data, request.weights, request.device, request.workers)
 
     def cell(label: str) -> RunSpec:
-        return planner.plan(dataclasses.replace(request.selection, methods=label))[0]
+        return plan.plan(dataclasses.replace(request.selection, methods=label))[0]
 
     progress = Console(stderr=True)
     comparison = Comparison(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.cli import options
-from benchmark.errors import UserError
+from benchmark.core.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from benchmark.cli.request import Request
-    from benchmark.spec import RunSpec
-    from benchmark.timing.record import Timing
+    from benchmark.core.spec import RunSpec
+    from benchmark.results.timing import Timing
 
 STEPS, ROUNDS, THREADS = 3, 5, 1
 
@@ -92,21 +92,21 @@ def measure_groups(
 
     Args:
         request: where data, weights and results are.
-        groups: cells, as `benchmark.timing.groups.groups` returns them.
+        groups: cells, as `benchmark.profiling.timing.groups.groups` returns them.
         steps: timed training steps a turn.
         rounds: in which all methods take turns.
         threads: on a CPU.
     """
     from rich.console import Console
 
-    from benchmark import store
-    from benchmark.environment import prepare
-    from benchmark.executors.pool import Here, threads_of
-    from benchmark.executors.tasks import Silent
-    from benchmark.grid import preflight
-    from benchmark.timing.groups import complete, former
-    from benchmark.timing.measure import measure
-    from benchmark.timing.record import write
+    from benchmark.execution.environment import prepare
+    from benchmark.execution.grid import preflight
+    from benchmark.execution.pool import Here, threads_of
+    from benchmark.execution.tasks import Silent
+    from benchmark.profiling.timing.groups import complete, former
+    from benchmark.profiling.timing.measure import measure
+    from benchmark.results import store
+    from benchmark.results.timing import write
 
     store.check_writable(request.results)
     environment = prepare(request.data, request.weights, request.device, 0)
@@ -143,8 +143,8 @@ def measure_groups(
 
 def suggest(console: "Console", request: "Request", cells: "list[RunSpec]") -> None:
     """Says how to measure groups whose methods were not all measured side by side."""
-    from benchmark import store
-    from benchmark.timing.groups import unmeasured
+    from benchmark.profiling.timing.groups import unmeasured
+    from benchmark.results import store
 
     done = [cell for cell in cells if store.has_result(request.results, cell)]
     if any(True for _ in unmeasured(request.results, done)):
@@ -160,8 +160,8 @@ def suggest(console: "Console", request: "Request", cells: "list[RunSpec]") -> N
 
 def measure_cells(request: "Request", cells: "list[RunSpec]") -> None:
     """Measures the finished ones of these cells, each group side by side."""
-    from benchmark import store
-    from benchmark.timing.groups import groups
+    from benchmark.profiling.timing.groups import groups
+    from benchmark.results import store
 
     done = [cell for cell in cells if store.has_result(request.results, cell)]
     measure_groups(request, groups(done))
@@ -169,8 +169,8 @@ def measure_cells(request: "Request", cells: "list[RunSpec]") -> None:
 
 def _groups(request: "Request") -> "list[list[RunSpec]]":
     """The groups that are asked for: of the named methods, else of what the results hold."""
-    from benchmark.planner import plan
-    from benchmark.timing.groups import finished, groups
+    from benchmark.planning.plan import plan
+    from benchmark.profiling.timing.groups import finished, groups
 
     asked = request.selection
     if asked.methods:
@@ -221,8 +221,8 @@ def _print(console: "Console", timing: "Timing") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from benchmark.timing.columns import references
-    from benchmark.timing.words import how
+    from benchmark.reporting.timing_notes import how
+    from benchmark.results.timing_columns import references
 
     console.print(how(timing), markup=False, highlight=False, soft_wrap=True)
     table = Table(box=None)

@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from benchmark.catalogue import DECODERS
 from benchmark.contract.models import (
     CLASSES,
     KINDS,
@@ -18,8 +17,9 @@ from benchmark.contract.models import (
     tiny_segmenter,
     train_steps,
 )
-from benchmark.engine import segmentation_loss
-from benchmark.errors import on_one_line
+from benchmark.core.errors import on_one_line
+from benchmark.core.record import Params
+from benchmark.engine.train import segmentation_loss
 from benchmark.models.decoders import LinearDecoder
 from benchmark.models.delta import (
     changed_buffers,
@@ -30,7 +30,7 @@ from benchmark.models.delta import (
     snapshot,
 )
 from benchmark.models.segmenter import Segmenter
-from benchmark.record import Params
+from benchmark.planning.catalogue import DECODERS
 from methods.base import Method, Unsupported
 
 

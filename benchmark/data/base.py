@@ -8,9 +8,9 @@ from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
 
+from benchmark.core.errors import DataError
 from benchmark.data.findings import Finding
 from benchmark.data.sources import Source
-from benchmark.errors import DataError
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")

@@ -2,8 +2,9 @@
 
 import itertools
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing import get_all_start_methods
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,13 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from benchmark.core.errors import DataError
+from benchmark.core.seeding import stream
+from benchmark.core.spec import Protocol
 from benchmark.data.base import IGNORE, Benchmark, Example
-from benchmark.errors import DataError
-from benchmark.seeding import stream
-from benchmark.spec import Protocol
-
-if TYPE_CHECKING:
-    from benchmark.models.prefix import Prefix
 
 
 def to_tensor(image: np.ndarray) -> Tensor:
@@ -53,6 +51,32 @@ def at_working_scale(benchmark: Benchmark, example: Example) -> Example:
     return Example(example.id, image.numpy().transpose(1, 2, 0), label.numpy())
 
 
+@dataclass(frozen=True)
+class Prefix:
+    """What a batch of images became in the first stages; takes the place of the images.
+
+    Attributes:
+        outputs: of each stage, (N, ...) in the model's own layout.
+        size: height and width of the images.
+    """
+
+    outputs: tuple[Tensor, ...]
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        """Images."""
+        return len(self.outputs[0])
+
+    def __getitem__(self, images: slice) -> "Prefix":
+        """Some of the images."""
+        return Prefix(tuple(y[images] for y in self.outputs), self.size)
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "Prefix":
+        """On another device."""
+        moved = (y.to(device, non_blocking=non_blocking) for y in self.outputs)
+        return Prefix(tuple(moved), self.size)
+
+
 class Batch(NamedTuple):
     """Training crops, in bytes: a quarter of what goes to the device once it is normalised there.
 
@@ -62,29 +86,9 @@ class Batch(NamedTuple):
         ids: of the images that they were cut from.
     """
 
-    images: "Tensor | Prefix"
+    images: Tensor | Prefix
     labels: Tensor
     ids: tuple[str, ...]
-
-
-class Normalise:
-    """Bytes to the values that the backbone was pretrained on; shared by training and inference.
-
-    Args:
-        mean: per channel, of images in [0, 1].
-        std: per channel.
-    """
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        self.mean = 255 * torch.tensor(mean).view(3, 1, 1)
-        self.std = 255 * torch.tensor(std).view(3, 1, 1)
-
-    def __call__(self, image: Tensor) -> Tensor:
-        """(..., 3, H, W) uint8 -> float32, on the image's device."""
-        if self.mean.device != image.device:
-            # Once: what comes from the host at each step would make the device wait.
-            self.mean, self.std = self.mean.to(image.device), self.std.to(image.device)
-        return (image.float() - self.mean).div_(self.std)
 
 
 class Place(NamedTuple):

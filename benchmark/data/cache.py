@@ -21,60 +21,25 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
 
+from benchmark.core.cache_folder import FOLDER, Place, place
+from benchmark.core.errors import DataError
+from benchmark.core.machine import cores
 from benchmark.data.base import Benchmark, Example, Split, read_example
 from benchmark.data.examples import Direct, Examples, Mapped, no_label, offsets, resized
 from benchmark.data.seal import check_seal
-from benchmark.errors import DataError, UserError
-from benchmark.machine import cores
-
-FOLDER, LIMIT = "BENCHMARK_CACHE", "BENCHMARK_CACHE_LIMIT"
-"""Environment variables: where (a folder, or none), and at most how much (GiB)."""
 
 FORMAT = 1
-USUAL_LIMIT = "64"
 SPARE_BYTES = 1 << 30
 """What a cache leaves free on its disk."""
 
 Progress = Callable[[str, int, int], None]
 """Called while a split is decoded: what it is, examples so far, examples in all."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where decoded splits are kept.
-
-    Attributes:
-        folder: None = nowhere.
-        limit: bytes that all entries together may take.
-    """
-
-    folder: Path | None
-    limit: int
-
-
-def place() -> Place:
-    """The cache that the environment names.
-
-    Raises:
-        UserError: the limit is no number.
-    """
-    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "petseg-bench"
-    name = os.environ.get(FOLDER) or str(usual)
-    text = os.environ.get(LIMIT) or USUAL_LIMIT
-    try:
-        limit = float(text)
-        if not limit >= 0:
-            raise ValueError
-    except ValueError:
-        raise UserError(f"{LIMIT}={text!r}: write a number of GiB, as in 20") from None
-    return Place(None if name == "none" else Path(name), int(min(limit * 2**30, float(2**62))))
 
 
 def open_split(

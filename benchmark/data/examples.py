@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmark.core.errors import DataError
 from benchmark.data.base import Benchmark, Example, Split, read_example
-from benchmark.errors import DataError
 
 
 class Examples(Sequence[Example]):

@@ -7,8 +7,8 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 from PIL import Image
 
+from benchmark.core.errors import DataError
 from benchmark.data.base import IGNORE, Benchmark
-from benchmark.errors import DataError
 
 
 class FolderBenchmark(Benchmark):

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from benchmark.core.errors import DataError
 from benchmark.data.base import IGNORE, Benchmark
-from benchmark.errors import DataError
 
 VOID = (232, 232, 232)
 """Colour of pixels that count nowhere: one that no class of PASCAL VOC's map has."""

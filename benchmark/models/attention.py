@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from benchmark.spec import Attention
+from benchmark.core.spec import Attention
 
 
 @contextmanager

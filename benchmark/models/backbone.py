@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from benchmark.errors import UserError
-from benchmark.models.anatomy import (
+from benchmark.core.errors import UserError
+from benchmark.models.introspect import (
     STAGES,
     Seen,
     blocks_by_stage,

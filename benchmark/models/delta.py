@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from benchmark.core.files import write_atomic
+from benchmark.core.record import Params, Stored
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.segmenter import Segmenter
-from benchmark.record import Params, Stored
-from benchmark.store import write_atomic
 
 _PREFIX = "backbone.model."
 

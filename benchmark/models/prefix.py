@@ -6,39 +6,13 @@ the same for every method, seed and rate, so it can be computed once an image an
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from benchmark.data.batches import Prefix
 from benchmark.models.backbone import StagedBackbone
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """What a batch of images became in the first stages; takes the place of the images.
-
-    Attributes:
-        outputs: of each stage, (N, ...) in the model's own layout.
-        size: height and width of the images.
-    """
-
-    outputs: tuple[Tensor, ...]
-    size: tuple[int, int]
-
-    def __len__(self) -> int:
-        """Images."""
-        return len(self.outputs[0])
-
-    def __getitem__(self, images: slice) -> "Prefix":
-        """Some of the images."""
-        return Prefix(tuple(y[images] for y in self.outputs), self.size)
-
-    def to(self, device: torch.device, non_blocking: bool = False) -> "Prefix":
-        """On another device."""
-        moved = (y.to(device, non_blocking=non_blocking) for y in self.outputs)
-        return Prefix(tuple(moved), self.size)
 
 
 class _Reached(Exception):

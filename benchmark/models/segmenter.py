@@ -4,9 +4,10 @@ import torch
 import torch.profiler
 from torch import Tensor, nn
 
-from benchmark.data.batches import Normalise
+from benchmark.data.batches import Prefix
 from benchmark.models.backbone import StagedBackbone
-from benchmark.models.prefix import Prefix, go_on
+from benchmark.models.normalise import Normalise
+from benchmark.models.prefix import go_on
 
 phase = torch.profiler.record_function
 """Names a part of a step for a profiler; costs microseconds where none listens."""

@@ -22,9 +22,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from benchmark.errors import UserError
+from benchmark.core.errors import UserError
 from benchmark.models.backbone import StagedBackbone
-from benchmark.models.names import check_names, find_weights, hub_config, is_timm
+from benchmark.models.find_weights import check_names, find_weights, hub_config, is_timm
 
 HUB_PATIENCE_SECONDS = 5.0
 

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from benchmark.statistics import GROUP, MIOU, leaderboard
-from benchmark.uncertainty import Assessment
+from benchmark.analysis.leaderboard import GROUP, MIOU, leaderboard
+from benchmark.analysis.uncertainty import Assessment
 
 
 def ranked(runs: pd.DataFrame, assessment: Assessment) -> pd.DataFrame:

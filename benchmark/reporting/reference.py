@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.errors import UserError
+from benchmark.core.errors import UserError
 
 COLUMNS = [
     "method", "backbone", "decoder", "benchmark", "miou", "params", "counts", "memory_bytes",

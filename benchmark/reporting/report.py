@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from benchmark.errors import UserError
-from benchmark.remembering import remembering
-from benchmark.reporting import page
-from benchmark.reporting.drawing import drawing
-from benchmark.reporting.material import Material
-from benchmark.reporting.pictures import fractions, pictures
-from benchmark.reporting.sheets import sheets
+from benchmark.analysis.leaderboard import GROUP
+from benchmark.analysis.memo import remembering
+from benchmark.analysis.uncertainty import Assessment, assess
+from benchmark.core.errors import UserError
+from benchmark.reporting import markdown
+from benchmark.reporting.figures.catalogue import fractions, pictures
+from benchmark.reporting.figures.render import drawing
+from benchmark.reporting.inputs import Material
+from benchmark.reporting.table_catalogue import sheets
 from benchmark.reporting.tables import write_table
-from benchmark.statistics import GROUP
-from benchmark.uncertainty import Assessment, assess
 
 if TYPE_CHECKING:
-    from benchmark.reporting.html.gallery import Item
+    from benchmark.reporting.html.images import Item
 
 PAGE = "index.html"
 
@@ -103,7 +103,7 @@ def _build(material: Material, stage: Path, figures: bool, keep: Path | None) ->
         for sheet in sheets(material):
             stem = stage / "tables" / sheet.stem
             files += write_table(sheet.frame, sheet.columns, stem, GROUP)
-        texts = {"README.md": page.render(material, chosen, across), PAGE: _html(material)}
+        texts = {"README.md": markdown.render(material, chosen, across), PAGE: _html(material)}
         files += drawn()
     for name, text in texts.items():
         (stage / name).write_text(text, encoding="utf-8", newline="\n")
@@ -113,7 +113,7 @@ def _build(material: Material, stage: Path, figures: bool, keep: Path | None) ->
 
 def _html(material: Material) -> str:
     from benchmark.reporting.html import render
-    from benchmark.reporting.html.gather import gather
+    from benchmark.reporting.html.series_inputs import gather
 
     runs = material.runs
     curves = gather(runs, material.root)
@@ -130,7 +130,7 @@ def _check_replaceable(out: Path) -> None:
         raise UserError(f"report folder {out} is a file; choose another")
     strangers = sorted(item.name for item in out.iterdir() if item.name not in _OWN)
     readme = out / "README.md"
-    ours = readme.is_file() and readme.read_text("utf-8", "replace").startswith(page.MARK)
+    ours = readme.is_file() and readme.read_text("utf-8", "replace").startswith(markdown.MARK)
     if strangers or not ours:
         what = f"holds {strangers[0]}, which is" if strangers else "holds files that are"
         raise UserError(f"report folder {out} {what} not part of a report; choose another folder")

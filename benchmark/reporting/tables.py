@@ -10,7 +10,7 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.timing.columns import LATENCY, TRAINING, references
+from benchmark.results.timing_columns import LATENCY, TRAINING, references
 
 Kind = Literal[
     "text", "integer", "points", "count", "bytes", "seconds", "ms", "rate", "ratio", "number"

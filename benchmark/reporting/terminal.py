@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from benchmark.analysis.leaderboard import failures, split_groups
+from benchmark.analysis.uncertainty import Assessment
 from benchmark.reporting.board import interval_text, ranked
-from benchmark.reporting.sheets import benchmark_table, class_table
+from benchmark.reporting.table_catalogue import benchmark_table, class_table
 from benchmark.reporting.tables import Column, to_rich
-from benchmark.statistics import failures, split_groups
-from benchmark.timing.columns import LATENCY, TRAINING
-from benchmark.timing.words import explained, timed
-from benchmark.uncertainty import Assessment
+from benchmark.reporting.timing_notes import explained, timed
+from benchmark.results.timing_columns import LATENCY, TRAINING
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from benchmark.analysis.leaderboard import GROUP, MIOU, cells, leaderboard
 from benchmark.data.palette import voc_colours
 from benchmark.reporting.html.curves import Curves, Line
-from benchmark.reporting.html.gallery import Item, make_item
-from benchmark.statistics import GROUP, MIOU, cells, leaderboard
+from benchmark.reporting.html.images import Item, make_item
 
 NAMES = ("background", "leaf", "stem")
 

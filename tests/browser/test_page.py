@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmark.pareto import pareto_front
-from benchmark.timing.columns import TRAINING
+from benchmark.analysis.pareto import pareto_front
+from benchmark.results.timing_columns import TRAINING
 from tests.browser.conftest import EVIL
 
 pytest.importorskip("selenium", reason="selenium is not installed")

@@ -10,15 +10,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from benchmark.analysis.leaderboard import GROUP, leaderboard
 from benchmark.data.palette import voc_colours
 from benchmark.reporting.html import render
 from benchmark.reporting.html.build import build
 from benchmark.reporting.html.curves import Curves, thin
-from benchmark.reporting.html.gallery import disagreement, fitting, image_miou, make_item
+from benchmark.reporting.html.images import disagreement, fitting, image_miou, make_item
 from benchmark.reporting.html.payload import AVERAGE, SHARED, columns, number, to_json
 from benchmark.reporting.html.points import score_points, with_trained
-from benchmark.reporting.origin import protocols, provenance
-from benchmark.statistics import GROUP, leaderboard
+from benchmark.reporting.provenance import protocols, provenance
 from tests import records
 from tests.browser import standin
 

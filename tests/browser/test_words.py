@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from benchmark.reporting.html.words import answer, budgets
-from benchmark.timing.columns import TRAINING
+from benchmark.reporting.html.answers import answer, budgets
+from benchmark.results.timing_columns import TRAINING
 
 pytestmark = pytest.mark.no_torch
 

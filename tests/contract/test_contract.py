@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from benchmark.catalogue import METHODS, build_method, method_label
 from benchmark.contract import CHECKS, FAMILIES, KINDS, examine
 from benchmark.contract.models import batch, tiny_segmenter
+from benchmark.planning.catalogue import METHODS, build_method, method_label
 from methods import Method, Unsupported
 
 VARIANTS = (

@@ -8,9 +8,9 @@ import sys
 import pytest
 import torch
 
-from benchmark.catalogue import build_method
 from benchmark.contract.models import CLASSES, tiny, tiny_segmenter, train_steps
-from benchmark.errors import UserError
+from benchmark.core.errors import UserError
+from benchmark.planning.catalogue import build_method
 from methods import METHODS, Unsupported
 
 TUNERS = [name for name in METHODS if name.startswith("peft:")]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from benchmark import index
+from benchmark.core.record import Record
 from benchmark.data.fake.small import write_camvid
-from benchmark.record import Record
+from benchmark.results import index
 from tests.forked import ROOT, Running, call, clean
 from tests.tiny import typed
 
@@ -201,7 +201,7 @@ def test_help_has_examples_to_copy(verb):
 
 @pytest.mark.parametrize("verb", [[], ["run"], ["plan"], ["data"], ["data", "audit"]])
 def test_help_loads_nothing_heavy(verb):
-    heavy = {"torch", "timm", "peft", "numpy", "pandas", "matplotlib", "benchmark.spec"}
+    heavy = {"torch", "timm", "peft", "numpy", "pandas", "matplotlib", "benchmark.core.spec"}
     if not verb:
         heavy.add("pydantic")  # typer itself takes it for the options of a verb
     code = (

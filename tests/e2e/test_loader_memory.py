@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmark.core.spec import Protocol
 from benchmark.data.base import Benchmark
 from benchmark.data.batches import batches
 from benchmark.data.cache import open_split
-from benchmark.spec import Protocol
 
 IMAGES, SIDE = 128, 1024
 SIZE = IMAGES * SIDE**2 * 4

@@ -85,7 +85,7 @@ def test_done_failed_and_missing_with_a_forecast(ran):
 def test_a_method_that_was_edited_leaves_its_runs_stale(ran, tmp_path):
     place, plugin, chosen = ran
     try:
-        plugin.write_text(METHOD + "\n# other source\n")
+        plugin.write_text(METHOD + "\nOTHER = 1\n")
         told = stdout(call("plan", "--methods", "biases-of-mine", *chosen))
     finally:
         plugin.write_text(METHOD)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import grid
-from benchmark.errors import UserError
-from benchmark.planner import Selection
-from benchmark.plugins import load_files
+from benchmark.core.errors import UserError
+from benchmark.execution import grid
+from benchmark.planning.plan import Selection
+from benchmark.planning.plugins import load_files
 from methods import METHODS
 from tests import forked
 from tests.tiny import typed
@@ -308,7 +308,9 @@ def test_an_installed_package_offers_methods_by_entry_point(
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[petseg_bench]\ntheirs = their_package\n")
-    code = "from benchmark.catalogue import build_method; print(build_method('stagescale', {}))"
+    code = (
+        "from benchmark.planning import catalogue; print(catalogue.build_method('stagescale', {}))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": ""},
@@ -324,3 +326,27 @@ def test_an_installed_package_offers_methods_by_entry_point(
         text=True,
     )
     assert "plug-in 'theirs' (no_such_module): ModuleNotFoundError" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("import benchmark.catalogue", "benchmark.catalogue is now benchmark.planning.catalogue"),
+        (
+            "from benchmark.runner import run_cell",
+            "benchmark.runner is now benchmark.execution.cell",
+        ),
+        (
+            "from benchmark.engine import train_one",
+            "benchmark.engine is now benchmark.engine.train",
+        ),
+    ],
+)
+def test_a_plugin_that_imports_a_moved_module_learns_its_place(
+    line: str, place: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "older.py"
+    path.write_text(f"{line}\n")
+    with pytest.raises(UserError, match=re.escape(place)) as told:
+        load_files([path])
+    assert "\n" not in str(told.value)

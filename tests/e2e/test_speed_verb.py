@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from benchmark.speed.compare import PARTS
+from benchmark.profiling.speed.compare import PARTS
 from methods import METHODS
 from tests.forked import call
 from tests.tiny import typed

@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmark.timing.columns import references
-from benchmark.timing.record import read
+from benchmark.results.timing import read
+from benchmark.results.timing_columns import references
 from tests.forked import call
 
 TINY = ["--benchmarks", "cells", "--set", "crop=48", "--set", "batch_size=2", "--set", "steps=2"]

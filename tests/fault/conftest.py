@@ -1,6 +1,6 @@
 import pytest
 
-from benchmark import plugins
+from benchmark.planning import plugins
 from methods.base import METHODS, register
 from tests.fault.torture import PLUGIN
 from tests.tiny import Strange

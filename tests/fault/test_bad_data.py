@@ -6,12 +6,12 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from benchmark.core.errors import DataError
 from benchmark.data import available
 from benchmark.data.base import IGNORE, SPLITS, Benchmark
 from benchmark.data.cache import open_split
 from benchmark.data.fake.drawing import blocks, save
 from benchmark.data.fake.small import WRITERS
-from benchmark.errors import DataError
 from tests.files import truncate
 
 pytestmark = pytest.mark.no_torch

@@ -6,12 +6,12 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from benchmark.core.errors import DataError
 from benchmark.data import available
 from benchmark.data.base import SPLITS, Benchmark
 from benchmark.data.cache import open_split
 from benchmark.data.fake.drawing import SIZE, save
 from benchmark.data.fake.standard import COCO_UNUSED, WRITERS, write_lines, write_sbd
-from benchmark.errors import DataError
 from tests.files import truncate
 
 pytestmark = pytest.mark.no_torch

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import plugins
+from benchmark.core.errors import DataError, UserError
 from benchmark.data import available
 from benchmark.data.base import BENCHMARKS, SPLITS
 from benchmark.data.cache import open_split
 from benchmark.data.fake.drawing import blocks, picture, save
-from benchmark.errors import DataError, UserError
+from benchmark.planning import plugins
 from tests.files import truncate
 
 pytestmark = pytest.mark.no_torch

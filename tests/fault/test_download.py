@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.data.download import HEADWAY, fetch, file_name
+from benchmark.core.errors import UserError
+from benchmark.data.acquire.download import HEADWAY, fetch, file_name
 from benchmark.data.sources import Source
-from benchmark.errors import UserError
 from tests.fileserver import Answer, FileServer, serving
 
 pytestmark = pytest.mark.no_torch
@@ -174,7 +174,7 @@ def test_a_passing_failure_is_tried_again(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("benchmark.data.download.time.sleep", pauses.append)
+    monkeypatch.setattr("benchmark.data.acquire.download.time.sleep", pauses.append)
     server.answers = [Answer(status=503), Answer(status=500), Answer(status=429)]
     assert fetch(source(server), tmp_path, pause=0.5).read_bytes() == BODY
     assert pauses == [0.5, 1.0, 2.0]
@@ -207,7 +207,7 @@ def test_a_redirect_from_https_to_http_is_not_followed() -> None:
     from urllib.error import HTTPError
     from urllib.request import Request
 
-    from benchmark.data.download import _Redirects
+    from benchmark.data.acquire.download import _Redirects
 
     def follow(old: str, new: str) -> Request | None:
         headers = http.client.HTTPMessage()
@@ -308,7 +308,8 @@ def test_after_a_full_disk_it_goes_on(server: FileServer, tmp_path: Path) -> Non
     # A limit on the size of files stands for the size of the disk.
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from benchmark.data.download import fetch; from benchmark.data.sources import Source\n"
+        "from benchmark.data.acquire.download import fetch\n"
+        "from benchmark.data.sources import Source\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({CUT}, {resource.RLIM_INFINITY}))\n"
         "try: fetch(Source(sys.argv[1], ''), Path(sys.argv[2]))\n"
         "except Exception as error: print(f'{type(error).__name__}: {error}')\n"

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.data.extract import ArchiveError, extract, is_archive
-from benchmark.errors import UserError
+from benchmark.core.errors import UserError
+from benchmark.data.acquire.extract import ArchiveError, extract, is_archive
 
 pytestmark = pytest.mark.no_torch
 
@@ -337,7 +337,7 @@ def test_a_file_where_a_folder_is_needed(tmp_path: Path) -> None:
 
 
 def test_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmark.data import extract as module
+    from benchmark.data.acquire import extract as module
 
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage)
@@ -350,7 +350,7 @@ def test_a_disk_that_fills_up(tmp_path: Path) -> None:
     archive = make_zip(tmp_path / "a.zip")
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from benchmark.data.extract import extract\n"
+        "from benchmark.data.acquire.extract import extract\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
         "try: extract(Path(sys.argv[1]), Path(sys.argv[2]))\n"
         "except Exception as error: print(f'{type(error).__name__}: {error}')\n"

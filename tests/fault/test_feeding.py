@@ -5,9 +5,9 @@ import resource
 import numpy as np
 import pytest
 
-from benchmark import feeding
 from benchmark.data.batches import draws, view_of
-from benchmark.planner import plan
+from benchmark.engine import feature_cache
+from benchmark.planning.plan import plan
 from tests.tiny import run, same, select
 
 pytestmark = pytest.mark.usefixtures("tiny", "strange")
@@ -16,13 +16,13 @@ pytestmark = pytest.mark.usefixtures("tiny", "strange")
 @pytest.fixture
 def computed(monkeypatch):
     """Sizes of the batches for which frozen stages were computed."""
-    calls, real = [], feeding.compute
+    calls, real = [], feature_cache.compute
 
     def compute(backbone, images, depth):
         calls.append(len(images))
         return real(backbone, images, depth)
 
-    monkeypatch.setattr(feeding, "compute", compute)
+    monkeypatch.setattr(feature_cache, "compute", compute)
     return calls
 
 
@@ -94,7 +94,7 @@ def test_a_disk_that_fills_up_does_not_end_the_run(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
     run(tmp_path / "first", select("linear"))
     former = resource.getrlimit(resource.RLIMIT_FSIZE)
-    real = feeding.Rows.write
+    real = feature_cache.Rows.write
 
     def write(self, number, row):
         resource.setrlimit(resource.RLIMIT_FSIZE, (10, former[1]))
@@ -103,7 +103,7 @@ def test_a_disk_that_fills_up_does_not_end_the_run(tmp_path, monkeypatch):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, former)
 
-    monkeypatch.setattr(feeding.Rows, "write", write)
+    monkeypatch.setattr(feature_cache.Rows, "write", write)
     with pytest.warns(UserWarning, match="computed at each use"):
         (record,) = run(tmp_path / "full", chosen)
     assert record.status == "done"

@@ -15,19 +15,21 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from benchmark import checkpoint, lease, processes, store
-from benchmark.catalogue import METHODS, build_method
 from benchmark.cli.request import resolve
+from benchmark.core import processes
+from benchmark.core.errors import UserError
+from benchmark.core.record import Record, parse
+from benchmark.core.selectors import parse_selector, split_selectors
+from benchmark.core.spec import Protocol
 from benchmark.data import available
-from benchmark.data.described import read_description
+from benchmark.data.acquire.manifest import read as read_manifest
+from benchmark.data.custom.described import read_description
 from benchmark.data.files import read_rgb
-from benchmark.data.manifest import read as read_manifest
-from benchmark.errors import UserError
-from benchmark.planner import Selection, plan
-from benchmark.record import Record, parse
-from benchmark.registry import parse_selector, split_selectors
-from benchmark.results import load_results
-from benchmark.spec import Protocol
+from benchmark.engine import checkpoint
+from benchmark.planning.catalogue import METHODS, build_method
+from benchmark.planning.plan import Selection, plan
+from benchmark.results import lease, store
+from benchmark.results.load import load_results
 from tests.fuzz import SCALAR, TEXT, cases, changed, dumped, mixed, mutated, nested, one_line, told
 from tests.records import record
 

@@ -11,13 +11,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
+from benchmark.core.errors import DataError
 from benchmark.data import available
+from benchmark.data.acquire.manifest import read as read_manifest
 from benchmark.data.base import SPLITS, read_example
 from benchmark.data.cache import open_split
 from benchmark.data.fake import WRITERS
 from benchmark.data.files import read_gray, read_indexed, read_rgb
-from benchmark.data.manifest import read as read_manifest
-from benchmark.errors import DataError
 from tests.fuzz import cases, mutated, told
 
 pytestmark = pytest.mark.no_torch

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import grid, index
-from benchmark.errors import UserError
-from benchmark.executors import pool
-from benchmark.planner import plan
-from benchmark.processes import is_alive
-from benchmark.spec import Compute
+from benchmark.core.errors import UserError
+from benchmark.core.processes import is_alive
+from benchmark.core.spec import Compute
+from benchmark.execution import grid, pool
+from benchmark.planning.plan import plan
+from benchmark.results import index
 from tests.tiny import run, same, select, typed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,7 +95,7 @@ def test_two_jobs_run_every_cell_once_and_to_the_same_bits(tiny, tmp_path):
 
 
 def test_a_cell_whose_process_dies_twice_is_a_failure_and_the_others_go_on(tiny, tmp_path):
-    from benchmark import plugins
+    from benchmark.planning import plugins
     from methods.base import METHODS
 
     path = tmp_path / "killer.py"

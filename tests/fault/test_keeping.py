@@ -13,14 +13,19 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmark import checkpoint, grid, lease, provenance, reevaluate, robustness, runner, store
 from benchmark.cli.request import Request
 from benchmark.cli.run import _unsuccessful
-from benchmark.environment import prepare
-from benchmark.errors import DataError, UserError
-from benchmark.interrupt import Superseded, Watch
-from benchmark.planner import plan
-from benchmark.processes import place
+from benchmark.core import files
+from benchmark.core.errors import DataError, UserError
+from benchmark.core.files import sync_folder
+from benchmark.core.interrupt import Superseded, Watch
+from benchmark.core.processes import place
+from benchmark.engine import checkpoint
+from benchmark.execution import cell as runner
+from benchmark.execution import grid, reevaluate
+from benchmark.execution.environment import prepare
+from benchmark.planning.plan import plan
+from benchmark.results import lease, provenance, robustness, store
 from tests.tiny import DEAD, run, same, select
 
 pytestmark = pytest.mark.usefixtures("tiny", "strange")
@@ -86,8 +91,9 @@ def test_a_discarded_attempt_that_cannot_be_kept_is_no_error(tmp_path, monkeypat
 
 
 def test_new_folders_outlast_a_loss_of_power(tmp_path, monkeypatch):
-    synced, real = set(), store._sync_folder
-    monkeypatch.setattr(store, "_sync_folder", lambda path: synced.add(path) or real(path))
+    synced, real = set(), sync_folder
+    for module in (files, store):
+        monkeypatch.setattr(module, "sync_folder", lambda path: synced.add(path) or real(path))
     root = tmp_path / "new" / "results"
     cell = plan(select())[0]
     run(root, select())

@@ -8,12 +8,14 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from benchmark import probe, reproduce, runner, store
 from benchmark.cli.reproduce import reproduce as verb
+from benchmark.core.interrupt import Interrupted, Watch
 from benchmark.data.seal import seal_test
-from benchmark.environment import prepare
-from benchmark.interrupt import Interrupted, Watch
-from benchmark.planner import plan
+from benchmark.execution import cell as runner
+from benchmark.execution import probe, reproduce
+from benchmark.execution.environment import prepare
+from benchmark.planning.plan import plan
+from benchmark.results import store
 from tests.tiny import run, select
 
 pytestmark = pytest.mark.usefixtures("tiny", "strange")

@@ -2,9 +2,10 @@
 
 import pytest
 
-from benchmark import costs, index, store
-from benchmark.planner import plan
-from benchmark.soundness import check_run
+from benchmark.engine import measure
+from benchmark.planning.plan import plan
+from benchmark.results import index, store
+from benchmark.results.validate import check_run
 from methods import METHODS
 from tests.tiny import run, select
 
@@ -18,9 +19,9 @@ def broken(*_, **__):
 @pytest.mark.parametrize("what", ["flops", "forward", "merge"])
 def test_a_run_counts_though_a_cost_could_not_be_measured(tmp_path, monkeypatch, what):
     if what == "flops":
-        monkeypatch.setattr(costs, "count_flops", broken)
+        monkeypatch.setattr(measure, "count_flops", broken)
     elif what == "forward":
-        monkeypatch.setattr(costs.Forward, "__call__", broken)
+        monkeypatch.setattr(measure.Forward, "__call__", broken)
     else:
         monkeypatch.setattr(METHODS["lora"], "merge", broken)
     (record,) = run(tmp_path, select("lora", steps=2))

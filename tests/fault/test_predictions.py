@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from benchmark import predictions, store
+from benchmark.core.errors import UserError
 from benchmark.data.base import BENCHMARKS
-from benchmark.environment import decoded
-from benchmark.errors import UserError
-from benchmark.planner import plan
-from benchmark.reporting.shots import shots
-from benchmark.results import load_results
+from benchmark.execution.environment import decoded
+from benchmark.planning.plan import plan
+from benchmark.reporting.gallery_items import shots
+from benchmark.results import predictions, store
+from benchmark.results.load import load_results
 from tests.tiny import run, select
 
 pytestmark = pytest.mark.usefixtures("tiny")

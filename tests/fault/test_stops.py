@@ -14,10 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import checkpoint, grid, index, processes, store
-from benchmark.errors import UserError
-from benchmark.interrupt import Watch
-from benchmark.planner import plan
+from benchmark.core import processes
+from benchmark.core.errors import UserError
+from benchmark.core.interrupt import Watch
+from benchmark.engine import checkpoint
+from benchmark.execution import grid
+from benchmark.planning.plan import plan
+from benchmark.results import index, store
 from tests import forked
 from tests.tiny import of_the_dead, run, same, select, typed
 
@@ -167,10 +170,10 @@ def test_a_failed_attempt_leaves_a_finished_run_as_it_was(tmp_path):
 
 
 def test_the_test_split_is_sealed_for_selection(tmp_path, monkeypatch):
-    from benchmark import environment
-    from benchmark.catalogue import BENCHMARKS
     from benchmark.data.cache import open_split
     from benchmark.data.seal import seal_test
+    from benchmark.execution import environment
+    from benchmark.planning.catalogue import BENCHMARKS
 
     asked = []
     real = environment.open_split
@@ -235,7 +238,7 @@ def test_a_folder_removed_under_the_run_is_one_line(tmp_path, monkeypatch):
 
 
 def test_leases(tmp_path, monkeypatch):
-    from benchmark import lease
+    from benchmark.results import lease
 
     cell = plan(select())[0]
     path = lease.path_of(tmp_path, cell)
@@ -268,7 +271,7 @@ def test_leases(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\x00"])
 def test_a_lease_nobody_can_read_expires_by_its_age(tmp_path, content):
-    from benchmark import lease
+    from benchmark.results import lease
 
     cell = plan(select())[0]
     path = lease.path_of(tmp_path, cell)
@@ -365,7 +368,7 @@ def test_what_another_process_finishes_while_the_data_are_read_is_not_run_again(
 
 
 def test_a_lease_that_somebody_took_over_meanwhile_is_left_alone(tmp_path, monkeypatch):
-    from benchmark import lease
+    from benchmark.results import lease
 
     cell = plan(select())[0]
     path = lease.path_of(tmp_path, cell)
@@ -407,7 +410,7 @@ def test_a_finished_run_survives_a_failing_rename(tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_of_other_weights_is_not_taken(tmp_path, monkeypatch):
-    from benchmark import runner
+    from benchmark.execution import cell as runner
 
     run(tmp_path, select(steps=30), max_seconds=0.05)
     real = runner.provenance.package_versions

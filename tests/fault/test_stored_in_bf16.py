@@ -4,8 +4,8 @@ from contextlib import nullcontext
 
 import pytest
 
-from benchmark import compute, costs, engine, evaluate
-from benchmark.planner import plan
+from benchmark.engine import compute, evaluate, measure, train
+from benchmark.planning.plan import plan
 from tests.tiny import run, same, select
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("tiny")
 def test_a_run_stores_what_plain_autocast_stores(tmp_path, monkeypatch, method):
     selection = select(method, steps=3, precision="bf16")
     (kept,) = run(tmp_path / "kept", selection)
-    for module in (compute, evaluate, costs):
+    for module in (compute, evaluate, measure):
         monkeypatch.setattr(module, "frozen_in", lambda *_: nullcontext())
     (plain,) = run(tmp_path / "plain", selection)
     assert kept.status == plain.status == "done" and kept.provenance.precision == "bf16"
@@ -29,7 +29,7 @@ def test_a_run_stores_what_plain_autocast_stores(tmp_path, monkeypatch, method):
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path, monkeypatch, looked_at):
     chosen = select("lora", steps=5, precision="bf16")
     run(tmp_path / "calm", chosen)
-    monkeypatch.setattr(engine, "LOOKED_AT", looked_at)
+    monkeypatch.setattr(train, "LOOKED_AT", looked_at)
     for _ in range(3):
         (record,) = run(tmp_path / "again", chosen, max_seconds=0.001, retry="all")
         assert record.status == "timeout"

@@ -12,21 +12,15 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark import (
-    checkpoint,
-    engine,
-    grid,
-    lease,
-    memory,
-    processes,
-    reevaluate,
-    runner,
-    store,
-)
-from benchmark.environment import prepare
-from benchmark.errors import UserError
-from benchmark.interrupt import Watch
-from benchmark.planner import plan
+from benchmark.core import processes
+from benchmark.core.errors import UserError
+from benchmark.core.interrupt import Watch
+from benchmark.engine import checkpoint, memory, train
+from benchmark.execution import cell as runner
+from benchmark.execution import grid, reevaluate
+from benchmark.execution.environment import prepare
+from benchmark.planning.plan import plan
+from benchmark.results import lease, store
 from tests import forked
 from tests.tiny import DEAD, SIZES, of_the_dead, run, same, select, typed
 
@@ -34,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("tiny", "strange")
 
 
 def test_a_signal_while_data_are_decoded_leaves_at_once(tmp_path, monkeypatch):
-    from benchmark import environment
+    from benchmark.execution import environment
 
     monkeypatch.setattr(environment, "_OPEN", {})
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
@@ -145,7 +139,7 @@ def test_a_run_of_which_the_memory_cannot_be_measured_is_done(tmp_path, monkeypa
 def test_a_second_try_draws_the_same_and_sees_the_same_statistics():
     segmenter = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5))
     images = torch.randn(2, 3, 4, 4)
-    rewind = engine._Rewind(segmenter)
+    rewind = train._Rewind(segmenter)
     rewind.keep()
     first = segmenter(images)
     moved = segmenter[0].running_mean.clone()

@@ -77,8 +77,8 @@ class Log:
 
 def work(chosen, results, log):
     """What a process does."""
-    from benchmark import grid
-    from benchmark.planner import plan
+    from benchmark.execution import grid
+    from benchmark.planning.plan import plan
 
     todo = grid.pending(plan(chosen), results)
     grid.run_cells(todo, results, listener=Log(log), checkpoint_seconds=0.0, device="cpu")
@@ -103,7 +103,7 @@ def start(chosen, results, log):
 
 def finished(results, cells):
     """Run ids that are done; every record that is there must be readable."""
-    from benchmark.record import parse
+    from benchmark.core.record import parse
 
     done = set()
     for cell in cells:
@@ -189,7 +189,7 @@ def differences(cells, results, reference):
 
 def judge(title, cells, results, reference, log, counts):
     """Prints what came out; whether nothing was lost."""
-    from benchmark import store
+    from benchmark.results import store
 
     runs = Counter(log.read_text().split())
     open_ = [cell for cell in cells if not store.is_done(results, cell)]
@@ -224,8 +224,8 @@ def main():
     import torch
 
     torch.set_num_threads(1)
-    from benchmark import plugins
-    from benchmark.planner import plan
+    from benchmark.planning import plugins
+    from benchmark.planning.plan import plan
 
     sound = True
     with tempfile.TemporaryDirectory(prefix="petseg-torture-") as name:

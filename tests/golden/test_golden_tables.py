@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.analysis.leaderboard import GROUP
+from benchmark.analysis.uncertainty import assess
 from benchmark.reporting.board import ranked
 from benchmark.reporting.tables import COLUMNS, to_csv, to_latex, to_markdown
-from benchmark.statistics import GROUP
-from benchmark.uncertainty import assess
 from tests.records import record, timed
 
 pytestmark = pytest.mark.no_torch

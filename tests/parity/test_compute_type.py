@@ -8,12 +8,13 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmark import catalogue, checkpoint
-from benchmark.catalogue import build_method, method_label
 from benchmark.contract import FAMILIES, KINDS, models
-from benchmark.models.compute_type import frozen_in
+from benchmark.engine import checkpoint
 from benchmark.models.delta import delta, frozen_hash, snapshot
+from benchmark.models.precision import frozen_in
 from benchmark.models.segmenter import Segmenter
+from benchmark.planning import catalogue
+from benchmark.planning.catalogue import build_method, method_label
 from methods import METHODS, Unsupported
 
 ALL = [build_method(name, params) for name, params in catalogue.METHODS.select("*")]

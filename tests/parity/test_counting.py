@@ -5,8 +5,15 @@ import pytest
 import torch
 from scipy import ndimage
 
-from benchmark.counting import BINS, bands, best_class, calibration, class_counts, log_probabilities
 from benchmark.data.base import IGNORE
+from benchmark.engine.counts import (
+    BINS,
+    bands,
+    best_class,
+    calibration,
+    class_counts,
+    log_probabilities,
+)
 
 CLASSES = 6
 """Of which the last two are never labelled, and the last one never predicted."""

@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmark.core.spec import Protocol
 from benchmark.data.base import IGNORE, Example
-from benchmark.data.batches import Normalise
-from benchmark.evaluate import (
+from benchmark.engine.evaluate import (
     STRIP,
     coarse_logits,
     evaluate,
@@ -19,8 +19,8 @@ from benchmark.evaluate import (
     same_class_counts,
     window_starts,
 )
-from benchmark.metrics import summarise
-from benchmark.spec import Protocol
+from benchmark.models.normalise import Normalise
+from benchmark.results.metrics import summarise
 
 
 def join(coarse, padded, size, target):

@@ -99,8 +99,8 @@ def test_the_way_back_does_not_depend_on_autocast(inside):
 def test_a_tuned_backbone_is_that_of_peft_to_rounding(precision):
     import timm
 
-    from benchmark.catalogue import build_method
     from benchmark.models.backbone import StagedBackbone
+    from benchmark.planning.catalogue import build_method
 
     found = {}
     for name in ("lora", "peft:lora"):

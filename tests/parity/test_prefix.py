@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from benchmark.catalogue import build_method
 from benchmark.contract import models
-from benchmark.models.prefix import Prefix, compute, depth_of, go_on
+from benchmark.data.batches import Prefix
+from benchmark.models.prefix import compute, depth_of, go_on
+from benchmark.planning.catalogue import build_method
 
 METHODS = {
     "linear": (4, "linear", {}),

@@ -5,16 +5,16 @@ import contextlib
 import pytest
 import torch
 
-from benchmark import replicas
-from benchmark.catalogue import build_method
-from benchmark.engine import train
-from benchmark.environment import prepare
-from benchmark.planner import Selection, plan
-from benchmark.probe import Rehearsal
-from benchmark.replicas import Replicas, is_divisible, replicate
-from benchmark.runner import build_segmenter
-from benchmark.seeding import torch_stream
-from benchmark.spec import Compute
+from benchmark.core.seeding import torch_stream
+from benchmark.core.spec import Compute
+from benchmark.engine import replicas
+from benchmark.engine.build import build_segmenter
+from benchmark.engine.replicas import Replicas, is_divisible, replicate
+from benchmark.engine.train import train
+from benchmark.execution.environment import prepare
+from benchmark.execution.probe import Rehearsal
+from benchmark.planning.catalogue import build_method
+from benchmark.planning.plan import Selection, plan
 
 STEPS = 3
 
@@ -77,7 +77,7 @@ def test_what_keeps_a_state_or_draws_numbers_is_not_shared_out(label, copies):
     method = build_method(spec.method, spec.method_params)
 
     def build():
-        return build_segmenter(spec, method, environment)[0]
+        return build_segmenter(spec, method, environment.weights, environment.device)[0]
 
     state = torch.random.get_rng_state()
     with torch_stream(0, "build"):
@@ -99,7 +99,9 @@ def test_images_that_depend_on_each_other_are_not_shared_out():
 def test_an_error_of_one_thread_ends_the_step_after_all_have_ended():
     spec, environment = cell("linear"), prepare(None, (), "cpu")
     method = build_method(spec.method, spec.method_params)
-    parts = [build_segmenter(spec, method, environment)[0] for _ in range(2)]
+    parts = [
+        build_segmenter(spec, method, environment.weights, environment.device)[0] for _ in range(2)
+    ]
     ended = []
 
     def work(number, segmenter):

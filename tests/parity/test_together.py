@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from benchmark import reevaluate, runner, store
 from benchmark.contract import KINDS, models
+from benchmark.core.spec import Protocol
 from benchmark.data.base import BENCHMARKS, IGNORE, Benchmark, Example, register
-from benchmark.data.batches import Normalise
-from benchmark.environment import prepare
-from benchmark.evaluate import CLASS_COUNTS, evaluate, same_class_counts
-from benchmark.planner import Selection, plan
-from benchmark.spec import Protocol
-from benchmark.together import IMAGES, Limit, grouped, limit_on, spread
+from benchmark.engine.batching import IMAGES, Limit, grouped, limit_on, spread
+from benchmark.engine.evaluate import CLASS_COUNTS, evaluate, same_class_counts
+from benchmark.execution import cell as runner
+from benchmark.execution import reevaluate
+from benchmark.execution.environment import prepare
+from benchmark.models.normalise import Normalise
+from benchmark.planning.plan import Selection, plan
+from benchmark.results import store
 from methods import METHODS
 from methods.base import METHODS as REGISTERED
 from methods.base import Method
@@ -265,7 +267,7 @@ def mixed():
 def test_a_run_is_verified_by_whole_batches_and_evaluated_again(
     mixed, tmp_path, monkeypatch, method, limit
 ):
-    monkeypatch.setattr("benchmark.evaluate.limit_on", lambda device, protocol: limit)
+    monkeypatch.setattr("benchmark.engine.evaluate.limit_on", lambda device, protocol: limit)
     told, real = [], runner.evaluate
 
     def listening(*arguments, passed=None, **options):
@@ -299,7 +301,7 @@ def test_a_run_is_verified_by_whole_batches_and_evaluated_again(
 
 
 def test_a_delta_that_gives_other_counts_in_its_batch_fails_the_run(mixed, tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmark.evaluate.limit_on", lambda *_: Limit(4, 10**6))
+    monkeypatch.setattr("benchmark.engine.evaluate.limit_on", lambda *_: Limit(4, 10**6))
     real, calls = runner.evaluate, []
 
     def spoilt(*arguments, **options):

@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from benchmark.ablation import ablation, base_name, families
+from benchmark.analysis.ablation import ablation, base_name, families
+from benchmark.analysis.leaderboard import shared_benchmarks
 from benchmark.reporting.report import write_report
-from benchmark.statistics import shared_benchmarks
 from tests.records import frame, record
 
 pytestmark = pytest.mark.no_torch

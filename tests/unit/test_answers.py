@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import answers, plugins
-from benchmark.errors import UserError
+from benchmark.core import answer_cache
+from benchmark.core.errors import UserError
 
 pytestmark = pytest.mark.no_torch
 
@@ -20,7 +20,7 @@ ABSENT = "a_module_that_is_not_loaded"
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / answers.NAME
+    return tmp_path / "cache" / answer_cache.NAME
 
 
 def refuse():
@@ -29,28 +29,28 @@ def refuse():
 
 def test_an_answer_is_asked_for_once(cache):
     value = ["a", {"lr": 1e-3, "text": "ü"}]
-    assert answers.kept("q", ABSENT, lambda: value) == value
-    assert answers.kept("q", ABSENT, refuse) == value
-    assert answers.kept("other", ABSENT, lambda: False) is False
-    assert answers.kept("other", ABSENT, refuse) is False
+    assert answer_cache.kept("q", ABSENT, lambda: value) == value
+    assert answer_cache.kept("q", ABSENT, refuse) == value
+    assert answer_cache.kept("other", ABSENT, lambda: False) is False
+    assert answer_cache.kept("other", ABSENT, refuse) is False
 
 
 def test_a_module_that_is_loaded_is_asked_itself(cache):
-    answers.kept("q", ABSENT, lambda: 1)
-    assert answers.kept("q", "json", lambda: 2) == 2
-    assert answers.kept("q", ABSENT, refuse) == 1
+    answer_cache.kept("q", ABSENT, lambda: 1)
+    assert answer_cache.kept("q", "json", lambda: 2) == 2
+    assert answer_cache.kept("q", ABSENT, refuse) == 1
 
 
 def test_nothing_is_kept_beside_installed_plugins(cache, monkeypatch):
-    monkeypatch.setattr(plugins, "entry_points", lambda group: ["theirs"])
-    assert answers.kept("q", ABSENT, lambda: 1) == 1
+    monkeypatch.setattr(answer_cache, "entry_points", lambda group: ["theirs"])
+    assert answer_cache.kept("q", ABSENT, lambda: 1) == 1
     assert not cache.exists()
 
 
 def test_other_code_forgets_all(cache, monkeypatch):
-    answers.kept("q", ABSENT, lambda: 1)
-    monkeypatch.setattr(answers, "_code", lambda: "another")
-    assert answers.kept("q", ABSENT, lambda: 2) == 2
+    answer_cache.kept("q", ABSENT, lambda: 1)
+    monkeypatch.setattr(answer_cache, "_code", lambda: "another")
+    assert answer_cache.kept("q", ABSENT, lambda: 2) == 2
     assert json.loads(cache.read_text())["answers"] == {"q": 2}
 
 
@@ -59,14 +59,14 @@ def test_code_is_told_by_its_files(tmp_path, monkeypatch):
     package.mkdir()
     (package / "__init__.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(answers, "_ANSWERING", (package.name,))
-    told = {answers._code.__wrapped__()}
+    monkeypatch.setattr(answer_cache, "_ANSWERING", (package.name,))
+    told = {answer_cache._code.__wrapped__()}
     (package / "more.py").write_text("x = 1\n")
-    told.add(answers._code.__wrapped__())
+    told.add(answer_cache._code.__wrapped__())
     os.utime(package / "more.py", (1, 1))
-    told.add(answers._code.__wrapped__())
+    told.add(answer_cache._code.__wrapped__())
     (tmp_path / "other-1.0.dist-info").mkdir()
-    told.add(answers._code.__wrapped__())
+    told.add(answer_cache._code.__wrapped__())
     assert len(told) == 4
 
 
@@ -75,29 +75,29 @@ def test_an_error_is_raised_and_not_kept(cache):
         raise UserError("no")
 
     with pytest.raises(UserError):
-        answers.kept("q", ABSENT, fail)
-    assert answers.kept("q", ABSENT, lambda: 1) == 1
+        answer_cache.kept("q", ABSENT, fail)
+    assert answer_cache.kept("q", ABSENT, lambda: 1) == 1
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"code": 1}', '{"code": "%s", "answers": 3}'])
 def test_a_damaged_file_is_as_none(cache, content):
     cache.parent.mkdir()
-    cache.write_text(content.replace("%s", answers._code()))
-    assert answers.kept("q", ABSENT, lambda: 1) == 1
-    assert answers.kept("q", ABSENT, refuse) == 1
+    cache.write_text(content.replace("%s", answer_cache._code()))
+    assert answer_cache.kept("q", ABSENT, lambda: 1) == 1
+    assert answer_cache.kept("q", ABSENT, refuse) == 1
 
 
 def test_without_a_cache_everything_is_asked(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     for name in ("none", str(tmp_path / "file")):
         monkeypatch.setenv("BENCHMARK_CACHE", name)
-        assert [answers.kept("q", ABSENT, lambda n=n: n) for n in (1, 2)] == [1, 2]
+        assert [answer_cache.kept("q", ABSENT, lambda n=n: n) for n in (1, 2)] == [1, 2]
 
 
 def test_the_latest_answers_are_kept(cache, monkeypatch):
-    monkeypatch.setattr(answers, "MOST", 2)
+    monkeypatch.setattr(answer_cache, "MOST", 2)
     for number in range(3):
-        answers.kept(str(number), ABSENT, lambda number=number: number)
+        answer_cache.kept(str(number), ABSENT, lambda number=number: number)
     assert list(json.loads(cache.read_text())["answers"]) == ["1", "2"]
 
 
@@ -105,8 +105,8 @@ PLAN = """
 import sys
 METHODS = "full,linear,lora[rank=4|16],v*,spm,adapter[form=houlsby,lr=1e-3],ssf"
 from benchmark import Selection, plan
-from benchmark.models.names import check_names
-from benchmark.staleness import Present
+from benchmark.models.find_weights import check_names
+from benchmark.planning.staleness import Present
 cells = plan(Selection(methods=METHODS, seeds=(0, 1)))
 check_names(["resnet18", "demo_vit"], [])
 print([cell.model_dump_json() for cell in cells], Present().method(cells[0].method))

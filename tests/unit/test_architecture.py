@@ -19,6 +19,43 @@ def imports(path):
             yield node.module
 
 
+FLOORS = (
+    *("core", "data", "models", "results", "planning", "analysis", "engine", "reporting"),
+    *("contract", "execution", "profiling", "cli"),
+)
+"""The rooms of `benchmark/`, from the ground up: each imports from itself and from those below."""
+
+
+def arrows(package):
+    """(file, room that it imports from) of every import of a room in a package."""
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module == "benchmark":
+                names = [f"benchmark.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            for name in names:
+                package_name, _, rest = name.partition(".")
+                if package_name == "benchmark" and rest:
+                    yield path, rest.partition(".")[0]
+
+
+def test_imports_go_down():
+    rooms = {folder.name for folder in (ROOT / "benchmark").iterdir() if folder.is_dir()}
+    holding_code = {room for room in rooms if (ROOT / "benchmark" / room / "__init__.py").exists()}
+    assert holding_code == set(FLOORS)
+    up = [
+        f"{path.relative_to(ROOT)} imports benchmark.{below}"
+        for floor, room in enumerate(FLOORS)
+        for path, below in arrows(ROOT / "benchmark" / room)
+        if below not in FLOORS[: floor + 1]
+    ]
+    assert not up
+
+
 def test_methods_import_nothing_from_the_harness():
     for path in (ROOT / "methods").glob("*.py"):
         assert not [name for name in imports(path) if name.split(".")[0] == "benchmark"], path
@@ -46,6 +83,6 @@ def test_the_harness_uses_no_everyday_name_as_a_value():
 
 
 def test_what_reads_results_needs_no_torch():
-    modules = "benchmark.results, benchmark.statistics, benchmark.pareto, benchmark.store"
+    modules = "benchmark.results.load, benchmark.results.store, benchmark.analysis.leaderboard"
     code = f"import sys, {modules}, benchmark.reporting.report; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

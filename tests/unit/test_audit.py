@@ -8,16 +8,16 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from benchmark.data.audit import Audit, audit, render
+from benchmark.core.errors import DataError
+from benchmark.data.audit.audit import Audit, audit, render
+from benchmark.data.audit.near_duplicates import COARSE, SIDE, Look, look, lookalikes
 from benchmark.data.base import IGNORE, SPLITS, Benchmark, Split
-from benchmark.data.camvid import CamVid
-from benchmark.data.dubai import Dubai
 from benchmark.data.fake.small import write_dubai
 from benchmark.data.findings import Finding
-from benchmark.data.lookalikes import COARSE, SIDE, Look, look, lookalikes
-from benchmark.data.mtd import MTD
-from benchmark.data.wbc import WBC
-from benchmark.errors import DataError
+from benchmark.data.sets.camvid import CamVid
+from benchmark.data.sets.dubai import Dubai
+from benchmark.data.sets.mtd import MTD
+from benchmark.data.sets.wbc import WBC
 
 pytestmark = pytest.mark.no_torch
 

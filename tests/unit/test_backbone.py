@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from benchmark.contract.models import FAMILIES, batch, tiny
-from benchmark.errors import UserError
+from benchmark.core.errors import UserError
 from benchmark.models import weights
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.weights import build_backbone, check_weights, find_weights

@@ -3,9 +3,10 @@ import itertools
 import numpy as np
 import torch
 
+from benchmark.core.spec import Protocol
 from benchmark.data.base import IGNORE, Example
-from benchmark.data.batches import Normalise, at_working_scale, batches, to_tensor
-from benchmark.spec import Protocol
+from benchmark.data.batches import at_working_scale, batches, to_tensor
+from benchmark.models.normalise import Normalise
 
 
 def examples(n=5, size=(40, 60)):

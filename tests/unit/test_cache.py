@@ -11,12 +11,12 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
+from benchmark.core.errors import DataError, UserError
 from benchmark.data import cache
 from benchmark.data.base import IGNORE, Benchmark, read_example
 from benchmark.data.batches import at_working_scale
 from benchmark.data.cache import open_split
 from benchmark.data.examples import Direct, Mapped
-from benchmark.errors import DataError, UserError
 
 N = 6
 

@@ -5,12 +5,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmark import compare as c
-from benchmark import store
+from benchmark.analysis import compare as c
+from benchmark.analysis.uncertainty.holm import holm
 from benchmark.cli.compare import _ratio, compare
-from benchmark.errors import UserError
-from benchmark.metrics import class_iou
-from benchmark.uncertainty.holm import holm
+from benchmark.core.errors import UserError
+from benchmark.results import store
+from benchmark.results.metrics import class_iou
 from tests.stored import counts, names, store_run
 
 pytestmark = pytest.mark.no_torch
@@ -49,7 +49,7 @@ def test_the_difference_is_that_of_the_metrics():
 
 
 def test_draws_are_what_an_explicit_loop_gives():
-    """Reference: images drawn one by one, counts summed, mIoU by benchmark.metrics."""
+    """Reference: images drawn one by one, counts summed, mIoU by benchmark.results.metrics."""
     a, b = with_ids(counts(12)), with_ids(counts(12, accuracy=0.78, seed=3))
     # One image alone has a rare class: draws without it leave the class out.
     for numbers in (a, b):

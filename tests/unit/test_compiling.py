@@ -2,10 +2,10 @@
 
 import pytest
 
-from benchmark.compiling import check, experience, payback
-from benchmark.errors import UserError
-from benchmark.index import Entry
-from benchmark.planner import Selection, plan
+from benchmark.core.errors import UserError
+from benchmark.planning.compile_policy import check, experience, payback
+from benchmark.planning.plan import Selection, plan
+from benchmark.results.index import Entry
 
 (CELL,) = plan(Selection(methods="lora", benchmarks="cells", seeds=(0,)))
 
@@ -31,7 +31,7 @@ def test_the_most_alike_runs_on_the_device_tell():
 
 
 def known_to_take(monkeypatch, seconds, gain):
-    monkeypatch.setattr("benchmark.compiling.experience", lambda *_: (seconds, gain))
+    monkeypatch.setattr("benchmark.planning.compile_policy.experience", lambda *_: (seconds, gain))
 
 
 def test_it_pays_where_the_steps_that_are_left_win_more_than_it_costs(monkeypatch, tmp_path):

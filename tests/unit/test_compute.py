@@ -7,12 +7,12 @@ import timm
 import torch
 from torch import nn
 
-from benchmark import compute
-from benchmark.compute import choose, measure
+from benchmark.core.spec import Compute
+from benchmark.engine import compute
+from benchmark.engine.compute import choose, measure
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.segmenter import Segmenter
-from benchmark.planner import Selection, plan
-from benchmark.spec import Compute
+from benchmark.planning.plan import Selection, plan
 
 CPU = torch.device("cpu")
 

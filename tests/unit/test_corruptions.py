@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from benchmark.core.errors import UserError
 from benchmark.data import available
 from benchmark.data.corruptions import CORRUPTIONS, blur, corrupt, digital, noise, weather
-from benchmark.errors import UserError
 
 pytestmark = pytest.mark.no_torch
 

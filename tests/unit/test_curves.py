@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.curves import CURVE, KEYS, read_curve, smooth, smoothed, training_curves
+from benchmark.analysis.curves import CURVE, KEYS, read_curve, smooth, smoothed, training_curves
 from tests.records import frame, record
 
 pytestmark = pytest.mark.no_torch

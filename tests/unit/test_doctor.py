@@ -12,12 +12,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmark import index, lease, processes, robustness, store
 from benchmark.cli.doctor import doctor
-from benchmark.doctor import examine, set_aside
-from benchmark.errors import UserError
-from benchmark.record import parse
-from benchmark.soundness import check_run, spec_of
+from benchmark.core import processes
+from benchmark.core.errors import UserError
+from benchmark.core.record import parse
+from benchmark.results import index, lease, robustness, store
+from benchmark.results.doctor import examine, set_aside
+from benchmark.results.validate import check_run, spec_of
 from tests.stored import counts, names, store_run
 from tests.tiny import DEAD, of_the_dead
 
@@ -123,7 +124,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path, run, name):
 
 
 def test_an_archive_that_unpacks_to_too_much_is_not_unpacked(tmp_path, run, monkeypatch):
-    monkeypatch.setattr("benchmark.soundness.LARGEST", 10**6)
+    monkeypatch.setattr("benchmark.results.validate.LARGEST", 10**6)
     with zipfile.ZipFile(run / "images.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("ids.npy", bytes(10**6 + 1))
     assert (run / "images.npz").stat().st_size < 10**4
@@ -381,8 +382,9 @@ def test_a_migrated_record_is_sound(run):
 
 def test_nothing_here_loads_torch():
     code = (
-        "import sys, benchmark.doctor, benchmark.transfer, benchmark.compare, benchmark.cli.doctor,"
-        "benchmark.cli.results, benchmark.cli.compare; sys.exit('torch' in sys.modules)"
+        "import sys, benchmark.results.doctor, benchmark.results.merge, benchmark.analysis.compare,"
+        "benchmark.cli.doctor, benchmark.cli.results, benchmark.cli.compare;"
+        "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmark import robustness
-from benchmark.efficiency import (
+from benchmark.analysis.efficiency import (
     ALL,
     AVERAGE,
     corruption_curves,
@@ -16,8 +15,9 @@ from benchmark.efficiency import (
     corruption_table,
     label_efficiency,
 )
-from benchmark.spec import Protocol
-from benchmark.statistics import MIOU
+from benchmark.analysis.leaderboard import MIOU
+from benchmark.core.spec import Protocol
+from benchmark.results import robustness
 from tests.records import frame, record
 
 pytestmark = pytest.mark.no_torch
@@ -191,8 +191,8 @@ def test_seeds_are_averaged(tmp_path):
 
 def test_tables_need_neither_torch_nor_matplotlib():
     code = (
-        "import sys, benchmark.efficiency, benchmark.ledger, benchmark.curves\n"
-        "import benchmark.reporting.reference\n"
+        "import sys, benchmark.analysis.efficiency, benchmark.analysis.cost_tables\n"
+        "import benchmark.analysis.curves\nimport benchmark.reporting.reference\n"
         "sys.exit(bool({'torch', 'matplotlib'} & set(sys.modules)))"
     )
     root = Path(__file__).parents[2]

@@ -7,20 +7,21 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmark import checkpoint, engine
+from benchmark.core.interrupt import Diverged, Interrupted
+from benchmark.core.seeding import derive, stream, torch_stream
+from benchmark.core.spec import Protocol
 from benchmark.data.base import IGNORE
 from benchmark.data.batches import Batch
-from benchmark.engine import (
+from benchmark.engine import checkpoint
+from benchmark.engine import train as engine
+from benchmark.engine.losses import NAMED_IMAGES
+from benchmark.engine.train import (
     ASKED_AFTER,
     Course,
     learning_rate_factor,
     segmentation_loss,
     train,
 )
-from benchmark.interrupt import Diverged, Interrupted
-from benchmark.losses import NAMED_IMAGES
-from benchmark.seeding import derive, stream, torch_stream
-from benchmark.spec import Protocol
 
 
 def test_loss_is_the_mean_over_labelled_pixels():

@@ -8,21 +8,21 @@ import pytest
 from matplotlib.collections import PolyCollection, QuadMesh
 from matplotlib.text import Annotation, Text
 
-from benchmark.ablation import ablation
-from benchmark.curves import KEYS
-from benchmark.efficiency import COMPARED, label_efficiency
-from benchmark.ledger import WHOLE, storage
-from benchmark.reporting.ablation_figure import ablation_figure, numeric_fields
-from benchmark.reporting.class_figure import class_figure
-from benchmark.reporting.corruption_figure import corruption_figure
-from benchmark.reporting.curves_figure import curves_figure
-from benchmark.reporting.fraction_figure import fraction_figure
-from benchmark.reporting.panels import apart
-from benchmark.reporting.ranks_figure import ranks_figure
-from benchmark.reporting.scales import clear
-from benchmark.reporting.storage_figure import storage_figure
-from benchmark.spec import Protocol
-from benchmark.statistics import MIOU
+from benchmark.analysis.ablation import ablation
+from benchmark.analysis.cost_tables import WHOLE, storage
+from benchmark.analysis.curves import KEYS
+from benchmark.analysis.efficiency import COMPARED, label_efficiency
+from benchmark.analysis.leaderboard import MIOU
+from benchmark.core.spec import Protocol
+from benchmark.reporting.figures.ablation import ablation_figure, numeric_fields
+from benchmark.reporting.figures.corruptions import corruption_figure
+from benchmark.reporting.figures.critical_difference import ranks_figure
+from benchmark.reporting.figures.label_efficiency import fraction_figure
+from benchmark.reporting.figures.panels import apart
+from benchmark.reporting.figures.per_class import class_figure
+from benchmark.reporting.figures.scales import clear
+from benchmark.reporting.figures.storage import storage_figure
+from benchmark.reporting.figures.training_curves import curves_figure
 from tests.artists import inside, keys_of, line_of, segments, texts_of, xy
 from tests.records import METHODS, frame, grid, record
 

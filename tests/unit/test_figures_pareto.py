@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from matplotlib.colors import same_color, to_hex
 
-from benchmark.reporting.figures import TRAINED, pareto_figure, save_figure
-from benchmark.reporting.panels import bounds
+from benchmark.analysis.leaderboard import COSTS, GROUP, MIOU, cells
+from benchmark.reporting.figures.panels import bounds
+from benchmark.reporting.figures.pareto import TRAINED, pareto_figure, save_figure
 from benchmark.reporting.style import method_styles
-from benchmark.statistics import COSTS, GROUP, MIOU, cells
 from tests.artists import keys_of, line_of, segments, texts_of, xy
 from tests.records import frame, grid, record, timed
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from benchmark.forecast import Forecaster, forecast, too_large
-from benchmark.index import Entry, summary
-from benchmark.planner import Selection, plan
+from benchmark.planning.forecast import Forecaster, forecast, too_large
+from benchmark.planning.plan import Selection, plan
+from benchmark.results.index import Entry, summary
 from tests.records import record
 
 pytestmark = pytest.mark.no_torch

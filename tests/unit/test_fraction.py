@@ -3,7 +3,7 @@ import pytest
 
 from benchmark.data.base import Example
 from benchmark.data.examples import Examples
-from benchmark.data.fraction import stratified_order, take
+from benchmark.data.subsample import stratified_order, take
 
 pytestmark = pytest.mark.no_torch
 

@@ -5,10 +5,10 @@ from functools import partial
 import pandas as pd
 import pytest
 
-from benchmark.reporting import kept
-from benchmark.reporting.drawing import drawing
-from benchmark.reporting.kept import Kept
-from benchmark.reporting.pictures import Picture
+from benchmark.reporting.figures import cache
+from benchmark.reporting.figures.cache import Kept
+from benchmark.reporting.figures.catalogue import Picture
+from benchmark.reporting.figures.render import drawing
 from benchmark.reporting.report import write_report
 from tests.simulated import write_grid
 
@@ -52,7 +52,7 @@ def test_other_data_another_name_and_other_code_are_drawn_anew(tmp_path, monkeyp
     drawn(tmp_path / "b", [picture(y=2.0)], tmp_path / "keep")
     drawn(tmp_path / "c", [picture(y=2.0, stem="two")], tmp_path / "keep")
     assert len(DRAWN) == 2
-    monkeypatch.setattr(kept, "_code", lambda: b"another")
+    monkeypatch.setattr(cache, "_code", lambda: b"another")
     drawn(tmp_path / "d", [picture(y=2.0, stem="two")], tmp_path / "keep")
     assert len(DRAWN) == 3
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from benchmark import costs, latency
 from benchmark.contract.models import tiny_segmenter
-from benchmark.costs import count_flops, measure_inference
-from benchmark.latency import percentiles, repeated
-from benchmark.record import InferCost
-from benchmark.spec import Protocol
+from benchmark.core.record import InferCost
+from benchmark.core.spec import Protocol
+from benchmark.engine import latency, measure
+from benchmark.engine.latency import percentiles, repeated
+from benchmark.engine.measure import count_flops, measure_inference
 from methods import METHODS
 
 PROTOCOL = Protocol(crop=32, batch_size=2)
@@ -50,7 +50,7 @@ def test_one_and_eight_images_are_measured_with_their_spread(monkeypatch):
 
 
 def test_a_batch_of_eight_is_measured_once(monkeypatch):
-    monkeypatch.setattr(costs, "_throughput", None)
+    monkeypatch.setattr(measure, "_throughput", None)
     _, segmenter = segmenter_of("linear")
     found = measure_inference(segmenter, PROTOCOL.model_copy(update={"batch_size": 8}), "fp32")
     assert found.images_per_second == pytest.approx(8000 / found.latency8_ms_p50)
@@ -60,7 +60,7 @@ def test_what_cannot_be_measured_is_none_and_says_why(monkeypatch):
     def broken(*_):
         raise RuntimeError("no\ncounter")
 
-    monkeypatch.setattr(costs, "count_flops", broken)
+    monkeypatch.setattr(measure, "count_flops", broken)
     method, segmenter = segmenter_of("lora")
     found = measure_inference(segmenter, PROTOCOL, "fp32")
     assert found.flops is None and found.problems == ("FLOPs: RuntimeError: no counter",)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from benchmark.ledger import COMPONENTS, STORED, TASKS, WHOLE, ledger, storage
+from benchmark.analysis.cost_tables import COMPONENTS, STORED, TASKS, WHOLE, ledger, storage
 from tests.records import DECODER, frame, grid, record
 
 pytestmark = pytest.mark.no_torch

@@ -10,10 +10,10 @@ from scipy.io import savemat
 from benchmark.data import available
 from benchmark.data.base import IGNORE, SPLITS, Benchmark, carve
 from benchmark.data.cache import open_split
-from benchmark.data.ccp import GROUPS
 from benchmark.data.fake.drawing import blocks, save
 from benchmark.data.fake.small import CCP_NAMES, WRITERS
 from benchmark.data.files import read_gray, read_indexed, read_rgb
+from benchmark.data.sets.ccp import GROUPS
 from tests.files import write_all
 
 pytestmark = pytest.mark.no_torch

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from benchmark import machine
+from benchmark.core import machine
 
 
 @pytest.fixture

@@ -4,12 +4,22 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.data import available, manifest
+from benchmark.core.errors import DataError, UserError
+from benchmark.data import available
+from benchmark.data.acquire import manifest
+from benchmark.data.acquire.manifest import (
+    FOLDER,
+    Manifest,
+    compare,
+    local_path,
+    make,
+    read,
+    verify,
+    write,
+)
 from benchmark.data.base import SPLITS, Benchmark
 from benchmark.data.fake.small import WRITERS, write_camvid
 from benchmark.data.findings import Finding
-from benchmark.data.manifest import FOLDER, Manifest, compare, local_path, make, read, verify, write
-from benchmark.errors import DataError, UserError
 from tests.unit.test_real_data import COUNTS
 
 pytestmark = pytest.mark.no_torch

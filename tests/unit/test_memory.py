@@ -10,13 +10,13 @@ from torch.optim import AdamW
 from torch.optim.optimizer import _global_optimizer_post_hooks
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from benchmark import memory
-from benchmark.engine import train
-from benchmark.environment import prepare
-from benchmark.interrupt import OutOfMemory
-from benchmark.memory import Count, forward_memory, step_memory, training_memory
-from benchmark.planner import Selection, plan
-from benchmark.probe import Rehearsal
+from benchmark.core.interrupt import OutOfMemory
+from benchmark.engine import memory
+from benchmark.engine.memory import Count, forward_memory, step_memory, training_memory
+from benchmark.engine.train import train
+from benchmark.execution.environment import prepare
+from benchmark.execution.probe import Rehearsal
+from benchmark.planning.plan import Selection, plan
 
 CPU = torch.device("cpu")
 

@@ -8,13 +8,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmark import lease, robustness, store
 from benchmark.cli import results as verb
-from benchmark.errors import UserError
-from benchmark.record import Execution
-from benchmark.results import load_results, run_folders
-from benchmark.soundness import check_run, spec_of
-from benchmark.transfer import export, merge
+from benchmark.core.errors import UserError
+from benchmark.core.record import Execution
+from benchmark.results import lease, robustness, store
+from benchmark.results.load import load_results, run_folders
+from benchmark.results.merge import export, merge
+from benchmark.results.validate import check_run, spec_of
 from tests.stored import counts, store_run
 
 pytestmark = pytest.mark.no_torch

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from benchmark.parallel import spread, uncollected
+from benchmark.core.parallel import spread, uncollected
 
 pytestmark = pytest.mark.no_torch
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmark.pareto import log_positions, pareto_front
+from benchmark.analysis.pareto import log_positions, pareto_front
 
 pytestmark = pytest.mark.no_torch
 

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.errors import UserError
-from benchmark.planner import Selection, command, plan
-from benchmark.record import parse
-from benchmark.spec import Protocol, RunSpec, short_hash
+from benchmark.core.errors import UserError
+from benchmark.core.record import parse
+from benchmark.core.spec import Protocol, RunSpec, short_hash
+from benchmark.planning.plan import Selection, command, plan
 
 pytestmark = pytest.mark.no_torch
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from benchmark.data import available, manifest
-from benchmark.data import prepare as module
+from benchmark.core.errors import DataError, UserError
+from benchmark.data import available
+from benchmark.data.acquire import manifest
+from benchmark.data.acquire import prepare as module
+from benchmark.data.acquire.prepare import Prepared, prepare
 from benchmark.data.base import SPLITS, Benchmark
 from benchmark.data.fake.small import write_camvid
-from benchmark.data.prepare import Prepared, prepare
 from benchmark.data.sources import Source
-from benchmark.errors import DataError, UserError
 from tests.fileserver import Answer, FileServer, serving
 
 pytestmark = pytest.mark.no_torch
@@ -46,7 +47,7 @@ def origin(tmp_path: Path) -> Path:
 @pytest.fixture
 def server(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr("benchmark.data.download.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("benchmark.data.acquire.download.time.sleep", lambda seconds: None)
     shelf = tmp_path / "manifests"
     shelf.mkdir()
     monkeypatch.setattr(manifest, "FOLDER", shelf)
@@ -216,7 +217,7 @@ def test_interrupted(
         if where == "before unpacking":
             patch.setattr(module, "extract", stop)
         elif where == "while moving":
-            patch.setattr("benchmark.data.extract.os.replace", move)
+            patch.setattr("benchmark.data.acquire.extract.os.replace", move)
         else:
             patch.setattr(module, "_write", journal)
         with pytest.raises(KeyboardInterrupt):

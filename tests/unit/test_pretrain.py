@@ -8,8 +8,8 @@ import torch
 from safetensors import safe_open
 
 import benchmark
-from benchmark import pretrain as module
-from benchmark.pretrain import pretrain
+from benchmark.engine import pretrain as module
+from benchmark.engine.pretrain import pretrain
 
 SHIPPED = Path(benchmark.__file__).parent / "weights" / "demo_vit.safetensors"
 KEYS = {"timm_model", "timm_kwargs", "mean", "std", "input_size", "source", "license", "arguments"}

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.core.errors import DataError
+from benchmark.data.audit.preview import WIDTH, contact_sheet, save
 from benchmark.data.base import IGNORE, SPLITS, Benchmark, Split
-from benchmark.data.dubai import Dubai
 from benchmark.data.fake.small import write_dubai
 from benchmark.data.palette import VOID, palette, voc_colours
-from benchmark.data.preview import WIDTH, contact_sheet, save
-from benchmark.errors import DataError
+from benchmark.data.sets.dubai import Dubai
 
 pytestmark = pytest.mark.no_torch
 

@@ -3,9 +3,9 @@ import time
 import numpy as np
 import pytest
 
+from benchmark.core.errors import DataError
 from benchmark.data import available
 from benchmark.data.base import IGNORE, SPLITS, read_example
-from benchmark.errors import DataError
 
 pytestmark = pytest.mark.no_torch
 

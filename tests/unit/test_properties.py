@@ -11,15 +11,17 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from benchmark import counting, evaluate, metrics
-from benchmark.catalogue import METHODS, build_method, method_label
+from benchmark.core.selectors import parse_selector, split_selectors
+from benchmark.core.spec import Protocol, RunSpec
 from benchmark.data.base import IGNORE, SPLITS, Example, carve
-from benchmark.data.carving import carve_val
 from benchmark.data.examples import Examples, Mapped, offsets
-from benchmark.data.fraction import stratified_order, take
-from benchmark.engine import learning_rate_factor
-from benchmark.registry import parse_selector, split_selectors
-from benchmark.spec import Protocol, RunSpec
+from benchmark.data.sets.carving import carve_val
+from benchmark.data.subsample import stratified_order, take
+from benchmark.engine import counts as counting
+from benchmark.engine import evaluate
+from benchmark.engine.train import learning_rate_factor
+from benchmark.planning.catalogue import METHODS, build_method, method_label
+from benchmark.results import metrics
 
 same_everywhere = settings(
     max_examples=100,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.errors import UserError
+from benchmark.core.errors import UserError
 from benchmark.reporting.reference import COLUMNS, read_reference
 
 pytestmark = pytest.mark.no_torch

@@ -1,7 +1,7 @@
 import pytest
 
-from benchmark.errors import UserError
-from benchmark.registry import Registry, parse_selector, split_selectors
+from benchmark.core.errors import UserError
+from benchmark.core.selectors import Registry, parse_selector, split_selectors
 
 pytestmark = pytest.mark.no_torch
 

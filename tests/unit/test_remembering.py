@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from benchmark.remembering import once, remembering
+from benchmark.analysis.memo import once, remembering
 
 pytestmark = pytest.mark.no_torch
 

@@ -11,15 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from rich.console import Console
 
-from benchmark.errors import UserError
+from benchmark.analysis.uncertainty import assess
+from benchmark.core.errors import UserError
 from benchmark.reporting import report
-from benchmark.reporting.figures import MOST_LABELS, method_styles, pareto_figure
-from benchmark.reporting.labels import Box, Scene, place_labels
-from benchmark.reporting.pictures import PARETO
+from benchmark.reporting.figures.catalogue import PARETO
+from benchmark.reporting.figures.labels import Box, Scene, place_labels
+from benchmark.reporting.figures.pareto import MOST_LABELS, method_styles, pareto_figure
 from benchmark.reporting.report import write_report
 from benchmark.reporting.terminal import print_report
-from benchmark.timing.columns import LATENCY
-from benchmark.uncertainty import assess
+from benchmark.results.timing_columns import LATENCY
 from tests.records import METHODS, frame, grid, record, timed
 
 pytestmark = pytest.mark.no_torch
@@ -191,7 +191,7 @@ def test_failures_are_shown_without_folders_of_the_machine(tmp_path):
 def test_a_crash_leaves_the_former_report(tmp_path, monkeypatch):
     out = tmp_path / "out"
     write_report(frame([record("a"), record("b")]), out, "former")
-    monkeypatch.setattr(report.page, "render", lambda *_: 1 / 0)
+    monkeypatch.setattr(report.markdown, "render", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_report(frame([record("a")]), out, "next")
     assert "# former" in (out / "README.md").read_text()
@@ -254,9 +254,8 @@ def test_a_narrow_terminal_shows_names_scores_and_parameters(width):
 
 
 def test_reports_need_no_torch():
-    modules = (
-        "benchmark.statistics, benchmark.pareto, benchmark.results, benchmark.reporting.report"
-    )
-    code = f"import sys, {modules}, benchmark.reporting.figures; sys.exit('torch' in sys.modules)"
+    modules = "benchmark.analysis.leaderboard, benchmark.reporting.report"
+    code = f"import sys, {modules}, benchmark.reporting.figures.pareto; "
+    code += "sys.exit('torch' in sys.modules)"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0

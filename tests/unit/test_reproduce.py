@@ -5,17 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from benchmark import store
-from benchmark.errors import UserError
-from benchmark.planner import Selection, plan
-from benchmark.reproduce import (
+from benchmark.core.errors import UserError
+from benchmark.execution.reproduce import (
     bootstrap_interval,
     differences,
     judge,
     read_recorded,
     respecify,
 )
-from benchmark.store import find_one
+from benchmark.planning.plan import Selection, plan
+from benchmark.results import store
+from benchmark.results.store import find_one
 from tests.records import record
 
 pytestmark = pytest.mark.no_torch

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from benchmark import robustness
+from benchmark.core.errors import UserError
 from benchmark.data.corruptions import CORRUPTIONS
-from benchmark.errors import UserError
-from benchmark.reevaluate import choose, corrupted
+from benchmark.execution.reevaluate import choose, corrupted
+from benchmark.results import robustness
 
 pytestmark = pytest.mark.no_torch
 

@@ -7,8 +7,8 @@ import resource
 import numpy as np
 import pytest
 
-from benchmark.data.cache import Place
-from benchmark.data.rows import create
+from benchmark.core.cache_folder import Place
+from benchmark.data.row_cache import create
 
 pytestmark = pytest.mark.no_torch
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from benchmark import machine
-from benchmark.errors import UserError
-from benchmark.executors.jobs import PROCESS_BYTES, Share, fitting, parse_jobs, share
-from benchmark.forecast import Forecaster
-from benchmark.planner import Selection, plan
-from benchmark.spec import Compute
+from benchmark.core import machine
+from benchmark.core.errors import UserError
+from benchmark.core.spec import Compute
+from benchmark.execution.jobs import PROCESS_BYTES, Share, fitting, parse_jobs, share
+from benchmark.planning.forecast import Forecaster
+from benchmark.planning.plan import Selection, plan
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,11 @@ import time
 import pytest
 import torch
 
-from benchmark.speed import trainer
-from benchmark.speed.loops import usual_loss
-from benchmark.speed.rounds import SETTLE, Ratio, ratio, take_turns
-from benchmark.speed.table import Row, write
+from benchmark.core.ratio import Ratio, ratio
+from benchmark.profiling.speed import trainer
+from benchmark.profiling.speed.loops import usual_loss
+from benchmark.profiling.speed.rounds import SETTLE, take_turns
+from benchmark.profiling.speed.table import Row, write
 
 CPU = torch.device("cpu")
 
@@ -49,7 +50,7 @@ def test_what_is_missed_says_so(value, at_most, met, tmp_path):
 
 
 def test_the_usual_loss_is_that_of_the_harness():
-    from benchmark.engine import segmentation_loss
+    from benchmark.engine.train import segmentation_loss
 
     random = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 5, 6, 7, generator=random)
@@ -61,7 +62,7 @@ def test_the_usual_loss_is_that_of_the_harness():
 def test_what_is_not_installed_is_named(monkeypatch):
     import sys
 
-    from benchmark.errors import UserError
+    from benchmark.core.errors import UserError
 
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(UserError, match=r"transformers, which is not installed.*\[speed\]"):

@@ -6,14 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import provenance, staleness
-from benchmark.catalogue import BENCHMARKS, METHODS
+from benchmark.core.errors import DataError
 from benchmark.data.fake.small import write_camvid
-from benchmark.errors import DataError
-from benchmark.index import NAME, read_index, summary
-from benchmark.planner import Selection, plan
-from benchmark.plugins import load_files
-from benchmark.staleness import BENCHMARK, METHOD, WEIGHTS, Present, State, reasons, state_of
+from benchmark.planning import staleness
+from benchmark.planning.catalogue import BENCHMARKS, METHODS
+from benchmark.planning.plan import Selection, plan
+from benchmark.planning.plugins import load_files
+from benchmark.planning.staleness import (
+    BENCHMARK,
+    METHOD,
+    WEIGHTS,
+    Present,
+    State,
+    reasons,
+    state_of,
+)
+from benchmark.results import provenance
+from benchmark.results.index import NAME, read_index, summary
 from tests.records import record
 
 pytestmark = pytest.mark.no_torch
@@ -195,7 +204,9 @@ def test_a_plugin_is_its_content_and_not_its_place(tmp_path):
     METHODS._load()._loaded.pop(name)
     assert plugin_hash(tmp_path / "b" / "n.py", name) == first
     METHODS._load()._loaded.pop(name)
-    assert plugin_hash(tmp_path / "c" / "m.py", name, more="# another\n") != first
+    assert plugin_hash(tmp_path / "c" / "m.py", name, more="# another\n") == first
+    METHODS._load()._loaded.pop(name)
+    assert plugin_hash(tmp_path / "d" / "m.py", name, more="ANOTHER = 1\n") != first
     METHODS._load()._loaded.pop(name)
 
 
@@ -221,7 +232,14 @@ def test_what_a_method_imports_from_the_package_belongs_to_it():
     always = {"methods.base"}
     assert used_by(METHODS.get("linear"), "methods", always) == {"linear.py", "base.py"}
     tuner = used_by(METHODS.get("peft:lora"), "methods", always)
-    assert tuner == {"tuners.py", "_tuner_table.py", "lora.py", "lowrank.py", "base.py"}
+    assert tuner == {
+        "tuners.py",
+        "_tuner_table.py",
+        "lora.py",
+        "lowrank.py",
+        "frozen.py",
+        "base.py",
+    }
 
 
 def test_what_draws_a_generated_benchmark_belongs_to_it():

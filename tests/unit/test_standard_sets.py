@@ -6,13 +6,9 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from benchmark.counting import class_counts
 from benchmark.data import available
 from benchmark.data.base import IGNORE, SPLITS, Benchmark, read_example
 from benchmark.data.cache import open_split
-from benchmark.data.carving import carve_val, shorter_side
-from benchmark.data.classes import class_colours, class_names
-from benchmark.data.cocostuff import UNUSED
 from benchmark.data.fake.drawing import save
 from benchmark.data.fake.standard import (
     COCO_IDS,
@@ -22,7 +18,11 @@ from benchmark.data.fake.standard import (
     write_lines,
     write_sbd,
 )
-from benchmark.metrics import class_iou
+from benchmark.data.sets.carving import carve_val, shorter_side
+from benchmark.data.sets.classes import class_colours, class_names
+from benchmark.data.sets.cocostuff import UNUSED
+from benchmark.engine.counts import class_counts
+from benchmark.results.metrics import class_iou
 
 NAMES = list(WRITERS)
 OFFICIAL = "official_samples"

@@ -4,8 +4,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmark.results import load_results
-from benchmark.statistics import (
+from benchmark.analysis.leaderboard import (
     cells,
     failures,
     leaderboard,
@@ -14,6 +13,7 @@ from benchmark.statistics import (
     ppt,
     t_interval,
 )
+from benchmark.results.load import load_results
 from tests.records import frame, grid, record, write
 
 pytestmark = pytest.mark.no_torch

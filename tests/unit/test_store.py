@@ -4,9 +4,10 @@ import os
 import numpy as np
 import pytest
 
-from benchmark import index, processes, store
-from benchmark.errors import UserError
-from benchmark.planner import Selection, plan
+from benchmark.core import processes
+from benchmark.core.errors import UserError
+from benchmark.planning.plan import Selection, plan
+from benchmark.results import index, store
 from tests.records import record
 from tests.tiny import of_the_dead
 

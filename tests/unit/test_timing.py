@@ -5,27 +5,27 @@ import json
 import pytest
 import torch
 
-from benchmark import store
-from benchmark.doctor import examine, set_aside
-from benchmark.environment import Environment
-from benchmark.errors import UserError
-from benchmark.index import read_index
-from benchmark.ledger import ledger
+from benchmark.analysis.cost_tables import ledger
+from benchmark.analysis.leaderboard import COSTS, cells, leaderboard
+from benchmark.core.errors import UserError
+from benchmark.core.spec import Compute, RunSpec
+from benchmark.execution.environment import Environment
+from benchmark.profiling.timing import machine_load, measure
+from benchmark.profiling.timing.groups import complete, finished, former, groups, unmeasured
+from benchmark.profiling.timing.machine_load import Watcher
+from benchmark.profiling.timing.measure import Shelf
 from benchmark.reporting import report
-from benchmark.reporting.pictures import PARETO, pictures
+from benchmark.reporting.figures.catalogue import PARETO, pictures
 from benchmark.reporting.report import write_report
-from benchmark.results import load_results
-from benchmark.soundness import spec_of
-from benchmark.spec import Compute, RunSpec
-from benchmark.statistics import COSTS, cells, leaderboard
-from benchmark.timing import load, measure
-from benchmark.timing.columns import LATENCY, TRAINING, column, references
-from benchmark.timing.groups import complete, finished, former, groups, unmeasured
-from benchmark.timing.load import Watcher
-from benchmark.timing.measure import Shelf
-from benchmark.timing.record import Timing, parse, path_of, read, write
-from benchmark.timing.words import explained, timed
-from benchmark.transfer import export, merge
+from benchmark.reporting.timing_notes import explained, timed
+from benchmark.results import store
+from benchmark.results.doctor import examine, set_aside
+from benchmark.results.index import read_index
+from benchmark.results.load import load_results
+from benchmark.results.merge import export, merge
+from benchmark.results.timing import Timing, parse, path_of, read, write
+from benchmark.results.timing_columns import LATENCY, TRAINING, column, references
+from benchmark.results.validate import spec_of
 from tests import records
 from tests.records import frame, grid, timing
 from tests.stored import store_run
@@ -213,7 +213,7 @@ def test_what_cannot_be_built_is_left_out_unless_it_was_measured_before():
 
 
 def spec_of_label(label) -> RunSpec:
-    from benchmark.planner import Selection, plan
+    from benchmark.planning.plan import Selection, plan
 
     return plan(Selection(methods=label, benchmarks="cells", seeds=(0,)))[0]
 
@@ -276,8 +276,8 @@ def test_a_method_that_was_not_measured_has_a_dash_and_is_named():
 def test_figures_of_times_are_drawn_where_there_are_times():
     from pathlib import Path
 
-    from benchmark.reporting.material import Material
-    from benchmark.uncertainty import assess
+    from benchmark.analysis.uncertainty import assess
+    from benchmark.reporting.inputs import Material
 
     own = grid(["linear", "full"], 1, ["camvid"])
     stems = {}
@@ -296,11 +296,14 @@ def test_figures_of_times_are_drawn_where_there_are_times():
 
 def test_the_load_is_what_others_took(tmp_path, monkeypatch):
     stat = tmp_path / "stat"
-    monkeypatch.setattr(load, "STAT", stat)
-    monkeypatch.setattr(load.os, "sysconf", lambda name: 100)
-    monkeypatch.setattr(load.os, "getloadavg", lambda: (0.5, 9, 9))
-    times = [load.os.times_result((1.0, 0, 0, 0, 0)), load.os.times_result((3.0, 1.0, 0, 0, 0))]
-    monkeypatch.setattr(load.os, "times", lambda: times.pop(0))
+    monkeypatch.setattr(machine_load, "STAT", stat)
+    monkeypatch.setattr(machine_load.os, "sysconf", lambda name: 100)
+    monkeypatch.setattr(machine_load.os, "getloadavg", lambda: (0.5, 9, 9))
+    times = [
+        machine_load.os.times_result((1.0, 0, 0, 0, 0)),
+        machine_load.os.times_result((3.0, 1.0, 0, 0, 0)),
+    ]
+    monkeypatch.setattr(machine_load.os, "times", lambda: times.pop(0))
     stat.write_text("cpu 100 0 100 700 100 0 0 0 0 0\ncpu0 1\n")
     watcher = Watcher()
     # Ten seconds of all cores: 6 busy, of which 3 are this process's; 1 stolen; 3 idle.
@@ -311,8 +314,8 @@ def test_the_load_is_what_others_took(tmp_path, monkeypatch):
 
 
 def test_where_the_system_does_not_tell_nothing_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(load, "STAT", tmp_path / "none")
-    monkeypatch.delattr(load.os, "getloadavg")
+    monkeypatch.setattr(machine_load, "STAT", tmp_path / "none")
+    monkeypatch.delattr(machine_load.os, "getloadavg")
     found = Watcher().load()
     assert (found.before, found.others, found.stolen) == (None, None, None)
 

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmark.pareto import pareto_front
-from benchmark.statistics import GROUP, cells, leaderboard
-from benchmark.uncertainty import Assessment, assess
+from benchmark.analysis.leaderboard import GROUP, cells, leaderboard
+from benchmark.analysis.pareto import pareto_front
+from benchmark.analysis.uncertainty import Assessment, assess
 from tests.records import frame, grid, record
 from tests.simulated import World, write_grid
 
@@ -309,7 +309,7 @@ def test_same_numbers_in_another_process(small):
     runs.to_pickle(folder / "runs.pkl")
     code = (
         "import sys, pandas as pd; from pathlib import Path;"
-        "from benchmark.uncertainty import assess;"
+        "from benchmark.analysis.uncertainty import assess;"
         f"runs = pd.read_pickle(r'{folder / 'runs.pkl'}');"
         f"print(assess(runs, Path(r'{folder / 'results'}'), replicates=50).cells['low'].tolist());"
         "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules"

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmark.metrics import class_iou
-from benchmark.statistics import t_interval
-from benchmark.uncertainty import paired
-from benchmark.uncertainty.bootstrap import Resampled, draw_images, mious
-from benchmark.uncertainty.estimate import Estimate, mean, over_seeds
+from benchmark.analysis.leaderboard import t_interval
+from benchmark.analysis.uncertainty import paired
+from benchmark.analysis.uncertainty.bootstrap import Resampled, draw_images, mious
+from benchmark.analysis.uncertainty.estimate import Estimate, mean, over_seeds
+from benchmark.results.metrics import class_iou
 from tests.simulated import World, miou
 
 WORLD = World(presence=0.3)

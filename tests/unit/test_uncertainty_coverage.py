@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from benchmark.uncertainty import paired
-from benchmark.uncertainty.estimate import mean
-from benchmark.uncertainty.replicates import deviations, with_tails
+from benchmark.analysis.uncertainty import paired
+from benchmark.analysis.uncertainty.estimate import mean
+from benchmark.analysis.uncertainty.replicates import deviations, with_tails
 from tests.simulated import World
 
 pytestmark = pytest.mark.no_torch

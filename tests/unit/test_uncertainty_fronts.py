@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from benchmark.pareto import pareto_front
-from benchmark.uncertainty import fronts
+from benchmark.analysis.pareto import pareto_front
+from benchmark.analysis.uncertainty import fronts
 
 pytestmark = pytest.mark.no_torch
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmark.uncertainty import aggregates, family, ranks
-from benchmark.uncertainty.estimate import Estimate
-from benchmark.uncertainty.ties import shared_ranks
+from benchmark.analysis.uncertainty import aggregates, family, ranks
+from benchmark.analysis.uncertainty.estimate import Estimate
+from benchmark.analysis.uncertainty.ties import shared_ranks
 
 pytestmark = pytest.mark.no_torch
 

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark.statistics import cells
-from benchmark.uncertainty.bootstrap import Resampled, resample
-from benchmark.uncertainty.counts import Archive
-from benchmark.uncertainty.samples import blocks
+from benchmark.analysis.leaderboard import cells
+from benchmark.analysis.uncertainty.bootstrap import Resampled, resample
+from benchmark.analysis.uncertainty.samples import blocks
+from benchmark.results.counts_archive import Archive
 from tests.simulated import write_counts, write_grid
 
 pytestmark = pytest.mark.no_torch

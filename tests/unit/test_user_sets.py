@@ -13,12 +13,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from benchmark import plugins
+from benchmark.core.errors import DataError
 from benchmark.data import available
 from benchmark.data.base import BENCHMARKS, SPLITS, Benchmark
 from benchmark.data.cache import open_split
 from benchmark.data.fake.drawing import blocks, picture, save
-from benchmark.errors import DataError
+from benchmark.planning import plugins
 from tests import forked
 
 pytestmark = pytest.mark.no_torch
@@ -249,7 +249,7 @@ def test_paths_as_images(tmp_path: Path, datasets: Any) -> None:
 
 
 def test_importing_the_modules_does_not_import_the_library() -> None:
-    code = "import sys, benchmark.data.hub; print({'datasets', 'torch'} & set(sys.modules))"
+    code = "import sys, benchmark.data.custom.hub; print({'datasets', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -276,7 +276,7 @@ def test_a_run_says_how_to_repeat_it(tmp_path: Path) -> None:
 
 
 def test_merge_keys_are_understood(tmp_path: Path) -> None:
-    from benchmark.yamlfile import read_mapping
+    from benchmark.core.yaml_file import read_mapping
 
     path = tmp_path / "merged.yaml"
     path.write_text("a: &x {p: 1, q: 2}\nb: {<<: *x, q: 3}")
@@ -284,7 +284,7 @@ def test_merge_keys_are_understood(tmp_path: Path) -> None:
 
 
 def test_an_edited_description_is_another_run(tmp_path: Path) -> None:
-    from benchmark.planner import Selection, plan
+    from benchmark.planning.plan import Selection, plan
 
     write(tmp_path, [0, 1, 2], {"train": 2, "val": 1, "test": 1})
 

@@ -19,9 +19,9 @@ from typing import Literal
 
 import numpy as np
 
+from benchmark.core.errors import UserError
+from benchmark.core.selectors import did_you_mean
 from benchmark.data.corruptions import blur, digital, noise, weather
-from benchmark.errors import UserError
-from benchmark.registry import did_you_mean
 
 VERSION = 1
 """Goes up whenever a corruption changes its pixels: scores of two versions are not compared."""

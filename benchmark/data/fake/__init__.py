@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from benchmark.core.errors import UserError
 from benchmark.data.base import Benchmark
 from benchmark.data.fake import small, standard
-from benchmark.errors import UserError
 
 WRITERS = small.WRITERS | standard.WRITERS
 """Writer of each set with files, by the name of its benchmark."""

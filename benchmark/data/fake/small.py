@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmark.data.ccp import GROUPS
-from benchmark.data.dubai import COLOURS
 from benchmark.data.fake.drawing import blocks, picture, save, save_mat
-from benchmark.data.mtd import FOLDERS
+from benchmark.data.sets.ccp import GROUPS
+from benchmark.data.sets.dubai import COLOURS
+from benchmark.data.sets.mtd import FOLDERS
 
 _CCP_NAMES = """
 null accessories bag belt blazer blouse bodysuit boots bra bracelet cape cardigan clogs coat dress

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from benchmark.core.errors import DataError
 from benchmark.data.base import IGNORE, SPLITS, Benchmark, Split
 from benchmark.data.procedural.textures import Rng, Size, grid
-from benchmark.errors import DataError
 
 
 def stream(*parts: object) -> Rng:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from benchmark.errors import UserError
+from benchmark.core.errors import UserError
 from benchmark.models.decoders.pyramid import FeaturePyramid, halving, resized
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.analysis.leaderboard import GROUP, MIOU, per_class, split_groups
 from benchmark.reporting.html import curves as lines
 from benchmark.reporting.html.evidence import (
     Evidence,
@@ -15,7 +16,7 @@ from benchmark.reporting.html.evidence import (
     pair_frame,
     rank_frame,
 )
-from benchmark.reporting.html.gallery import Item, fitting, shot
+from benchmark.reporting.html.images import Item, fitting, shot
 from benchmark.reporting.html.payload import (
     AVERAGE,
     SCHEMA_VERSION,
@@ -27,8 +28,7 @@ from benchmark.reporting.html.payload import (
     number,
 )
 from benchmark.reporting.html.points import COSTS, FIELDS, TRAINED, finished_by_all
-from benchmark.statistics import GROUP, MIOU, per_class, split_groups
-from benchmark.timing.words import explained
+from benchmark.reporting.timing_notes import explained
 
 SYMBOLS = {
     "o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down",

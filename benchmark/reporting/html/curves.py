@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from benchmark.ablation import INSERTED, ablation, families
+from benchmark.analysis.ablation import INSERTED, ablation, families
+from benchmark.analysis.leaderboard import GROUP
 from benchmark.reporting.html.evidence import Index
 from benchmark.reporting.html.payload import Key, Kind, Series, numbers
-from benchmark.statistics import GROUP
 
 MOST_POINTS = 200
 """Of one training curve."""

@@ -4,15 +4,15 @@ from typing import Protocol
 
 import pandas as pd
 
+from benchmark.analysis.leaderboard import GROUP
 from benchmark.reporting.html.payload import AVERAGE, Frame, columns
-from benchmark.statistics import GROUP
 
 MOST_COMPARED = 40
 """Methods of a matrix: beyond, nobody reads it, and its size grows with the square."""
 
 
 class Evidence(Protocol):
-    """The tables of `benchmark.uncertainty.assess` that are shown; mIoU are fractions."""
+    """The tables of `benchmark.analysis.uncertainty.assess` that are shown; mIoU are fractions."""
 
     @property
     def cells(self) -> pd.DataFrame:

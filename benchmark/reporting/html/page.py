@@ -6,15 +6,15 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.analysis.leaderboard import GROUP, failures
+from benchmark.reporting.html.answers import Answer, answer
 from benchmark.reporting.html.build import build, grid_status
 from benchmark.reporting.html.curves import Curves
 from benchmark.reporting.html.evidence import Evidence
-from benchmark.reporting.html.gallery import Item
+from benchmark.reporting.html.images import Item
 from benchmark.reporting.html.payload import AVERAGE, to_json
 from benchmark.reporting.html.points import score_points, with_trained
-from benchmark.reporting.html.words import Answer, answer
-from benchmark.reporting.origin import protocols, provenance
-from benchmark.statistics import GROUP, failures
+from benchmark.reporting.provenance import protocols, provenance
 
 _HERE = Path(__file__).parent
 SCRIPTS = (

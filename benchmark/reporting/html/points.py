@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from benchmark.analysis.leaderboard import COSTS as SUMMED
+from benchmark.analysis.leaderboard import GROUP, MIOU, cells, leaderboard, means, split_groups
 from benchmark.reporting.html.payload import AVERAGE, SHARED, Cost, Field
-from benchmark.statistics import COSTS as SUMMED
-from benchmark.statistics import GROUP, MIOU, cells, leaderboard, means, split_groups
-from benchmark.timing.columns import LATENCY, TRAINING, column, references
+from benchmark.results.timing_columns import LATENCY, TRAINING, column, references
 
 if TYPE_CHECKING:
     from benchmark.reporting.html.evidence import Evidence

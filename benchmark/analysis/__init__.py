@@ -1,0 +1,1 @@
+"""Tables of runs in, tables of findings out. Nothing here knows torch or draws."""

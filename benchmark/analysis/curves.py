@@ -1,0 +1,133 @@
+"""Training curves of stored runs: the loss of each step, from `curve.jsonl` beside the record."""
+
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmark.analysis.leaderboard import GROUP
+from benchmark.analysis.memo import once
+from benchmark.core.errors import printable
+
+CURVE = "curve.jsonl"
+KEYS = [*GROUP, "benchmark", "method", "seed"]
+
+
+def folders_of(runs: pd.DataFrame, root: Path) -> Iterator[tuple[dict[str, Any], Path]]:
+    """Yields (GROUP, benchmark, method and seed; folder) of each run whose folder is known.
+
+    Args:
+        runs: one row a record, with `folder` relative to `root` ("" if unknown).
+        root: what the runs were loaded from.
+    """
+    if "folder" not in runs.columns:
+        return
+    known = runs[runs["folder"].fillna("") != ""]
+    for row in known[[*KEYS, "folder"]].to_dict("records"):
+        yield {name: row[name] for name in KEYS}, root / str(row["folder"])
+
+
+def read_curve(folder: Path) -> pd.DataFrame | None:
+    """The curve of one run.
+
+    Args:
+        folder: of the run.
+
+    Returns:
+        `step` (from 1) and `loss` in the order of the steps; None where there is no curve, or,
+        with a warning, where it is damaged.
+    """
+    points = _points(folder / CURVE)
+    return None if points is None else pd.DataFrame({"step": points[0], "loss": points[1]})
+
+
+@once
+def training_curves(runs: pd.DataFrame, root: Path) -> pd.DataFrame:
+    """The curves of all finished runs.
+
+    Args:
+        runs: one row a record, with `folder`.
+        root: what the runs were loaded from.
+
+    Returns:
+        GROUP, `benchmark`, `method`, `seed`, `step`, `loss`; empty where no curve is known.
+    """
+    keys, steps, losses = [], [], []
+    for key, folder in folders_of(runs[runs["status"] == "done"], root):
+        points = _points(folder / CURVE)
+        if points is not None and len(points[0]):
+            keys.append(key)
+            steps.append(points[0])
+            losses.append(points[1])
+    if not keys:
+        return pd.DataFrame(columns=[*KEYS, "step", "loss"])
+    # Put together once: a table a run would take ten times as long for thousands of runs.
+    rows = np.repeat(np.arange(len(keys)), [len(part) for part in steps])
+    table = pd.DataFrame(keys).iloc[rows].reset_index(drop=True)
+    return table.assign(step=np.concatenate(steps), loss=np.concatenate(losses))
+
+
+def _points(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """Steps, ascending, and losses of a file."""
+    try:
+        # One list of all lines: thousands of curves are read at once.
+        points = json.loads(f"[{','.join(path.read_text(encoding='utf-8').splitlines())}]")
+        steps = np.array([point["step"] for point in points], dtype=np.int64)
+        loss = np.array([point["loss"] for point in points], dtype=float)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        warnings.warn(printable(f"{path} is left out: it is damaged"), stacklevel=3)
+        return None
+    order = np.argsort(steps, kind="stable")
+    return steps[order], loss[order]
+
+
+def smooth(loss: np.ndarray, window: int) -> np.ndarray:
+    """Centred moving mean; at the ends, over the part of the window that lies inside.
+
+    Args:
+        loss: (n,) one value a step.
+        window: odd number of steps.
+
+    Returns:
+        (n,) the means. A value that is not finite makes the rest of its window so.
+    """
+    ones = np.ones(window)
+    middle = slice(window // 2, window // 2 + len(loss))
+    counts = np.convolve(np.ones(len(loss)), ones)[middle]
+    return np.asarray(np.convolve(loss, ones)[middle] / counts)
+
+
+def smoothed(curves: pd.DataFrame, share: float = 0.1) -> tuple[pd.DataFrame, int]:
+    """Curves that people can compare: smoothed, then averaged over seeds.
+
+    Args:
+        curves: as `training_curves` returns them.
+        share: of the steps of the longest curve that the moving mean covers.
+
+    Returns:
+        GROUP, `benchmark`, `method`, `step`, `loss` (mean over seeds), `low` and `high` (smallest
+        and largest seed), and the window in steps. Where seeds stopped at different steps, the
+        curve ends with the first of them, because a mean over fewer seeds would jump.
+    """
+    window = int(share * curves["step"].max()) // 2 * 2 + 1 if len(curves) else 1
+    rows = []
+    for key, part in curves.groupby(KEYS[:-1], sort=True):
+        table = part.pivot_table("loss", "step", "seed", aggfunc="last", dropna=False)
+        losses = table.to_numpy(dtype=float, copy=True)  # (steps, seeds)
+        for column in losses.T:
+            ran = ~np.isnan(column)
+            column[ran] = smooth(column[ran], window)
+        whole = np.isfinite(losses).all(axis=1)
+        losses = losses[whole]
+        names = dict(zip(KEYS[:-1], map(str, key), strict=True))
+        lines = {"loss": losses.mean(axis=1), "low": losses.min(axis=1), "high": losses.max(axis=1)}
+        rows.append(pd.DataFrame({"step": table.index[whole], **lines}).assign(**names))
+    columns = [*KEYS[:-1], "step", "loss", "low", "high"]
+    frame = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)
+    return frame[columns], window

@@ -1,0 +1,280 @@
+"""From runs to tables: a DataFrame of records in, a DataFrame out.
+
+Everything starts from `cells`: one row per method and benchmark, averaged over seeds. Only runs of
+one backbone, with the same weights, under the same protocol (`GROUP`) are ever compared.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from benchmark.analysis.memo import once
+from benchmark.results.timing_columns import LATENCY, TRAINING
+
+GROUP = ["backbone", "weights", "protocol_hash"]
+"""Runs that differ in one of these columns are never ranked together."""
+
+MIOU = "metrics.miou"
+COSTS = [
+    "costs.params.inserted",
+    "costs.params.tuned_backbone",
+    "costs.params.decoder",
+    "costs.params.total_trainable",
+    "costs.stored.bytes",
+    TRAINING,
+    "costs.train.memory.peak_bytes",
+    LATENCY,
+]
+"""What methods are compared by. Of times those that were measured side by side: what a run took
+depends on what ran beside it."""
+
+_CLASS = "metrics.class_iou."
+_CELL = [*GROUP, "benchmark", "method"]
+_MEANS = [MIOU, *COSTS, "ppt"]
+
+
+def ppt(miou: Any, parameters: Any) -> Any:
+    """Performance per trainable parameter, for comparison with published tables only.
+
+    Args:
+        miou: mIoU in [0, 1]; a number, an array or a Series.
+        parameters: trainable backbone parameters (inserted and tuned, no decoder).
+
+    Returns:
+        `miou * exp(-log10(parameters / 1e7 + 1))`, of the type of the arguments.
+    """
+    return miou * np.exp(-np.log10(parameters / 1e7 + 1))
+
+
+def t_interval(values: Iterable[float]) -> float:
+    """Half width of the 95 % t interval of a mean; NaN for fewer than two values."""
+    sample = pd.Series(list(values), dtype=float)
+    return float(_t_intervals(sample.groupby(np.zeros(len(sample)))).get(0, np.nan))
+
+
+def _t_intervals(groups: Any) -> pd.Series:
+    """`t_interval` of each group of a grouped Series."""
+    count = groups.size().astype(float)
+    quantile = stdtrit((count - 1).where(count > 1), 0.975)
+    return pd.Series(quantile * groups.std(ddof=1) / np.sqrt(count), dtype=float)
+
+
+def means(rows: pd.DataFrame, keys: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
+    """Means of groups of rows; none (NaN) where a row of the group lacks the value.
+
+    What some runs lack, since they are older, could not be compared with what all have.
+    """
+    groups = rows.groupby(list(keys))[list(columns)]
+    return groups.mean().where(groups.count().eq(groups.size(), axis=0))
+
+
+def points(miou: float) -> float:
+    """MIoU in points as it is printed; two methods tie when they print the same."""
+    return round(100 * miou, 1)
+
+
+@once
+def split_groups(runs: pd.DataFrame) -> list[tuple[tuple[str, str, str], pd.DataFrame]]:
+    """Each ((backbone, weights, protocol_hash), rows) in sorted order."""
+    groups = []
+    for key, rows in runs.groupby(GROUP, sort=True):
+        backbone, weights, protocol = map(str, key)
+        groups.append(((backbone, weights, protocol), rows))
+    return groups
+
+
+@once
+def cells(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per (backbone, weights, protocol_hash, benchmark, method), averaged over seeds.
+
+    A cell with a failed seed has no values: the mean over the seeds that survived would flatter a
+    method that sometimes diverges.
+
+    Args:
+        runs: one row a record, as `load_results` returns it.
+
+    Returns:
+        The key columns, `status` ("done", else what to print in place of the number), `seeds` (that
+        finished), `metrics.miou`, `ci95` (half width over seeds), the costs and `ppt`.
+    """
+    return _cells(_numbers(runs))
+
+
+def _cells(frame: pd.DataFrame) -> pd.DataFrame:
+    """`cells` of what `_numbers` returned."""
+    good = frame[frame["status"] == "done"].copy()
+    good["ppt"] = ppt(
+        good[MIOU], good["costs.params.inserted"] + good["costs.params.tuned_backbone"]
+    )
+    table = _statuses(frame).to_frame()
+    finished = good.groupby(_CELL)
+    table["seeds"] = finished.size().reindex(table.index, fill_value=0).astype(int)
+    table[MIOU] = finished[MIOU].mean()
+    table["ci95"] = _t_intervals(finished[MIOU])
+    others = [*COSTS, "ppt"]
+    table[others] = means(good, _CELL, others).reindex(table.index)
+    table.loc[table["status"] != "done", [*_MEANS, "ci95"]] = np.nan
+    return table.reset_index()
+
+
+@once
+def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
+    """Ranks the methods of each (backbone, weights, protocol_hash) by their mean over benchmarks.
+
+    A method is ranked when it finished every benchmark of its group; else it stands below the
+    ranked ones with its count and without means, which would be over other benchmarks.
+
+    Args:
+        runs: one row a record.
+
+    Returns:
+        One row per group and method, best first: `rank` (equal mIoU, as printed, shares a rank),
+        `metrics.miou`, `ci95` (half width of the 95 % interval over seeds; NaN below two seeds or
+        where the seeds differ between benchmarks), `complete` ("4/5"), `seeds`, mean costs, `ppt`.
+    """
+    frame = _numbers(runs)
+    table = _cells(frame)
+    intervals = _intervals_over_seeds(frame)
+    everywhere = table.groupby(GROUP)["benchmark"].nunique()
+    rows: list[dict[str, Any]] = []
+    for names, part in table.groupby([*GROUP, "method"]):
+        key = tuple(map(str, names))
+        done = part[part["status"] == "done"]
+        total = int(everywhere[key[:-1]])
+        complete = len(done) == total
+        row: dict[str, Any] = dict(zip([*GROUP, "method"], key, strict=True))
+        row["complete"] = f"{len(done)}/{total}"
+        row["seeds"] = int(done["seeds"].min()) if len(done) else 0
+        row |= {name: done[name].mean(skipna=False) if complete else np.nan for name in _MEANS}
+        row["ci95"] = intervals.get(key, np.nan) if complete else np.nan
+        rows.append(row)
+    columns = [*GROUP, "rank", "method", MIOU, "ci95", "complete", "seeds", *COSTS, "ppt"]
+    board = pd.DataFrame(rows, columns=columns)
+    shown = board[MIOU].map(points, na_action="ignore").astype(float)
+    ranks = shown.groupby([board[name] for name in GROUP]).rank(method="min", ascending=False)
+    board["rank"] = ranks.astype("Int64")
+    board = board.sort_values(
+        [*GROUP, "rank", MIOU, "method"], ascending=[True] * 4 + [False, True]
+    )
+    return board.reset_index(drop=True)
+
+
+@once
+def per_benchmark(runs: pd.DataFrame, values: str = MIOU) -> pd.DataFrame:
+    """Method x benchmark, in the order of the leaderboard.
+
+    Args:
+        runs: one row a record.
+        values: column of `cells` to show: the mIoU, or "status" for what is behind a gap.
+
+    Returns:
+        The group's columns, `method`, one column a benchmark, and for numbers `average` (NaN
+        where a benchmark is missing).
+    """
+    keys = [*GROUP, "method"]
+    table = cells(runs)
+    benchmarks = sorted(table["benchmark"].unique())
+    theirs = {key: sorted(part["benchmark"].unique()) for key, part in split_groups(table)}
+    wide = table.pivot(index=keys, columns="benchmark", values=values)
+    wide = wide.reset_index().rename_axis(columns=None)
+    if values != "status":
+        wide["average"] = [
+            row[theirs[tuple(row[name] for name in GROUP)]].astype(float).mean(skipna=False)
+            for _, row in wide.iterrows()
+        ]
+        benchmarks = [*benchmarks, "average"]
+    return leaderboard(runs)[keys].merge(wide[[*keys, *benchmarks]], on=keys, how="left")
+
+
+@once
+def shared_benchmarks(runs: pd.DataFrame) -> list[str]:
+    """The benchmarks that every method with a result finished, of the runs of one group."""
+    table = cells(runs)
+    done = table[table["status"] == "done"]
+    counts = done.groupby("benchmark")["method"].nunique()
+    return sorted(map(str, counts[counts == done["method"].nunique()].index))
+
+
+@once
+def per_class(runs: pd.DataFrame, benchmark: str) -> pd.DataFrame:
+    """IoU of each class of a benchmark, averaged over seeds.
+
+    Args:
+        runs: one row a record.
+        benchmark: its name.
+
+    Returns:
+        The group's columns, `method` and one column a class that the labels contain; the best
+        mean comes first within a group.
+    """
+    keys = [*GROUP, "method"]
+    frame = current(runs)
+    frame = frame[(frame["benchmark"] == benchmark) & (frame["status"] == "done")]
+    names = [
+        name for name in frame.columns if name.startswith(_CLASS) and frame[name].notna().any()
+    ]
+    means = frame.groupby(keys)[[MIOU, *names]].mean().reset_index()
+    means = means.sort_values([*GROUP, MIOU, "method"], ascending=[True] * 3 + [False, True])
+    means = means.rename(columns={name: name.removeprefix(_CLASS) for name in names})
+    return means.drop(columns=MIOU).reset_index(drop=True)
+
+
+@once
+def failures(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs that did not finish, with the reason; a later success of the same cell removes one."""
+    columns = ["suite", "benchmark", *GROUP, "method", "seed", "status", "reason", "command"]
+    frame = current(runs)
+    frame = frame[frame["status"] != "done"].reindex(columns=columns)
+    return frame.sort_values([*GROUP, "benchmark", "method", "seed"]).reset_index(drop=True)
+
+
+@once
+def current(runs: pd.DataFrame) -> pd.DataFrame:
+    """One run per cell and seed: a finished one before a failed one, then the latest."""
+    needed = [*_CELL, "seed", "status", "provenance.started", MIOU, *COSTS]
+    missing = [name for name in needed if name not in runs.columns]
+    frame = runs.reindex(columns=[*runs.columns, *missing])
+    numbers = [MIOU, *COSTS, *(name for name in frame.columns if name.startswith(_CLASS))]
+    frame[numbers] = frame[numbers].astype(float)
+    finished = frame["status"] == "done"
+    frame = frame.assign(_finished=finished).sort_values(
+        ["_finished", "provenance.started"], kind="stable"
+    )
+    frame = frame.drop_duplicates([*_CELL, "seed"], keep="last").drop(columns="_finished")
+    return frame.sort_values([*_CELL, "seed"]).reset_index(drop=True)
+
+
+@once
+def _numbers(runs: pd.DataFrame) -> pd.DataFrame:
+    """`current`, with the columns alone that the means need: a record has many more."""
+    needed = [*_CELL, "seed", "status", "provenance.started", MIOU, *COSTS]
+    return current(runs[[name for name in needed if name in runs.columns]])
+
+
+def _statuses(frame: pd.DataFrame) -> pd.Series:
+    """What stands in each cell: done, failed, unsupported, or how many of the seeds failed."""
+    bad = frame[frame["status"] != "done"]
+    table = frame.groupby(_CELL).size().rename("all").to_frame()
+    table["bad"] = bad.groupby(_CELL).size()
+    table["word"] = bad.groupby(_CELL)["status"].first()
+    some = table["bad"].notna() & (table["bad"] < table["all"])
+    words = table["word"].where(table["bad"].notna(), "done").astype(object)
+    counts = table["bad"].fillna(0).astype(int).astype(str) + " of " + table["all"].astype(str)
+    words = words.where(~some, words + " (" + counts + " seeds)")
+    return words.rename("status")
+
+
+def _intervals_over_seeds(frame: pd.DataFrame) -> dict[tuple[str, ...], float]:
+    """Half widths of the means over benchmarks, where every benchmark has the same seeds."""
+    keys = [*GROUP, "method"]
+    good = frame[frame["status"] == "done"]
+    benchmarks = good.groupby(keys)["benchmark"].nunique().rename("benchmarks")
+    seeds = good.groupby([*keys, "seed"])[MIOU].agg(["mean", "size"]).reset_index()
+    seeds = seeds.merge(benchmarks.reset_index(), on=keys)
+    seeds["whole"] = seeds["size"] == seeds["benchmarks"]
+    same = seeds.groupby(keys)["whole"].transform("all")
+    found = _t_intervals(seeds[same].groupby(keys)["mean"])
+    return dict(zip(found.index.tolist(), found.tolist(), strict=True))

@@ -1,0 +1,150 @@
+"""One call from records to every statistic of a report that carries its uncertainty."""
+
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmark.analysis.leaderboard import GROUP, MIOU, split_groups
+from benchmark.analysis.leaderboard import cells as summarised
+from benchmark.analysis.uncertainty import cache as disk
+from benchmark.analysis.uncertainty import family, tables
+from benchmark.analysis.uncertainty.agreement import agreements, protocols
+from benchmark.analysis.uncertainty.bootstrap import resample
+from benchmark.analysis.uncertainty.group import GroupSample
+from benchmark.analysis.uncertainty.samples import blocks
+from benchmark.core.parallel import spread
+
+_FEW = 500
+"""Runs whose images are not worth other processes to draw from."""
+
+_INTERVAL = [MIOU, "low", "high"]
+_COLUMNS = {
+    "cells": ["benchmark", "method", *_INTERVAL, "seeds", "images", "covers"],
+    "board": ["method", *_INTERVAL, "rank", "seeds", "complete", "covers"],
+    "pairs": list(family.COLUMNS),
+    "ranks": ["method", "average_rank", "cells", "critical_difference"],
+    "friedman": ["methods", "cells", "critical_difference", "statistic", "p"],
+    "cliques": ["clique", "method"],
+    "iqm": ["method", "iqm", "low", "high", "cells"],
+    "improvement": ["method_a", "method_b", "probability"],
+    "fronts": ["benchmark", "cost", "method", "on_front", "probability"],
+    "hypervolumes": ["cost", "value", "low", "high"],
+    "own_hypervolumes": ["cost", "method", "value", "low", "high"],
+    "agreement": ["kind", "a", "b", "tau", "p", "methods", "benchmarks"],
+}
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """Tables that all start with the columns of GROUP; mIoU and intervals (95 %) are fractions.
+
+    `benchmark` is "average" for means over benchmarks. `covers` is what an interval is about:
+    "seeds and images", "images" (one seed), "seeds" (no counts) or "nothing".
+
+    Attributes:
+        cells: a row a benchmark and method: mIoU, low, high, seeds, images, covers; NaN where a
+            seed failed.
+        board: methods by mean over benchmarks: mIoU, low, high, rank (shared where the data cannot
+            tell; missing below the ranked ones), seeds (fewest), complete ("4/5"), covers.
+        pairs: method_a (the better mean), method_b, difference a - b, low, high, p, p_holm over
+            the pairs of the same benchmark, significant, covers, benchmarks (how many both have).
+        ranks: average rank over `cells` benchmarks, critical_difference of the group (or NaN).
+        friedman: one row a group: methods, cells, critical_difference, statistic, p.
+        cliques: methods that are not distinguishable: number of the clique, method.
+        iqm: interquartile mean over benchmarks x seeds, with interval.
+        improvement: probability that a run of method_a beats one of method_b.
+        fronts: by cost: on_front by the means, probability over the replicates.
+        hypervolumes: by cost, in decades x mIoU: value, low, high, on average over benchmarks.
+        own_hypervolumes: likewise of each method alone.
+        agreement: Kendall's tau between two backbones or decoders (`kind`), named a and b; the
+            column of GROUP in which the two differ is "".
+        notes: what the numbers do not carry, a sentence each.
+    """
+
+    cells: pd.DataFrame
+    board: pd.DataFrame
+    pairs: pd.DataFrame
+    ranks: pd.DataFrame
+    friedman: pd.DataFrame
+    cliques: pd.DataFrame
+    iqm: pd.DataFrame
+    improvement: pd.DataFrame
+    fronts: pd.DataFrame
+    hypervolumes: pd.DataFrame
+    own_hypervolumes: pd.DataFrame
+    agreement: pd.DataFrame
+    notes: list[str]
+
+
+def assess(
+    runs: pd.DataFrame, root: Path, cache: Path | None = None, replicates: int = 1000
+) -> Assessment:
+    """All statistics of a table of records; the same records give the same numbers.
+
+    Args:
+        runs: one row a record, with `folder` relative to `root` ("" or missing: seeds only).
+        root: the results folder, where images.npz are read.
+        cache: a file that keeps the result until a record or an images.npz changes; one that
+            cannot be read is made anew, one that cannot be written is named in the notes.
+        replicates: B, of the bootstrap.
+    """
+    key = disk.key(runs, root, replicates) if cache else ""
+    kept = disk.load(cache, key) if cache else None
+    if kept and kept[0].keys() == _COLUMNS.keys():
+        return Assessment(**kept[0], notes=kept[1])
+    made, notes = _assess(runs, root, replicates)
+    if cache:
+        try:
+            disk.save(cache, key, made, notes)
+        except OSError as error:
+            reason = error.strerror or "an error of the system"
+            notes = [*notes, f"the statistics are not kept: {cache} cannot be written ({reason})"]
+    return Assessment(**made, notes=notes)
+
+
+def _assess(
+    runs: pd.DataFrame, root: Path, replicates: int
+) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _COLUMNS}
+    table = summarised(runs)
+    every = list(blocks(runs, table))
+    worth = len(runs) > _FEW
+    with spread(lambda block: resample(block, root, replicates), every, worth) as resampled:
+        drawn = resampled()
+    samples = {
+        key: {sample.block.benchmark: sample for sample in part}
+        for key, part in groupby(drawn, key=lambda sample: sample.block.group)
+    }
+    groups = [GroupSample(key, part, samples.get(key, {})) for key, part in split_groups(table)]
+    for group in groups:
+        for name, found in _tables(group).items():
+            rows[name] += [dict(zip(GROUP, group.key, strict=True)) | row for row in found]
+    rows["agreement"] = agreements(groups, protocols(runs))
+    made = {
+        name: pd.DataFrame(rows[name], columns=[*GROUP, *columns])
+        for name, columns in _COLUMNS.items()
+    }
+    made["board"]["rank"] = made["board"]["rank"].astype("Int64")
+    return made, [line for group in groups for line in tables.notes(group)]
+
+
+def _tables(group: GroupSample) -> dict[str, tables.Rows]:
+    compared = tables.pairs(group)
+    ranks, friedman, cliques = tables.average_ranks(group)
+    together, alone = tables.hypervolumes(group)
+    return {
+        "cells": tables.cells(group),
+        "board": tables.board(group, compared),
+        "pairs": compared,
+        "ranks": ranks,
+        "friedman": friedman,
+        "cliques": cliques,
+        "iqm": tables.iqm(group),
+        "improvement": tables.improvement(group),
+        "fronts": tables.pareto(group),
+        "hypervolumes": together,
+        "own_hypervolumes": alone,
+    }

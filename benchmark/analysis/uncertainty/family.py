@@ -1,0 +1,81 @@
+"""All pairs of methods of a family (one benchmark, or the average), corrected for their number."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import pandas as pd
+
+from benchmark.analysis.uncertainty.bootstrap import Resampled
+from benchmark.analysis.uncertainty.estimate import Estimate, mean
+from benchmark.analysis.uncertainty.holm import ALPHA, holm
+from benchmark.analysis.uncertainty.paired import difference
+
+AVERAGE = "average"
+"""Stands for the mean over benchmarks in the column `benchmark`."""
+
+Pair = tuple[str, str]
+COLUMNS = (
+    *("benchmark", "method_a", "method_b", "difference", "low", "high"),
+    *("p", "p_holm", "significant", "covers", "benchmarks"),
+)
+
+
+def differences(sample: Resampled) -> dict[Pair, Estimate]:
+    """All pairs of one benchmark; the better method (by mean mIoU, then by name) comes first."""
+    means = pd.DataFrame(sample.block.miou).mean(axis=1)
+    order = sorted(range(len(means)), key=lambda row: (-means[row], sample.block.methods[row]))
+    names = sample.block.methods
+    return {(names[a], names[b]): difference(sample, a, b) for a, b in combinations(order, 2)}
+
+
+def averages(samples: Sequence[Mapping[Pair, Estimate]]) -> dict[Pair, list[Estimate]]:
+    """For each pair its differences on the benchmarks that both finished, the better one first.
+
+    Args:
+        samples: `differences` of each benchmark of a group.
+    """
+    shared: dict[Pair, list[Estimate]] = {}
+    for pairs in samples:
+        for (a, b), one in pairs.items():
+            if a < b:
+                shared.setdefault((a, b), []).append(one)
+            else:
+                shared.setdefault((b, a), []).append(reverse(one))
+    return {
+        (a, b) if mean(ones).value >= 0 else (b, a): ones
+        if mean(ones).value >= 0
+        else [reverse(one) for one in ones]
+        for (a, b), ones in sorted(shared.items())
+    }
+
+
+def reverse(one: Estimate) -> Estimate:
+    """The same difference seen from the other method."""
+    return Estimate(-one.value, one.parts, one.seeds, one.images)
+
+
+def table(benchmark: str, pairs: Mapping[Pair, Sequence[Estimate]]) -> list[dict[str, Any]]:
+    """Rows of the pairs of one family, with Holm's correction over all that have a p.
+
+    Args:
+        benchmark: its name or `AVERAGE`.
+        pairs: differences a - b by benchmark.
+
+    Returns:
+        Rows of `COLUMNS`: mIoU fractions; `p` is NaN with a single seed, which is then never
+        `significant`; `benchmarks` counts those that the difference is a mean over.
+    """
+    estimates = {pair: mean(ones) for pair, ones in pairs.items()}
+    p = {pair: one.p() for pair, one in estimates.items()}
+    tested = [pair for pair, value in p.items() if not math.isnan(value)]
+    corrected = dict(zip(tested, holm([p[pair] for pair in tested]), strict=True))
+    rows = []
+    for (a, b), one in estimates.items():
+        low, high = one.interval()
+        p_holm = corrected.get((a, b), math.nan)
+        values = (benchmark, a, b, one.value, low, high, p[a, b], p_holm, p_holm < ALPHA)
+        row = (*values, one.covers, len(pairs[a, b]))
+        rows.append(dict(zip(COLUMNS, row, strict=True)))
+    return rows

@@ -1,0 +1,1 @@
+"""What everything else uses: errors, specifications, records, files, the machine. No science."""

@@ -1,0 +1,62 @@
+"""Writing files so that a crash leaves the old one or the new one, and nothing between."""
+
+import os
+from pathlib import Path
+
+from benchmark.core.processes import tag
+
+
+def unused(path: Path) -> Path:
+    """The path, or where something lies there that with the first number behind it that is free."""
+    number, free = 0, path
+    while os.path.lexists(free):
+        number += 1
+        free = path.with_name(f"{path.name}.{number}")
+    return free
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder, and those above it that are missing, so that they outlast a loss of power.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_folder(path.parent)
+
+
+def sync(folder: Path) -> None:
+    """Makes the files of a folder, and their names, outlast a loss of power."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames and new names in a folder outlast a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, content: bytes | memoryview) -> None:
+    """Replaces a file as a whole: a draft beside it, synced, renamed, and the folder synced.
+
+    Raises:
+        OSError: it cannot be written; the former file is as it was.
+    """
+    draft = path.with_name(f".{path.name}.{tag()}")
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+        sync_folder(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,220 @@
+"""What a run is: protocol, suite and run specification, validated, immutable, hashed."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from benchmark.core.errors import UserError, shown
+
+Weights = Literal["pretrained", "none"]
+Attention = Literal["fused", "explicit"]
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with one spelling for one value, for hashing."""
+    return _CANONICAL.encode(value)
+
+
+def short_hash(value: Any) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of the canonical JSON."""
+    return _digits(canonical_json(value))
+
+
+def _digits(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+_LATER = {"schedule", "fraction", "views"}
+
+
+class Protocol(BaseModel):
+    """Everything that is the same for all methods of a comparison."""
+
+    # JSON has no infinity: a record with one could not be read back.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    steps: int = Field(200, ge=1, description="optimiser steps")
+    batch_size: int = Field(8, ge=1, description="images a step")
+    crop: int = Field(160, ge=16, description="side of the square training crop, px")
+    decoder: str = Field("linear", description="segmentation decoder on the four levels")
+    decoder_lr: float = Field(1e-2, gt=0, description="peak learning rate of the decoder")
+    schedule: Literal["cosine", "poly"] = Field(
+        "cosine", description="how the rate falls to 0: half a cosine, or a straight line"
+    )
+    weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps with rising rate")
+    grad_clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    scale_min: float = Field(0.75, gt=0, description="smallest random zoom of a crop")
+    scale_max: float = Field(1.5, gt=0, description="largest random zoom of a crop")
+    flip: bool = Field(True, description="mirror half of the crops left to right")
+    fraction: float = Field(
+        1.0, gt=0, le=1, description="share of the training images that is used"
+    )
+    views: int = Field(
+        0,
+        ge=0,
+        description="fixed augmentations an image, the same for all runs; 0 = new ones",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="bf16 autocast where the hardware has it, or as named"
+    )
+    eval_split: Literal["test", "val"] = Field("test", description="split that is evaluated")
+    eval_max_pixels: int = Field(
+        1_500_000, ge=4096, description="largest image evaluated whole, px; else sliding window"
+    )
+    eval_window: int = Field(768, ge=32, description="side of the sliding window, px")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Protocol":
+        if self.scale_min > self.scale_max:
+            raise ValueError(
+                f"scale_min={self.scale_min} is above scale_max={self.scale_max}; swap them"
+            )
+        if self.eval_window**2 > self.eval_max_pixels:
+            raise ValueError(
+                f"eval_window={self.eval_window} holds more than eval_max_pixels="
+                f"{self.eval_max_pixels} pixels; lower the one or raise the other"
+            )
+        return self
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """The fields that tell protocols apart.
+
+        A field that came after records were published is left out while it has the value that
+        means what was done before there was such a field: old records keep their identity.
+        """
+        fields = self.model_dump()
+        return {
+            name: value
+            for name, value in fields.items()
+            if name not in _LATER or value != Protocol.model_fields[name].default
+        }
+
+    @cached_property
+    def canonical(self) -> str:
+        """`identity` as canonical JSON; kept, because thousands of runs share one protocol."""
+        return canonical_json(self.identity)
+
+    @cached_property
+    def hash(self) -> str:
+        """Runs are ranked together only where this is equal."""
+        return _digits(self.canonical)
+
+
+class Suite(BaseModel):
+    """A named selection of benchmarks and backbones with its protocol."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    description: str
+    benchmarks: tuple[str, ...]
+    backbones: tuple[str, ...]
+    methods: str
+    seeds: tuple[int, ...] = (0,)
+    protocol: Protocol
+
+
+class RunSpec(BaseModel):
+    """One cell: method x backbone x benchmark x seed under a protocol."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    suite: str
+    benchmark: str
+    benchmark_version: str = ""
+    backbone: str
+    weights: Weights
+    method: str
+    method_label: str
+    method_params: dict[str, Any]
+    seed: int
+    protocol: Protocol
+
+    @cached_property
+    def run_id(self) -> str:
+        """Hash of everything that defines the run; the label is derived and left out."""
+        texts = {
+            name: canonical_json(getattr(self, name))
+            for name in RunSpec.model_fields
+            if name not in ("method_label", "protocol")
+        }
+        if not self.benchmark_version:
+            del texts["benchmark_version"]  # older than the field
+        texts["protocol"] = self.protocol.canonical
+        inner = ",".join(f'"{name}":{texts[name]}' for name in sorted(texts))
+        return _digits("{" + inner + "}")
+
+    @property
+    def folder(self) -> Path:
+        """Where the run lies below the results folder, whatever characters its names hold."""
+        names = (self.suite, self.benchmark, self.backbone, self.method, self.run_id)
+        return Path(*map(plain_name, names))
+
+
+def plain_name(name: str) -> str:
+    """A name as one component of a path that is not hidden and leads nowhere else."""
+    return re.sub(r"^\.|[^\w.:+@=-]", "_", name)
+
+
+def one_line(error: ValidationError, what: str) -> str:
+    """The first problem of a pydantic error as `what field: problem (got value)`."""
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"]))
+    problem = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"{what}: {problem}"
+    return f"{what} {field}: {problem} (got {shown(first['input'])})"
+
+
+def load_suites() -> dict[str, Suite]:
+    """The suites that ship with the package, by name.
+
+    A file may say `extends: NAME` and then gives only what differs.
+
+    Raises:
+        UserError: a suite file does not fit the schema.
+    """
+    suites = {}
+    files = sorted((Path(__file__).parents[1] / "suites").glob("*.yaml"))
+    read = {path.stem: yaml.safe_load(path.read_text()) for path in files}
+    for path in files:
+        own = read[path.stem]
+        base = read.get(own.pop("extends", None), {"protocol": {}})
+        content = base | own | {"protocol": base["protocol"] | own["protocol"], "name": path.stem}
+        try:
+            suite = Suite.model_validate(content)
+        except ValidationError as error:
+            raise UserError(one_line(error, f"suite {path.name}")) from error
+        suites[suite.name] = suite
+    return suites
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How a run computes.
+
+    Attributes:
+        precision: fp32, or bf16 autocast.
+        attention: of training: torch's fused kernel, or explicit products.
+            Inference is as timm has it: forwards the fused kernel is the faster one.
+        image_bytes: what a pass through the backbone keeps for the way back, an image; 0 where
+            nothing was measured.
+        model_bytes: of the backbone's parameters, likewise.
+    """
+
+    precision: Literal["fp32", "bf16"]
+    attention: Attention = "fused"
+    image_bytes: int = 0
+    model_bytes: int = 0

@@ -1,0 +1,1 @@
+"""Getting data: download, extraction, preparation, and the lists of their files."""

@@ -1,0 +1,230 @@
+"""Where training stands, on disk: enough to go on as if it had never stopped.
+
+Saved are the trained tensors, all buffers, the optimiser with its schedule, the state of torch's
+generators, what a method remembers between steps, and the number of batches taken; the streams of
+data order and augmentation are drawn again up to there. Frozen tensors are the backbone's own and
+come with it. The file is replaced as a whole, and read as tensors and plain values only. On a CPU
+training then ends with the same bits, on a GPU with the same to rounding.
+"""
+
+import io
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmark.core.files import make_folder, unused, write_atomic
+from benchmark.engine.out_of_memory import is_out_of_memory
+from benchmark.models.segmenter import Segmenter
+from methods.base import Method
+
+
+@dataclass
+class Progress:
+    """What training has done so far; plain values.
+
+    Attributes:
+        identity: everything that training depends on, by name.
+        step: optimiser steps made.
+        curve: a dict a step.
+        seconds: of all steps, over all starts.
+        settled_seconds: of those behind the warm-up steps of each start, and
+        settled_steps: their number, for the throughput; none after the network was compiled.
+        compiled_after: the step after which it was compiled; 0 = it is not.
+        compile_seconds: that its first compiled steps took longer than those before.
+        compiled_seconds: of all other compiled steps, and
+        compiled_steps: their number.
+        micro_batch: images a forward pass; 0 = the batch, as long as memory carries it.
+        starts: times the run was started or resumed.
+        resumed_at: steps from which it went on.
+    """
+
+    identity: dict[str, str] = field(default_factory=dict)
+    step: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    settled_seconds: float = 0.0
+    settled_steps: int = 0
+    compiled_after: int = 0
+    compile_seconds: float = 0.0
+    compiled_seconds: float = 0.0
+    compiled_steps: int = 0
+    micro_batch: int = 0
+    starts: int = 0
+    resumed_at: list[int] = field(default_factory=list)
+
+    @property
+    def pace(self) -> float:
+        """Seconds a step, of those that settled before anything was compiled."""
+        if self.settled_steps:
+            return self.settled_seconds / self.settled_steps
+        return self.seconds / max(1, self.step)
+
+    def took(self, seconds: float, settled: bool) -> None:
+        """A step is over."""
+        if not self.compiled_after:
+            self.seconds += seconds
+            self.settled_seconds += seconds * settled
+            self.settled_steps += settled
+        elif settled:
+            self.seconds += seconds
+            self.compiled_seconds += seconds
+            self.compiled_steps += 1
+        else:
+            of_a_step = min(seconds, self.pace)
+            self.seconds += of_a_step
+            self.compile_seconds += seconds - of_a_step
+
+    @property
+    def gain(self) -> float | None:
+        """Times as fast as before, since the network was compiled."""
+        if not self.compiled_steps:
+            return None
+        return self.pace * self.compiled_steps / max(self.compiled_seconds, 1e-9)
+
+
+class Unfit(Exception):
+    """A checkpoint that does not fit what is trained: code must have changed since."""
+
+
+@dataclass
+class Checkpoint:
+    """Progress and every tensor that it takes to go on."""
+
+    progress: Progress
+    tensors: dict[str, Tensor]
+    optimiser: dict[str, Any]
+    schedule: dict[str, Any]
+    method: dict[str, Any]
+    random: dict[str, Tensor]
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The states of torch's generators that training on a device draws from."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def set_random_state(states: Mapping[str, Tensor], device: torch.device) -> None:
+    """Puts the generators back to what `random_state` returned on a device of the same type."""
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
+
+
+def moving(segmenter: Segmenter) -> dict[str, Tensor]:
+    """The tensors that training may change, by name."""
+    trained = {n: p for n, p in segmenter.named_parameters() if p.requires_grad}
+    return trained | dict(segmenter.named_buffers())
+
+
+def save(
+    path: Path,
+    progress: Progress,
+    segmenter: Segmenter,
+    method: Method,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> None:
+    """Replaces the checkpoint.
+
+    Raises:
+        OSError: it cannot be written; the former one is as it was.
+    """
+    content = {
+        "progress": asdict(progress),
+        "tensors": {name: tensor.detach().cpu() for name, tensor in moving(segmenter).items()},
+        "optimiser": optimiser.state_dict(),
+        "schedule": schedule.state_dict(),
+        "method": method.memory(segmenter.backbone),
+        "random": random_state(next(segmenter.parameters()).device),
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    make_folder(path.parent)
+    write_atomic(path, buffer.getbuffer())
+
+
+def load(path: Path, identity: Mapping[str, str]) -> Checkpoint | None:
+    """The checkpoint of a run; None where there is none that can be used.
+
+    One that is torn, or of something else, is set aside with a warning.
+
+    Args:
+        path: where it lies.
+        identity: what the training depends on now; that of the checkpoint must be equal.
+
+    Raises:
+        OSError: the file cannot be read, which may pass.
+        MemoryError: it does not fit; or torch's own error for that.
+    """
+    try:
+        file = io.BytesIO(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    try:
+        content: Mapping[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        then = content["progress"]["identity"]
+        # Of another state of the code, it may hold other fields, too.
+        other = [n for n in {**then, **identity} if then.get(n) != identity.get(n)]
+        if not other:
+            rest = {key: content[key] for key in Checkpoint.__dataclass_fields__}
+            return Checkpoint(**rest | {"progress": Progress(**rest["progress"])})
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        # A torn or foreign file makes torch raise almost anything.
+        set_aside(path, "torn or foreign")
+        return None
+    set_aside(path, f"of another state of {', '.join(other)}")
+    return None
+
+
+def set_aside(path: Path, reason: str) -> None:
+    """Keeps a checkpoint that cannot be used beside its place, and warns; the run begins anew.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    kept = unused(path.with_name(f"{path.name}.broken"))
+    path.rename(kept)
+    warnings.warn(
+        f"the checkpoint {path} is {reason}; it is kept as {kept.name}, and the training begins "
+        "anew",
+        stacklevel=2,
+    )
+
+
+@torch.no_grad()
+def restore(
+    checkpoint: Checkpoint,
+    segmenter: Segmenter,
+    method: Method,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> None:
+    """Puts everything back, torch's generators last.
+
+    Raises:
+        Unfit: it cannot be put back; some of it may have been.
+    """
+    own = moving(segmenter)
+    shapes = {name: tensor.shape for name, tensor in own.items()}
+    if shapes != {name: tensor.shape for name, tensor in checkpoint.tensors.items()}:
+        raise Unfit("the checkpoint holds other tensors than the run trains")
+    try:
+        optimiser.load_state_dict(checkpoint.optimiser)
+        schedule.load_state_dict(checkpoint.schedule)
+        method.remember(segmenter.backbone, checkpoint.method)
+        for name, tensor in own.items():
+            tensor.copy_(checkpoint.tensors[name])
+        set_random_state(checkpoint.random, next(segmenter.parameters()).device)
+    except Exception as error:
+        # The optimiser, the schedule and the method each refuse in a way of their own.
+        raise Unfit(f"the checkpoint does not fit: {error}") from error

@@ -1,0 +1,244 @@
+"""Memory of a training step and of inference, counted in bytes of tensors.
+
+Every tensor that an operator takes or returns is followed from then on until its storage is freed;
+the largest sum is the peak. It is the same number on each repetition, whatever the allocator, the
+number of threads and other processes. What an operator uses inside and frees before it returns is
+not seen, nor is the memory of Python and its libraries.
+"""
+
+import contextlib
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import repeat
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmark.core.errors import on_one_line
+from benchmark.core.interrupt import OutOfMemory
+from benchmark.core.parallel import uncollected
+from benchmark.core.record import Memory, TrainMemory
+from benchmark.engine.checkpoint import Progress
+from benchmark.engine.compute import computing
+from benchmark.engine.feature_cache import Feed
+from benchmark.engine.train import Course, train
+from methods.base import Method
+
+STEPS = 2
+"""The first makes the optimiser's state, and whatever else stays; the second is looked at."""
+
+
+class Count(TorchDispatchMode):
+    """Bytes of the live tensors on a device that operators took or returned inside the block.
+
+    Args:
+        device: of the tensors that count.
+
+    Attributes:
+        held: bytes now.
+        peak: most so far.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.held = self.peak = 0
+        self.device = device
+        self._known: dict[int, tuple[weakref.ref, int]] = {}
+
+    def add(self, tensors: Iterable[Tensor]) -> None:
+        """Follows tensors from now on; views of one storage count once."""
+        for storage in _storages(tensors, self.device):
+            key, size = id(storage), storage.nbytes()
+            _, former = self._known.get(key, (None, 0))
+            if key not in self._known or size != former:  # it is new, or was resized
+                self._known[key] = weakref.ref(storage, partial(self._forget, key)), size
+                self.held += size - former
+        self.peak = max(self.peak, self.held)
+
+    def begins(self, phase: str) -> None:
+        """Called with the name of every `torch.profiler.record_function` that is entered."""
+
+    def restart(self) -> None:
+        """Forgets the peak so far."""
+        self.peak = self.held
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+
+    @property
+    def allocated(self) -> int | None:
+        """Peak of the GPU's allocator since the last restart; None on a CPU."""
+        gpu = self.device.type == "cuda"
+        return torch.cuda.max_memory_allocated(self.device) if gpu else None
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Runs an operator, and looks at what goes in and what comes out."""
+        if func.namespace == "profiler" and isinstance(args[0], str):
+            self.begins(args[0])
+        kwargs = kwargs or {}
+        self.add(_tensors((args, kwargs)))
+        result = func(*args, **kwargs)
+        self.add(_tensors(result))
+        return result
+
+    def _forget(self, key: int, _: weakref.ref) -> None:
+        self.held -= self._known.pop(key)[1]
+
+
+class _StepCount(Count):
+    """A count that tells the parts of a training step.
+
+    Attributes:
+        steps: made so far.
+        kept: bytes that stay from step to step.
+        optimiser: of them, those of the optimiser's state.
+        activations: bytes that the forward pass leaves for the backward pass.
+    """
+
+    def __init__(self, segmenter: nn.Module) -> None:
+        super().__init__(next(segmenter.parameters()).device)
+        self.segmenter = segmenter
+        self.steps = self.kept = self.optimiser = self.activations = 0
+        self.found: TrainMemory | None = None
+
+    def begins(self, phase: str) -> None:
+        """Looks at what is held before a backward pass, one a part of the batch."""
+        if phase == "backward":
+            found = self.held - self.kept - self._gradients()
+            self.activations = max(self.activations, found)
+
+    def stepped(self, optimiser: Optimizer, *_: Any) -> None:
+        """The optimiser made its step."""
+        self.optimiser = self._bytes(_tensors(list(optimiser.state.values())))
+
+    def mark(self) -> None:
+        """A step is over; its gradients are still there."""
+        self.steps += 1
+        if self.steps == STEPS:
+            self.found = self._parts()
+            return
+        self.kept, self.activations = self.held - self._gradients(), 0
+        self.restart()
+
+    def _parts(self) -> TrainMemory:
+        parameters = self._bytes(self.segmenter.parameters())
+        buffers = self._bytes(self.segmenter.buffers())
+        return TrainMemory(
+            peak_bytes=self.peak,
+            allocated_bytes=self.allocated,
+            parameter_bytes=parameters,
+            buffer_bytes=buffers,
+            gradient_bytes=self._gradients(),
+            optimiser_bytes=self.optimiser,
+            activation_bytes=self.activations,
+            other_bytes=self.kept - parameters - buffers - self.optimiser,
+        )
+
+    def _gradients(self) -> int:
+        return self._bytes(p.grad for p in self.segmenter.parameters() if p.grad is not None)
+
+    def _bytes(self, tensors: Iterable[Tensor]) -> int:
+        return sum(storage.nbytes() for storage in _storages(tensors, self.device))
+
+
+def training_memory(feed: Feed, method: Method, micro_batch: int = 0) -> TrainMemory:
+    """What a step of `engine.train` holds; trains two steps, so the segmenter is changed.
+
+    Args:
+        feed: of the segmenter that is trained; both steps take its first batch.
+        method: that was applied to the segmenter's backbone.
+        micro_batch: images a forward pass; 0 = as many of the batch as fit.
+
+    Raises:
+        OutOfMemory: fewer images fit than that.
+    """
+    segmenter = feed.segmenter
+    protocol = feed.protocol.model_copy(update={"steps": STEPS})
+    course = Course(progress=Progress(micro_batch=micro_batch))
+    with contextlib.closing(feed.batches()) as batches:
+        same = repeat(next(batches))
+
+    def loop(mark: Callable[[], None]) -> None:
+        train(segmenter, method, same, protocol, feed.compute.precision, lambda *_: mark(), course)
+
+    # Random numbers are drawn, but not from the streams of what comes after.
+    with torch.random.fork_rng(), computing(segmenter, feed.compute):
+        found = step_memory(segmenter, loop)
+    if course.progress.micro_batch < micro_batch:
+        raise OutOfMemory(f"{micro_batch} images a forward pass do not fit any more")
+    return found
+
+
+def known_memory(feed: Feed, method: Method, micro_batch: int) -> TrainMemory | None:
+    """As `training_memory`; None, with a warning, where that fails, since the run is done."""
+    try:
+        return training_memory(feed, method, micro_batch)
+    except Exception as error:
+        warnings.warn(f"the memory of training is unknown: {on_one_line(error)}", stacklevel=2)
+        return None
+
+
+def step_memory(segmenter: nn.Module, loop: Callable[[Callable[[], None]], None]) -> TrainMemory:
+    """What a training step holds at most, and which part is what.
+
+    Args:
+        segmenter: that is trained.
+        loop: makes `STEPS` steps; calls back after each, while its gradients are still there.
+    """
+    count = _StepCount(segmenter)
+    count.add([*segmenter.parameters(), *segmenter.buffers()])
+    handle = register_optimizer_step_post_hook(count.stepped)
+    try:
+        # Cycles would be freed at one step or another, depending on what the process did before.
+        with uncollected(), count:
+            loop(count.mark)
+    finally:
+        handle.remove()
+    if count.found is None:
+        raise ValueError(f"the loop made {count.steps} steps instead of {STEPS}")
+    return count.found
+
+
+def forward_memory(segmenter: nn.Module, forward: Callable[[], object]) -> Memory:
+    """What a forward pass holds at most.
+
+    Args:
+        segmenter: that is run, without gradients.
+        forward: runs it; called twice, since what exists before is known after the first time.
+    """
+    count = Count(next(segmenter.parameters()).device)
+    count.add([*segmenter.parameters(), *segmenter.buffers()])
+    with uncollected(), count:
+        forward()
+        count.restart()
+        forward()
+    return Memory(peak_bytes=count.peak, allocated_bytes=count.allocated)
+
+
+def _storages(tensors: Iterable[Tensor], device: torch.device) -> list[torch.UntypedStorage]:
+    """The storages of tensors on a device, each once."""
+    found = {}
+    for tensor in tensors:
+        # A sparse tensor has several storages, which operators make as tensors of their own.
+        if tensor.device == device and tensor.layout is torch.strided:
+            storage = tensor.untyped_storage()
+            found[id(storage)] = storage
+    return list(found.values())
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested containers."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)

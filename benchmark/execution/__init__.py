@@ -1,0 +1,1 @@
+"""Cells that are run: one, a grid, side by side, again."""

@@ -1,0 +1,337 @@
+"""Plan, check, execute: what `python -m benchmark run` does, as a function."""
+
+import contextlib
+import signal
+import time
+from collections import Counter, deque
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.core.errors import UserError
+from benchmark.core.interrupt import Interrupted, Watch
+from benchmark.core.machine import available_memory, device_name, find_device
+from benchmark.core.record import FINAL, Record, Status
+from benchmark.core.spec import Compute, RunSpec
+from benchmark.execution.jobs import Share, fitting, share
+from benchmark.execution.pool import Here, Lost, Pool, Setup, Workers, died, threads_of
+from benchmark.execution.tasks import (
+    Bury,
+    Check,
+    Choose,
+    Decode,
+    Listener,
+    Outcome,
+    Silent,
+    Task,
+    Train,
+    mark,
+)
+from benchmark.planning import plugins
+from benchmark.planning.forecast import Forecaster
+from benchmark.planning.plan import Selection, plan
+from benchmark.results import store
+from benchmark.results.index import read_index
+
+POLL_SECONDS = 2.0
+"""Pause before it is looked again whether other commands are done with their cells."""
+
+TRIES = 2
+"""Processes that may die at a cell before it counts as failed."""
+
+RETRIES: dict[str, tuple[Status, ...]] = {
+    "failed": ("failed", "nan", "timeout"),
+    "oom": ("oom",),
+    "all": ("failed", "nan", "timeout", "oom"),
+}
+"""What `--retry` runs again."""
+
+
+def pending(cells: Sequence[RunSpec], results: Path, retry: str | None = None) -> list[RunSpec]:
+    """The cells that a run with these options works on.
+
+    Args:
+        cells: what is asked for.
+        results: folder of the results.
+        retry: which of the unsuccessful ones are tried again, a key of `RETRIES`; None = none.
+    """
+    again: Collection[Status] = ("interrupted", *RETRIES.get(retry or "", ()))
+    chosen = []
+    for cell in cells:
+        record = store.record_of(results, cell)
+        if record is None or record.status in again:
+            chosen.append(cell)
+    return chosen
+
+
+def tidy(cells: Sequence[RunSpec], results: Path) -> None:
+    """Removes what a process that died right after it stored a cell left beside it.
+
+    A checkpoint that is younger than the finished record is that of a new attempt, and stays.
+
+    Args:
+        cells: what is asked for.
+        results: folder of the results.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    from benchmark.results import lease
+
+    for cell in cells:
+        if not (store.left_behind(results, cell) or lease.path_of(results, cell).exists()):
+            continue
+        with lease.hold(results, cell) as mine:
+            if mine and store.is_done(results, cell) and store.left_behind(results, cell):
+                store.forget_attempts(results, cell)
+
+
+def stale(
+    cells: Sequence[RunSpec],
+    results: Path,
+    data: Path | None = None,
+    weights: Sequence[Path] = (),
+) -> dict[str, list[str]]:
+    """Why finished cells no longer describe what would be run now, by run id.
+
+    Args:
+        cells: what is asked for.
+        results: folder of the results.
+        data: data root.
+        weights: folders with weight files.
+    """
+    from benchmark.planning.staleness import Present, reasons
+
+    present, found = Present(data, weights), {}
+    for cell in cells:
+        record = store.record_of(results, cell)
+        if record is not None and record.status in FINAL:
+            why = reasons(cell, record.provenance, present)
+            if why:
+                found[cell.run_id] = why
+    return found
+
+
+def run(
+    selection: Selection,
+    results: Path = Path("results"),
+    data: Path | None = None,
+    weights: Sequence[Path] = (),
+    device: str = "auto",
+    listener: Listener | None = None,
+    retry: str | None = None,
+) -> list[Record]:
+    """Runs the cells of a selection that are not done; see `run_cells` and `pending`."""
+    todo = pending(plan(selection), results, retry)
+    return run_cells(todo, results, data, weights, device, listener)
+
+
+def run_cells(
+    cells: Sequence[RunSpec],
+    results: Path,
+    data: Path | None = None,
+    weights: Sequence[Path] = (),
+    device: str = "auto",
+    listener: Listener | None = None,
+    *,
+    workers: int | None = None,
+    checkpoint_seconds: float | None = 60.0,
+    watch: Watch | None = None,
+    rerun: Collection[str] = (),
+    jobs: int | None = 1,
+    compiling: str = "auto",
+    compute: Compute | None = None,
+) -> list[Record]:
+    """Checks everything that cells need, then runs them, beside other commands that do the same.
+
+    SIGINT and SIGTERM let the current step end, save a checkpoint and store the cell as
+    interrupted; a second signal ends at once.
+
+    Args:
+        cells: what to run.
+        results: folder of the results.
+        data: data root of benchmarks that read files.
+        weights: folders with weight files, tried before the package's own and timm's cache.
+        device: auto, cpu, cuda or cuda:N.
+        listener: receives progress.
+        workers: processes that cut training crops; None = as the device needs.
+        checkpoint_seconds: between checkpoints of a training; None = none is written.
+        watch: the limits of a cell; its `signal` tells afterwards whether one came.
+        rerun: ids of runs that are finished and are to be run all the same; other finished ones
+            are left alone, since another command may have finished them just now.
+        jobs: processes that run cells side by side; None = one a core, or one a GPU, and fewer
+            where memory does not carry as many. More than one asks of a script that calls this the
+            guard `if __name__ == "__main__"`, as Python's multiprocessing does.
+        compiling: whether networks are compiled, one of `compile_policy.CHOICES`.
+        compute: precision and attention; None = what is fast here.
+
+    Returns:
+        The records of the cells that this command ran, in order of their ends.
+
+    Raises:
+        UserError: something that would stop every cell is wrong; nothing has been written then.
+    """
+    if not cells:
+        return []
+    # Before the data are read, which may take long: what others finish meanwhile is not run again.
+    before = {cell.run_id: mark(results, cell) for cell in cells}
+    for cell in cells:
+        store.check_replaceable(results / cell.folder)
+    listener, watch = listener or Silent(), watch or Watch()
+    parts = share(jobs, len(cells), device)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(watch.signals())
+        pool: Pool | Here
+        if parts.jobs > 1:
+            setup = Setup(
+                parts.devices, parts.threads, data, tuple(weights), workers, checkpoint_seconds,
+                watch.max_seconds, tuple(plugins.loaded()), compiling, compute,
+            )  # fmt: skip
+            pool = stack.enter_context(Pool(setup, parts.jobs, watch))
+        else:
+            from benchmark.execution.environment import prepare
+
+            where = prepare(
+                data, weights, parts.devices[0], workers, checkpoint_seconds, watch, compiling,
+                compute,
+            )  # fmt: skip
+            stack.enter_context(threads_of(parts.threads))
+            pool = Here(where)
+        try:
+            found = preflight(cells, pool, listener)
+        except Interrupted:
+            return []
+        if watch.signal:
+            return []
+        store.check_writable(results)
+        for reason in dict.fromkeys(filter(None, found.refusals.values())):
+            refused = [cell for cell in cells if found.refusals[cell.run_id] == reason]
+            listener.refused(refused, reason)
+        if not isinstance(pool, Here):
+            _limit(pool, parts, cells, results, found, listener)
+        tasks = [
+            Train(cell, results, before[cell.run_id], cell.run_id in rerun,
+                  found.computes[cell.run_id])
+            for cell in cells
+        ]  # fmt: skip
+        return list(_execute(tasks, pool, watch, listener))
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What was found out before the first cell, by run id.
+
+    Attributes:
+        refusals: why a method cannot act on a backbone; empty where it can.
+        computes: how the run will compute.
+    """
+
+    refusals: dict[str, str]
+    computes: dict[str, Compute]
+
+
+def preflight(cells: Sequence[RunSpec], pool: Workers, listener: Listener) -> Preflight:
+    """Finds out, before anything is trained or written, what would stop cells, and decodes data.
+
+    Args:
+        cells: what is to be run.
+        pool: where.
+        listener: hears of splits that are not in the cache.
+
+    Raises:
+        Interrupted: a signal came; what was decoded in part is given up.
+        UserError: weights or data are missing or damaged; a backbone cannot be staged or does not
+            take the crop; a hyperparameter does not fit a backbone.
+    """
+
+    def kind(cell: RunSpec) -> tuple[object, ...]:
+        return cell.method_label, cell.backbone, cell.weights, cell.protocol.crop
+
+    def shape(cell: RunSpec) -> tuple[object, ...]:
+        protocol = cell.protocol
+        size = protocol.batch_size, protocol.crop, protocol.precision
+        return cell.backbone, cell.weights, *size
+
+    kinds = {kind(cell): Check(cell) for cell in reversed(cells)}
+    shapes = {shape(cell): Choose(cell) for cell in reversed(cells)}
+    splits = {
+        (cell.benchmark, split): Decode(cell.benchmark, split)
+        for cell in cells
+        for split in ("train", cell.protocol.eval_split)
+    }
+    # The data come last, because they take longest.
+    tasks: deque[Task] = deque([*kinds.values(), *shapes.values(), *splits.values()])
+    results = dict(pool.run(tasks, listener))
+    for task, result in results.items():
+        if isinstance(result, Lost):
+            raise UserError(f"{task}: {died(result)}; try --jobs 1")
+    if tasks:  # a signal came
+        raise Interrupted("before anything was trained")
+    return Preflight(
+        {cell.run_id: results[kinds[kind(cell)]] for cell in cells},
+        {cell.run_id: results[shapes[shape(cell)]] for cell in cells},
+    )
+
+
+def _limit(
+    pool: Pool,
+    parts: Share,
+    cells: Sequence[RunSpec],
+    results: Path,
+    found: Preflight,
+    listener: Listener,
+) -> None:
+    """Lets fewer processes run cells where memory does not carry all of them."""
+    per_device = -(-parts.jobs // len(parts.devices))
+    device = find_device(parts.devices[0])
+    forecaster = Forecaster(list(read_index(results).entries.values()), device_name(device))
+    available = available_memory(device)
+    fit, need = fitting(per_device, cells, found.computes, forecaster, available)
+    if fit < per_device:
+        listener.note(
+            f"memory carries {fit * len(parts.devices)} of {parts.jobs} jobs: each may need "
+            f"{need / 2**30:.1f} GiB of {(available or 0) / 2**30:.1f} GiB"
+        )
+        pool.limit(fit * len(parts.devices))
+
+
+def _execute(
+    tasks: Sequence[Train], pool: Workers, watch: Watch, listener: Listener
+) -> Iterator[Record]:
+    """Runs cells that no other command works on, then waits for those that others do.
+
+    A failed cell is a record with a status, and the others go on; a signal ends it all. A cell
+    whose process died is tried once more, and is then a failure, too.
+    """
+    queue: deque[Task] = deque(tasks)
+    deaths: Counter[Task] = Counter()
+    waits = False
+    while queue and not watch.signal:
+        busy: list[Task] = []
+        asked = len(queue)
+        for task, outcome in pool.run(queue, listener):
+            assert isinstance(task, Train | Bury)
+            if isinstance(outcome, Record):
+                listener.cell_finished(outcome)
+                yield outcome
+            elif outcome is Outcome.BUSY:
+                busy.append(task)
+            elif outcome is Outcome.FOUND:
+                record = store.record_of(task.results, task.cell)
+                if record is not None:
+                    listener.cell_found(record)
+            elif isinstance(outcome, Lost) and not watch.signal:
+                deaths[task] += 1
+                if deaths[task] < TRIES:
+                    queue.append(task)
+                elif isinstance(task, Train):
+                    killed = outcome.exit_code == -signal.SIGKILL
+                    queue.append(Bury(task.cell, task.results, died(outcome), killed))
+        if len(busy) == asked and not watch.signal:
+            if not waits:
+                listener.waiting(len(busy))
+                waits = True
+            pause = time.monotonic() + POLL_SECONDS
+            while time.monotonic() < pause and not watch.signal:
+                time.sleep(0.05)
+        queue = deque(busy)

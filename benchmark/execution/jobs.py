@@ -1,0 +1,107 @@
+"""How many processes share a grid, with how many threads each, and where they compute."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from benchmark.core import machine
+from benchmark.core.errors import UserError
+from benchmark.core.spec import Compute, RunSpec
+from benchmark.planning.forecast import Forecaster
+
+PROCESS_BYTES = 400 * 2**20
+"""What a process holds beside its model: Python, torch, crops."""
+COPIES = 4
+"""Of the weights at most: themselves, their gradients, and two averages of the optimiser."""
+SPARE = 1.5
+"""Of what a pass keeps: the decoder, the loss and what a method adds come on top."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """How a grid is shared.
+
+    Attributes:
+        jobs: processes that run cells side by side.
+        threads: of each.
+        devices: of the processes, in turn.
+    """
+
+    jobs: int
+    threads: int
+    devices: tuple[str, ...]
+
+
+def parse_jobs(text: str) -> int | None:
+    """The number that `--jobs` names; None for auto.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if text == "auto":
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise UserError(f"--jobs {text!r}: write auto, or a whole number from 1 on")
+    return int(text)
+
+
+def share(wanted: int | None, cells: int, device: str) -> Share:
+    """One process a core with one thread each, or one a GPU; a single cell gets everything.
+
+    `OMP_NUM_THREADS`, where a user set it, stays the number of threads of each process.
+
+    Args:
+        wanted: processes that were asked for; None = as many as the machine serves well.
+        cells: that are to be run.
+        device: as it was typed.
+    """
+    cores, own = machine.cores(), _own_threads()
+    if machine.find_device(device) == "cpu":
+        jobs = min(wanted or max(1, cores // (own or 1)), cells)
+        return Share(jobs, own or max(1, cores // jobs), (device,))
+    import torch
+
+    gpus = torch.cuda.device_count() if device == "auto" else 1
+    jobs = min(wanted or gpus, cells)
+    devices = tuple(f"cuda:{number}" for number in range(gpus)) if gpus > 1 else (device,)
+    return Share(jobs, own or max(1, cores // jobs), devices)
+
+
+def fitting(
+    jobs: int,
+    cells: Iterable[RunSpec],
+    computes: dict[str, Compute],
+    forecaster: Forecaster,
+    available: int | None,
+) -> tuple[int, int]:
+    """How many of the processes memory carries, and the bytes that each may need.
+
+    A cell is judged by earlier runs like it, or else by what a pass through its backbone keeps.
+
+    Args:
+        jobs: processes that are wanted.
+        cells: that they run.
+        computes: how each run computes, by its id.
+        forecaster: of earlier runs.
+        available: bytes that can be taken; None = not known.
+    """
+    need = max(
+        (_need(cell, computes[cell.run_id], forecaster) for cell in cells), default=PROCESS_BYTES
+    )
+    if available is None:
+        return jobs, need
+    return max(1, min(jobs, available // need)), need
+
+
+def _need(cell: RunSpec, compute: Compute, forecaster: Forecaster) -> int:
+    known = forecaster.expected(cell).memory_bytes
+    if known is None:
+        batch = cell.protocol.batch_size * compute.image_bytes
+        known = int(COPIES * compute.model_bytes + SPARE * batch)
+    return PROCESS_BYTES + known
+
+
+def _own_threads() -> int | None:
+    """The number of threads that the user set; None where that is no number."""
+    text = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(text) if text.isdigit() and int(text) > 0 else None

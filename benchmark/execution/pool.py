@@ -1,0 +1,320 @@
+"""Where the tasks of a grid are done: in this process, or in several, each with its own threads.
+
+The processes are forks of a server that has imported torch, which takes seconds, once. Each is in a
+process group of its own, so that a signal reaches it from this process alone, once. If this process
+dies, they see that nobody listens any more, save a checkpoint and end.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from benchmark.core.errors import in_a_line, on_one_line
+from benchmark.core.spec import Compute
+from benchmark.execution.tasks import Listener, Task
+from benchmark.planning.plugins import load_files
+
+if TYPE_CHECKING:
+    from benchmark.core.interrupt import Watch
+    from benchmark.execution.environment import Environment
+
+PATIENCE_SECONDS = 600.0
+"""For a process to end its step and save; then it is killed, and resumes an older checkpoint."""
+LOOK_SECONDS = 0.2
+"""Between looks whether a signal came."""
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""Read when numerical libraries are loaded."""
+
+_PRELOADED = ["benchmark.cli", "benchmark.execution.tasks", "benchmark.execution.cell"]
+_START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+@dataclass(frozen=True)
+class Lost:
+    """In place of a result: the process that did the task died; `exit_code` as in `Process`."""
+
+    exit_code: int
+
+
+def died(lost: Lost) -> str:
+    """What a process died of, on one line."""
+    if lost.exit_code == -signal.SIGKILL:
+        return "its process was killed, most likely because memory ran out"
+    if lost.exit_code < 0:
+        return f"its process was ended by {signal.Signals(-lost.exit_code).name}"
+    return f"its process ended with exit code {lost.exit_code}"
+
+
+class Workers(Protocol):
+    """Does tasks."""
+
+    def run(self, tasks: deque[Task], listener: Listener) -> Iterator[tuple[Task, Any]]:
+        """Does tasks until none is left or a signal comes, in order of their ends.
+
+        Args:
+            tasks: taken from the left; more may be added on the way.
+            listener: receives progress.
+
+        Yields:
+            Each task with its result, or `Lost`.
+        """
+
+
+@dataclass(frozen=True)
+class Here:
+    """Does tasks in this process, one after the other."""
+
+    environment: "Environment"
+
+    def run(self, tasks: deque[Task], listener: Listener) -> Iterator[tuple[Task, Any]]:
+        """See `Workers`."""
+        while tasks and not self.environment.watch.signal:
+            task = tasks.popleft()
+            yield task, task(self.environment, listener)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a process needs to begin; all of it travels there.
+
+    Attributes:
+        devices: of the processes, in turn, as users type them.
+        threads: of each.
+        data: data root of benchmarks that read files.
+        weights: folders with weight files.
+        workers: processes that cut training crops.
+        checkpoint_seconds: between checkpoints.
+        max_seconds: of one cell.
+        plugins: files to load first.
+        compiling: whether networks are compiled.
+    """
+
+    devices: Sequence[str]
+    threads: int
+    data: Path | None
+    weights: Sequence[Path]
+    workers: int | None
+    checkpoint_seconds: float | None
+    max_seconds: float | None
+    plugins: Sequence[Path]
+    compiling: str
+    compute: Compute | None = None
+
+
+class _Worker:
+    """A process and the task that it is at."""
+
+    def __init__(self, setup: Setup, number: int) -> None:
+        context: Any = multiprocessing.get_context(_START)
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(setup, number, theirs))
+        self.process.start()
+        theirs.close()
+        self.task: Task | None = None
+        self.signalled = False
+
+    def give(self, task: Task) -> None:
+        with contextlib.suppress(OSError):  # it is dead, which shows when it is heard next
+            self.connection.send(task)
+        self.task = task
+
+    def signal(self, number: int) -> None:
+        """Passes a signal on, once; a second one would end it without a checkpoint."""
+        if not self.signalled and self.process.pid is not None:
+            self.signalled = True
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
+
+
+class Pool:
+    """Does tasks in several processes.
+
+    Args:
+        setup: of each process.
+        count: how many there are.
+        watch: whose signal is passed on.
+    """
+
+    def __init__(self, setup: Setup, count: int, watch: "Watch") -> None:
+        self._setup, self._watch = setup, watch
+        start_server()
+        self._workers = [_Worker(setup, number) for number in range(count)]
+        self._used = count
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for worker in self._workers:
+            with contextlib.suppress(OSError):
+                worker.connection.send(None)
+            if worker.task is not None:
+                worker.signal(signal.SIGTERM)
+        for worker in self._workers:
+            # A second signal of an impatient user.
+            worker.process.join(0 if kind is KeyboardInterrupt else PATIENCE_SECONDS)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+            worker.connection.close()
+
+    def limit(self, count: int) -> None:
+        """From now on no more than so many processes get a task."""
+        self._used = max(1, min(count, len(self._workers)))
+
+    def run(self, tasks: deque[Task], listener: Listener) -> Iterator[tuple[Task, Any]]:
+        """See `Workers`."""
+        while True:
+            for worker in self._workers[: self._used]:
+                if worker.task is None and tasks and not self._watch.signal:
+                    worker.give(tasks.popleft())
+            busy = [worker for worker in self._workers if worker.task is not None]
+            if not busy:
+                return
+            if self._watch.signal:
+                for worker in busy:
+                    worker.signal(signal.Signals[self._watch.signal])
+            heard = wait([worker.connection for worker in busy], LOOK_SECONDS)
+            for number, worker in enumerate(self._workers):
+                if worker.connection in heard:
+                    yield from self._hear(number, worker, listener)
+
+    def _hear(self, number: int, worker: _Worker, listener: Listener) -> Iterator[tuple[Task, Any]]:
+        try:
+            kind, *content = worker.connection.recv()
+        except (EOFError, OSError):
+            worker.process.join()
+            task, code = worker.task, worker.process.exitcode or 0
+            worker.connection.close()
+            self._workers[number] = _Worker(self._setup, number)
+            assert task is not None
+            yield task, Lost(code)
+            return
+        if kind == "event":
+            name, arguments = content
+            getattr(listener, name)(*arguments)
+            return
+        task, worker.task = worker.task, None
+        if kind == "raised":
+            raise content[0]
+        assert task is not None
+        yield task, content[0]
+
+
+def start_server() -> None:
+    """Starts the server that processes are forked from, if it does not run; returns at once.
+
+    Its numerical libraries read here that they have one thread, unless a user says otherwise: the
+    processes share the cores.
+    """
+    if _START != "forkserver":
+        return
+    from multiprocessing import forkserver
+
+    multiprocessing.get_context(_START).set_forkserver_preload(_PRELOADED)
+    unset = [name for name in THREADS if name not in os.environ]
+    os.environ.update(dict.fromkeys(unset, "1"))
+    try:
+        forkserver.ensure_running()
+    finally:
+        for name in unset:
+            del os.environ[name]
+
+
+@contextmanager
+def threads_of(count: int) -> Iterator[None]:
+    """No more than so many threads of torch in this process, inside the block."""
+    import torch
+
+    former = torch.get_num_threads()
+    torch.set_num_threads(min(former, count))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(former)
+
+
+class _Sender:
+    """A listener whose events go to the process that gave the task."""
+
+    def __init__(self, connection: Connection, watch: "Watch") -> None:
+        self._connection, self._watch = connection, watch
+
+    def __getattr__(self, name: str) -> Any:
+        def send(*arguments: Any) -> None:
+            try:
+                self._connection.send(("event", name, arguments))
+            except OSError:  # nobody listens: the process that began this is dead
+                self._watch.signal = self._watch.signal or "SIGTERM"
+
+        return send
+
+
+def _serve(setup: Setup, number: int, connection: Connection) -> None:
+    """Does the tasks that come, until None does."""
+    with contextlib.suppress(AttributeError, OSError):
+        os.setpgid(0, 0)
+    warnings.showwarning = in_a_line  # type: ignore[assignment]
+    try:
+        import torch
+
+        from benchmark.core.interrupt import Watch
+        from benchmark.execution.environment import prepare
+
+        torch.set_num_threads(setup.threads)
+        load_files(setup.plugins)
+        watch = Watch(setup.max_seconds)
+        environment = prepare(
+            setup.data, setup.weights, setup.devices[number % len(setup.devices)], setup.workers,
+            setup.checkpoint_seconds, watch, setup.compiling, setup.compute,
+        )  # fmt: skip
+    except Exception as error:
+        _reply(connection, "raised", _portable(error))
+        return
+    listener: Any = _Sender(connection, watch)
+    with watch.signals():
+        while True:
+            try:
+                task = connection.recv()
+            except (EOFError, OSError):
+                return
+            if task is None:
+                return
+            try:
+                result = task(environment, listener)
+            except Exception as error:
+                _reply(connection, "raised", _portable(error))
+            else:
+                _reply(connection, "result", result)
+
+
+def _reply(connection: Connection, kind: str, content: Any) -> None:
+    try:
+        connection.send((kind, content))
+    except OSError:
+        sys.exit(1)
+
+
+def _portable(error: Exception) -> Exception:
+    """The exception, or one that says the same where it cannot travel."""
+    import pickle
+
+    try:
+        return error if type(pickle.loads(pickle.dumps(error))) is type(error) else _plain(error)
+    except Exception:
+        return _plain(error)
+
+
+def _plain(error: Exception) -> Exception:
+    return RuntimeError(on_one_line(error))

@@ -1,0 +1,251 @@
+"""Runs a recorded run again and judges whether the same came out."""
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import ValidationError
+
+from benchmark.core.errors import UserError
+from benchmark.core.record import Provenance, Record
+from benchmark.core.spec import Protocol, RunSpec, one_line
+from benchmark.planning.catalogue import BENCHMARKS, build_method, method_label
+from benchmark.results import store
+from benchmark.results.metrics import mean_iou
+
+if TYPE_CHECKING:
+    from benchmark.core.interrupt import Watch
+
+Verdict = Literal["same", "inside", "outside"]
+"""same: every count of every image, bit for bit. inside: the mIoU lies in the recorded interval."""
+
+RESAMPLES = 2000
+LEVEL = 0.95
+CLASS_COUNTS = ("intersection", "prediction", "label")
+
+_NOT_COMPARED = {"packages", "git_dirty", "started"}
+"""Of the provenance: packages are compared one by one, a dirty tree says nothing of which."""
+
+Counts = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How a run came out the second time.
+
+    Attributes:
+        verdict: see `Verdict`.
+        recorded: mIoU of the recorded run, in [0, 1].
+        again: mIoU of the new run.
+        interval: 95 % interval of the recorded mIoU, by a bootstrap over images.
+        images_apart: images whose class counts differ; all where the images are not the same.
+    """
+
+    verdict: Verdict
+    recorded: float
+    again: float
+    interval: tuple[float, float]
+    images_apart: int
+
+
+def respecify(record: Record) -> RunSpec:
+    """The run that a record describes, as it would be specified now.
+
+    Raises:
+        UserError: it would be another run, and why: the method, the benchmark's description or the
+            protocol has changed, or the record was edited.
+    """
+    where = f"run {record.run_id} cannot be made again"
+    method = build_method(record.method.partition("[")[0], record.method_params)
+    try:
+        protocol = Protocol.model_validate(record.protocol)
+    except ValidationError as error:
+        raise UserError(f"{where}: {one_line(error, 'its protocol')}") from error
+    spec = RunSpec(
+        suite=record.suite,
+        benchmark=record.benchmark,
+        benchmark_version=BENCHMARKS.get(record.benchmark).version,
+        backbone=record.backbone,
+        weights=record.weights,
+        method=method.name,
+        method_label=method_label(method),
+        method_params=dataclasses.asdict(method),
+        seed=record.seed,
+        protocol=protocol,
+    )
+    if spec.run_id == record.run_id:
+        return spec
+    changes = [
+        *_changes(record.method_params, spec.method_params),
+        *_changes({"version": record.benchmark_version}, {"version": spec.benchmark_version}),
+        *(["the protocol"] if protocol.hash != record.protocol_hash else []),
+    ]
+    what = "; ".join(changes) or "a field of its record was edited, or how ids are made"
+    raise UserError(
+        f"{where}: it would be run {spec.run_id} now (changed: {what}); "
+        "check out the commit that its provenance names"
+    )
+
+
+def rerun(
+    spec: RunSpec,
+    record: Record,
+    data: Path | None = None,
+    weights: Sequence[Path] = (),
+    device: str = "auto",
+    watch: "Watch | None" = None,
+) -> tuple[Record, Counts]:
+    """Runs a cell into a folder that is removed again; its look at the test split selects nothing.
+
+    On a CPU with as many threads as the record has, if there are as many cores: sums over other
+    parts round otherwise. The look at the test split is not counted, since nothing is stored.
+
+    Args:
+        spec: what to run.
+        record: of the recorded run.
+        data: data root.
+        weights: folders with weight files.
+        device: auto, cpu, cuda or cuda:N.
+        watch: the limits of the run; its `signal` tells afterwards whether one came.
+
+    Returns:
+        The new record, and its per-image counts; empty where it is not done.
+
+    Raises:
+        Interrupted: a signal came before the run was done; nothing of it is kept.
+        UserError: data, weights or device are not there.
+    """
+    import torch
+
+    from benchmark.core.interrupt import Interrupted, Watch
+    from benchmark.execution.grid import run_cells
+
+    watch = watch or Watch()
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(min(max(1, record.provenance.threads), os.cpu_count() or 1))
+    try:
+        with tempfile.TemporaryDirectory(prefix="petseg-reproduce-") as folder:
+            results = Path(folder)
+            made = run_cells(
+                [spec], results, data, weights, device, watch=watch, checkpoint_seconds=None,
+                compute=record.provenance.compute,
+            )  # fmt: skip
+            if watch.signal and (not made or made[0].status != "done"):
+                raise Interrupted(
+                    f"{watch.signal} before run {spec.run_id} was made again; nothing of it is kept"
+                )
+            (again,) = made
+            counts = store.read_counts(results / spec.folder) if again.status == "done" else {}
+    finally:
+        torch.set_num_threads(threads)
+    return again, counts
+
+
+def read_recorded(folder: Path, record: Record) -> Counts:
+    """The recorded per-image counts.
+
+    Raises:
+        UserError: the run is not done, or its images.npz is missing or damaged.
+    """
+    if record.status != "done":
+        raise UserError(
+            f"run {record.run_id} is {record.status}, so there is nothing to compare with; "
+            f"run it: {record.command}"
+        )
+    try:
+        counts = store.read_counts(folder)
+        stacked = _class_counts(counts)
+        if stacked.ndim != 3 or not len(stacked) or counts["ids"].shape != stacked.shape[:1]:
+            raise ValueError("no counts of images")
+    except Exception as error:
+        # A damaged archive fails in as many ways as zip, zlib and numpy have.
+        raise UserError(
+            f"{folder / 'images.npz'} is missing or damaged; run it again: {record.command}"
+        ) from error
+    return counts
+
+
+def judge(recorded: Counts, again: Counts) -> Judgement:
+    """Compares per-image counts.
+
+    Args:
+        recorded: as `store.read_counts` returns them.
+        again: of the new run.
+    """
+    same_images = np.array_equal(recorded["ids"], again["ids"])
+    apart = len(again["label"])
+    if same_images:
+        differs = [
+            (recorded[key] != again[key]).any(axis=1)
+            for key in CLASS_COUNTS
+            if recorded[key].shape == again[key].shape
+        ]
+        if len(differs) == len(CLASS_COUNTS):
+            apart = int(np.logical_or.reduce(differs).sum())
+    # What only one of them counts came with a later version of the harness.
+    both = recorded.keys() & again.keys()
+    identical = apart == 0 and all(np.array_equal(recorded[k], again[k]) for k in both)
+    interval = bootstrap_interval(recorded)
+    value = float(mean_iou(*_class_counts(again).sum(0)))
+    inside = interval[0] <= value <= interval[1]
+    return Judgement(
+        verdict="same" if identical else "inside" if inside else "outside",
+        recorded=float(mean_iou(*_class_counts(recorded).sum(0))),
+        again=value,
+        interval=interval,
+        images_apart=apart,
+    )
+
+
+def bootstrap_interval(counts: Counts, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of the mIoU over images drawn with replacement.
+
+    Args:
+        counts: `intersection`, `prediction`, `label`: (N, K) pixels.
+        seed: of the draws.
+    """
+    stacked = _class_counts(counts)
+    images = len(stacked)
+    drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), RESAMPLES)
+    sums = np.tensordot(drawn.astype(float), stacked, axes=1)
+    low, high = np.quantile(mean_iou(*np.moveaxis(sums, -2, 0)), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def differences(then: Provenance, now: Provenance) -> list[str]:
+    """What is another than it was, `name: then -> now` each; fields that lack a value are left out.
+
+    Packages first, then code, hardware, weights and data.
+    """
+    old, new = then.model_dump(), now.model_dump()
+    fields = [
+        name for name in old if name not in _NOT_COMPARED and None not in (old[name], new[name])
+    ]
+    return [
+        *_changes(old["packages"], new["packages"]),
+        *_changes({n: old[n] for n in fields}, {n: new[n] for n in fields}),
+    ]
+
+
+def _class_counts(counts: Counts) -> np.ndarray:
+    """(N, 3, K): intersection, prediction, label."""
+    return np.stack([counts[key] for key in CLASS_COUNTS], axis=1).astype(float)
+
+
+def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name}: {_shown(then, name)} -> {_shown(now, name)}"
+        for name in {**then, **now}
+        if _shown(then, name) != _shown(now, name)
+    ]
+
+
+def _shown(values: Mapping[str, Any], name: str) -> str:
+    text = str(values.get(name, ""))
+    return f"{text[:12]}..." if len(text) == 64 else text or "none"

@@ -1,1 +1,0 @@
-"""Ways to hand out cells. Each takes cells and yields records."""

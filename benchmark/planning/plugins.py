@@ -1,0 +1,111 @@
+"""Methods, benchmarks and decoders from a user's own files or from an installed package."""
+
+import functools
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import yaml
+
+from benchmark.core.answer_cache import GROUP
+from benchmark.core.errors import UserError, on_one_line
+
+_MOVED = Path(__file__).with_name("moved.yaml")
+_PREFIX = "petseg_plugin_"
+_TYPED: dict[str, Path] = {}
+"""Name of the module -> path as the user wrote it."""
+
+
+def load_files(paths: Sequence[Path]) -> None:
+    """Loads files once each; what they register or describe becomes selectable.
+
+    Args:
+        paths: Python files, which are imported, and YAML files, which describe a benchmark (see
+            `benchmark.data.custom.described`).
+
+    Raises:
+        UserError: a file is missing, raises while it is imported, or does not fit the schema.
+    """
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"--plugin {path}: no such file")
+        digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+        name = f"{_PREFIX}{digest}"
+        if name in _TYPED:
+            continue
+        if path.suffix.lower() in (".yaml", ".yml"):
+            _describe(path, name)
+            _TYPED[name] = path
+            continue
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise UserError(f"--plugin {path}: its name must end in .py, .yaml or .yml")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[name]
+            raise UserError(f"--plugin {path}: {_told(error)}") from error
+        _TYPED[name] = path
+
+
+def loaded() -> list[Path]:
+    """The files that were loaded, as users wrote them."""
+    return list(_TYPED.values())
+
+
+def _describe(path: Path, module: str) -> None:
+    """Registers the benchmark that a YAML file describes, as if `module` had defined it."""
+    from benchmark.core.spec import load_suites
+    from benchmark.data import available
+    from benchmark.data.base import register
+    from benchmark.data.custom.described import DescribedBenchmark, read_description
+    from benchmark.data.custom.folder import ImageFolder
+    from benchmark.data.custom.hub import HubDataset
+
+    description = read_description(path)
+    if description.name in load_suites():
+        raise UserError(
+            f"--plugin {path}: name: {description.name!r} is the name of a suite; choose another"
+        )
+    if description.name in available():
+        raise UserError(
+            f"--plugin {path}: name: a benchmark {description.name!r} exists already; choose "
+            "another name"
+        )
+    kind: type[DescribedBenchmark] = HubDataset if description.hub else ImageFolder
+    attributes = kind.attributes(description, path.parent) | {"__module__": module}
+    register(description.name)(type(description.name, (kind,), attributes))
+
+
+@functools.cache
+def load_installed() -> None:
+    """Imports what installed packages offer under the entry point group, once a process.
+
+    Raises:
+        UserError: an entry cannot be imported.
+    """
+    for entry in entry_points(group=GROUP):
+        try:
+            entry.load()
+        except Exception as error:
+            raise UserError(f"plug-in {entry.name!r} ({entry.value}): {_told(error)}") from error
+
+
+def _told(error: Exception) -> str:
+    """An exception on one line; of an import of ours that has moved, also where it is now."""
+    text = on_one_line(error)
+    if isinstance(error, ImportError) and error.name:
+        moved = yaml.safe_load(_MOVED.read_text(encoding="utf-8"))
+        if error.name in moved:
+            return f"{text}; {error.name} is now {moved[error.name]}"
+    return text
+
+
+def file_of(thing: object) -> Path | None:
+    """The plug-in file, as typed, that a class or function comes from; None for all others."""
+    return _TYPED.get(getattr(thing, "__module__", ""))

@@ -1,0 +1,169 @@
+"""Whether a finished run still describes what would be run now.
+
+A run's id says what was asked for: names, hyperparameters and protocol. It says nothing of what the
+names meant on that day. Here the hashes that its record keeps of the method's source, of the
+benchmark and of the weights file are compared with those of today.
+"""
+
+import contextlib
+import functools
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from benchmark.core.answer_cache import kept
+from benchmark.core.errors import UserError
+from benchmark.core.record import FINAL
+from benchmark.core.spec import RunSpec
+from benchmark.results.index import Held
+from benchmark.results.provenance import comparable
+
+METHOD = "the source of the method has changed"
+BENCHMARK = "the files or the source of the benchmark have changed"
+WEIGHTS = "the file of the weights has changed"
+
+
+class Recorded(Protocol):
+    """What was noted when the run was made: `index.Entry` and `record.Provenance` have it."""
+
+    @property
+    def method_sha256(self) -> str | None:
+        """See `provenance.method_sha256`."""
+
+    @property
+    def benchmark_sha256(self) -> str | None:
+        """See `provenance.benchmark_sha256`."""
+
+    @property
+    def weights_sha256(self) -> str | None:
+        """Of the weights file."""
+
+
+class Present:
+    """The hashes of today, each found out when it is first asked for and then kept.
+
+    Args:
+        data: data root; None where there is none.
+        weights: folders with weight files.
+    """
+
+    def __init__(self, data: Path | None = None, weights: Sequence[Path] = ()) -> None:
+        self._data, self._dirs = data, tuple(weights)
+        # Bound here and not cached on the class: another data root has other answers.
+        self.method: Callable[[str], str | None] = functools.cache(self._method)
+        self.benchmark: Callable[[str], str | None] = functools.cache(self._benchmark)
+        self.weights: Callable[[str], str | None] = functools.cache(self._weights)
+
+    def _method(self, name: str) -> str | None:
+        from benchmark.planning.catalogue import METHODS
+        from benchmark.results import provenance
+
+        with contextlib.suppress(UserError, OSError, SyntaxError):
+            # One question for all: once it is asked, the package is loaded and asked itself.
+            known = {} if "methods" in sys.modules else kept("hashes", "methods", _method_hashes)
+            return known.get(name) or provenance.method_sha256(METHODS.get(name))
+        return None
+
+    def _benchmark(self, name: str) -> str | None:
+        from benchmark.planning.catalogue import BENCHMARKS
+        from benchmark.results import provenance
+
+        with contextlib.suppress(UserError, OSError, SyntaxError):
+            return provenance.benchmark_sha256(BENCHMARKS.get(name)(self._data))
+        return None
+
+    def _weights(self, backbone: str) -> str | None:
+        from benchmark.models.find_weights import find_weights
+
+        with contextlib.suppress(UserError, OSError):
+            path = find_weights(backbone, self._dirs)
+            return None if path is None else file_sha256(path)
+        return None
+
+
+def _method_hashes() -> dict[str, str]:
+    import methods
+    from benchmark.results import provenance
+
+    loaded = methods.METHODS.loaded()
+    return {name: provenance.method_sha256(cls) for name, cls in loaded.items()}
+
+
+def reasons(spec: RunSpec, recorded: Recorded, present: Present) -> list[str]:
+    """Why a finished run no longer describes what would be run now; empty if nothing speaks so.
+
+    What cannot be compared is no reason; see `unknown`. A hash of the weights names no scheme.
+    """
+    return [
+        reason
+        for reason, (then, now) in _compared(spec, recorded, present).items()
+        if comparable(then, now()) and then != now()
+    ]
+
+
+def unknown(spec: RunSpec, recorded: Recorded, present: Present) -> bool:
+    """Whether something cannot be compared: an older record, or data or weights not here."""
+    pairs = _compared(spec, recorded, present).values()
+    return any(not comparable(then, now()) for then, now in pairs)
+
+
+def _compared(
+    spec: RunSpec, recorded: Recorded, present: Present
+) -> Mapping[str, tuple[str | None, Callable[[], str | None]]]:
+    """By reason: the hash of then, and how to get that of now."""
+    pairs: dict[str, tuple[str | None, Callable[[], str | None]]] = {
+        METHOD: (recorded.method_sha256, lambda: present.method(spec.method)),
+        BENCHMARK: (recorded.benchmark_sha256, lambda: present.benchmark(spec.benchmark)),
+    }
+    if spec.weights == "pretrained":
+        pairs[WEIGHTS] = (recorded.weights_sha256, lambda: present.weights(spec.backbone))
+    return pairs
+
+
+_HASHES: dict[tuple[str, int, int], str] = {}
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, computed once a process for as long as its size and time stay the same.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    status = os.stat(path)
+    key = (os.path.abspath(path), status.st_size, status.st_mtime_ns)
+    if key not in _HASHES:
+        with path.open("rb") as file:
+            _HASHES[key] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _HASHES[key]
+
+
+STATES = (
+    "done", "unsupported", "stale", "interrupted", "failed", "nan", "oom", "timeout", "missing",
+)  # fmt: skip
+"""What a cell can be, in the order of counting; stale: finished, but see `reasons`."""
+
+
+class State(NamedTuple):
+    """How far a cell is."""
+
+    name: str  # one of STATES
+    reasons: tuple[str, ...] = ()  # why it is stale
+    unknown: bool = False  # finished, but not everything can be compared
+
+
+def state_of(cell: RunSpec, held: Held, present: Present) -> State:
+    """How far a cell is, from what its results folder holds."""
+    place = cell.folder.as_posix()
+    entry = held.entries.get(place)
+    if entry is None or entry.run_id != cell.run_id:
+        return State("interrupted" if place in held.interrupted else "missing")
+    if entry.status not in FINAL:
+        return State(entry.status)
+    if found := reasons(cell, entry, present):
+        return State("stale", tuple(found))
+    if entry.status == "unsupported":
+        return State("unsupported")
+    return State("done", unknown=unknown(cell, entry, present))

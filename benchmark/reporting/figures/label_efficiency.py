@@ -1,0 +1,68 @@
+"""Label efficiency: mIoU against the share of the training images."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from benchmark.analysis.efficiency import AVERAGE
+from benchmark.analysis.leaderboard import MIOU
+from benchmark.reporting.figures.panels import Words, bounds, draw_panels, even_ticks, whiskers
+from benchmark.reporting.figures.scales import clear, log_scale, roomy
+from benchmark.reporting.style import Style, look, method_styles, trace
+
+
+def fraction_figure(
+    table: pd.DataFrame,
+    title: str,
+    styles: dict[str, Style] | None = None,
+    intervals: pd.DataFrame | None = None,
+) -> Figure:
+    """Draws a line a method over the fractions, with 95 % intervals.
+
+    Args:
+        table: of one backbone, weights and family, as `label_efficiency` returns it.
+        title: of the figure.
+        styles: of the methods; by default from the table.
+        intervals: GROUP, benchmark (or "average"), method, low, high in fractions; by default t
+            intervals over seeds.
+
+    Returns:
+        The figure, a panel a benchmark and one for the average.
+
+    Raises:
+        ValueError: the table is of several backbones, weights or families, or empty.
+    """
+    if table[["backbone", "weights", "family"]].drop_duplicates().shape[0] != 1:
+        raise ValueError("fractions are shown of one backbone, one kind of weights, one family")
+    data = bounds(table, intervals).sort_values("fraction")
+    styles = styles or method_styles(list(data["method"]))
+    fractions = sorted(data["fraction"].unique())
+    benchmarks = sorted(set(data["benchmark"]) - {AVERAGE})
+    panels = {name: name for name in benchmarks}
+    if AVERAGE in set(data["benchmark"]):
+        panels[AVERAGE] = AVERAGE
+
+    def draw(axis: Any, name: str) -> None:
+        own = data[data["benchmark"] == panels[name]]
+        for method, line in own.groupby("method", sort=True):
+            style = styles[str(method)]
+            for row in line.assign(at=100 * line[MIOU], low=100 * line["low"],
+                                   high=100 * line["high"]).itertuples():  # fmt: skip
+                axis.errorbar(row.fraction, row.at, yerr=whiskers(row, "at", "low", "high"),
+                              color=style.colour, elinewidth=1, capsize=2, fmt="none")  # fmt: skip
+            axis.add_line(trace(str(method), style, line["fraction"].to_numpy(),
+                                100 * line[MIOU].to_numpy(dtype=float)))  # fmt: skip
+        log_scale(axis, "x", roomy(min(fractions), max(fractions)), "number", clear(fractions))
+        axis.autoscale_view(scalex=False)
+        even_ticks(axis)
+
+    error = ", with 95 % intervals" if (data["low"] < data["high"]).any() else ""
+    note = f"Means over seeds{error}. All else in the protocols is equal, steps too."
+    if AVERAGE in panels:
+        note += " The average is over the benchmarks that every fraction has."
+    words = Words(title, "Share of the training images", "mIoU (points)", note)
+    tint = next((panel for panel, name in panels.items() if name == AVERAGE), None)
+    with look():
+        keys = [trace(name, styles[name]) for name in sorted(data["method"].unique())]
+        return draw_panels(list(panels), draw, words, keys, tint)

@@ -1,0 +1,62 @@
+"""Training curves: loss against step, a panel a benchmark, a line a method."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from benchmark.analysis.curves import smoothed
+from benchmark.analysis.leaderboard import GROUP
+from benchmark.reporting.figures.panels import Words, draw_panels
+from benchmark.reporting.figures.scales import log_scale, log_ticks
+from benchmark.reporting.style import Style, look, method_styles, trace
+
+_MARKS = 7  # of a line
+_FEW = 8  # methods; lines of more are thin
+
+
+def curves_figure(
+    curves: pd.DataFrame, title: str, styles: dict[str, Style] | None = None
+) -> Figure:
+    """Draws smoothed losses: lines are means over seeds, bands reach from seed to seed.
+
+    Args:
+        curves: of one backbone, weights and protocol, as `training_curves` returns them.
+        title: of the figure.
+        styles: of the methods; by default from the curves.
+
+    Returns:
+        The figure; its note says over how many steps the loss was smoothed.
+
+    Raises:
+        ValueError: the curves are of several backbones, weights or protocols, or there are none.
+    """
+    if curves[GROUP].drop_duplicates().shape[0] > 1:
+        raise ValueError("curves are shown of one backbone, one kind of weights, one protocol")
+    table, window = smoothed(curves)
+    styles = styles or method_styles(list(table["method"]))
+    shown = sorted(table["method"].unique())
+    band = "; bands: smallest to largest seed" if (table["low"] < table["high"]).any() else ""
+    note = f"Moving mean over {window} step{'' if window == 1 else 's'}, mean over seeds{band}."
+    words = Words(title, "Step", "Training loss", note)
+
+    def draw(axis: Any, name: str) -> None:
+        own = table[table["benchmark"] == name]
+        for method, line in own.groupby("method", sort=True):
+            style, every = styles[str(method)], max(1, len(line) // _MARKS)
+            steps = line["step"].to_numpy()
+            if (line["low"] < line["high"]).any():
+                axis.fill_between(steps, line["low"], line["high"], color=style.colour, alpha=0.15,
+                                  linewidth=0)  # fmt: skip
+            artist = trace(str(method), style, steps, line["loss"].to_numpy(), every)
+            artist.set_linewidth(1.3 if len(shown) <= _FEW else 0.8)
+            axis.add_line(artist)
+        low, high = own["low"].min(), own["high"].max()
+        axis.autoscale_view()
+        if low > 0:
+            ends = (low / 1.1, high * 1.1)
+            log_scale(axis, "y", ends, "number", log_ticks(*ends))
+
+    with look():
+        keys = [trace(name, styles[name]) for name in shown]
+        return draw_panels(sorted(table["benchmark"].unique()), draw, words, keys)

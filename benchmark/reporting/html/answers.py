@@ -1,0 +1,227 @@
+"""The answer in words: derived from the numbers by rules that know no method and no data set."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from benchmark.analysis.leaderboard import MIOU
+from benchmark.analysis.pareto import pareto_front
+from benchmark.reporting.tables import Kind, human
+from benchmark.results.timing_columns import TRAINING, references
+
+STORED = "costs.stored.bytes"
+CLOSE = 0.01
+"""Fraction of mIoU that counts as close where no test tells methods apart."""
+_MOST_BUDGETS, _MOST_NAMES = 3, 6
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the answer.
+
+    Attributes:
+        label: the question, such as "Under 500 kB a task".
+        methods: that answer it, in order.
+        text: the numbers.
+    """
+
+    label: str
+    methods: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the numbers of one group say.
+
+    Attributes:
+        findings: lines of the answer, the most important first.
+        caveats: sentences without which the findings would mislead.
+    """
+
+    findings: tuple[Finding, ...]
+    caveats: tuple[str, ...]
+
+
+def answer(points: pd.DataFrame, pairs: pd.DataFrame | None, status: pd.DataFrame) -> Answer:
+    """Answers which method to take.
+
+    Args:
+        points: the ranked methods of one group in one scope: method, `metrics.miou`, low, high,
+            seeds, and the costs; may be empty.
+        pairs: of the same group and scope: method_a, method_b, significant; None where no test
+            was made.
+        status: one row a cell of the group's grid that was asked for: benchmark, method, status.
+
+    Returns:
+        Facts and caveats. Without seeds that carry a test, "not distinguishable" is never said.
+    """
+    scored = points.dropna(subset=[MIOU]).sort_values([MIOU, "method"], ascending=[False, True])
+    if scored.empty:
+        return Answer((), (_why_empty(status),))
+    # One seed carries no difference, whatever the images say.
+    tested = pairs is not None and len(pairs) > 0 and int(scored["seeds"].min()) > 1
+    best = scored.iloc[0]
+    findings = [_most_accurate(scored)]
+    rivals = _rivals(scored, pairs if tested else None)
+    if len(scored) > 1:
+        findings += _near(scored, rivals, tested)
+    findings += [
+        finding for finding in _under_budgets(scored) if finding.methods != (str(best["method"]),)
+    ]
+    return Answer(tuple(findings), tuple(_caveats(scored, status, tested)))
+
+
+def budgets(costs: Sequence[float]) -> list[float]:
+    """Round limits (1, 2, 5 times a power of ten) that separate the costs.
+
+    Args:
+        costs: in base units; those that are not positive are below every limit.
+
+    Returns:
+        Ascending; each admits a cost, none admits all of them.
+    """
+    known = [cost for cost in costs if cost > 0 and math.isfinite(cost)]
+    if not known:
+        return []
+    low, high = min(known), max(known)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    limits = [step * 10.0**power for power in powers for step in (1, 2, 5)]
+    return [limit for limit in limits if low <= limit < high]
+
+
+def _most_accurate(scored: pd.DataFrame) -> Finding:
+    top = human(scored[MIOU].iloc[0], "points")
+    ties = [row for row in _rows(scored) if human(row[MIOU], "points") == top]
+    row = ties[0]
+    text = f"mIoU {top}{_interval(row)}"
+    text += f"; stores {human(row[STORED], 'bytes')} a task"
+    if pd.notna(row[TRAINING]):
+        text += f", a training step takes {human(row[TRAINING], 'ratio')} that of {references()[0]}"
+    return Finding("Most accurate", tuple(str(tie["method"]) for tie in ties), text)
+
+
+def _rivals(scored: pd.DataFrame, pairs: pd.DataFrame | None) -> pd.DataFrame:
+    """The methods that may be as good as the best: by the test, else by closeness."""
+    best = scored.iloc[0]
+    if pairs is None:
+        return scored[scored[MIOU] >= best[MIOU] - CLOSE]
+    a, b = pairs["method_a"].astype(str), pairs["method_b"].astype(str)
+    name = str(best["method"])
+    different = pairs["significant"].fillna(False).astype(bool)
+    worse = set(b[(a == name) & different]) | set(a[(b == name) & different])
+    compared = set(b[a == name]) | set(a[b == name]) | {name}
+    return scored[scored["method"].isin(compared - worse)]
+
+
+def _near(scored: pd.DataFrame, rivals: pd.DataFrame, tested: bool) -> list[Finding]:
+    others = rivals.iloc[1:]
+    label = "Not distinguishable from it" if tested else "Within 1 point of it"
+    if others.empty:
+        best = str(scored["method"].iloc[0])
+        says = (
+            "every difference to it is significant after Holm's correction"
+            if tested
+            else "the runner-up is more than 1 point behind, which one seed does not prove"
+            if int(scored["seeds"].min()) == 1
+            else "the runner-up is more than 1 point behind"
+        )
+        return [Finding("No method comes close" if not tested else "Ahead of all", (best,), says)]
+    names = tuple(str(name) for name in others["method"])
+    more = f"and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    low, high = (human(others[MIOU].agg(end), "points") for end in ("min", "max"))
+    text = f"mIoU {low}" if low == high else f"mIoU {low} to {high}"
+    findings = [Finding(label, names[:_MOST_NAMES], f"{more}; {text}" if more else text)]
+    among = "that is not distinguishable from it" if tested else "within 1 point of it"
+    findings += _cheapest(rivals, STORED, "bytes", f"Smallest {among}")
+    return findings + _cheapest(rivals, TRAINING, "ratio", f"Fastest to train {among}")
+
+
+def _cheapest(rivals: pd.DataFrame, column: str, kind: Kind, label: str) -> list[Finding]:
+    known = rivals.dropna(subset=[column])
+    if known.empty:
+        return []
+    row, best = known.sort_values(column, kind="stable").iloc[0], rivals.iloc[0]
+    if row["method"] == best["method"]:
+        return []
+    mine, its = human(row[column], kind), human(best[column], kind)
+    saving = f" instead of {its}" if mine != its else ""
+    text = f"mIoU {human(row[MIOU], 'points')}; {mine}{saving}"
+    return [Finding(label, (str(row["method"]),), text)]
+
+
+def _under_budgets(scored: pd.DataFrame) -> list[Finding]:
+    """The best method under each of a few limits, where a higher limit buys another method."""
+    known = scored.dropna(subset=[STORED])
+    front = known[pareto_front(known[STORED], known[MIOU])]
+    found: dict[str, tuple[float, pd.Series]] = {}
+    for limit in budgets(known[STORED].tolist()):
+        affordable = front[front[STORED] <= limit]
+        if len(affordable):
+            row = affordable.sort_values(MIOU, kind="stable").iloc[-1]
+            found.setdefault(str(row["method"]), (limit, row))
+    spread = list(found.items())
+    if len(spread) > _MOST_BUDGETS:
+        step = (len(spread) - 1) / (_MOST_BUDGETS - 1)
+        spread = [spread[round(step * place)] for place in range(_MOST_BUDGETS)]
+    return [
+        Finding(
+            f"Under {_round(limit)} a task",
+            (name,),
+            f"mIoU {human(row[MIOU], 'points')}{_interval(row)}, {human(row[STORED], 'bytes')}",
+        )
+        for name, (limit, row) in spread
+    ]
+
+
+def _caveats(scored: pd.DataFrame, status: pd.DataFrame, tested: bool) -> list[str]:
+    result = []
+    low, high = int(scored["seeds"].min()), int(scored["seeds"].max())
+    if low == 1:
+        some = "" if high == 1 else " for some methods"
+        result.append(
+            f"One seed{some}: no difference between methods is called significant. Another seed "
+            "moves every number, and may swap neighbours in the ranking."
+        )
+    elif not tested:
+        result.append(
+            f"{low} seeds or more each; intervals are 95 % t intervals over seeds. No test of "
+            "differences was made, so methods whose intervals overlap are not to be called "
+            "different."
+        )
+    done, asked = int((status["status"] == "done").sum()), len(status)
+    if done < asked:
+        result.append(f"{done} of {asked} cells finished: partial.")
+    left = status["method"].nunique() - len(scored)
+    if left > 0:
+        result.append(
+            f"{left} {'method' if left == 1 else 'methods'} did not finish every benchmark and "
+            "cannot be ranked on the average; choose other benchmarks below to see them."
+        )
+    return result
+
+
+def _why_empty(status: pd.DataFrame) -> str:
+    done = int((status["status"] == "done").sum())
+    if done == 0:
+        return "No run finished, so there is nothing to compare."
+    return (
+        f"{done} of {len(status)} cells finished, and no method finished every benchmark: choose a "
+        "single benchmark below."
+    )
+
+
+def _interval(row: pd.Series) -> str:
+    if pd.isna(row["low"]) or pd.isna(row["high"]):
+        return ""
+    return f" ({human(row['low'], 'points')} to {human(row['high'], 'points')})"
+
+
+def _round(limit: float) -> str:
+    return human(limit, "bytes").replace(".0 ", " ")
+
+
+def _rows(table: pd.DataFrame) -> list[pd.Series]:
+    return [row for _, row in table.iterrows()]

@@ -1,0 +1,180 @@
+"""The README of a report: what was measured, how, on what, and what it does not show."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from benchmark.analysis.leaderboard import GROUP, cells, failures, leaderboard, shared_benchmarks
+from benchmark.analysis.uncertainty import Assessment
+from benchmark.reporting.board import ranked
+from benchmark.reporting.figures.catalogue import WEIGHTS, Picture
+from benchmark.reporting.inputs import Key, Material, of_group
+from benchmark.reporting.provenance import Protocols, protocols, provenance
+from benchmark.reporting.table_catalogue import FAILURES, RANKS, benchmark_table, studies
+from benchmark.reporting.tables import COLUMNS, Column, to_markdown
+from benchmark.reporting.timing_notes import explained
+
+MARK = "<!-- written by petseg-bench; changes are lost with the next report -->"
+"""First line of the page, by which a former report is known."""
+
+_BOARD = {"costs.params.decoder", "ppt"}  # in the files only
+
+
+def render(
+    material: Material, pictures: Mapping[Key, Sequence[Picture]], across: Sequence[Picture]
+) -> str:
+    """The page as Markdown.
+
+    Args:
+        material: of the report.
+        pictures: the figures of each group.
+        across: those that join several protocols.
+    """
+    runs, found = material.runs, material.assessment
+    several = len(pictures) > 1
+    drawn = any(pictures.values())
+    parts = [MARK, f"# {material.title}", _summary(runs), _about_seeds(runs, found)]
+    parts.append(
+        "[index.html](index.html) is this report to play with: it needs no network and no server."
+    )
+    origin = protocols(runs)
+    parts += [f"**{text}**" for text in origin.guard]
+    for key, part in material.groups:
+        name = f" of {key[0]}, {WEIGHTS[key[1]]}, protocol {key[2]}" if several else ""
+        parts += _section(key, part, found, name)
+        parts += _figures(pictures[key], name)
+    parts += _figures(across, "")
+    if material.notes:
+        parts += ["## What the numbers do not carry", _list(material.notes)]
+    parts += ["## Runs that did not finish", _failures(runs)]
+    parts += ["## Protocol", _protocol(origin), "## Provenance", _provenance(runs)]
+    parts.append(
+        "All numbers are in [tables](tables) as CSV, Markdown and LaTeX: also the IoU of each "
+        "class, all pairs of methods with their tests, and every cost."
+        + (" The figures are in [figures](figures) as PNG, SVG and PDF." if drawn else "")
+    )
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def _summary(runs: pd.DataFrame) -> str:
+    counts = [
+        _count(runs[name].nunique(), word)
+        for name, word in (
+            ("method", "method"), ("backbone", "backbone"), ("benchmark", "benchmark"),
+            ("seed", "seed"),
+        )
+    ]  # fmt: skip
+    finished = int((runs["status"] == "done").sum())
+    text = f"{', '.join(counts)}; {finished} of {_count(len(runs), 'run')} finished."
+    table = cells(runs)
+    asked = sum(
+        part["method"].nunique() * part["benchmark"].nunique() for _, part in table.groupby(GROUP)
+    )
+    done = int((table["status"] == "done").sum())
+    if done < asked:
+        text += f" **A partial report: {done} of {asked} cells of method and benchmark are there.**"
+    return text
+
+
+def _about_seeds(runs: pd.DataFrame, found: Assessment) -> str:
+    seeds = cells(runs).loc[lambda table: table["status"] == "done", "seeds"]
+    if seeds.empty:
+        return "**No run finished, so there is nothing to compare.**"
+    if seeds.max() == 1:
+        return (
+            "**One seed: no difference between methods is called significant**, so all share a "
+            "rank. Another seed moves every number, and may swap neighbours. The 95 % intervals "
+            "cover the choice of test images only."
+        )
+    apart = int(found.pairs["significant"].sum())
+    text = (
+        f"{_count(int(seeds.min()), 'seed')} or more each; 95 % intervals cover seeds and test "
+        "images (a hierarchical bootstrap with Student's t). Methods share a rank unless the "
+        "paired test, corrected after Holm, tells them from the best of their rank: "
+        f"{apart} of {_count(len(found.pairs), 'pair')} differ."
+    )
+    if seeds.min() == 1:
+        text += (
+            " **Cells with one seed: their intervals cover test images only, and none of their "
+            "differences is called significant.**"
+        )
+    return text
+
+
+def _section(key: Key, runs: pd.DataFrame, found: Assessment, name: str) -> list[str]:
+    board = ranked(runs, found)
+    columns = [column for column in COLUMNS if column.name not in _BOARD]
+    text = (
+        f"Backbone {key[0]}, {WEIGHTS[key[1]]}. mIoU in points: mean over benchmarks of the "
+        "mean over seeds; costs are means over benchmarks. Methods that the data cannot tell "
+        "apart share a rank. A method that did not finish every benchmark is listed without one. "
+        "Bold: best of a column. Trainable parameters are inserted, tuned backbone and decoder "
+        "together."
+    )
+    parts = [f"## Leaderboard{name}", f"{text} {explained(runs)}", to_markdown(board, columns)]
+    shared = shared_benchmarks(runs)
+    if board["rank"].isna().any() and shared:
+        part = runs[runs["benchmark"].isin(shared)]
+        parts += [
+            f"## Leaderboard over {' and '.join(shared)}{name}",
+            "Every method with a result finished these, so here all of them are compared; by the "
+            "mean alone.",
+            to_markdown(leaderboard(part), [c for c in columns if c.name not in ("low", "high")]),
+        ]
+    parts += [f"## mIoU per benchmark{name}", to_markdown(*benchmark_table(runs))]
+    for method, (table, fields) in studies(runs).items():
+        parts += [
+            f"## Settings of {method}{name}",
+            "Fields that differ, over the benchmarks that all of these settings finished.",
+            to_markdown(table, fields),
+        ]
+    ranks = of_group(found.ranks, key)
+    if len(ranks) > 1 and ranks["critical_difference"].notna().all():
+        parts += [f"## Average ranks{name}", to_markdown(ranks, RANKS)]
+    return parts
+
+
+def _figures(pictures: Sequence[Picture], name: str) -> list[str]:
+    """Figures under the headings of their sections, linked to their vector form."""
+    parts = []
+    for section in dict.fromkeys(picture.section for picture in pictures):
+        parts.append(f"## {section}{name}")
+        for picture in pictures:
+            if picture.section == section:
+                image = f"figures/{picture.stem}"
+                parts.append(f"[![{picture.title}]({image}.png)]({image}.svg)")
+    return parts
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _failures(runs: pd.DataFrame) -> str:
+    table = failures(runs)
+    if table.empty:
+        return "None."
+    columns = list(FAILURES)
+    if table["backbone"].nunique() > 1:
+        columns.insert(0, Column("backbone", "Backbone"))
+    return (
+        to_markdown(table, columns)
+        + "\nA failed run is tried again by `python -m benchmark run --retry failed`; an "
+        "unsupported one is not."
+    )
+
+
+def _protocol(found: Protocols) -> str:
+    """One column a protocol, so that what differs between two of them is seen side by side."""
+    rows = [[setting.name, *setting.values] for setting in found.settings]
+    table = pd.DataFrame(rows, columns=["setting", *found.hashes])
+    columns = [Column("setting", "Setting"), *(Column(text, text) for text in found.hashes)]
+    return to_markdown(table, columns)
+
+
+def _provenance(runs: pd.DataFrame) -> str:
+    return "\n".join(f"- {name}: {text}" for name, text in provenance(runs))
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -1,0 +1,148 @@
+"""What was measured how: protocols side by side, what differs in them, and where runs came from."""
+
+import json
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import pandas as pd
+
+from benchmark.analysis.leaderboard import GROUP
+from benchmark.reporting.tables import MISSING
+
+_PROTOCOL, _ORIGIN = "protocol.", "provenance."
+
+_FACTS = (
+    ("started", "Date"),
+    ("git_commit", "Commit"),
+    ("device", "Hardware"),
+    ("threads", "Threads"),
+    ("precision", "Precision"),
+    ("attention", "Attention"),
+    ("platform", "System"),
+    ("python", "Python"),
+    ("weights", "Weights"),
+    ("weights_sha256", "SHA-256 of weights"),
+)
+_OPENED = "execution.opened_splits.test"
+_EQUAL = (
+    ("weights_sha256", "backbone", "weights under one backbone's name: not comparable"),
+    ("data_sha256", "benchmark", "data under one benchmark's name: not comparable"),
+    ("precision", "backbone", "precisions: not comparable"),
+)
+"""Column, what it may differ between, and what to say if it differs within a ranking."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field of the protocols.
+
+    Attributes:
+        name: of the field.
+        values: one a protocol, as text.
+        differs: whether they are not all equal.
+    """
+
+    name: str
+    values: tuple[str, ...]
+    differs: bool
+
+
+@dataclass(frozen=True)
+class Protocols:
+    """All protocols side by side.
+
+    Attributes:
+        hashes: the columns.
+        settings: the rows; those that differ come first.
+        guard: sentences on what must not be compared.
+    """
+
+    hashes: tuple[str, ...]
+    settings: tuple[Setting, ...]
+    guard: tuple[str, ...]
+
+
+def protocols(runs: pd.DataFrame) -> Protocols:
+    """The protocols of the runs, and what forbids or weakens a comparison."""
+    hashes = sorted(map(str, runs["protocol_hash"].unique()))
+    # The hash fixes the fields, so any run of a protocol shows them.
+    samples = [runs[runs["protocol_hash"] == text].iloc[0] for text in hashes]
+    settings = []
+    for column in (name for name in runs.columns if name.startswith(_PROTOCOL)):
+        values = tuple(_text(sample[column]) for sample in samples)
+        settings.append(
+            Setting(column.removeprefix(_PROTOCOL), values, differs=len(set(values)) > 1)
+        )
+    settings.sort(key=lambda setting: not setting.differs)
+    guard = []
+    if runs[GROUP].drop_duplicates().shape[0] > 1:
+        guard.append(
+            "Backbones, weights and protocols that differ are ranked apart; numbers of different "
+            "groups are not comparable."
+        )
+    different = [setting.name for setting in settings if setting.differs]
+    if different:
+        guard.append(f"The protocols differ in {', '.join(different)}.")
+    for name, within, words in _EQUAL:
+        column = f"{_ORIGIN}{name}"
+        if column not in runs:
+            continue
+        # Fingerprints of different schemes cannot be compared.
+        found = runs[column].astype("string")
+        scheme = found.str.extract(r"^(\w+):", expand=False).fillna("")
+        keys = list(dict.fromkeys([*GROUP, within]))
+        if found.groupby([*(runs[key] for key in keys), scheme]).nunique().max() > 1:
+            guard.append(f"Runs that are ranked together used different {words}.")
+    if _OPENED in runs and (often := int((runs[_OPENED] > 1).sum())):
+        guard.append(
+            f"{often} {'run' if often == 1 else 'runs'} evaluated the test split more than once "
+            "(run again, or by `evaluate`); how often stands in the records."
+        )
+    return Protocols(tuple(hashes), tuple(settings), tuple(guard))
+
+
+def provenance(runs: pd.DataFrame) -> list[tuple[str, str]]:
+    """Names and values of what produced the runs; folders of somebody's machine are cut off."""
+    lines = []
+    for name, label in _FACTS:
+        column = f"{_ORIGIN}{name}"
+        if column not in runs:
+            continue
+        texts = _texts(runs[column])
+        if name == "started":
+            days = [text[:10] for text in texts]
+            texts = list(dict.fromkeys([days[0], days[-1]])) if days else []
+        if name == "weights":
+            texts = sorted({PurePath(text).name for text in texts})
+        if name in ("git_commit", "weights_sha256"):
+            texts = [text[:12] for text in texts]
+        lines.append((label, ("; ".join(texts)) or MISSING))
+    dirty = runs.get(f"{_ORIGIN}git_dirty")
+    if dirty is not None and (dirty == True).any():  # noqa: E712 - the column holds None, too
+        lines.append(("Uncommitted changes", f"in {int((dirty == True).sum())} runs"))  # noqa: E712
+    prefix = f"{_ORIGIN}packages."
+    versions = [
+        f"{name.removeprefix(prefix)} {' / '.join(_texts(runs[name]))}"
+        for name in runs.columns
+        if name.startswith(prefix)
+    ]
+    return [*lines, ("Packages", ", ".join(versions))] if versions else lines
+
+
+def _texts(column: pd.Series) -> list[str]:
+    """The different values of a column, in alphabetical order."""
+    values = column.dropna()
+    # Lists do not hash, and are in columns of objects.
+    different = values if values.dtype == object else values.unique()
+    return sorted({_text(value) for value in different})
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (list, dict)):
+        return json.dumps(value, sort_keys=True)
+    if value is None or value is pd.NA or value != value:
+        return MISSING
+    if str(value) in ("True", "False"):
+        return "yes" if str(value) == "True" else "no"
+    return f"{value:.12g}" if isinstance(value, (int, float)) else str(value)

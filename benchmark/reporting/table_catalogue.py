@@ -1,0 +1,204 @@
+"""Every table of a report: which numbers, under which headings, in which file."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from benchmark.analysis.ablation import INSERTED, ablation, families
+from benchmark.analysis.cost_tables import COMPONENTS, ledger, storage
+from benchmark.analysis.efficiency import (
+    COMPARED,
+    corruption_scores,
+    corruption_table,
+    label_efficiency,
+)
+from benchmark.analysis.leaderboard import GROUP, MIOU, failures, per_benchmark, per_class
+from benchmark.reporting.board import ranked
+from benchmark.reporting.inputs import Material
+from benchmark.reporting.tables import COLUMNS, Column, Kind
+from benchmark.results.timing_columns import RATIOS
+
+WHICH = [Column(name, name.removesuffix("_hash").capitalize()) for name in GROUP]
+
+FAILURES = (
+    Column("benchmark", "Benchmark"),
+    Column("method", "Method"),
+    Column("seed", "Seed", "integer"),
+    Column("status", "Status"),
+    Column("reason", "Reason"),
+    Column("command", "Run again with"),
+)
+
+PAIRS = (
+    Column("benchmark", "Benchmark"),
+    Column("method_a", "A"),
+    Column("method_b", "B"),
+    Column("difference", "A - B", "points"),
+    Column("low", "from", "points"),
+    Column("high", "to", "points"),
+    Column("p_holm", "p (Holm)", "number"),
+    Column("significant", "Significant"),
+)
+
+RANKS = (
+    Column("method", "Method"),
+    Column("average_rank", "Average rank", "number", "min"),
+    Column("cells", "Benchmarks", "integer"),
+    Column("critical_difference", "Critical difference", "number"),
+)
+
+AGGREGATES = (
+    Column("method", "Method"),
+    Column("iqm", "IQM", "points", "max"),
+    Column("low", "from", "points"),
+    Column("high", "to", "points"),
+    Column("cells", "Runs", "integer"),
+)
+
+STORAGE = (
+    Column("method", "Method"),
+    Column("tasks", "Tasks", "integer"),
+    Column("bytes", "On disk", "bytes"),
+    Column("backbone_bytes", "of which shared", "bytes"),
+    Column("task_bytes", "a task", "bytes"),
+)
+
+CORRUPTIONS = (
+    Column("method", "Method"),
+    Column("benchmarks", "Benchmarks", "integer"),
+    Column("pairs", "Corruptions x severities", "integer"),
+    Column("clean", "Clean", "points", "max"),
+    Column("mean", "Corrupted", "points", "max"),
+    Column("relative_drop", "Lost (%)", "points", "min"),
+)
+
+_KINDS: dict[str, Kind] = {
+    "bytes": "bytes",
+    "seconds": "seconds",
+    "ms": "ms",
+    "params": "count",
+    "flops": "count",
+}
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One table.
+
+    Attributes:
+        stem: name of its files.
+        frame: the numbers; the CSV holds all of its columns.
+        columns: what people are shown.
+    """
+
+    stem: str
+    frame: pd.DataFrame
+    columns: Sequence[Column]
+
+
+def sheets(material: Material) -> Iterator[Sheet]:
+    """The tables that have something to show, and that of failures in any case.
+
+    Where there are several groups, every table names the group of its rows.
+    """
+    runs, found = material.runs, material.assessment
+    lead = WHICH if len(material.groups) > 1 else []
+    yield Sheet("leaderboard", ranked(runs, found), [*lead, *COLUMNS])
+    table, columns = benchmark_table(runs)
+    yield Sheet("per_benchmark", table, [*lead, *columns])
+    for name in sorted(runs["benchmark"].unique()):
+        table, columns = class_table(runs, name)
+        yield Sheet(f"per_class_{name}", table, [*lead, *columns])
+    for name, (table, columns) in studies(runs).items():
+        yield Sheet(f"ablation_{file_name(name)}", table, [*lead, *columns])
+    scores = label_efficiency(runs)
+    parts: list[tuple[str, pd.DataFrame, Sequence[Column]]] = [
+        ("pairs", found.pairs, PAIRS),
+        ("ranks", found.ranks, RANKS),
+        ("iqm", found.iqm, AGGREGATES),
+        ("cost_ledger", ledger(runs), _ledger_columns()),
+        ("storage", storage(runs), STORAGE),
+        ("fronts", found.fronts, _plain(found.fronts)),
+        ("hypervolumes", found.hypervolumes, _plain(found.hypervolumes)),
+        ("improvement", found.improvement, _plain(found.improvement)),
+        ("agreement", found.agreement, _plain(found.agreement)),
+        ("label_efficiency", scores, _plain(scores)),
+        ("corruptions", _corruptions(material), CORRUPTIONS),
+    ]
+    for stem, table, shown in parts:
+        if not table.empty:
+            yield Sheet(stem, table, [*lead, *shown])
+    yield Sheet("failures", failures(runs), [*lead, *FAILURES])
+
+
+def class_table(runs: pd.DataFrame, benchmark: str) -> tuple[pd.DataFrame, list[Column]]:
+    """IoU per class of a benchmark, and its columns."""
+    table = per_class(runs, benchmark)
+    known = [label for label in table.columns if label not in (*GROUP, "method")]
+    return table, [Column("method", "Method"), *(Column(c, c, "points", "max") for c in known)]
+
+
+def benchmark_table(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[Column]]:
+    """MIoU per benchmark, with "failed" or "unsupported" where that is why there is none."""
+    numbers, words = per_benchmark(runs), per_benchmark(runs, "status")
+    names = [name for name in numbers.columns if name not in (*GROUP, "method")]
+    table = numbers.astype({name: object for name in names})
+    for name in words.columns.intersection(names):
+        known = words[name].notna() & (words[name] != "done")
+        table[name] = table[name].where(~known, words[name])
+    if len(names) == 2:
+        names.remove("average")
+    columns = [Column("method", "Method")]
+    return table, columns + [Column(name, name, "points", "max") for name in names]
+
+
+def studies(runs: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, list[Column]]]:
+    """By method, its settings side by side, where it was run with several."""
+    tables = {name: _study(runs, name) for name in families(runs)}
+    return {name: pair for name, pair in tables.items() if not pair[0].empty}
+
+
+def file_name(text: str) -> str:
+    """A label as part of the name of a file."""
+    return re.sub(r"[^\w.\-]+", "-", text)
+
+
+def _study(runs: pd.DataFrame, name: str) -> tuple[pd.DataFrame, list[Column]]:
+    table = ablation(runs, name)
+    edge = list(table.columns).index(INSERTED)
+    fields = [c for c in table.columns[:edge] if c not in (*GROUP, "method")]
+    columns = [Column("method", "Setting"), *(Column(f, f) for f in fields)]
+    columns.append(Column(INSERTED, "Inserted", "count"))
+    return table, columns + [Column(c, c, "points", "max") for c in table.columns[edge + 1 :]]
+
+
+def _corruptions(material: Material) -> pd.DataFrame:
+    scores = corruption_scores(material.runs, material.root)
+    return corruption_table(scores) if len(scores) else pd.DataFrame(columns=[*COMPARED, "method"])
+
+
+def _ledger_columns() -> list[Column]:
+    columns = [Column("method", "Method"), Column("complete", "Done")]
+    for name in COMPONENTS:
+        if name in RATIOS:
+            _, kind, reference = name.split(".", 2)
+            columns.append(Column(name, f"{kind} / {reference}".replace("_", " "), "ratio"))
+            continue
+        parts = name.removeprefix("costs.").split(".")
+        kind = next(kind for word, kind in _KINDS.items() if word in name.split(".")[-1] + parts[0])
+        columns.append(Column(name, " ".join(parts).replace("_", " "), kind))
+    return columns
+
+
+def _plain(table: pd.DataFrame) -> list[Column]:
+    """Columns under their own names, numbers as they are."""
+    columns = []
+    for name in map(str, table.columns):
+        if name in GROUP:
+            continue
+        number = pd.api.types.is_float_dtype(table[name])
+        kind: Kind = "points" if name == MIOU else "number" if number else "text"
+        columns.append(Column(name, name.replace("_", " "), kind))
+    return columns

@@ -1,0 +1,245 @@
+"""Looks through a results folder for everything that is not as the store writes it.
+
+Names and files may hold any bytes. What is found is listed, and nothing is ever deleted: a repair
+moves what is broken to `.set-aside/` in the same folder, so that the next run makes the cell anew.
+"""
+
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmark.core.errors import UserError
+from benchmark.core.processes import LONGEST, TAG, is_alive, writer
+from benchmark.core.record import FINAL
+from benchmark.results import index, lease, store
+from benchmark.results import timing as timings
+from benchmark.results.load import PUBLISHED, RECORD
+from benchmark.results.validate import (
+    AGAIN,
+    Finding,
+    attempt,
+    check_run,
+    check_size,
+    check_timing,
+    fault,
+    in_words,
+    misplaced,
+    read_record,
+    told,
+)
+
+DAY = 24 * 3600.0
+_ASIDE = "doctor --repair sets it aside"
+_PARTS = ("images.npz", "predictions.npz", "curve.jsonl", "delta.safetensors", "log.txt")
+_RUN_ID = re.compile(r"[0-9a-f]{12}")
+# A bare number, and a draft without a place, are names of earlier versions.
+_DRAFT = re.compile(rf"\.+.+\.({TAG}|\d{{1,{LONGEST}}})(\.former)?")
+_PASSING = re.compile(r"\.(.+\.lease\..+|clock\..+|probe-.+)")
+_BROKEN = re.compile(r".*\.checkpoint\.broken(\.\d+)?")
+_TWIN = "a second record of the run in"
+
+
+def examine(root: Path) -> list[Finding]:
+    """Everything in a results folder that is not as it should be; reads, and changes nothing.
+
+    Args:
+        root: the results folder.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise UserError(f"no results folder {told(root)}; name one with --results DIR")
+    found: list[Finding] = []
+    runs: dict[tuple[bool, str], list[Path]] = {}
+    for folder, entries in _walk(root, found):
+        names = {entry.name for entry in entries}
+        if index.NAME in names and folder == root and index.is_torn(root):
+            fix = "none is needed: the next `plan` makes it anew"
+            found.append(Finding("note", root / index.NAME, "an index that cannot be read", fix))
+        for entry in entries:
+            path = folder / entry.name
+            if entry.is_symlink():
+                found += _check_link(path, root)
+            elif entry.name.startswith("."):
+                found += _check_hidden(path)
+        if folder.name == timings.FOLDER and folder != root:
+            paths = [folder / name for name in sorted(names) if not name.startswith(".")]
+            found += [one for path in paths if path.suffix == ".json" for one in check_timing(path)]
+        if RECORD in names:
+            found += check_run(folder)
+            record = read_record(folder)[0]
+            if record is not None:
+                published = PUBLISHED in folder.relative_to(root).parts
+                runs.setdefault((published, record.run_id), []).append(folder)
+        elif _RUN_ID.fullmatch(folder.name) or names.intersection(_PARTS):
+            found.append(Finding("fault", folder, "a run's folder without a record", AGAIN, True))
+        elif not names and folder != root:
+            found.append(Finding("note", folder, "an empty folder", "remove it if you like"))
+    for folders in runs.values():
+        found += _check_twins(folders)
+    return found
+
+
+def set_aside(
+    root: Path, findings: Sequence[Finding]
+) -> tuple[list[tuple[Path, Path]], list[Finding]]:
+    """Moves what is broken to `.set-aside/<same relative path>`, under a number if that is taken.
+
+    Args:
+        root: the results folder.
+        findings: what `examine` found in it.
+
+    Returns:
+        From where to where things went, and the faults that are left.
+
+    Raises:
+        UserError: `.set-aside` is no folder of the results folder.
+    """
+    base = root / store.SET_ASIDE
+    if base.is_symlink() or (base.exists() and not base.is_dir()):
+        raise UserError(f"{told(base)} is no folder; move it away and repair again")
+    moved: dict[Path, Path] = {}
+    left = []
+    for finding in (finding for finding in findings if finding.severity == "fault"):
+        source = finding.path
+        gone = any(path in moved for path in (source, *source.parents))
+        if gone:
+            continue
+        if not finding.movable or source == root:
+            left.append(finding)
+            continue
+        if not _stands(finding):
+            continue
+        try:
+            moved[source] = store.set_aside(root, source)
+        except OSError as error:
+            left.append(
+                Finding("fault", source, f"cannot be moved: {in_words(error)}", "move it by hand")
+            )
+    return list(moved.items()), left
+
+
+def _stands(finding: Finding) -> bool:
+    """Whether a fault is still one: a process may have begun, or mended it, since it was found."""
+    path = finding.path
+    if path.name.startswith("."):
+        return bool(_check_hidden(path))
+    if path.parent.name == timings.FOLDER and path.suffix == ".json":
+        return bool(check_timing(path))
+    folder = path if path.is_dir() else path.parent
+    if _is_held(folder.with_name(f".{folder.name}.lease")):
+        return False
+    if finding.what.startswith(_TWIN):
+        return True
+    return any(now.path == path and now.severity == "fault" for now in check_run(folder))
+
+
+def _walk(root: Path, found: list[Finding]) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
+    """Every folder but hidden ones, with what is in it; links are not followed."""
+    todo = [root]
+    while todo:
+        folder = todo.pop()
+        try:
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            what = f"cannot be listed: {in_words(error)}"
+            found.append(Finding("fault", folder, what, "check its permissions"))
+            continue
+        yield folder, entries
+        folders = (e for e in entries if e.is_dir(follow_symlinks=False))
+        todo += [folder / e.name for e in reversed(list(folders)) if not e.name.startswith(".")]
+
+
+def _check_link(path: Path, root: Path) -> list[Finding]:
+    target, problem = attempt(lambda p: p.resolve(), path)
+    if target is not None and target.is_relative_to(root.resolve()) and target.exists():
+        return []
+    where = "to nowhere" if target is None or not target.exists() else "out of the results folder"
+    what = f"a link {where}{': ' if problem else ''}{problem}; reports do not follow it"
+    return [Finding("fault", path, what, "put what it stands for in its place, or remove it")]
+
+
+def _check_hidden(path: Path) -> list[Finding]:
+    """What a process left behind; nothing where the process lives, or may."""
+    run_id = path.name.lstrip(".").partition(".")[0]
+    age = _age(path)
+    if age is None or _is_held(path.with_name(f".{run_id}.lease")):
+        return []
+    draft = _DRAFT.fullmatch(path.name)
+    if path.name.endswith(".lease"):
+        return [Finding("fault", path, "the lease of a process that is dead", _ASIDE, True)]
+    if path.name.endswith(".checkpoint"):
+        return [_checkpoint(path, path.with_name(run_id), age)]
+    if path.name.endswith(".opened"):
+        return []  # counts of a run that is not done yet
+    if path.name.endswith(".discarded"):
+        what = "an attempt that failed while the finished run was kept"
+        return [Finding("note", path, what, "see its log.txt; remove it if you like")]
+    if _BROKEN.fullmatch(path.name):
+        return [Finding("fault", path, "a checkpoint that could not be used", _ASIDE, True)]
+    pid = None if draft is None else writer(draft[1])
+    if pid is not None:
+        dead = not is_alive(pid)
+    else:  # whoever wrote it may live on another host
+        dead = age > DAY and bool(draft or _PASSING.fullmatch(path.name))
+    if dead:
+        what = "a draft of a process that is dead"
+        if pid is None:
+            what = "a draft older than a day"
+        if draft is not None and draft[2]:
+            what = "the former run, from a process that died while it was replacing it"
+        return [Finding("fault", path, what, _ASIDE, True)]
+    if pid is not None and age > DAY:
+        what = f"an old draft; process {pid} lives, but may be another by now"
+        return [Finding("note", path, what, "remove it if that process is no run")]
+    return []
+
+
+def _checkpoint(path: Path, folder: Path, age: float) -> Finding:
+    record, _ = read_record(folder)
+    if record is not None and record.status in FINAL:
+        return Finding("fault", path, "the checkpoint of a run that is done", _ASIDE, True)
+    if age > DAY and (record is None or record.status != "interrupted"):
+        return Finding("fault", path, "a checkpoint older than a day", _ASIDE, True)
+    return Finding("note", path, "the checkpoint of a run that stopped", "run the cell: it goes on")
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a lease is there and its process lives, or may live."""
+    age = _age(path)
+    if age is None:
+        return False
+    try:
+        check_size(path)
+        return not lease.is_over(path)
+    except Exception:
+        # Foreign content, or a folder that takes no files: age alone has to tell.
+        return age <= DAY
+
+
+def _age(path: Path) -> float | None:
+    """Seconds since the last change of a file, or of a folder or what is in it."""
+    try:
+        newest = path.lstat().st_mtime
+        if path.is_dir() and not path.is_symlink():
+            with os.scandir(path) as entries:
+                newest = max([newest, *(e.stat(follow_symlinks=False).st_mtime for e in entries)])
+    except OSError:
+        return None
+    return time.time() - newest
+
+
+def _check_twins(folders: list[Path]) -> list[Finding]:
+    """All folders of one run id but that which is in its place and nearest to the top."""
+    if len(folders) == 1:
+        return []
+    in_place = {
+        folder: (record := read_record(folder)[0]) is not None and not [*misplaced(folder, record)]
+        for folder in folders
+    }
+    kept, *others = sorted(folders, key=lambda f: (not in_place[f], len(f.parts), f))
+    return [fault(f, f"{_TWIN} {told(kept)}") for f in others]

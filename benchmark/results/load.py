@@ -1,0 +1,131 @@
+"""Reads stored records into the table from which every report is derived."""
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmark.core.errors import printable
+from benchmark.core.parallel import spread, uncollected
+from benchmark.core.record import PUBLISHED, RECORD, Record, parse
+from benchmark.results.timing import add_columns
+
+_PARAMS = "method_params."
+
+_FEW = 500
+"""Records that are not worth other processes."""
+
+
+def load_results(root: Path, suite: str | None = None) -> pd.DataFrame:
+    """Loads every record below a results folder, one row a record.
+
+    Args:
+        root: the results folder (suites inside), or one suite's folder. Hidden folders are left
+            out, and so is `published` unless `root` is that folder or lies in it.
+        suite: load this suite only; None loads all.
+
+    Returns:
+        The records flattened to dotted columns (`metrics.miou`, `costs.params.inserted`, ...) and
+        `folder`, relative to `root`, in the order of their paths; empty when there are none. A file
+        that is no record is left out with a warning. Beside them are the columns `timing.*` where
+        times were measured side by side (`benchmark.results.timing.add_columns`).
+    """
+    base = root / suite if suite is not None and (root / suite).is_dir() else root
+    folders = list(run_folders(base))
+    with uncollected(), spread(partial(_read, root), folders, len(folders) > _FEW) as found:
+        read = found()
+    rows: list[dict[str, Any]] = []
+    for folder, row in zip(folders, read, strict=True):
+        if isinstance(row, str):
+            what = printable(f"{folder / RECORD} is left out: {row}")
+            warnings.warn(what, stacklevel=2)
+        elif suite is None or row["suite"] == suite:
+            rows.append(row)
+    add_columns(rows, root)
+    _tell_apart(rows)
+    if not rows:
+        return pd.DataFrame(columns=list(Record.model_fields))
+    # Copied, because each of many columns is in a block of its own.
+    return pd.DataFrame(rows).copy()
+
+
+def _read(root: Path, folder: Path) -> dict[str, Any] | str:
+    """The record of a folder by dotted names, or in one line why there is none."""
+    try:
+        content = (folder / RECORD).read_bytes()
+        record = parse(content)
+        if b"\\ud" in content.lower():
+            record.model_dump_json()  # half of a surrogate pair is text that no file can hold
+        return _flat(flat(record) | {"folder": folder.relative_to(root).as_posix()})
+    except (OSError, ValueError) as error:
+        return _one_line(error)
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """By dotted names, what is not nested first."""
+    own = {name: value for name, value in row.items() if not isinstance(value, dict)}
+    return own | dict(_dotted(row))
+
+
+def _dotted(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Values of a nested dict by dotted names."""
+    for name, value in row.items():
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def flat(record: Record) -> dict[str, Any]:
+    """A record as a nested dict to normalize; parts that a failed run lacks are left out."""
+    content = record.model_dump(mode="json")
+    return {name: value for name, value in content.items() if value is not None}
+
+
+def _tell_apart(rows: list[dict[str, Any]]) -> None:
+    """Gives runs of one label but other fields other labels.
+
+    A label names the fields that differ from the defaults of its day; when a default has changed
+    since, the same label stands for two settings, which must not be averaged. A field that a run
+    lacks was added later, with the default that leaves the method as it was.
+    """
+    by_label: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_label.setdefault(row["method"], []).append(row)
+    for label, alike in by_label.items():
+        settings = [_params(row) for row in alike]
+        fields = [
+            name
+            for name in dict.fromkeys(name for params in settings for name in params)
+            if len({repr(params[name]) for params in settings if name in params}) > 1
+        ]
+        for row in alike if fields else ():
+            shown = ",".join(f"{name}={row.get(_PARAMS + name)}" for name in fields)
+            row["method"] = (
+                f"{label.removesuffix(']')},{shown}]" if "[" in label else f"{label}[{shown}]"
+            )
+
+
+def _params(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name.removeprefix(_PARAMS): value for name, value in row.items() if name.startswith(_PARAMS)
+    }
+
+
+def run_folders(root: Path) -> Iterator[Path]:
+    """Folders with a record, sorted; `published` only where `root` is it or lies in it.
+
+    Hidden folders are left out, and links to folders are not followed.
+    """
+    for folder, names, files in os.walk(root):
+        names[:] = sorted(name for name in names if not name.startswith(".") and name != PUBLISHED)
+        if RECORD in files:
+            yield Path(folder)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

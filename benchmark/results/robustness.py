@@ -1,0 +1,150 @@
+"""What corrupted images do to a run's mIoU: the schema of `robustness.json`, beside a record.
+
+Numpy only: counts lie in `robustness.npz`, arrays `<corruption>/<severity>/<kind>` (N, K) as in
+`images.npz`, so that every figure here can be derived again.
+"""
+
+import os
+import zipfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from benchmark.results.metrics import mean_iou
+from benchmark.results.provenance import git_state
+
+SCHEMA_VERSION = 1
+Pair = tuple[str, int]
+"""A corruption and a severity."""
+KINDS = ("intersection", "prediction", "label")
+Counts = Mapping[str, np.ndarray]
+
+
+class Score(BaseModel):
+    """mIoU under one corruption at one severity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    corruption: str
+    group: str
+    severity: int
+    miou: float  # [0, 1]
+
+
+class Robustness(BaseModel):
+    """One run on corrupted images of the split that its record was evaluated on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    split: str
+    clean_miou: float  # as in the record
+    scores: tuple[Score, ...]
+    corruptions_version: int  # of the corruptions; scores of several versions never mix
+    git_commit: str | None  # of the code that measured last
+    git_dirty: bool | None
+
+    def only(self, pairs: Collection[Pair]) -> "Robustness":
+        """The scores of these pairs alone, so that runs are compared on the same ones."""
+        chosen = tuple(s for s in self.scores if (s.corruption, s.severity) in pairs)
+        return self.model_copy(update={"scores": chosen})
+
+    def mean(self, group: str | None = None, severity: int | None = None) -> float | None:
+        """Mean mIoU over corruptions and severities; None where nothing was measured."""
+        chosen = [
+            score.miou
+            for score in self.scores
+            if group in (None, score.group) and severity in (None, score.severity)
+        ]
+        return sum(chosen) / len(chosen) if chosen else None
+
+    @property
+    def relative_drop(self) -> float | None:
+        """Share of the clean mIoU that is lost on average; None where nothing was measured."""
+        mean = self.mean()
+        return None if mean is None or not self.clean_miou else 1 - mean / self.clean_miou
+
+
+def miou(counts: Counts) -> float:
+    """MIoU of a split, over the classes present in its labels."""
+    return float(mean_iou(*(counts[kind].sum(0) for kind in KINDS)))
+
+
+def make(
+    run_id: str,
+    split: str,
+    clean_miou: float,
+    groups: Mapping[str, str],
+    counts: Counts,
+    version: int,
+) -> Robustness:
+    """Sums up counts that are named `<corruption>/<severity>/<kind>`.
+
+    Args:
+        run_id: of the run.
+        split: that was corrupted.
+        clean_miou: of the same images as they are.
+        groups: group of each corruption.
+        counts: of all corruptions and severities.
+        version: of the corruptions.
+    """
+    commit, dirty = git_state()
+    pairs = dict.fromkeys(tuple(key.split("/")[:2]) for key in counts)
+    scores = tuple(
+        Score(
+            corruption=name,
+            group=groups[name],
+            severity=int(severity),
+            miou=miou({kind: counts[f"{name}/{severity}/{kind}"] for kind in KINDS}),
+        )
+        for name, severity in pairs
+    )
+    return Robustness(
+        run_id=run_id,
+        split=split,
+        clean_miou=clean_miou,
+        scores=scores,
+        corruptions_version=version,
+        git_commit=commit,
+        git_dirty=dirty,
+    )
+
+
+def read(folder: Path) -> Robustness | None:
+    """What lies in a run's folder; None where there is nothing that can be read."""
+    try:
+        return Robustness.model_validate_json((folder / "robustness.json").read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def read_counts(folder: Path, version: int) -> dict[str, np.ndarray]:
+    """The counts in a run's folder; empty where there are none of this version."""
+    result = read(folder)
+    if result is None or result.corruptions_version != version:
+        return {}
+    known = {(score.corruption, str(score.severity)) for score in result.scores}
+    try:
+        with np.load(folder / "robustness.npz", allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive if tuple(key.split("/")[:2]) in known}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return {}
+
+
+def write(folder: Path, result: Robustness, counts: Counts) -> None:
+    """Writes counts, then the scores, each renamed into place."""
+    partial = folder / f".robustness.{os.getpid()}"
+    try:
+        with partial.open("wb") as file:
+            # A name such as `fog/3/label` is a name in the archive, never a path on the disk.
+            np.savez_compressed(file, **counts)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, folder / "robustness.npz")
+        partial.write_text(result.model_dump_json(indent=1) + "\n")
+        os.replace(partial, folder / "robustness.json")
+    finally:
+        partial.unlink(missing_ok=True)

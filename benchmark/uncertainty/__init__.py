@@ -1,5 +1,0 @@
-"""Statistics of segmentation results that carry their uncertainty; `assess` makes them all."""
-
-from benchmark.uncertainty.assess import Assessment, assess
-
-__all__ = ["Assessment", "assess"]
