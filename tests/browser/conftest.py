@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from benchmark.reporting.html import render
-from tests import records
 from tests.browser import standin
+from tests.helpers import records
 
 EVIL = "<script>alert(1)</script>"
 FLAGS = (

@@ -19,8 +19,8 @@ from benchmark.reporting.html.images import disagreement, fitting, image_miou, m
 from benchmark.reporting.html.payload import AVERAGE, SHARED, columns, number, to_json
 from benchmark.reporting.html.points import score_points, with_trained
 from benchmark.reporting.provenance import protocols, provenance
-from tests import records
 from tests.browser import standin
+from tests.helpers import records
 
 pytestmark = pytest.mark.no_torch
 

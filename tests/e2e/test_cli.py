@@ -12,8 +12,8 @@ from safetensors import safe_open
 from benchmark.core.record import Record
 from benchmark.data.fake.small import write_camvid
 from benchmark.results import index
-from tests.forked import ROOT, Running, call, clean
-from tests.tiny import typed
+from tests.helpers.forked import ROOT, Running, call, clean
+from tests.helpers.tiny import typed
 
 TINY = (*typed(steps=2, crop=48, batch_size=2), "--benchmarks=cells")
 

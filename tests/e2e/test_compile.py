@@ -6,8 +6,8 @@ import pytest
 from safetensors.torch import save_file
 
 from benchmark.models.weights import create_timm_model
-from tests.forked import call, clean
-from tests.tiny import typed
+from tests.helpers.forked import call, clean
+from tests.helpers.tiny import typed
 
 TINY = [*typed(steps=14, crop=48, batch_size=2), "--benchmarks=cells"]
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from benchmark.data.fake.small import write_camvid
-from tests import forked
-from tests.tiny import typed
+from tests.helpers import forked
+from tests.helpers.tiny import typed
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import forked
-from tests.tiny import typed
+from tests.helpers import forked
+from tests.helpers.tiny import typed
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (*typed(steps=2, crop=48, batch_size=2), "--benchmarks=cells")

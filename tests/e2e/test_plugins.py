@@ -12,8 +12,8 @@ from benchmark.execution import grid
 from benchmark.planning.plan import Selection
 from benchmark.planning.plugins import load_files
 from methods import METHODS
-from tests import forked
-from tests.tiny import typed
+from tests.helpers import forked
+from tests.helpers.tiny import typed
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from benchmark.engine.train import PHASES
-from tests.forked import call
+from tests.helpers.forked import call
 
 TINY = ["--benchmarks", "cells", "--set", "crop=48", "--set", "batch_size=2", "--steps", "3"]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import forked
-from tests.records import record, write
-from tests.simulated import World, write_grid
+from tests.helpers import forked
+from tests.helpers.records import record, write
+from tests.helpers.simulated import World, write_grid
 
 pytestmark = pytest.mark.no_torch
 

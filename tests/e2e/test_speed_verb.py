@@ -7,8 +7,8 @@ import pytest
 
 from benchmark.profiling.speed.compare import PARTS
 from methods import METHODS
-from tests.forked import call
-from tests.tiny import typed
+from tests.helpers.forked import call
+from tests.helpers.tiny import typed
 
 TINY = ["--benchmarks", "cells", *typed(crop=48, batch_size=2)]
 FEW = [*TINY, "--steps", "1", "--rounds", "1"]

@@ -4,7 +4,7 @@ import pytest
 
 from benchmark.results.timing import read
 from benchmark.results.timing_columns import references
-from tests.forked import call
+from tests.helpers.forked import call
 
 TINY = ["--benchmarks", "cells", "--set", "crop=48", "--set", "batch_size=2", "--set", "steps=2"]
 FEW = [*TINY, "--steps", "1", "--rounds", "1"]

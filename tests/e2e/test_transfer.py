@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.forked import call
-from tests.tiny import typed
+from tests.helpers.forked import call
+from tests.helpers.tiny import typed
 
 
 def mious(results, *arguments):

@@ -3,12 +3,12 @@ import pytest
 from benchmark.planning import plugins
 from methods.base import METHODS, register
 from tests.fault.torture import PLUGIN
-from tests.tiny import Strange
+from tests.helpers.tiny import Strange
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """The benchmark of `tests.tiny`; its file, to be named as a plug-in."""
+    """The benchmark of `tests.helpers.tiny`; its file, to be named as a plug-in."""
     from benchmark.data.base import BENCHMARKS
 
     path = tmp_path_factory.mktemp("plugin") / "tiny.py"

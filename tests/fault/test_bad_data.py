@@ -12,7 +12,7 @@ from benchmark.data.base import IGNORE, SPLITS, Benchmark
 from benchmark.data.cache import open_split
 from benchmark.data.fake.drawing import blocks, save
 from benchmark.data.fake.small import WRITERS
-from tests.files import truncate
+from tests.helpers.files import truncate
 
 pytestmark = pytest.mark.no_torch
 

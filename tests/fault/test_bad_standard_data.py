@@ -12,7 +12,7 @@ from benchmark.data.base import SPLITS, Benchmark
 from benchmark.data.cache import open_split
 from benchmark.data.fake.drawing import SIZE, save
 from benchmark.data.fake.standard import COCO_UNUSED, WRITERS, write_lines, write_sbd
-from tests.files import truncate
+from tests.helpers.files import truncate
 
 pytestmark = pytest.mark.no_torch
 

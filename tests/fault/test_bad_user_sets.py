@@ -16,7 +16,7 @@ from benchmark.data.base import BENCHMARKS, SPLITS
 from benchmark.data.cache import open_split
 from benchmark.data.fake.drawing import blocks, picture, save
 from benchmark.planning import plugins
-from tests.files import truncate
+from tests.helpers.files import truncate
 
 pytestmark = pytest.mark.no_torch
 

@@ -14,7 +14,7 @@ import pytest
 from benchmark.core.errors import UserError
 from benchmark.data.acquire.download import HEADWAY, fetch, file_name
 from benchmark.data.sources import Source
-from tests.fileserver import Answer, FileServer, serving
+from tests.helpers.fileserver import Answer, FileServer, serving
 
 pytestmark = pytest.mark.no_torch
 

@@ -8,7 +8,7 @@ import pytest
 from benchmark.data.batches import draws, view_of
 from benchmark.engine import feature_cache
 from benchmark.planning.plan import plan
-from tests.tiny import run, same, select
+from tests.helpers.tiny import run, same, select
 
 pytestmark = pytest.mark.usefixtures("tiny", "strange")
 

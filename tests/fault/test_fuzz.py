@@ -30,8 +30,19 @@ from benchmark.planning.catalogue import METHODS, build_method
 from benchmark.planning.plan import Selection, plan
 from benchmark.results import lease, store
 from benchmark.results.load import load_results
-from tests.fuzz import SCALAR, TEXT, cases, changed, dumped, mixed, mutated, nested, one_line, told
-from tests.records import record
+from tests.helpers.fuzz import (
+    SCALAR,
+    TEXT,
+    cases,
+    changed,
+    dumped,
+    mixed,
+    mutated,
+    nested,
+    one_line,
+    told,
+)
+from tests.helpers.records import record
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from benchmark.data.base import SPLITS, read_example
 from benchmark.data.cache import open_split
 from benchmark.data.fake import WRITERS
 from benchmark.data.files import read_gray, read_indexed, read_rgb
-from tests.fuzz import cases, mutated, told
+from tests.helpers.fuzz import cases, mutated, told
 
 pytestmark = pytest.mark.no_torch
 

@@ -16,7 +16,7 @@ from benchmark.core.spec import Compute
 from benchmark.execution import grid, pool
 from benchmark.planning.plan import plan
 from benchmark.results import index
-from tests.tiny import run, same, select, typed
+from tests.helpers.tiny import run, same, select, typed
 
 ROOT = Path(__file__).resolve().parents[2]
 

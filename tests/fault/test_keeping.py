@@ -26,7 +26,7 @@ from benchmark.execution import grid, reevaluate
 from benchmark.execution.environment import prepare
 from benchmark.planning.plan import plan
 from benchmark.results import lease, provenance, robustness, store
-from tests.tiny import DEAD, run, same, select
+from tests.helpers.tiny import DEAD, run, same, select
 
 pytestmark = pytest.mark.usefixtures("tiny", "strange")
 

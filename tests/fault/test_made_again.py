@@ -16,7 +16,7 @@ from benchmark.execution import probe, reproduce
 from benchmark.execution.environment import prepare
 from benchmark.planning.plan import plan
 from benchmark.results import store
-from tests.tiny import run, select
+from tests.helpers.tiny import run, select
 
 pytestmark = pytest.mark.usefixtures("tiny", "strange")
 

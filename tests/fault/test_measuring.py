@@ -7,7 +7,7 @@ from benchmark.planning.plan import plan
 from benchmark.results import index, store
 from benchmark.results.validate import check_run
 from methods import METHODS
-from tests.tiny import run, select
+from tests.helpers.tiny import run, select
 
 pytestmark = pytest.mark.usefixtures("tiny")
 

@@ -10,7 +10,7 @@ from benchmark.planning.plan import plan
 from benchmark.reporting.gallery_items import shots
 from benchmark.results import predictions, store
 from benchmark.results.load import load_results
-from tests.tiny import run, select
+from tests.helpers.tiny import run, select
 
 pytestmark = pytest.mark.usefixtures("tiny")
 

@@ -21,8 +21,8 @@ from benchmark.engine import checkpoint
 from benchmark.execution import grid
 from benchmark.planning.plan import plan
 from benchmark.results import index, store
-from tests import forked
-from tests.tiny import of_the_dead, run, same, select, typed
+from tests.helpers import forked
+from tests.helpers.tiny import of_the_dead, run, same, select, typed
 
 pytestmark = pytest.mark.usefixtures("tiny", "strange")
 

@@ -6,7 +6,7 @@ import pytest
 
 from benchmark.engine import compute, evaluate, measure, train
 from benchmark.planning.plan import plan
-from tests.tiny import run, same, select
+from tests.helpers.tiny import run, same, select
 
 pytestmark = pytest.mark.usefixtures("tiny")
 

@@ -21,8 +21,8 @@ from benchmark.execution import grid, reevaluate
 from benchmark.execution.environment import prepare
 from benchmark.planning.plan import plan
 from benchmark.results import lease, store
-from tests import forked
-from tests.tiny import DEAD, SIZES, of_the_dead, run, same, select, typed
+from tests.helpers import forked
+from tests.helpers.tiny import DEAD, SIZES, of_the_dead, run, same, select, typed
 
 pytestmark = pytest.mark.usefixtures("tiny", "strange")
 

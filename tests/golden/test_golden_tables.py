@@ -8,7 +8,7 @@ from benchmark.analysis.leaderboard import GROUP
 from benchmark.analysis.uncertainty import assess
 from benchmark.reporting.board import ranked
 from benchmark.reporting.tables import COLUMNS, to_csv, to_latex, to_markdown
-from tests.records import record, timed
+from tests.helpers.records import record, timed
 
 pytestmark = pytest.mark.no_torch
 

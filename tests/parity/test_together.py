@@ -26,7 +26,7 @@ from methods import METHODS
 from methods.base import METHODS as REGISTERED
 from methods.base import Method
 from methods.base import register as register_method
-from tests.tiny import run
+from tests.helpers.tiny import run
 
 MIXED = [(40, 64), (39, 60)] * 2 + [(40, 64), (64, 40), (40, 64), (41, 63), (64, 40), (96, 120)]
 MIXED += [(33, 64), (96, 120)]

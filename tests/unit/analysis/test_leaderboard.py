@@ -1,0 +1,210 @@
+import math
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from benchmark.analysis.leaderboard import (
+    cells,
+    failures,
+    leaderboard,
+    per_benchmark,
+    per_class,
+    ppt,
+    t_interval,
+)
+from benchmark.results.load import load_results
+from tests.helpers.records import frame, grid, record, write
+
+pytestmark = pytest.mark.no_torch
+
+
+def by_method(table: pd.DataFrame) -> pd.DataFrame:
+    return table.set_index("method")
+
+
+def two_benchmarks(method: str, first: float, second: float, **more):
+    return [
+        record(method, "camvid", miou=first, **more),
+        record(method, "pets", miou=second, **more),
+    ]
+
+
+def test_ppt_by_hand():
+    assert ppt(0.5, 0) == 0.5
+    assert ppt(0.5, 9e7) == pytest.approx(0.5 * math.exp(-1))
+
+
+def test_t_interval_equals_scipy():
+    sample = [0.41, 0.44, 0.40, 0.47]
+    low, high = stats.t.interval(0.95, 3, loc=0.43, scale=stats.sem(sample))
+    assert t_interval(sample) == pytest.approx((high - low) / 2)
+    assert math.isnan(t_interval([0.4]))
+
+
+def test_mean_over_benchmarks_of_mean_over_seeds():
+    # Three seeds on one benchmark and one on the other: each benchmark weighs the same.
+    records = [record("a", "camvid", miou=value, seed=seed) for seed, value in enumerate((3, 5, 7))]
+    board = leaderboard(frame([*records, record("a", "pets", miou=1)]))
+    assert board["metrics.miou"].tolist() == [3.0]
+    assert board["seeds"].tolist() == [1]
+    assert board["ci95"].isna().all()
+
+
+def test_interval_is_over_the_means_of_the_seeds():
+    records = [
+        *two_benchmarks("a", 0.4, 0.6, seed=0),
+        *two_benchmarks("a", 0.5, 0.7, seed=1),
+        *two_benchmarks("a", 0.5, 0.6, seed=2),
+    ]
+    board = leaderboard(frame(records))
+    assert board.loc[0, "ci95"] == pytest.approx(t_interval([0.5, 0.6, 0.55]))
+    assert board.loc[0, "seeds"] == 3
+
+
+def test_ties_as_printed_share_a_rank():
+    values = {"a": 0.4512, "b": 0.4508, "c": 0.4, "d": 0.6}
+    board = leaderboard(frame([record(name, miou=value) for name, value in values.items()]))
+    assert board["method"].tolist() == ["d", "a", "b", "c"]
+    assert board["rank"].tolist() == [1, 2, 2, 4]
+
+
+def test_incomplete_method_is_shown_and_not_ranked():
+    runs = frame([*two_benchmarks("a", 0.4, 0.5), record("b", "camvid", miou=0.9)])
+    board = by_method(leaderboard(runs))
+    assert board.loc["a", "rank"] == 1 and board.loc["a", "complete"] == "2/2"
+    assert pd.isna(board.loc["b", "rank"]) and board.loc["b", "complete"] == "1/2"
+    assert math.isnan(board.loc["b", "metrics.miou"])
+    table = by_method(per_benchmark(runs))
+    assert table.loc["b", "camvid"] == 0.9
+    assert math.isnan(table.loc["b", "pets"]) and math.isnan(table.loc["b", "average"])
+
+
+def test_a_failed_seed_takes_the_cell_out_of_the_ranking():
+    records = [record("a", seed=0), record("a", seed=1, status="failed", reason="NaN loss")]
+    board = leaderboard(frame([*records, record("b", miou=0.1)]))
+    assert board["method"].tolist() == ["b", "a"]
+    assert pd.isna(board.loc[1, "rank"])
+    assert cells(frame(records))["status"].tolist() == ["failed (1 of 2 seeds)"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"backbone": "resnet18"}, {"weights": "none"}, {"protocol_hash": "other"}]
+)
+def test_different_backbones_weights_and_protocols_are_ranked_apart(change):
+    runs = frame([record("a", miou=0.4), record("b", miou=0.5), record("a", miou=0.9, **change)])
+    board = leaderboard(runs)
+    assert sorted(zip(board["method"], board["rank"], strict=True)) == [
+        ("a", 1),
+        ("a", 2),
+        ("b", 1),
+    ]
+
+
+def test_costs_are_averaged_and_ppt_counts_no_decoder():
+    board = leaderboard(frame(two_benchmarks("a", 0.4, 0.6, inserted=6_000_000, tuned=4_000_000)))
+    assert board.loc[0, "costs.params.inserted"] == 6_000_000
+    assert board.loc[0, "ppt"] == pytest.approx(0.5 * math.exp(-math.log10(2)))
+
+
+def test_the_latest_success_of_a_cell_counts():
+    old = record(miou=0.1)
+    failed = record(status="failed", reason="killed")
+    later = old.provenance.model_copy(update={"started": "2025-04-01T00:00:00Z"})
+    new = record(miou=0.3, run_id="new", provenance=later)
+    runs = frame([new, old, failed.model_copy(update={"provenance": later})])
+    assert leaderboard(runs)["metrics.miou"].tolist() == [0.3]
+    assert failures(runs).empty
+
+
+def test_failures_keep_their_reason():
+    table = failures(frame([record(), record("b", status="unsupported", reason="needs a ViT")]))
+    assert table[["method", "status", "reason"]].values.tolist() == [
+        ["b", "unsupported", "needs a ViT"]
+    ]
+
+
+def test_only_failures_still_make_tables():
+    runs = frame([record("a", status="failed", reason="x")])
+    board = leaderboard(runs)
+    assert board["rank"].isna().all() and board["complete"].tolist() == ["0/1"]
+    assert per_class(runs, "camvid").empty
+    assert per_benchmark(runs, "status")["camvid"].tolist() == ["failed"]
+
+
+def test_per_class_leaves_out_other_benchmarks_and_absent_classes():
+    table = per_class(frame([record("a", "camvid", miou=0.5), record("a", "pets")]), "camvid")
+    assert table.columns[4:].tolist() == ["background", "camvid_thing"]
+    assert table.loc[0, "background"] == pytest.approx(0.6)
+
+
+def test_load_results_equals_the_records(tmp_path):
+    records = grid(["full", "linear"], 2, ["camvid", "pets"])
+    write(records, tmp_path)
+    expected = leaderboard(frame(records))
+    for runs in (load_results(tmp_path), load_results(tmp_path, "small")):
+        pd.testing.assert_frame_equal(leaderboard(runs), expected)
+    pd.testing.assert_frame_equal(leaderboard(load_results(tmp_path / "small")), expected)
+
+
+def test_load_results_leaves_out_hidden_published_other_suites_and_damaged(tmp_path):
+    write([record("a")], tmp_path)
+    write([record("b")], tmp_path / ".stage")
+    write([record("c")], tmp_path / "published")
+    write([record("d", suite="other")], tmp_path)
+    damaged = tmp_path / "small" / "x" / "record.json"
+    damaged.parent.mkdir()
+    damaged.write_text('{"run_id": ')
+    with pytest.warns(UserWarning, match=r"x.record\.json is left out") as caught:
+        assert load_results(tmp_path, "small")["method"].tolist() == ["a"]
+    assert len(caught) == 1 and "\n" not in str(caught[0].message)
+    assert load_results(tmp_path / "published", "small")["method"].tolist() == ["c"]
+    assert load_results(tmp_path / "published" / "small")["method"].tolist() == ["c"]
+
+
+def test_load_results_of_nothing_is_empty(tmp_path):
+    runs = load_results(tmp_path / "missing")
+    assert runs.empty and "run_id" in runs.columns
+
+
+def test_one_label_with_two_settings_stays_two_methods(tmp_path):
+    write(
+        [
+            record("lora", method_params={"rank": 8, "lr": 0.001}),
+            record("lora", "pets", method_params={"rank": 8, "lr": 0.003}),
+        ],
+        tmp_path,
+    )
+    labels = load_results(tmp_path)["method"].tolist()
+    assert sorted(labels) == ["lora[lr=0.001]", "lora[lr=0.003]"]
+
+
+def test_a_field_that_came_later_does_not_split_a_method(tmp_path):
+    write(
+        [
+            record("adapter", method_params={"bottleneck": 64}),
+            record("adapter", "pets", method_params={"bottleneck": 64, "form": "parallel"}),
+        ],
+        tmp_path,
+    )
+    assert load_results(tmp_path)["method"].tolist() == ["adapter", "adapter"]
+
+
+def test_memory_of_some_runs_only_is_unknown_in_tables():
+    """Older records do not have it: a mean over the others could not be compared."""
+    memory = "costs.train.memory.peak_bytes"
+    new, old = (record("full", "camvid", seed=seed) for seed in (0, 1))
+    costs = old.costs.model_copy(
+        update={"train": old.costs.train.model_copy(update={"memory": None})}
+    )
+    old = old.model_copy(update={"costs": costs})
+    other = record("full", "pets")
+    mixed, both = frame([new, old, other]), frame([new, other])
+    table = cells(mixed).set_index("benchmark")
+    assert math.isnan(table.loc["camvid", memory])
+    assert table.loc["pets", memory] == other.costs.train.memory.peak_bytes
+    assert table["costs.stored.bytes"].notna().all()
+    (row,) = leaderboard(mixed).to_dict("records")
+    assert math.isnan(row[memory]) and row["costs.stored.bytes"] > 0
+    assert leaderboard(both)[memory].notna().all()
+    assert leaderboard(frame([old]))[memory].isna().all()

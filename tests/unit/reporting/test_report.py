@@ -1,0 +1,261 @@
+import io
+import itertools
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+from rich.console import Console
+
+from benchmark.analysis.uncertainty import assess
+from benchmark.core.errors import UserError
+from benchmark.reporting import report
+from benchmark.reporting.figures.catalogue import PARETO
+from benchmark.reporting.figures.labels import Box, Scene, place_labels
+from benchmark.reporting.figures.pareto import MOST_LABELS, method_styles, pareto_figure
+from benchmark.reporting.report import write_report
+from benchmark.reporting.terminal import print_report
+from benchmark.results.timing_columns import LATENCY
+from tests.helpers.records import METHODS, frame, grid, record, timed
+
+pytestmark = pytest.mark.no_torch
+
+TRAINABLE = "costs.params.total_trainable"
+
+
+def draw(runs, cost=TRAINABLE):
+    return pareto_figure(runs, cost, "Cost", "Title")
+
+
+def panel_names(axis):
+    return [text for text in axis.texts if isinstance(text, Annotation)]
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Figures take seconds, and most tests of the report do not look at them."""
+    monkeypatch.setattr(report, "pictures", lambda *_: [])
+
+
+def blank(*_):
+    return Figure(figsize=(1, 1))
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("cost", [TRAINABLE, LATENCY])
+def test_names_never_overlap_and_nothing_is_clipped(cost, seeds):
+    figure = draw(timed(grid(list(METHODS)[:7], seeds)), cost)
+    renderer = figure.canvas.get_renderer()
+    for axis in figure.axes:
+        names = panel_names(axis)
+        assert len(names) == 7
+        boxes = [name.get_window_extent(renderer) for name in names]
+        for first, second in itertools.combinations(boxes, 2):
+            assert not first.overlaps(second)
+        frame_box = axis.get_window_extent(renderer)
+        assert all(frame_box.contains(*box.min) and frame_box.contains(*box.max) for box in boxes)
+    whole = figure.get_tightbbox(renderer)
+    width, height = figure.get_size_inches()
+    assert whole.x0 >= 0 and whole.y0 >= 0 and whole.x1 <= width and whole.y1 <= height
+
+
+def test_many_methods_share_one_legend():
+    figure = draw(frame(grid(benchmarks=["camvid"])))
+    assert len(METHODS) > MOST_LABELS
+    assert not any(panel_names(axis) for axis in figure.axes)
+    entries = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert entries == [*sorted(METHODS), "Pareto front"]
+
+
+def test_names_that_fit_nowhere_go_to_the_legend():
+    records = [record(f"{letter}{'x' * 60}", miou=0.5) for letter in "abc"]
+    figure = draw(frame(records))
+    assert not panel_names(figure.axes[0])
+    assert len(figure.legends[0].get_texts()) == 4
+
+
+def test_one_panel_a_benchmark_and_the_average():
+    titles = [axis.get_title("left") for axis in draw(frame(grid(["full", "linear"]))).axes]
+    assert titles == ["camvid", "drive", "kvasir", "loveda", "pets", "average of 5 benchmarks"]
+
+
+@pytest.mark.parametrize("letters", [40, 90, 104, 107, 110, 160])
+def test_a_long_title_is_not_cut(letters):
+    title = "mIoU against inference latency of some backbone 0123456789abcdef " * 3
+    figure = pareto_figure(timed(grid(["full", "linear"])), LATENCY, "ratio", title[:letters])
+    figure.draw_without_rendering()
+    assert figure._suptitle.get_window_extent().x1 <= figure.bbox.width
+
+
+def test_zero_cost_is_labelled_zero():
+    runs = frame([record("a", inserted=0, miou=0.4), record("b", inserted=10_000, miou=0.5)])
+    axis = draw(runs, "costs.params.inserted").axes[0]
+    assert "0" in [label.get_text() for label in axis.get_xticklabels()]
+
+
+def test_runs_without_any_result_still_draw():
+    assert draw(frame([record(status="failed", reason="x")])).axes
+
+
+def test_groups_are_never_drawn_together():
+    with pytest.raises(ValueError, match="one protocol"):
+        draw(frame([record("a"), record("a", protocol_hash="other")]))
+
+
+def test_every_style_is_used_once():
+    styles = method_styles([f"m{number:02}" for number in range(88)])
+    assert len(set(styles.values())) == 88
+
+
+def test_place_labels_gives_up_where_there_is_no_room():
+    scene = Scene(Box(0, 0, 20, 20), [Box(8, 8, 12, 12)], [], [], 1)
+    assert place_labels([(50, 10)], scene) is None
+    assert place_labels([], Scene(Box(0, 0, 9, 9), [], [], [], 1)) == []
+
+
+def test_report_has_every_file_and_is_deterministic(tmp_path):
+    runs = timed(grid(["full", "linear", "lora[rank=4]"], 2, ["camvid", "pets"]))
+    files = write_report(runs, tmp_path / "a", "small")
+    tables = ["leaderboard", "per_benchmark", "per_class_camvid", "per_class_pets", "failures"]
+    tables += ["pairs", "ranks", "iqm", "cost_ledger", "storage", "fronts", "hypervolumes"]
+    tables += ["improvement"]
+    figures = [f"pareto_{name}" for name in PARETO]
+    figures += ["ranks", "classes_camvid", "classes_pets", "storage"]
+    expected = {f"tables/{name}.{end}" for name in tables for end in ("csv", "md", "tex")}
+    expected |= {f"figures/{name}.{end}" for name in figures for end in ("png", "svg", "pdf")}
+    expected |= {"README.md", "index.html"}
+    assert {path.relative_to(tmp_path / "a").as_posix() for path in files} == expected
+    assert all(path.is_file() for path in files)
+    again = write_report(runs.sample(frac=1, random_state=1), tmp_path / "b", "small")
+    for first, second in zip(files, again, strict=True):
+        assert first.read_bytes() == second.read_bytes(), first.name
+    assert os.listdir(tmp_path / "a" / "figures") and sorted(os.listdir(tmp_path)) == ["a", "b"]
+
+
+def test_each_group_has_its_figures(tmp_path, monkeypatch):
+    def pictures(*material):
+        return [replace(picture, draw=blank) for picture in real(*material)]
+
+    real = report.pictures
+    monkeypatch.setattr(report, "pictures", pictures)
+    runs = timed([record("a"), record("b"), record("a", backbone="resnet18", protocol_hash="p2")])
+    files = write_report(runs, tmp_path / "out", "small")
+    pngs = {path.name for path in files if path.suffix == ".png"}
+    kinds = {name.split("_")[0] for name in pngs}
+    assert kinds == {"pareto", "ranks", "classes", "storage"}
+    assert len(pngs) == 2 * (len(PARETO) + 2) + 1  # a single method has no ranks
+    assert "pareto_latency_resnet18_pretrained_p2.png" in pngs
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert all(f"(figures/{name})" in text for name in pngs)
+    assert "| Setting | 5d0c9e1f2a3b | p2 |" in text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_page_is_honest_about_seeds(tmp_path):
+    for seeds, words in ((1, "no difference between methods is called significant"),
+                         (3, "a hierarchical bootstrap with Student's t")):  # fmt: skip
+        write_report(frame(grid(["full", "linear"], seeds)), tmp_path / "out", "small")
+        assert words in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_different_precisions_are_marked(tmp_path):
+    runs = frame([record("a"), record("b")])
+    write_report(runs, tmp_path / "out", "small")
+    assert "used different" not in (tmp_path / "out" / "README.md").read_text()
+    runs.loc[1, "provenance.precision"] = "bf16"
+    write_report(runs, tmp_path / "out", "small")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "used different precisions: not comparable.**" in text
+    runs.loc[1, "execution.opened_splits.test"] = 2
+    write_report(runs, tmp_path / "out", "small")
+    for page in ("README.md", "index.html"):
+        text = (tmp_path / "out" / page).read_text(encoding="utf-8")
+        assert "1 run evaluated the test split more than once" in text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_failures_are_shown_without_folders_of_the_machine(tmp_path):
+    reason = "DataError: /home/somebody/data/pets/a.png is damaged"
+    runs = frame([record("a"), record("b", status="failed", reason=reason)])
+    files = write_report(runs, tmp_path / "out", "small")
+    assert "| DataError: a.png is damaged |" in (tmp_path / "out" / "README.md").read_text()
+    assert not any(b"/home" in path.read_bytes() or b"/srv" in path.read_bytes() for path in files)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_crash_leaves_the_former_report(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    write_report(frame([record("a"), record("b")]), out, "former")
+    monkeypatch.setattr(report.markdown, "render", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_report(frame([record("a")]), out, "next")
+    assert "# former" in (out / "README.md").read_text()
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_failing_swap_brings_the_former_report_back(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    write_report(frame([record("a")]), out, "former")
+    real = os.replace
+
+    def replace(source, target):
+        if str(source).endswith(".new"):
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(report.os, "replace", replace)
+    with pytest.raises(UserError, match="No space left"):
+        write_report(frame([record("a")]), out, "next")
+    assert "# former" in (out / "README.md").read_text()
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("name", ["README.md", "thesis.docx", "tables"])
+def test_foreign_folders_are_never_replaced(tmp_path, name):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(UserError, match="not part of a report"):
+        write_report(frame([record()]), tmp_path / "out", "small")
+    assert (tmp_path / "out" / name).read_text() == "mine"
+
+
+def test_no_runs_is_an_error_that_says_what_to_do(tmp_path):
+    with pytest.raises(UserError, match="run `python -m benchmark run` first") as caught:
+        write_report(frame([]), tmp_path / "out", "small")
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_terminal_report_fits_100_columns():
+    console = Console(file=io.StringIO(), width=100)
+    runs = timed(grid(seeds=2))
+    print_report(runs, assess(runs, Path()), console)
+    text = console.file.getvalue()
+    assert "lora[rank=4]" in text and "…" not in text
+    assert max(map(len, text.splitlines())) <= 100
+    assert all(word in text for word in ("Training", "Memory", "Done", "–"))
+    print_report(frame([]), assess(frame([record()]), Path()), console)
+
+
+@pytest.mark.parametrize("width", [60, 70, 80])
+def test_a_narrow_terminal_shows_names_scores_and_parameters(width):
+    console = Console(file=io.StringIO(), width=width)
+    runs = frame(grid(list(METHODS)[:4], 3, ["camvid"]))
+    print_report(runs, assess(runs, Path()), console)
+    head = next(line for line in console.file.getvalue().splitlines() if "Method" in line)
+    assert all(word in head for word in ("Rank", "mIoU", "95 %", "Trainable", "Stored"))
+    assert all(name.split("[")[0] in console.file.getvalue() for name in list(METHODS)[:4])
+
+
+def test_reports_need_no_torch():
+    modules = "benchmark.analysis.leaderboard, benchmark.reporting.report"
+    code = f"import sys, {modules}, benchmark.reporting.figures.pareto; "
+    code += "sys.exit('torch' in sys.modules)"
+    root = Path(__file__).parents[3]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
