@@ -124,9 +124,14 @@ class Rehearsal:
             contextlib.closing(crops),
         ):
             train(
-                self.segmenter, self.method, crops, self.protocol, self.compute.precision, progress,
-                None, self.replicas,
-            )  # fmt: skip
+                self.segmenter,
+                self.method,
+                crops,
+                self.protocol,
+                self.compute.precision,
+                progress,
+                replicas=self.replicas,
+            )
 
     def memory(self) -> TrainMemory:
         """What a step holds; trains on."""
