@@ -26,7 +26,7 @@ from benchmark.core.machine import processor
 from benchmark.core.seeding import torch_stream
 from benchmark.core.spec import Attention, Compute, RunSpec, short_hash
 from benchmark.models.attention import attention_in
-from benchmark.models.precision import autocast, frozen_in
+from benchmark.models.precision import autocast, cast_frozen
 from benchmark.models.segmenter import Segmenter
 from benchmark.models.weights import build_backbone
 from benchmark.results.provenance import package_versions
@@ -134,7 +134,7 @@ def measure(segmenter: Segmenter, batch: Tensor, precisions: Sequence[str]) -> C
 @contextmanager
 def computing(segmenter: Segmenter, compute: Compute) -> Iterator[None]:
     """Inside the block the segmenter trains as chosen: weights cast, attention switched."""
-    with frozen_in(segmenter, compute.precision), attention_in(segmenter, compute.attention):
+    with cast_frozen(segmenter, compute.precision), attention_in(segmenter, compute.attention):
         yield
 
 

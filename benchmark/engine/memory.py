@@ -25,7 +25,7 @@ from benchmark.core.parallel import uncollected
 from benchmark.core.record import Memory, TrainMemory
 from benchmark.engine.checkpoint import TrainState
 from benchmark.engine.compute import computing
-from benchmark.engine.feature_cache import Feed
+from benchmark.engine.feature_cache import FeatureCacheLoader
 from benchmark.engine.train import train
 from methods.base import Method
 
@@ -147,7 +147,7 @@ class _StepCount(Count):
         return sum(storage.nbytes() for storage in _storages(tensors, self.device))
 
 
-def training_memory(feed: Feed, method: Method, micro_batch: int = 0) -> TrainMemory:
+def training_memory(feed: FeatureCacheLoader, method: Method, micro_batch: int = 0) -> TrainMemory:
     """What a step of `engine.train` holds; trains two steps, so the segmenter is changed.
 
     Args:
@@ -176,7 +176,7 @@ def training_memory(feed: Feed, method: Method, micro_batch: int = 0) -> TrainMe
     return found
 
 
-def known_memory(feed: Feed, method: Method, micro_batch: int) -> TrainMemory | None:
+def known_memory(feed: FeatureCacheLoader, method: Method, micro_batch: int) -> TrainMemory | None:
     """As `training_memory`; None, with a warning, where that fails, since the run is done."""
     try:
         return training_memory(feed, method, micro_batch)

@@ -33,7 +33,7 @@ from benchmark.engine.batching import spread
 from benchmark.engine.build import build_segmenter
 from benchmark.engine.checkpoint import Checkpoint, Saving, TrainState
 from benchmark.engine.evaluate import evaluate, same_class_counts
-from benchmark.engine.feature_cache import Feed
+from benchmark.engine.feature_cache import FeatureCacheLoader
 from benchmark.engine.measure import first_trainable_depth, measure_inference
 from benchmark.engine.memory import known_memory
 from benchmark.engine.out_of_memory import is_out_of_memory
@@ -168,7 +168,7 @@ class _Prepared:
     benchmark: Benchmark
     training: Examples
     examples: Examples
-    feed: Feed
+    feed: FeatureCacheLoader
     saved: Checkpoint | None
 
 
@@ -177,7 +177,7 @@ class _Scored:
     """What an evaluation found: counts of every image, kept predictions, images by batch."""
 
     counts: Mapping[str, np.ndarray]
-    kept: predictions.Keeper
+    kept: predictions.PredictionRecorder
     batches: list[list[int]]
 
 
@@ -228,7 +228,7 @@ def _prepare(run: RunState, environment: Environment) -> _Prepared:
     with run.phases("data"):
         training = decoded(spec.benchmark, environment.data, "train")
         examples = decoded(spec.benchmark, environment.data, protocol.eval_split)
-        feed = Feed(segmenter, pristine, training, protocol, compute, spec.seed)
+        feed = FeatureCacheLoader(segmenter, pristine, training, protocol, compute, spec.seed)
         identity = run.identity(
             weights=segmenter.backbone.weights_sha256,
             data=short_hash([training.sha256, examples.sha256]),
@@ -296,7 +296,7 @@ def _train(
 
 def _evaluate(spec: RunSpec, prepared: _Prepared, environment: Environment) -> _Scored:
     """Scores every image of the split, and keeps some predictions."""
-    keeper = predictions.Keeper(prepared.examples.ids, spec.benchmark)
+    keeper = predictions.PredictionRecorder(prepared.examples.ids, spec.benchmark)
     batches: list[list[int]] = []
     counts = evaluate(
         prepared.segmenter,
