@@ -61,9 +61,14 @@ def choose(cell: RunSpec, device: torch.device, weights: Sequence[Path]) -> Comp
         return Compute(("bf16" if bf16 else "fp32") if wanted == "auto" else wanted)
     images = min(protocol.batch_size, IMAGES)
     return _on_cpu(
-        cell.backbone, cell.weights, tuple(weights), images, protocol.crop, wanted,
+        cell.backbone,
+        cell.weights,
+        tuple(weights),
+        images,
+        protocol.crop,
+        wanted,
         torch.get_num_threads(),
-    )  # fmt: skip
+    )
 
 
 @functools.cache
@@ -77,9 +82,18 @@ def _on_cpu(
     threads: int,
 ) -> Compute:
     key = short_hash(
-        [processor(), torch.backends.cpu.get_cpu_capability(), os.environ.get("ONEDNN_MAX_CPU_ISA"),
-         package_versions(), backbone, images, crop, wanted, threads]
-    )  # fmt: skip
+        [
+            processor(),
+            torch.backends.cpu.get_cpu_capability(),
+            os.environ.get("ONEDNN_MAX_CPU_ISA"),
+            package_versions(),
+            backbone,
+            images,
+            crop,
+            wanted,
+            threads,
+        ]
+    )
 
     def ask() -> Compute:
         with torch_stream(0, "compute"):

@@ -97,9 +97,16 @@ class Rehearsal:
             protocol,
         )
         return cls(
-            method, segmenter, protocol, compute, training, replicas, feed, cell,
+            method,
+            segmenter,
+            protocol,
+            compute,
+            training,
+            replicas,
+            feed,
+            cell,
             environment.workers,
-        )  # fmt: skip
+        )
 
     @property
     def device(self) -> torch.device:
