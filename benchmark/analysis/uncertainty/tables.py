@@ -6,7 +6,13 @@ from typing import Any
 import numpy as np
 
 from benchmark.analysis.leaderboard import COSTS, MIOU
-from benchmark.analysis.uncertainty import aggregates, family, fronts, ranks
+from benchmark.analysis.pareto import (
+    bias_corrected,
+    hypervolume,
+    pareto_front,
+    reference_point,
+)
+from benchmark.analysis.uncertainty import aggregates, family, ranks
 from benchmark.analysis.uncertainty.estimate import Estimate, mean
 from benchmark.analysis.uncertainty.family import AVERAGE
 from benchmark.analysis.uncertainty.group import GroupSample
@@ -125,8 +131,8 @@ def pareto(group: GroupSample) -> Rows:
         replicates = values + group.moved(benchmarks, names)
         for cost in COSTS:
             column = costs[cost].to_numpy()
-            front = fronts.on_front(column, values)[:, 0]
-            chance = fronts.on_front(column, replicates).mean(1)
+            front = pareto_front(column, values)[:, 0]
+            chance = pareto_front(column, replicates).mean(1)
             if not _known(means):
                 chance = np.full(len(names), math.nan)
             here = {"benchmark": benchmark, "cost": cost}
@@ -154,11 +160,11 @@ def hypervolumes(group: GroupSample) -> tuple[Rows, Rows]:
         costs = all_costs[cost].to_numpy()
         if not (np.isfinite(costs).all() and np.isfinite(trained).all()):
             continue
-        decades, limit, floor = fronts.reference(costs, scores, trained.to_numpy())
-        volume = fronts.area(decades, scores, limit, floor)
+        decades, limit, floor = reference_point(costs, scores, trained.to_numpy())
+        volume = hypervolume(decades, scores, limit, floor)
         fronts_rows.append({"cost": cost, **_with_interval(volume, _known(means))})
         for row, name in enumerate(names):
-            alone = fronts.area(decades[[row]], scores[[row]], limit, floor)
+            alone = hypervolume(decades[[row]], scores[[row]], limit, floor)
             found = _with_interval(alone, _known(means))
             own_rows.append({"cost": cost, "method": name, **found})
     return fronts_rows, own_rows
@@ -212,5 +218,5 @@ def _known(estimates: list[Estimate]) -> bool:
 
 def _with_interval(volumes: np.ndarray, known: bool) -> Row:
     value = float(volumes[0])
-    low, high = fronts.bias_corrected(value, volumes[1:]) if known else (math.nan, math.nan)
+    low, high = bias_corrected(value, volumes[1:]) if known else (math.nan, math.nan)
     return {"value": value, "low": low, "high": high}
