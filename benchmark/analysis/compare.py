@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.analysis.uncertainty.bootstrap import bootstrap
-from benchmark.analysis.uncertainty.holm import ALPHA, holm
+from benchmark.analysis.uncertainty.family import ALPHA, holm
 from benchmark.core.errors import UserError
 from benchmark.core.record import Record
 from benchmark.results import store

@@ -6,12 +6,11 @@ import pandas as pd
 
 from benchmark.analysis.leaderboard import GROUP, cells, failures, leaderboard, shared_benchmarks
 from benchmark.analysis.uncertainty import Assessment
-from benchmark.reporting.board import ranked
 from benchmark.reporting.figures.catalogue import WEIGHTS, Picture
 from benchmark.reporting.inputs import Key, Material, of_group
 from benchmark.reporting.provenance import Protocols, protocols, provenance
 from benchmark.reporting.table_catalogue import FAILURES, RANKS, benchmark_table, studies
-from benchmark.reporting.tables import COLUMNS, Column, to_markdown
+from benchmark.reporting.tables import COLUMNS, Column, ranked, to_markdown
 from benchmark.reporting.timing_notes import explained
 
 MARK = "<!-- written by petseg-bench; changes are lost with the next report -->"

@@ -6,7 +6,7 @@ import typer
 from typer.testing import CliRunner
 
 from benchmark.analysis import compare as c
-from benchmark.analysis.uncertainty.holm import holm
+from benchmark.analysis.uncertainty.family import holm
 from benchmark.cli.compare import _ratio, compare
 from benchmark.core.errors import UserError
 from benchmark.results import store
