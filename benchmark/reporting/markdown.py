@@ -6,7 +6,7 @@ import pandas as pd
 
 from benchmark.analysis.leaderboard import GROUP, cells, failures, leaderboard, shared_benchmarks
 from benchmark.analysis.uncertainty import Assessment
-from benchmark.reporting.figures.catalogue import WEIGHTS, Picture
+from benchmark.reporting.figures.picture import WEIGHTS, Picture
 from benchmark.reporting.inputs import Key, Material, of_group
 from benchmark.reporting.provenance import Protocols, protocols, provenance
 from benchmark.reporting.table_catalogue import FAILURES, RANKS, benchmark_table, studies

@@ -14,7 +14,7 @@ from benchmark.analysis.memo import remembering
 from benchmark.analysis.uncertainty import Assessment, assess
 from benchmark.core.errors import UserError
 from benchmark.reporting import markdown
-from benchmark.reporting.figures.catalogue import fractions, pictures
+from benchmark.reporting.figures.catalogue import pictures, pictures_across
 from benchmark.reporting.figures.render import drawing
 from benchmark.reporting.inputs import Material
 from benchmark.reporting.table_catalogue import sheets
@@ -96,7 +96,7 @@ def _build(material: Material, stage: Path, figures: bool, keep: Path | None) ->
     (stage / "tables").mkdir()
     (stage / "figures").mkdir()
     chosen = {key: list(pictures(material, key)) if figures else [] for key, _ in material.groups}
-    across = list(fractions(material)) if figures else []
+    across = list(pictures_across(material)) if figures else []
     every = [*(picture for own in chosen.values() for picture in own), *across]
     files = []
     with drawing(every, stage / "figures", keep) as drawn:

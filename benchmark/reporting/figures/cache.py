@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-from benchmark.reporting.figures.catalogue import Picture
+from benchmark.reporting.figures.picture import Picture
 
 
 class Kept:

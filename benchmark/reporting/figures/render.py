@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmark.core.parallel import spread
 from benchmark.reporting.figures.cache import Kept
-from benchmark.reporting.figures.catalogue import Picture
+from benchmark.reporting.figures.picture import Picture
 
 _FEW = 4
 """Figures that are not worth other processes."""

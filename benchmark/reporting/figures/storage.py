@@ -1,18 +1,34 @@
 """Bytes on disk against the number of tasks that share one backbone."""
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmark.analysis.cost_tables import WHOLE
+from benchmark.analysis.cost_tables import WHOLE, storage
 from benchmark.analysis.leaderboard import GROUP
 from benchmark.reporting.figures.panels import Words, draw_panels, end_labels, spread
+from benchmark.reporting.figures.picture import GroupView, Picture
 from benchmark.reporting.figures.scales import log_scale
 from benchmark.reporting.style import Style, look, method_styles, trace
 
+ORDER = 5
+_SECTION = "Storage for many tasks"
+
+
 _TICKS = (1, 2, 5, 10, 20, 50, 100)
+
+
+def pictures(view: GroupView) -> Iterator[Picture]:
+    """Bytes of up to 100 tasks."""
+    table = storage(view.runs, range(1, 101))
+    if len(table):
+        draw = partial(storage_figure, table, f"Storage for many tasks{view.of}", view.styles)
+        words = "Bytes on disk against the number of tasks"
+        yield Picture(_SECTION, words, f"storage{view.suffix}", draw)
 
 
 def storage_figure(

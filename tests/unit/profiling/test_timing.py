@@ -15,7 +15,8 @@ from benchmark.profiling.timing.groups import complete, finished, former, groups
 from benchmark.profiling.timing.machine_load import Watcher
 from benchmark.profiling.timing.measure import Shelf
 from benchmark.reporting import report
-from benchmark.reporting.figures.catalogue import PARETO, pictures
+from benchmark.reporting.figures.catalogue import pictures
+from benchmark.reporting.figures.pareto import PARETO
 from benchmark.reporting.report import write_report
 from benchmark.reporting.timing_notes import explained, timed
 from benchmark.results import store

@@ -7,7 +7,7 @@ import pytest
 
 from benchmark.reporting.figures import cache
 from benchmark.reporting.figures.cache import Kept
-from benchmark.reporting.figures.catalogue import Picture
+from benchmark.reporting.figures.picture import Picture
 from benchmark.reporting.figures.render import drawing
 from benchmark.reporting.report import write_report
 from tests.helpers.simulated import write_grid
