@@ -15,8 +15,9 @@ from benchmark.analysis.efficiency import (
     label_efficiency,
 )
 from benchmark.analysis.leaderboard import GROUP, MIOU, failures, per_benchmark, per_class
+from benchmark.reporting.format import Kind
 from benchmark.reporting.inputs import Material
-from benchmark.reporting.tables import COLUMNS, Column, Kind, ranked
+from benchmark.reporting.tables import COLUMNS, Column, ranked
 from benchmark.results.timing_columns import RATIOS
 
 WHICH = [Column(name, name.removesuffix("_hash").capitalize()) for name in GROUP]

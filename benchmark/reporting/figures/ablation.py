@@ -13,9 +13,9 @@ from benchmark.analysis.leaderboard import GROUP, MIOU, cells, leaderboard
 from benchmark.reporting.figures.panels import Words, bounds, draw_panels, even_ticks, whiskers
 from benchmark.reporting.figures.picture import GroupView, Picture
 from benchmark.reporting.figures.scales import clear, log_scale, roomy
+from benchmark.reporting.format import human_limit
 from benchmark.reporting.style import COLOURS, Style, look, trace
 from benchmark.reporting.table_catalogue import file_name
-from benchmark.reporting.tables import human
 
 ORDER = 6
 _SECTION = "Settings of a method"
@@ -104,7 +104,7 @@ def ablation_figure(
     def draw(axis: Any, panel: str) -> None:
         if panel == _SIZE:
             axis.add_line(trace(panel, _BLACK, values, curve[INSERTED].to_numpy(dtype=float)))
-            axis.yaxis.set_major_formatter(lambda y, _: human(y, "count").replace(".0 ", " "))
+            axis.yaxis.set_major_formatter(lambda y, _: human_limit(y, "count"))
             axis.set_ylim(0, 1.15 * max(curve[INSERTED].max(), 1))
         else:
             own = data[data["benchmark"] == panel].sort_values("x")
