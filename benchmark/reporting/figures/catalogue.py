@@ -1,7 +1,7 @@
 """Every figure of a report, from the modules of this package; a new one is a new module here.
 
 A module with figures has `ORDER` (its place in the report) and one of `pictures(view)`, the figures
-of a group, and `pictures_across(material)`, those over several protocols.
+of a group, and `pictures_across(inputs)`, those over several protocols.
 """
 
 from collections.abc import Iterator
@@ -11,27 +11,27 @@ from pathlib import Path
 from types import ModuleType
 
 from benchmark.reporting.figures.picture import GroupView, Picture
-from benchmark.reporting.inputs import Key, Material
+from benchmark.reporting.inputs import Key, ReportInputs
 
 
-def pictures(material: Material, key: Key) -> Iterator[Picture]:
+def pictures(inputs: ReportInputs, key: Key) -> Iterator[Picture]:
     """The figures of a group that have something to show.
 
     Args:
-        material: of the report.
+        inputs: of the report.
         key: of one of its groups.
     """
-    view = GroupView(material, key)
+    view = GroupView(inputs, key)
     for module in _modules():
         if hasattr(module, "pictures"):
             yield from module.pictures(view)
 
 
-def pictures_across(material: Material) -> Iterator[Picture]:
+def pictures_across(inputs: ReportInputs) -> Iterator[Picture]:
     """The figures that join several protocols."""
     for module in _modules():
         if hasattr(module, "pictures_across"):
-            yield from module.pictures_across(material)
+            yield from module.pictures_across(inputs)
 
 
 @cache

@@ -18,7 +18,7 @@ _SECTION = "Corrupted images"
 
 def pictures(view: GroupView) -> Iterator[Picture]:
     """MIoU on corrupted images, for each version of the corruptions."""
-    scores = view.own(corruption_scores(view.material.runs, view.material.root))
+    scores = view.own(corruption_scores(view.inputs.runs, view.inputs.root))
     for _, part in scores.groupby(COMPARED, sort=True):
         version = part["corruptions_version"].iloc[0]
         draw = partial(corruption_figure, part, f"Corrupted images{view.of}", view.styles)

@@ -25,9 +25,9 @@ _LINE: dict[str, Any] = {"color": "#333333", "linewidth": 0.9, "solid_capstyle":
 
 def pictures(view: GroupView) -> Iterator[Picture]:
     """The average ranks, where there are two or more."""
-    ranks = view.own(view.material.assessment.ranks)
+    ranks = view.own(view.inputs.assessment.ranks)
     if len(ranks) > 1:
-        found = view.own(view.material.assessment.cliques)
+        found = view.own(view.inputs.assessment.cliques)
         cliques = found.groupby("clique")["method"].agg(list).tolist()
         difference = float(ranks["critical_difference"].iloc[0])
         title = f"Average ranks{view.of}"

@@ -88,14 +88,14 @@ def pictures(view: GroupView) -> Iterator[Picture]:
     known, times, fronts = (
         cells(view.runs),
         timed(view.runs),
-        view.own(view.material.assessment.fronts),
+        view.own(view.inputs.assessment.fronts),
     )
     for name, (column, label, words) in PARETO.items():
         missing = column in known and known[column].isna().all()
         if missing or (column in RATIOS and column not in times):
             continue
         own = fronts if column in set(fronts["cost"]) else None
-        reference = view.material.reference
+        reference = view.inputs.reference
         more = {"intervals": view.intervals, "fronts": own, "reference": reference}
         draw = partial(
             pareto_figure, view.runs, column, label, words + view.of, view.styles, **more

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from benchmark.reporting.inputs import Key, Material, of_group
+from benchmark.reporting.inputs import Key, ReportInputs, of_group
 from benchmark.reporting.table_catalogue import file_name
 
 if TYPE_CHECKING:
@@ -40,40 +40,40 @@ class GroupView:
     """One group of a report: runs of one backbone, weights and protocol.
 
     Attributes:
-        material: of the report.
+        inputs: of the report.
         key: of the group.
     """
 
-    material: Material
+    inputs: ReportInputs
     key: Key
 
     @property
     def suffix(self) -> str:
         """Ends the names of files, where there are several groups."""
-        several = len(self.material.groups) > 1
+        several = len(self.inputs.groups) > 1
         return f"_{file_name('_'.join(self.key))}" if several else ""
 
     @property
     def of(self) -> str:
         """Ends the titles: what the runs have in common."""
         backbone, weights, protocol = self.key
-        several = len(self.material.groups) > 1
+        several = len(self.inputs.groups) > 1
         return f": {backbone}, {WEIGHTS[weights]}" + (f", protocol {protocol}" if several else "")
 
     @cached_property
     def runs(self) -> pd.DataFrame:
         """One row a record."""
-        return self.material.runs_of(self.key)
+        return self.inputs.runs_of(self.key)
 
     @cached_property
     def intervals(self) -> pd.DataFrame:
-        """The rows of `Material.intervals`."""
-        return self.own(self.material.intervals)
+        """The rows of `ReportInputs.intervals`."""
+        return self.own(self.inputs.intervals)
 
     @cached_property
     def styles(self) -> "dict[str, Style]":
         """Colour and marker of every method, the same in all groups."""
-        return dict(self.material.styles())
+        return dict(self.inputs.styles())
 
     def own(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of a table that belong to the group."""

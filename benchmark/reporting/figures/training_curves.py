@@ -24,7 +24,7 @@ _FEW = 8  # methods; lines of more are thin
 
 def pictures(view: GroupView) -> Iterator[Picture]:
     """The loss, where curves are known."""
-    curves = view.own(training_curves(view.material.runs, view.material.root))
+    curves = view.own(training_curves(view.inputs.runs, view.inputs.root))
     if len(curves):
         draw = partial(curves_figure, curves, f"Training loss{view.of}", view.styles)
         yield Picture(_SECTION, "Training loss against step", f"training{view.suffix}", draw)
