@@ -56,13 +56,8 @@ def render(
 
 
 def _summary(runs: pd.DataFrame) -> str:
-    counts = [
-        _count(runs[name].nunique(), word)
-        for name, word in (
-            ("method", "method"), ("backbone", "backbone"), ("benchmark", "benchmark"),
-            ("seed", "seed"),
-        )
-    ]  # fmt: skip
+    parts = ("method", "backbone", "benchmark", "seed")
+    counts = [_count(runs[name].nunique(), name) for name in parts]
     finished = int((runs["status"] == "done").sum())
     text = f"{', '.join(counts)}; {finished} of {_count(len(runs), 'run')} finished."
     table = cells(runs)

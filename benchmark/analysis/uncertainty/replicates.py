@@ -98,10 +98,14 @@ def _by_images(sample: Resampled) -> Floats:
 
 def _by_seeds(sample: Resampled) -> Floats:
     block = sample.block
-    weights = np.stack([
-        stream(seed, "seeds", *block.group, block.benchmark).standard_normal(sample.drawn.shape[2])
-        for seed in block.seeds
-    ])  # fmt: skip
+    weights = np.stack(
+        [
+            stream(seed, "seeds", *block.group, block.benchmark).standard_normal(
+                sample.drawn.shape[2]
+            )
+            for seed in block.seeds
+        ]
+    )
     finite = np.isfinite(block.miou)
     count = finite.sum(1, keepdims=True)
     residuals = np.where(finite, block.miou - np.nanmean(block.miou, axis=1, keepdims=True), 0)

@@ -68,8 +68,13 @@ def storage_figure(
                 line = trace(method, styles[method], x, y, max(1, len(x) // 4))
             lines.append(axis.add_line(line))
         most = max(table["tasks"])
-        log_scale(axis, "x", (min(table["tasks"]), max(most, 2)), "number",
-                  [tick for tick in _TICKS if tick <= most])  # fmt: skip
+        log_scale(
+            axis,
+            "x",
+            (min(table["tasks"]), max(most, 2)),
+            "number",
+            [tick for tick in _TICKS if tick <= most],
+        )
         ends = (table["bytes"].min() / 1.25, table["bytes"].max() * 1.25)
         log_scale(axis, "y", ends, "bytes")
         texts.extend(end_labels(axis, lines))

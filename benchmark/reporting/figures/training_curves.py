@@ -61,8 +61,9 @@ def curves_figure(
             style, every = styles[str(method)], max(1, len(line) // _MARKS)
             steps = line["step"].to_numpy()
             if (line["low"] < line["high"]).any():
-                axis.fill_between(steps, line["low"], line["high"], color=style.colour, alpha=0.15,
-                                  linewidth=0)  # fmt: skip
+                axis.fill_between(
+                    steps, line["low"], line["high"], color=style.colour, alpha=0.15, linewidth=0
+                )
             artist = trace(str(method), style, steps, line["loss"].to_numpy(), every)
             artist.set_linewidth(1.3 if len(shown) <= _FEW else 0.8)
             axis.add_line(artist)
