@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.analysis.uncertainty.holm import ALPHA, holm
+from benchmark.analysis.uncertainty.bootstrap import bootstrap
+from benchmark.analysis.uncertainty.family import ALPHA, holm
 from benchmark.core.errors import UserError
 from benchmark.core.record import Record
 from benchmark.results import store
@@ -22,9 +23,6 @@ from benchmark.results.validate import told
 
 DRAWS = 2000
 _KINDS = ("intersection", "prediction", "label")
-_CHUNK = 4_000_000
-"""Weights that are held at once (32 MB)."""
-
 SPEC = (
     *("suite", "benchmark", "benchmark_version", "backbone", "weights", "method"),
     *("method_params", "method_traits", "seed", "protocol", "protocol_hash"),
@@ -191,7 +189,7 @@ def cost_changes(a: Record, b: Record) -> list[Change]:
     return _changes(ours, theirs)
 
 
-def bootstrap(a: Counts, b: Counts, draws: int = DRAWS, seed: int = 0) -> Difference:
+def difference(a: Counts, b: Counts, draws: int = DRAWS, seed: int = 0) -> Difference:
     """Paired bootstrap over images of the difference of two mIoUs.
 
     Images are drawn with replacement, the same ones for both; counts are summed and the mIoU is
@@ -214,16 +212,9 @@ def bootstrap(a: Counts, b: Counts, draws: int = DRAWS, seed: int = 0) -> Differ
     ours, theirs = _matched(a, b)
     images, classes = ours[0].shape
     # Columns: intersection and prediction of a, of b, and the label that they share.
-    table = np.concatenate([*ours[:2], *theirs[:2], ours[2]], axis=1).astype(np.float64)
+    table = np.concatenate([*ours[:2], *theirs[:2], ours[2]], axis=1)
     observed = _difference(table.sum(0)[None], classes)[0]
-    random = np.random.default_rng(seed)
-    share = np.full(images, 1 / images)
-    at_once = max(1, _CHUNK // images)
-    parts = []
-    for start in range(0, draws, at_once):
-        weights = random.multinomial(images, share, size=min(at_once, draws - start))
-        parts.append(_difference(weights.astype(np.float64) @ table, classes))
-    drawn = np.concatenate(parts)
+    drawn = bootstrap(table, lambda sums: _difference(sums, classes), draws, seed)
     low, high = np.percentile(drawn, (2.5, 97.5))
     tail = min((drawn <= 0).sum(), (drawn >= 0).sum())
     p = min(1.0, 2 * float(tail + 1) / (draws + 1))
@@ -259,7 +250,7 @@ def _pairs(chosen: Sequence[tuple[Path, Record, Path, Record]]) -> list[Pair]:
     pairs = []
     for a, a_record, b, b_record in chosen:
         try:
-            pairs.append(Pair(a_record, b_record, bootstrap(_counts(a), _counts(b), draws)))
+            pairs.append(Pair(a_record, b_record, difference(_counts(a), _counts(b), draws)))
         except ValueError as error:
             pairs.append(Pair(a_record, b_record, None, str(error)))
     tested = [pair.difference.p for pair in pairs if pair.difference]

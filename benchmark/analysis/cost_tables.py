@@ -39,7 +39,7 @@ _BYTES = 4  # of a parameter of the shared backbone, kept in fp32
 
 
 @once
-def ledger(runs: pd.DataFrame) -> pd.DataFrame:
+def cost_table(runs: pd.DataFrame) -> pd.DataFrame:
     """One row a method: every cost, each apart, as mean over benchmarks of the mean over seeds.
 
     Args:
@@ -90,7 +90,7 @@ def storage(runs: pd.DataFrame, tasks: Sequence[int] = TASKS) -> pd.DataFrame:
     """
     if min(tasks, default=1) < 1:
         raise ValueError(f"numbers of tasks are 1 and more, not {min(tasks)}")
-    known = ledger(runs).dropna(subset=[STORED, BACKBONE])
+    known = cost_table(runs).dropna(subset=[STORED, BACKBONE])
     rows: list[dict[str, Any]] = []
     for names, part in known.groupby(GROUP, sort=True):
         key = dict(zip(GROUP, map(str, names), strict=True))

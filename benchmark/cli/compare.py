@@ -70,7 +70,7 @@ def _print_runs(pair: "Pair") -> None:
 
 def _print_folders(comparison: "Comparison", tolerance: float) -> None:
     from benchmark.analysis.compare import name
-    from benchmark.analysis.uncertainty.holm import ALPHA
+    from benchmark.analysis.uncertainty.family import ALPHA
 
     losses = gains = 0
     for pair in comparison.pairs:

@@ -122,9 +122,9 @@ def _write(
 
 def _gallery(runs: "pd.DataFrame", root: Path, data: Path | None) -> "tuple[list[Item], list[str]]":
     from benchmark.planning.catalogue import BENCHMARKS
-    from benchmark.reporting.gallery_items import shots
+    from benchmark.reporting.gallery_items import gallery_items
 
-    return shots(runs, root, lambda name: BENCHMARKS.get(name)(data))
+    return gallery_items(runs, root, lambda name: BENCHMARKS.get(name)(data))
 
 
 def _reference(path: Path) -> "pd.DataFrame":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import ValidationError
 
+from benchmark.analysis.uncertainty.bootstrap import bootstrap
 from benchmark.core.errors import UserError
 from benchmark.core.record import Provenance, Record
 from benchmark.core.spec import Protocol, RunSpec, one_line
@@ -216,11 +217,9 @@ def bootstrap_interval(counts: Counts, seed: int = 0) -> tuple[float, float]:
         counts: `intersection`, `prediction`, `label`: (N, K) pixels.
         seed: of the draws.
     """
-    stacked = _class_counts(counts)
-    images = len(stacked)
-    drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), RESAMPLES)
-    sums = np.tensordot(drawn.astype(float), stacked, axes=1)
-    low, high = np.quantile(mean_iou(*np.moveaxis(sums, -2, 0)), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    table = np.concatenate([counts[key] for key in CLASS_COUNTS], axis=1)
+    drawn = bootstrap(table, lambda sums: mean_iou(*np.split(sums, 3, axis=1)), RESAMPLES, seed)
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from benchmark.reporting.html.payload import Key
 
 MOST = 12
-"""Methods of a group beside each other on one image: the best ones, but see `shots`."""
+"""Methods of a group beside each other on one image: the best ones, but see `gallery_items`."""
 
 
-def shots(
+def gallery_items(
     runs: pd.DataFrame, root: Path, open_benchmark: Callable[[str], Benchmark]
 ) -> "tuple[list[Item], list[str]]":
     """Images, labels and the predictions that runs kept, of the lowest seed that has any.

@@ -20,7 +20,7 @@ Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class Material:
+class ReportInputs:
     """What a report shows.
 
     Attributes:
@@ -30,7 +30,7 @@ class Material:
         assessment: statistics of the runs.
         gallery: test images with predictions.
         reference: published numbers, or None.
-        notes: what a reader must know of the material, a sentence each.
+        notes: what a reader must know of the inputs, a sentence each.
     """
 
     title: str

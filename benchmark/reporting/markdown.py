@@ -6,12 +6,11 @@ import pandas as pd
 
 from benchmark.analysis.leaderboard import GROUP, cells, failures, leaderboard, shared_benchmarks
 from benchmark.analysis.uncertainty import Assessment
-from benchmark.reporting.board import ranked
-from benchmark.reporting.figures.catalogue import WEIGHTS, Picture
-from benchmark.reporting.inputs import Key, Material, of_group
+from benchmark.reporting.figures.picture import WEIGHTS, Picture
+from benchmark.reporting.inputs import Key, ReportInputs, of_group
 from benchmark.reporting.provenance import Protocols, protocols, provenance
 from benchmark.reporting.table_catalogue import FAILURES, RANKS, benchmark_table, studies
-from benchmark.reporting.tables import COLUMNS, Column, to_markdown
+from benchmark.reporting.tables import COLUMNS, Column, ranked, to_markdown
 from benchmark.reporting.timing_notes import explained
 
 MARK = "<!-- written by petseg-bench; changes are lost with the next report -->"
@@ -21,31 +20,31 @@ _BOARD = {"costs.params.decoder", "ppt"}  # in the files only
 
 
 def render(
-    material: Material, pictures: Mapping[Key, Sequence[Picture]], across: Sequence[Picture]
+    inputs: ReportInputs, pictures: Mapping[Key, Sequence[Picture]], across: Sequence[Picture]
 ) -> str:
     """The page as Markdown.
 
     Args:
-        material: of the report.
+        inputs: of the report.
         pictures: the figures of each group.
         across: those that join several protocols.
     """
-    runs, found = material.runs, material.assessment
+    runs, found = inputs.runs, inputs.assessment
     several = len(pictures) > 1
     drawn = any(pictures.values())
-    parts = [MARK, f"# {material.title}", _summary(runs), _about_seeds(runs, found)]
+    parts = [MARK, f"# {inputs.title}", _summary(runs), _about_seeds(runs, found)]
     parts.append(
         "[index.html](index.html) is this report to play with: it needs no network and no server."
     )
     origin = protocols(runs)
     parts += [f"**{text}**" for text in origin.guard]
-    for key, part in material.groups:
+    for key, part in inputs.groups:
         name = f" of {key[0]}, {WEIGHTS[key[1]]}, protocol {key[2]}" if several else ""
         parts += _section(key, part, found, name)
         parts += _figures(pictures[key], name)
     parts += _figures(across, "")
-    if material.notes:
-        parts += ["## What the numbers do not carry", _list(material.notes)]
+    if inputs.notes:
+        parts += ["## What the numbers do not carry", _list(inputs.notes)]
     parts += ["## Runs that did not finish", _failures(runs)]
     parts += ["## Protocol", _protocol(origin), "## Provenance", _provenance(runs)]
     parts.append(
@@ -57,13 +56,8 @@ def render(
 
 
 def _summary(runs: pd.DataFrame) -> str:
-    counts = [
-        _count(runs[name].nunique(), word)
-        for name, word in (
-            ("method", "method"), ("backbone", "backbone"), ("benchmark", "benchmark"),
-            ("seed", "seed"),
-        )
-    ]  # fmt: skip
+    parts = ("method", "backbone", "benchmark", "seed")
+    counts = [_count(runs[name].nunique(), name) for name in parts]
     finished = int((runs["status"] == "done").sum())
     text = f"{', '.join(counts)}; {finished} of {_count(len(runs), 'run')} finished."
     table = cells(runs)

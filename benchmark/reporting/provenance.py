@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.analysis.leaderboard import GROUP
-from benchmark.reporting.tables import MISSING
+from benchmark.reporting.format import MISSING
 
 _PROTOCOL, _ORIGIN = "protocol.", "provenance."
 

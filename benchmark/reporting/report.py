@@ -14,10 +14,10 @@ from benchmark.analysis.memo import remembering
 from benchmark.analysis.uncertainty import Assessment, assess
 from benchmark.core.errors import UserError
 from benchmark.reporting import markdown
-from benchmark.reporting.figures.catalogue import fractions, pictures
+from benchmark.reporting.figures.catalogue import pictures, pictures_across
 from benchmark.reporting.figures.render import drawing
-from benchmark.reporting.inputs import Material
-from benchmark.reporting.table_catalogue import sheets
+from benchmark.reporting.inputs import ReportInputs
+from benchmark.reporting.table_catalogue import report_tables
 from benchmark.reporting.tables import write_table
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def write_report(
         title: heading of the page, usually the suite.
         root: what the runs were loaded from: counts and curves are read below it.
         assessment: statistics of the runs, by default made here.
-        gallery: test images with predictions, as `shots` returns them.
+        gallery: test images with predictions, as `gallery_items` returns them.
         reference: published numbers, as `read_reference` returns them.
         notes: more that a reader must know, a sentence each.
         figures: also draw the static ones, which takes most of the time.
@@ -80,8 +80,8 @@ def write_report(
         with remembering():
             found = assess(runs, root) if assessment is None else assessment
             notes = [*notes, *found.notes]
-            material = Material(title, runs, root, found, gallery, reference, notes)
-            files = _build(material, stage, figures, keep)
+            inputs = ReportInputs(title, runs, root, found, gallery, reference, notes)
+            files = _build(inputs, stage, figures, keep)
         _swap(stage, final)
     except OSError as error:
         raise UserError(
@@ -92,18 +92,18 @@ def write_report(
     return [out / path.relative_to(stage) for path in files]
 
 
-def _build(material: Material, stage: Path, figures: bool, keep: Path | None) -> list[Path]:
+def _build(inputs: ReportInputs, stage: Path, figures: bool, keep: Path | None) -> list[Path]:
     (stage / "tables").mkdir()
     (stage / "figures").mkdir()
-    chosen = {key: list(pictures(material, key)) if figures else [] for key, _ in material.groups}
-    across = list(fractions(material)) if figures else []
+    chosen = {key: list(pictures(inputs, key)) if figures else [] for key, _ in inputs.groups}
+    across = list(pictures_across(inputs)) if figures else []
     every = [*(picture for own in chosen.values() for picture in own), *across]
     files = []
     with drawing(every, stage / "figures", keep) as drawn:
-        for sheet in sheets(material):
-            stem = stage / "tables" / sheet.stem
-            files += write_table(sheet.frame, sheet.columns, stem, GROUP)
-        texts = {"README.md": markdown.render(material, chosen, across), PAGE: _html(material)}
+        for table in report_tables(inputs):
+            stem = stage / "tables" / table.stem
+            files += write_table(table.frame, table.columns, stem, GROUP)
+        texts = {"README.md": markdown.render(inputs, chosen, across), PAGE: _html(inputs)}
         files += drawn()
     for name, text in texts.items():
         (stage / name).write_text(text, encoding="utf-8", newline="\n")
@@ -111,15 +111,13 @@ def _build(material: Material, stage: Path, figures: bool, keep: Path | None) ->
     return files
 
 
-def _html(material: Material) -> str:
+def _html(inputs: ReportInputs) -> str:
     from benchmark.reporting.html import render
     from benchmark.reporting.html.series_inputs import gather
 
-    runs = material.runs
-    curves = gather(runs, material.root)
-    return render(
-        material.title, runs, material.assessment, material.gallery, curves, material.reference
-    )
+    runs = inputs.runs
+    curves = gather(runs, inputs.root)
+    return render(inputs.title, runs, inputs.assessment, inputs.gallery, curves, inputs.reference)
 
 
 def _check_replaceable(out: Path) -> None:

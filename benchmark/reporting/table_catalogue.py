@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from benchmark.analysis.ablation import INSERTED, ablation, families
-from benchmark.analysis.cost_tables import COMPONENTS, ledger, storage
+from benchmark.analysis.cost_tables import COMPONENTS, cost_table, storage
 from benchmark.analysis.efficiency import (
     COMPARED,
     corruption_scores,
@@ -15,9 +15,9 @@ from benchmark.analysis.efficiency import (
     label_efficiency,
 )
 from benchmark.analysis.leaderboard import GROUP, MIOU, failures, per_benchmark, per_class
-from benchmark.reporting.board import ranked
-from benchmark.reporting.inputs import Material
-from benchmark.reporting.tables import COLUMNS, Column, Kind
+from benchmark.reporting.format import Kind
+from benchmark.reporting.inputs import ReportInputs
+from benchmark.reporting.tables import COLUMNS, Column, ranked
 from benchmark.results.timing_columns import RATIOS
 
 WHICH = [Column(name, name.removesuffix("_hash").capitalize()) for name in GROUP]
@@ -84,7 +84,7 @@ _KINDS: dict[str, Kind] = {
 
 
 @dataclass(frozen=True)
-class Sheet:
+class ReportTable:
     """One table.
 
     Attributes:
@@ -98,39 +98,39 @@ class Sheet:
     columns: Sequence[Column]
 
 
-def sheets(material: Material) -> Iterator[Sheet]:
+def report_tables(inputs: ReportInputs) -> Iterator[ReportTable]:
     """The tables that have something to show, and that of failures in any case.
 
     Where there are several groups, every table names the group of its rows.
     """
-    runs, found = material.runs, material.assessment
-    lead = WHICH if len(material.groups) > 1 else []
-    yield Sheet("leaderboard", ranked(runs, found), [*lead, *COLUMNS])
+    runs, found = inputs.runs, inputs.assessment
+    lead = WHICH if len(inputs.groups) > 1 else []
+    yield ReportTable("leaderboard", ranked(runs, found), [*lead, *COLUMNS])
     table, columns = benchmark_table(runs)
-    yield Sheet("per_benchmark", table, [*lead, *columns])
+    yield ReportTable("per_benchmark", table, [*lead, *columns])
     for name in sorted(runs["benchmark"].unique()):
         table, columns = class_table(runs, name)
-        yield Sheet(f"per_class_{name}", table, [*lead, *columns])
+        yield ReportTable(f"per_class_{name}", table, [*lead, *columns])
     for name, (table, columns) in studies(runs).items():
-        yield Sheet(f"ablation_{file_name(name)}", table, [*lead, *columns])
+        yield ReportTable(f"ablation_{file_name(name)}", table, [*lead, *columns])
     scores = label_efficiency(runs)
     parts: list[tuple[str, pd.DataFrame, Sequence[Column]]] = [
         ("pairs", found.pairs, PAIRS),
         ("ranks", found.ranks, RANKS),
         ("iqm", found.iqm, AGGREGATES),
-        ("cost_ledger", ledger(runs), _ledger_columns()),
+        ("cost_ledger", cost_table(runs), _cost_columns()),
         ("storage", storage(runs), STORAGE),
         ("fronts", found.fronts, _plain(found.fronts)),
         ("hypervolumes", found.hypervolumes, _plain(found.hypervolumes)),
         ("improvement", found.improvement, _plain(found.improvement)),
         ("agreement", found.agreement, _plain(found.agreement)),
         ("label_efficiency", scores, _plain(scores)),
-        ("corruptions", _corruptions(material), CORRUPTIONS),
+        ("corruptions", _corruptions(inputs), CORRUPTIONS),
     ]
     for stem, table, shown in parts:
         if not table.empty:
-            yield Sheet(stem, table, [*lead, *shown])
-    yield Sheet("failures", failures(runs), [*lead, *FAILURES])
+            yield ReportTable(stem, table, [*lead, *shown])
+    yield ReportTable("failures", failures(runs), [*lead, *FAILURES])
 
 
 def class_table(runs: pd.DataFrame, benchmark: str) -> tuple[pd.DataFrame, list[Column]]:
@@ -174,12 +174,12 @@ def _study(runs: pd.DataFrame, name: str) -> tuple[pd.DataFrame, list[Column]]:
     return table, columns + [Column(c, c, "points", "max") for c in table.columns[edge + 1 :]]
 
 
-def _corruptions(material: Material) -> pd.DataFrame:
-    scores = corruption_scores(material.runs, material.root)
+def _corruptions(inputs: ReportInputs) -> pd.DataFrame:
+    scores = corruption_scores(inputs.runs, inputs.root)
     return corruption_table(scores) if len(scores) else pd.DataFrame(columns=[*COMPARED, "method"])
 
 
-def _ledger_columns() -> list[Column]:
+def _cost_columns() -> list[Column]:
     columns = [Column("method", "Method"), Column("complete", "Done")]
     for name in COMPONENTS:
         if name in RATIOS:

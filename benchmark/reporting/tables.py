@@ -1,6 +1,5 @@
 """Tables for people: one description of the columns, four ways to write them."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,10 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
+from benchmark.analysis.leaderboard import GROUP, MIOU, leaderboard
+from benchmark.analysis.uncertainty import Assessment
+from benchmark.reporting.format import MISSING, Kind, human
 from benchmark.results.timing_columns import LATENCY, TRAINING, references
-
-Kind = Literal[
-    "text", "integer", "points", "count", "bytes", "seconds", "ms", "rate", "ratio", "number"
-]
-
-MISSING = "–"
 
 FEWEST_LETTERS = 9
 """Of a name in a terminal, whatever its width; rich would else drop a column without a word."""
@@ -59,38 +55,25 @@ COLUMNS = (
 )
 """The columns of the leaderboard."""
 
-_METRIC = ("", " k", " M", " G", " T")
-# Minutes start at two, because "1.2 min" hides differences that "71.3 s" shows.
-_TIME = ((1.0, "s"), (60.0, "min"), (3600.0, "h"))
 
-
-def human(value: Any, kind: Kind) -> str:
-    """A value as people read it: 1.2 M, 45.3 kB, 12.3 ms, 1.40x, 45.3 (points of mIoU).
+def ranked(runs: pd.DataFrame, assessment: Assessment) -> pd.DataFrame:
+    """The leaderboard, in which methods share a rank where the data cannot tell them apart.
 
     Args:
-        value: a number in base units (bytes, seconds, fractions of mIoU), text, or a missing value.
-        kind: what it counts.
+        runs: one row a record.
+        assessment: of these runs, or of more.
 
     Returns:
-        The text; a dash for a missing value.
+        As `leaderboard.leaderboard`, best mean first, with the `rank` of the assessment, the ends
+        `low` and `high` of its 95 % interval (fractions) and what that `covers`.
     """
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
-        return MISSING
-    if kind == "text":
-        return str(value)
-    number = float(value)
-    if kind == "count":
-        return _scaled(number, "")
-    if kind == "bytes":
-        return _scaled(number, "B")
-    if kind == "seconds":
-        return _duration(number)
-    if kind == "ratio":
-        # Three digits: beyond ten, hundredths are noise.
-        return f"{number:.{2 if number < 9.995 else 1}f}x"
-    formats = {"integer": ".0f", "points": ".1f", "ms": ".1f", "rate": ".1f", "number": ".3f"}
-    text = format(100 * number if kind == "points" else number, formats[kind])
-    return f"{text} ms" if kind == "ms" else text
+    keys = [*GROUP, "method"]
+    found = assessment.board[[*keys, "rank", "low", "high", "covers"]]
+    table = leaderboard(runs).drop(columns=["rank", "ci95"]).merge(found, on=keys, how="left")
+    ordered = [name for name in table.columns if name not in (*keys, "rank", "low", "high", MIOU)]
+    table = table[[*GROUP, "rank", "method", MIOU, "low", "high", *ordered]]
+    order = [*GROUP, MIOU, "method"]
+    return table.sort_values(order, ascending=[True] * 3 + [False, True]).reset_index(drop=True)
 
 
 def to_markdown(frame: pd.DataFrame, columns: Sequence[Column], group: Sequence[str] = ()) -> str:
@@ -204,21 +187,6 @@ def _best(frame: pd.DataFrame, column: Column, group: Sequence[str]) -> list[boo
         rival > 1 and human(number, column.kind) == human(top, column.kind) != MISSING
         for number, top, rival in zip(numbers, best, rivals, strict=True)
     ]
-
-
-def _scaled(number: float, unit: str) -> str:
-    step = 0
-    # 999.95 would print as 1000.0, which belongs to the next prefix.
-    while abs(number) >= (999.95 if step else 999.5) and step < len(_METRIC) - 1:
-        number /= 1000
-        step += 1
-    prefix = _METRIC[step] if step or not unit else " "
-    return f"{number:.{1 if step else 0}f}{prefix}{unit}"
-
-
-def _duration(number: float) -> str:
-    size, unit = max((pair for pair in _TIME if number >= 2 * pair[0]), default=_TIME[0])
-    return f"{number / size:.1f} {unit}"
 
 
 def _markdown(text: str) -> str:

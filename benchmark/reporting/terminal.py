@@ -6,9 +6,9 @@ import pandas as pd
 
 from benchmark.analysis.leaderboard import failures, split_groups
 from benchmark.analysis.uncertainty import Assessment
-from benchmark.reporting.board import interval_text, ranked
+from benchmark.reporting.format import interval_text
 from benchmark.reporting.table_catalogue import benchmark_table, class_table
-from benchmark.reporting.tables import Column, to_rich
+from benchmark.reporting.tables import Column, ranked, to_rich
 from benchmark.reporting.timing_notes import explained, timed
 from benchmark.results.timing_columns import LATENCY, TRAINING
 

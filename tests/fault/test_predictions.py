@@ -7,7 +7,7 @@ from benchmark.core.errors import UserError
 from benchmark.data.base import BENCHMARKS
 from benchmark.execution.environment import decoded
 from benchmark.planning.plan import plan
-from benchmark.reporting.gallery_items import shots
+from benchmark.reporting.gallery_items import gallery_items
 from benchmark.results import predictions, store
 from benchmark.results.load import load_results
 from tests.helpers.tiny import run, select
@@ -55,7 +55,7 @@ def test_what_cannot_be_read_is_none(tmp_path, content):
 def test_a_gallery_shows_what_the_runs_kept(tmp_path):
     run(tmp_path, select("linear,bitfit", seeds=(0, 1)))
     runs = load_results(tmp_path)
-    items, notes = shots(runs, tmp_path, lambda name: BENCHMARKS.get(name)(None))
+    items, notes = gallery_items(runs, tmp_path, lambda name: BENCHMARKS.get(name)(None))
     assert notes == [] and len(items) == 3
     examples = {example.id: example for example in decoded("tiny", None, "test")}
     for item in items:
@@ -78,10 +78,10 @@ def test_a_gallery_without_data_or_predictions_says_why(tmp_path):
     def missing(name):
         raise UserError(f"{name}: its data are not here")
 
-    assert shots(runs, tmp_path, missing) == (
+    assert gallery_items(runs, tmp_path, missing) == (
         [], ["tiny: no images in the gallery: tiny: its data are not here"]
     )  # fmt: skip
     for path in tmp_path.rglob("predictions.npz"):
         path.unlink()
-    items, notes = shots(runs, tmp_path, missing)
+    items, notes = gallery_items(runs, tmp_path, missing)
     assert items == [] and "kept predictions" in notes[0]

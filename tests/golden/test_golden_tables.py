@@ -6,8 +6,7 @@ import pytest
 
 from benchmark.analysis.leaderboard import GROUP
 from benchmark.analysis.uncertainty import assess
-from benchmark.reporting.board import ranked
-from benchmark.reporting.tables import COLUMNS, to_csv, to_latex, to_markdown
+from benchmark.reporting.tables import COLUMNS, ranked, to_csv, to_latex, to_markdown
 from tests.helpers.records import record, timed
 
 pytestmark = pytest.mark.no_torch

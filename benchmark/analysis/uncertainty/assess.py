@@ -11,9 +11,9 @@ from benchmark.analysis.leaderboard import GROUP, MIOU, split_groups
 from benchmark.analysis.leaderboard import cells as summarised
 from benchmark.analysis.uncertainty import cache as disk
 from benchmark.analysis.uncertainty import family, tables
-from benchmark.analysis.uncertainty.agreement import agreements, protocols
 from benchmark.analysis.uncertainty.bootstrap import resample
 from benchmark.analysis.uncertainty.group import GroupSample
+from benchmark.analysis.uncertainty.ranks import agreements, protocols
 from benchmark.analysis.uncertainty.samples import blocks
 from benchmark.core.parallel import spread
 

@@ -3,9 +3,11 @@
 Because every run sees the same draws, differences of runs are paired by image.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +15,13 @@ from numpy.typing import NDArray
 from benchmark.analysis.uncertainty.samples import Block, Counts, images, problem
 from benchmark.core.seeding import stream
 
+Floats = NDArray[np.float64]
+
 _CHUNK = 8_000_000
 """Sums of counts that are held at once (32 MB each for intersection and union)."""
+
+_WEIGHTS = 4_000_000
+"""Weights of images that `bootstrap` holds at once (32 MB)."""
 
 _SAME = 1e-5
 """MIoU by which counts may differ from their record: the rounding of single precision."""
@@ -105,7 +112,33 @@ def draw_images(benchmark: str, ids: NDArray[np.str_], replicates: int) -> NDArr
     """How often each replicate draws each image: (B, N), rows sum to N."""
     count = len(ids)
     random = stream(0, "images", benchmark, *ids.tolist())
-    return random.multinomial(count, np.full(count, 1 / count), replicates).astype(np.float32)
+    return _draw(random, count, replicates).astype(np.float32)
+
+
+def bootstrap(
+    counts: NDArray[Any], statistic: Callable[[Floats], Floats], replicates: int, seed: int = 0
+) -> Floats:
+    """A statistic of counts that are summed over images drawn with replacement.
+
+    Args:
+        counts: (N, C) of the images; columns of the same replicate are paired by image.
+        statistic: (B, C) sums to (B,) values.
+        replicates: B.
+        seed: of the draws.
+
+    Returns:
+        (B,).
+    """
+    random = np.random.default_rng(seed)
+    table = counts.astype(float)
+    at_once = max(1, _WEIGHTS // len(table))
+    sizes = [min(at_once, replicates - start) for start in range(0, replicates, at_once)]
+    sums = (_draw(random, len(table), size).astype(float) @ table for size in sizes)
+    return np.concatenate([statistic(one) for one in sums])
+
+
+def _draw(random: np.random.Generator, count: int, replicates: int) -> NDArray[np.int64]:
+    return random.multinomial(count, np.full(count, 1 / count), replicates)
 
 
 def mious(

@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from benchmark.analysis.uncertainty.bootstrap import Resampled
-from benchmark.analysis.uncertainty.estimate import Estimate, mean
-from benchmark.analysis.uncertainty.holm import ALPHA, holm
-from benchmark.analysis.uncertainty.paired import difference
+from benchmark.analysis.uncertainty.estimate import Estimate, difference, mean
+
+ALPHA = 0.05
+"""A difference is called significant where its corrected p is below this."""
 
 AVERAGE = "average"
 """Stands for the mean over benchmarks in the column `benchmark`."""
@@ -79,3 +81,16 @@ def table(benchmark: str, pairs: Mapping[Pair, Sequence[Estimate]]) -> list[dict
         row = (*values, one.covers, len(pairs[a, b]))
         rows.append(dict(zip(COLUMNS, row, strict=True)))
     return rows
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """P values after Holm's step-down correction, in their order.
+
+    Source: Holm, A simple sequentially rejective multiple test procedure, Scand. J. Stat. 1979.
+    """
+    values = np.asarray(p, dtype=float)
+    order = np.argsort(values, kind="stable")
+    steps = values[order] * np.arange(len(values), 0, -1)
+    corrected = np.empty_like(values)
+    corrected[order] = np.minimum(1, np.maximum.accumulate(steps))
+    return corrected.tolist()

@@ -9,9 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.analysis.leaderboard import COSTS, MIOU, means
-from benchmark.analysis.uncertainty import paired
 from benchmark.analysis.uncertainty.bootstrap import Resampled
-from benchmark.analysis.uncertainty.estimate import Estimate, mean
+from benchmark.analysis.uncertainty.estimate import Estimate, mean, method_mean
 from benchmark.analysis.uncertainty.replicates import deviations, with_tails
 from benchmark.analysis.uncertainty.samples import Group
 
@@ -39,7 +38,7 @@ class GroupSample:
     def estimates(self) -> dict[tuple[str, str], Estimate]:
         """Of every finished cell, by benchmark and method."""
         return {
-            (benchmark, name): paired.method(sample, row)
+            (benchmark, name): method_mean(sample, row)
             for benchmark, sample in self.samples.items()
             for row, name in enumerate(sample.block.methods)
         }

@@ -6,11 +6,16 @@ from typing import Any
 import numpy as np
 
 from benchmark.analysis.leaderboard import COSTS, MIOU
-from benchmark.analysis.uncertainty import aggregates, family, fronts, ranks
+from benchmark.analysis.pareto import (
+    bias_corrected,
+    hypervolume,
+    pareto_front,
+    reference_point,
+)
+from benchmark.analysis.uncertainty import family, ranks, replicates
 from benchmark.analysis.uncertainty.estimate import Estimate, mean
 from benchmark.analysis.uncertainty.family import AVERAGE
 from benchmark.analysis.uncertainty.group import GroupSample
-from benchmark.analysis.uncertainty.ties import shared_ranks
 
 Row = dict[str, Any]
 Rows = list[Row]
@@ -50,7 +55,7 @@ def board(group: GroupSample, compared: Rows) -> Rows:
         for row in compared
         if row["benchmark"] == AVERAGE and row["significant"]
     }
-    places = shared_ranks({name: one.value for name, one in averages.items()}, significant)
+    places = ranks.shared_ranks({name: one.value for name, one in averages.items()}, significant)
     rank = dict(zip(group.complete, places, strict=True))
     names = sorted(set(group.table["method"]) - set(rank))
     rows = []
@@ -93,10 +98,10 @@ def iqm(group: GroupSample) -> Rows:
     shifts = [group.moved([one], names) for one in group.benchmarks if names]
     for name in group.complete:
         scores = [group.scores(one, name) for one in group.benchmarks]
-        value, low, high = aggregates.interquartile_mean(scores), math.nan, math.nan
+        value, low, high = replicates.interquartile_mean(scores), math.nan, math.nan
         if _known([group.average(name)]):
             moved = [one[names.index(name)] for one in shifts]
-            low, high = aggregates.interquartile_interval(scores, moved)
+            low, high = replicates.interquartile_interval(scores, moved)
         cells = sum(map(len, scores))
         rows.append({"method": name, "iqm": value, "low": low, "high": high, "cells": cells})
     return rows
@@ -110,7 +115,7 @@ def improvement(group: GroupSample) -> Rows:
     rows = []
     for index, a in enumerate(group.complete):
         for b in group.complete[index + 1 :]:
-            p = aggregates.probability_of_improvement(scores[a], scores[b])
+            p = replicates.probability_of_improvement(scores[a], scores[b])
             rows.append({"method_a": a, "method_b": b, "probability": p})
     return rows
 
@@ -122,11 +127,11 @@ def pareto(group: GroupSample) -> Rows:
         costs = group.costs(benchmarks, names)
         means = [mean([group.estimates[one, name] for one in benchmarks]) for name in names]
         values = np.array([[one.value] for one in means])
-        replicates = values + group.moved(benchmarks, names)
+        drawn = values + group.moved(benchmarks, names)
         for cost in COSTS:
             column = costs[cost].to_numpy()
-            front = fronts.on_front(column, values)[:, 0]
-            chance = fronts.on_front(column, replicates).mean(1)
+            front = pareto_front(column, values)[:, 0]
+            chance = pareto_front(column, drawn).mean(1)
             if not _known(means):
                 chance = np.full(len(names), math.nan)
             here = {"benchmark": benchmark, "cost": cost}
@@ -154,11 +159,11 @@ def hypervolumes(group: GroupSample) -> tuple[Rows, Rows]:
         costs = all_costs[cost].to_numpy()
         if not (np.isfinite(costs).all() and np.isfinite(trained).all()):
             continue
-        decades, limit, floor = fronts.reference(costs, scores, trained.to_numpy())
-        volume = fronts.area(decades, scores, limit, floor)
+        decades, limit, floor = reference_point(costs, scores, trained.to_numpy())
+        volume = hypervolume(decades, scores, limit, floor)
         fronts_rows.append({"cost": cost, **_with_interval(volume, _known(means))})
         for row, name in enumerate(names):
-            alone = fronts.area(decades[[row]], scores[[row]], limit, floor)
+            alone = hypervolume(decades[[row]], scores[[row]], limit, floor)
             found = _with_interval(alone, _known(means))
             own_rows.append({"cost": cost, "method": name, **found})
     return fronts_rows, own_rows
@@ -212,5 +217,5 @@ def _known(estimates: list[Estimate]) -> bool:
 
 def _with_interval(volumes: np.ndarray, known: bool) -> Row:
     value = float(volumes[0])
-    low, high = fronts.bias_corrected(value, volumes[1:]) if known else (math.nan, math.nan)
+    low, high = bias_corrected(value, volumes[1:]) if known else (math.nan, math.nan)
     return {"value": value, "low": low, "high": high}

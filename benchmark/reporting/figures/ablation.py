@@ -1,22 +1,40 @@
 """Ablation curves: what one numeric field of a method is worth, and what it costs."""
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark.analysis.ablation import INSERTED, ablation
+from benchmark.analysis.ablation import INSERTED, ablation, families
 from benchmark.analysis.efficiency import AVERAGE
 from benchmark.analysis.leaderboard import GROUP, MIOU, cells, leaderboard
 from benchmark.reporting.figures.panels import Words, bounds, draw_panels, even_ticks, whiskers
+from benchmark.reporting.figures.picture import GroupView, Picture
 from benchmark.reporting.figures.scales import clear, log_scale, roomy
+from benchmark.reporting.format import human_limit
 from benchmark.reporting.style import COLOURS, Style, look, trace
-from benchmark.reporting.tables import human
+from benchmark.reporting.table_catalogue import file_name
+
+ORDER = 6
+_SECTION = "Settings of a method"
+
 
 _LEAST_SPAN = 2.0  # points that an axis shows, so that noise does not look like an effect
 _LOG_FROM = 8  # times the smallest value that the largest is
 _BLACK, _BLUE = Style("#000000", "o"), Style(COLOURS[0], "o")
 _SIZE = "inserted parameters"
+
+
+def pictures(view: GroupView) -> Iterator[Picture]:
+    """Each numeric field of methods that were run with several settings."""
+    for name in families(view.runs):
+        for field in numeric_fields(ablation(view.runs, name)):
+            words = f"mIoU of {name} against its {field}"
+            draw = partial(ablation_figure, view.runs, name, field, words + view.of, view.intervals)
+            stem = f"settings_{file_name(name)}_{file_name(field)}{view.suffix}"
+            yield Picture(_SECTION, words, stem, draw)
 
 
 def numeric_fields(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -86,7 +104,7 @@ def ablation_figure(
     def draw(axis: Any, panel: str) -> None:
         if panel == _SIZE:
             axis.add_line(trace(panel, _BLACK, values, curve[INSERTED].to_numpy(dtype=float)))
-            axis.yaxis.set_major_formatter(lambda y, _: human(y, "count").replace(".0 ", " "))
+            axis.yaxis.set_major_formatter(lambda y, _: human_limit(y, "count"))
             axis.set_ylim(0, 1.15 * max(curve[INSERTED].max(), 1))
         else:
             own = data[data["benchmark"] == panel].sort_values("x")

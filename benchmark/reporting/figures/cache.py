@@ -13,10 +13,10 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-from benchmark.reporting.figures.catalogue import Picture
+from benchmark.reporting.figures.picture import Picture
 
 
-class Kept:
+class FigureCache:
     """A folder with a hidden name for each figure: a hash of the data and of the code behind it.
 
     What cannot be read or written there costs time, and nothing else.

@@ -1,13 +1,29 @@
 """Robustness: mIoU against the severity of corruptions, a panel a group of them."""
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark.analysis.efficiency import ALL, COMPARED, corruption_curves
+from benchmark.analysis.efficiency import ALL, COMPARED, corruption_curves, corruption_scores
 from benchmark.reporting.figures.panels import Words, draw_panels, even_ticks
+from benchmark.reporting.figures.picture import GroupView, Picture
 from benchmark.reporting.style import Style, look, method_styles, trace
+
+ORDER = 7
+_SECTION = "Corrupted images"
+
+
+def pictures(view: GroupView) -> Iterator[Picture]:
+    """MIoU on corrupted images, for each version of the corruptions."""
+    scores = view.own(corruption_scores(view.inputs.runs, view.inputs.root))
+    for _, part in scores.groupby(COMPARED, sort=True):
+        version = part["corruptions_version"].iloc[0]
+        draw = partial(corruption_figure, part, f"Corrupted images{view.of}", view.styles)
+        stem = f"corruptions_v{version}{view.suffix}"
+        yield Picture(_SECTION, "mIoU against severity", stem, draw)
 
 
 def corruption_figure(

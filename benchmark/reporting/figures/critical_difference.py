@@ -1,7 +1,8 @@
 """The critical-difference diagram: average ranks, and which methods cannot be told apart."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -9,12 +10,29 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmark.reporting.figures.panels import DPI, put_title
+from benchmark.reporting.figures.picture import GroupView, Picture
 from benchmark.reporting.style import LABEL_SIZE, Style, handle, look, method_styles
+
+ORDER = 2
+_SECTION = "Average ranks"
+
 
 _ROW = 0.19  # inches between two names
 _BAR = 0.11  # inches between two bars
 _EDGE = 0.3  # inches at the sides
 _LINE: dict[str, Any] = {"color": "#333333", "linewidth": 0.9, "solid_capstyle": "butt"}
+
+
+def pictures(view: GroupView) -> Iterator[Picture]:
+    """The average ranks, where there are two or more."""
+    ranks = view.own(view.inputs.assessment.ranks)
+    if len(ranks) > 1:
+        found = view.own(view.inputs.assessment.cliques)
+        cliques = found.groupby("clique")["method"].agg(list).tolist()
+        difference = float(ranks["critical_difference"].iloc[0])
+        title = f"Average ranks{view.of}"
+        draw = partial(ranks_figure, ranks, difference, cliques, title, view.styles)
+        yield Picture(_SECTION, "Average ranks over benchmarks", f"ranks{view.suffix}", draw)
 
 
 def ranks_figure(

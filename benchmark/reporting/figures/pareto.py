@@ -1,5 +1,7 @@
 """Pareto figures: mIoU against one cost, a panel a benchmark; without pyplot's global state."""
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from benchmark.analysis.leaderboard import GROUP, MIOU, cells, leaderboard
 from benchmark.analysis.pareto import log_positions, pareto_front
 from benchmark.reporting.figures.labels import Box, Scene, Segment, place_labels
 from benchmark.reporting.figures.panels import DPI, Words, bounds, draw_panels, even_ticks
+from benchmark.reporting.figures.picture import GroupView, Picture
 from benchmark.reporting.figures.scales import cost_kind, log_scale, roomy
 from benchmark.reporting.style import (
     FRONT,
@@ -28,7 +31,42 @@ from benchmark.reporting.style import (
     method_styles,
     pale,
 )
-from benchmark.results.timing_columns import RATIOS
+from benchmark.reporting.timing_notes import timed
+from benchmark.results.timing_columns import LATENCY, RATIOS, TRAINING, references
+
+ORDER = 1
+_SECTION = "Costs against mIoU"
+
+PARETO = {
+    "parameters": (
+        "costs.params.total_trainable",
+        "Trainable parameters, decoder included",
+        "mIoU against trainable parameters",
+    ),
+    "backbone": (
+        "costs.params.trainable_backbone",
+        "Trained backbone parameters (inserted and tuned)",
+        "mIoU against trained backbone parameters",
+    ),
+    "stored": ("costs.stored.bytes", "Stored for one more task", "mIoU against stored bytes"),
+    "train_time": (
+        TRAINING,
+        f"Time of a training step / {references()[0]}",
+        "mIoU against training time",
+    ),
+    "memory": (
+        "costs.train.memory.peak_bytes",
+        "Peak memory of training",
+        "mIoU against training memory",
+    ),
+    "latency": (
+        LATENCY,
+        f"Latency of one image / {references()[0]}",
+        "mIoU against inference latency",
+    ),
+}
+"""Name of the file: cost column, label of its axis, title."""
+
 
 MOST_LABELS = 8  # direct labels up to here, a legend beyond
 PROBABLE = 0.5
@@ -43,6 +81,26 @@ _COUNTS = {"costs.params.total_trainable": "total trainable", TRAINED: "backbone
 _MEASURED = ("costs.train.", "costs.infer.")  # may differ from run to run, unlike sizes
 CAP = 5.0  # width of the end of an interval, in typographic points
 _GREY = Style("#777777", "o")
+
+
+def pictures(view: GroupView) -> Iterator[Picture]:
+    """MIoU against each cost that the runs have."""
+    known, times, fronts = (
+        cells(view.runs),
+        timed(view.runs),
+        view.own(view.inputs.assessment.fronts),
+    )
+    for name, (column, label, words) in PARETO.items():
+        missing = column in known and known[column].isna().all()
+        if missing or (column in RATIOS and column not in times):
+            continue
+        own = fronts if column in set(fronts["cost"]) else None
+        reference = view.inputs.reference
+        more = {"intervals": view.intervals, "fronts": own, "reference": reference}
+        draw = partial(
+            pareto_figure, view.runs, column, label, words + view.of, view.styles, **more
+        )
+        yield Picture(_SECTION, words, f"pareto_{name}{view.suffix}", draw)
 
 
 def pareto_figure(

@@ -1,6 +1,8 @@
 """The IoU of each class as a heat map: methods by classes of one benchmark."""
 
 import math
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -9,13 +11,28 @@ from matplotlib.figure import Figure
 
 from benchmark.analysis.leaderboard import GROUP, per_class
 from benchmark.reporting.figures.panels import DPI, lay_out, put_title
+from benchmark.reporting.figures.picture import GroupView, Picture
 from benchmark.reporting.style import look
+from benchmark.reporting.table_catalogue import file_name
+
+ORDER = 3
+_SECTION = "Classes"
+
 
 MOST_NUMBERS = 30  # classes up to which each cell holds its number
 _WIDTH = (6.0, 14.0)  # inches, least and most
 _COLUMN, _ROW = 0.36, 0.27  # inches of a cell that holds a number
 _DARK = 46  # points below which white is the better read on the colour map
 _PITCH = 0.15  # inches that a class's name takes
+
+
+def pictures(view: GroupView) -> Iterator[Picture]:
+    """The classes of each benchmark that a run finished."""
+    runs = view.runs
+    for name in sorted(runs.loc[runs["status"] == "done", "benchmark"].unique()):
+        words = f"IoU per class of {name}"
+        draw = partial(class_figure, runs, name, words + view.of)
+        yield Picture(_SECTION, words, f"classes_{file_name(name)}{view.suffix}", draw)
 
 
 def class_figure(runs: pd.DataFrame, benchmark: str, title: str) -> Figure:

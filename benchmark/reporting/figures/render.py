@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmark.core.parallel import spread
-from benchmark.reporting.figures.cache import Kept
-from benchmark.reporting.figures.catalogue import Picture
+from benchmark.reporting.figures.cache import FigureCache
+from benchmark.reporting.figures.picture import Picture
 
 _FEW = 4
 """Figures that are not worth other processes."""
@@ -27,8 +27,8 @@ def drawing(
     Yields:
         What waits for all of them and returns their files, in the order of the figures.
     """
-    kept = Kept(keep)
-    found = {picture.stem: kept.fetch(picture, folder) for picture in chosen}
+    cache = FigureCache(keep)
+    found = {picture.stem: cache.fetch(picture, folder) for picture in chosen}
     new = [one for one in chosen if found[one.stem] is None]
     worth = len(new) > _FEW
     if worth:
@@ -39,9 +39,9 @@ def drawing(
 
         def joined() -> list[Path]:
             for picture, files in zip(new, drawn(), strict=True):
-                kept.keep(picture, files)
+                cache.keep(picture, files)
                 found[picture.stem] = files
-            kept.forget_others()
+            cache.forget_others()
             return [path for picture in chosen for path in found[picture.stem] or ()]
 
         yield joined

@@ -6,7 +6,8 @@ from typing import Any
 
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from benchmark.reporting.tables import COLUMNS, Kind, human
+from benchmark.reporting.format import Kind, human_limit
+from benchmark.reporting.tables import COLUMNS
 
 
 def cost_kind(cost: str) -> Kind:
@@ -53,7 +54,7 @@ def log_scale(
         if value == zero:
             return "0"
         if kind in ("count", "bytes"):
-            return human(value, kind).replace(".0 ", " ")
+            return human_limit(value, kind)
         return f"{value:g}"
 
     getattr(axis, f"set_{side}scale")("log")

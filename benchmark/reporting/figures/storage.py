@@ -1,18 +1,34 @@
 """Bytes on disk against the number of tasks that share one backbone."""
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmark.analysis.cost_tables import WHOLE
+from benchmark.analysis.cost_tables import WHOLE, storage
 from benchmark.analysis.leaderboard import GROUP
 from benchmark.reporting.figures.panels import Words, draw_panels, end_labels, spread
+from benchmark.reporting.figures.picture import GroupView, Picture
 from benchmark.reporting.figures.scales import log_scale
 from benchmark.reporting.style import Style, look, method_styles, trace
 
+ORDER = 5
+_SECTION = "Storage for many tasks"
+
+
 _TICKS = (1, 2, 5, 10, 20, 50, 100)
+
+
+def pictures(view: GroupView) -> Iterator[Picture]:
+    """Bytes of up to 100 tasks."""
+    table = storage(view.runs, range(1, 101))
+    if len(table):
+        draw = partial(storage_figure, table, f"Storage for many tasks{view.of}", view.styles)
+        words = "Bytes on disk against the number of tasks"
+        yield Picture(_SECTION, words, f"storage{view.suffix}", draw)
 
 
 def storage_figure(
@@ -52,8 +68,13 @@ def storage_figure(
                 line = trace(method, styles[method], x, y, max(1, len(x) // 4))
             lines.append(axis.add_line(line))
         most = max(table["tasks"])
-        log_scale(axis, "x", (min(table["tasks"]), max(most, 2)), "number",
-                  [tick for tick in _TICKS if tick <= most])  # fmt: skip
+        log_scale(
+            axis,
+            "x",
+            (min(table["tasks"]), max(most, 2)),
+            "number",
+            [tick for tick in _TICKS if tick <= most],
+        )
         ends = (table["bytes"].min() / 1.25, table["bytes"].max() * 1.25)
         log_scale(axis, "y", ends, "bytes")
         texts.extend(end_labels(axis, lines))

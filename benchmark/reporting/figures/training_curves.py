@@ -1,18 +1,33 @@
 """Training curves: loss against step, a panel a benchmark, a line a method."""
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark.analysis.curves import smoothed
+from benchmark.analysis.curves import smoothed, training_curves
 from benchmark.analysis.leaderboard import GROUP
 from benchmark.reporting.figures.panels import Words, draw_panels
+from benchmark.reporting.figures.picture import GroupView, Picture
 from benchmark.reporting.figures.scales import log_scale, log_ticks
 from benchmark.reporting.style import Style, look, method_styles, trace
 
+ORDER = 4
+_SECTION = "Training"
+
+
 _MARKS = 7  # of a line
 _FEW = 8  # methods; lines of more are thin
+
+
+def pictures(view: GroupView) -> Iterator[Picture]:
+    """The loss, where curves are known."""
+    curves = view.own(training_curves(view.inputs.runs, view.inputs.root))
+    if len(curves):
+        draw = partial(curves_figure, curves, f"Training loss{view.of}", view.styles)
+        yield Picture(_SECTION, "Training loss against step", f"training{view.suffix}", draw)
 
 
 def curves_figure(
@@ -46,8 +61,9 @@ def curves_figure(
             style, every = styles[str(method)], max(1, len(line) // _MARKS)
             steps = line["step"].to_numpy()
             if (line["low"] < line["high"]).any():
-                axis.fill_between(steps, line["low"], line["high"], color=style.colour, alpha=0.15,
-                                  linewidth=0)  # fmt: skip
+                axis.fill_between(
+                    steps, line["low"], line["high"], color=style.colour, alpha=0.15, linewidth=0
+                )
             artist = trace(str(method), style, steps, line["loss"].to_numpy(), every)
             artist.set_linewidth(1.3 if len(shown) <= _FEW else 0.8)
             axis.add_line(artist)

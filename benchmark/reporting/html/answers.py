@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmark.analysis.leaderboard import MIOU
 from benchmark.analysis.pareto import pareto_front
-from benchmark.reporting.tables import Kind, human
+from benchmark.reporting.format import Kind, human, human_limit
 from benchmark.results.timing_columns import TRAINING, references
 
 STORED = "costs.stored.bytes"
@@ -168,7 +168,7 @@ def _under_budgets(scored: pd.DataFrame) -> list[Finding]:
         spread = [spread[round(step * place)] for place in range(_MOST_BUDGETS)]
     return [
         Finding(
-            f"Under {_round(limit)} a task",
+            f"Under {human_limit(limit, 'bytes')} a task",
             (name,),
             f"mIoU {human(row[MIOU], 'points')}{_interval(row)}, {human(row[STORED], 'bytes')}",
         )
@@ -217,10 +217,6 @@ def _interval(row: pd.Series) -> str:
     if pd.isna(row["low"]) or pd.isna(row["high"]):
         return ""
     return f" ({human(row['low'], 'points')} to {human(row['high'], 'points')})"
-
-
-def _round(limit: float) -> str:
-    return human(limit, "bytes").replace(".0 ", " ")
 
 
 def _rows(table: pd.DataFrame) -> list[pd.Series]:

@@ -69,19 +69,20 @@ def build(
     drawn = lines.series(runs, curves, index)
     present = {line["kind"] for line in drawn}
     known = {key: place for place, key in enumerate(index.keys)}
+    costs = [cost for cost in COSTS if points[cost["column"]].notna().any()]
     return Payload(
         schema=SCHEMA_VERSION,
         groups=_groups(runs, points, evidence, index),
         methods=_methods(index),
         benchmarks=index.benchmarks,
-        costs=[cost for cost in COSTS if points[cost["column"]].notna().any()],
+        costs=costs,
         fields=[field for field in FIELDS if runs[field["column"]].notna().any()],
         points=_points(points, index),
         runs=_runs(runs, index),
         classes=_classes(runs, points, index),
         pairs=pair_frame(evidence, points, index),
         ranks=rank_frame(evidence, index),
-        fronts=front_frame(evidence, index),
+        fronts=front_frame(evidence, points, [cost["column"] for cost in costs], index),
         reference=_reference(reference),
         kinds=[kind for kind in lines.KINDS if kind["name"] in present],
         series=drawn,

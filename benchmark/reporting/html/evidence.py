@@ -1,10 +1,13 @@
 """What the page takes from an assessment: pairs, ranks, and who is likely on the front."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import pandas as pd
 
-from benchmark.analysis.leaderboard import GROUP
+from benchmark.analysis.leaderboard import GROUP, MIOU
+from benchmark.analysis.pareto import pareto_front
 from benchmark.reporting.html.payload import AVERAGE, Frame, columns
 
 MOST_COMPARED = 40
@@ -90,19 +93,43 @@ def rank_frame(evidence: Evidence | None, index: "Index") -> Frame:
     return columns(table, ["group", "method", "average_rank", "cells"])
 
 
-def front_frame(evidence: Evidence | None, index: "Index") -> Frame:
-    """Probabilities of being on the front: group, scope, cost, method, probability."""
-    names = ["group", "scope", "cost", "method", "probability"]
-    if evidence is None or evidence.fronts.empty:
-        return {name: [] for name in names}
-    fronts = evidence.fronts
-    fronts = fronts[fronts["probability"].gt(0)]
-    table = fronts.assign(
-        group=index.groups(fronts),
-        scope=index.scopes(scopes(fronts["benchmark"])),
-        method=index.methods(fronts["method"]),
+def front_frame(
+    evidence: Evidence | None, points: pd.DataFrame, costs: Sequence[str], index: "Index"
+) -> Frame:
+    """Who is on the front of each group, scope and cost, or is so in some replicates.
+
+    Args:
+        evidence: with the probabilities; may be missing.
+        points: as `score_points` returns them.
+        costs: columns of the points.
+        index: of groups, scopes and methods.
+
+    Returns:
+        group, scope, cost, method, on_front, probability (missing where it was not assessed).
+    """
+    keys = ["group", "scope", "method", "cost"]
+    numbered = points.assign(
+        group=index.groups(points),
+        scope=index.scopes(points["scope"]),
+        method=index.methods(points["method"]),
     )
-    return columns(table, names)
+    parts = [
+        part.loc[pareto_front(part[cost], part[MIOU]), keys[:3]].assign(cost=cost)
+        for _, part in numbered.groupby(["group", "scope"])
+        for cost in costs
+    ]
+    table = pd.concat(parts) if parts else pd.DataFrame(columns=keys)
+    table = table.assign(on_front=True, probability=np.nan)
+    if evidence is not None:
+        likely = evidence.fronts[evidence.fronts["probability"].gt(0)]
+        likely = likely.assign(
+            group=index.groups(likely),
+            scope=index.scopes(scopes(likely["benchmark"])),
+            method=index.methods(likely["method"]),
+        )[[*keys, "probability"]]
+        table = table.drop(columns="probability").merge(likely, on=keys, how="outer")
+        table["on_front"] = table["on_front"].eq(True)
+    return columns(table, [*keys, "on_front", "probability"])
 
 
 def critical_difference(evidence: Evidence | None, key: tuple[str, str, str]) -> float | None:

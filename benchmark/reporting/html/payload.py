@@ -117,7 +117,7 @@ class Payload(TypedDict):
     classes: list[dict[str, Any]]  # group, benchmark, names, methods, iou (method x class)
     pairs: Frame  # group, scope, a, b, difference, low, high, p, significant
     ranks: Frame  # group, method, average_rank, cells
-    fronts: Frame  # group, scope, cost, method, probability
+    fronts: Frame  # group, scope, cost, method, on_front, probability
     reference: Frame  # method, backbone, decoder, miou, cost, params, source
     kinds: list[Kind]
     series: list[Series]

@@ -6,7 +6,7 @@ import typer
 from typer.testing import CliRunner
 
 from benchmark.analysis import compare as c
-from benchmark.analysis.uncertainty.holm import holm
+from benchmark.analysis.uncertainty.family import holm
 from benchmark.cli.compare import _ratio, compare
 from benchmark.core.errors import UserError
 from benchmark.results import store
@@ -32,17 +32,17 @@ def miou(numbers):
 
 def test_equal_runs_have_no_difference():
     same = with_ids(counts())
-    found = c.bootstrap(same, same)
+    found = c.difference(same, same)
     assert (found.miou, found.low, found.high, found.p) == (0, 0, 0, 1)
     assert not found.is_loss()
 
 
 def test_the_difference_is_that_of_the_metrics():
     a, b = with_ids(counts(accuracy=0.8)), with_ids(counts(accuracy=0.7, seed=1))
-    found = c.bootstrap(a, b)
+    found = c.difference(a, b)
     assert found.miou == pytest.approx(miou(b) - miou(a), abs=1e-12)
     assert found.low < found.miou < found.high < 0 and found.p == pytest.approx(2 / 2001)
-    turned = c.bootstrap(b, a)
+    turned = c.difference(b, a)
     assert (turned.miou, turned.low, turned.high) == pytest.approx(
         (-found.miou, -found.high, -found.low)
     )
@@ -56,7 +56,7 @@ def test_draws_are_what_an_explicit_loop_gives():
         for kind in ("intersection", "prediction", "label"):
             numbers[kind] = numbers[kind].copy()
             numbers[kind][1:, 2] = 0
-    found = c.bootstrap(a, b, draws=200, seed=5)
+    found = c.difference(a, b, draws=200, seed=5)
     weights = np.random.default_rng(5).multinomial(12, np.full(12, 1 / 12), size=200)
     drawn = []
     for row in weights:
@@ -74,7 +74,7 @@ def test_no_difference_is_called_in_about_one_of_twenty():
     for trial in range(400):
         a = with_ids(counts(60, seed=2 * trial, spread=0.1))
         b = with_ids(counts(60, seed=2 * trial + 1, spread=0.1))
-        called += c.bootstrap(a, b, draws=300, seed=trial).p < 0.05
+        called += c.difference(a, b, draws=300, seed=trial).p < 0.05
     assert 8 <= called <= 36
 
 
@@ -84,7 +84,7 @@ def test_a_clear_loss_is_found():
     for trial in range(50):
         a = with_ids(counts(60, 0.80, seed=2 * trial, spread=0.03))
         b = with_ids(counts(60, 0.77, seed=2 * trial + 1, spread=0.03))
-        found += c.bootstrap(a, b, draws=300, seed=trial).is_loss()
+        found += c.difference(a, b, draws=300, seed=trial).is_loss()
     assert found >= 45
 
 
@@ -92,25 +92,25 @@ def test_images_are_matched_by_id_and_those_without_label_left_out():
     a, b = with_ids(counts()), with_ids(counts(accuracy=0.7, seed=1))
     order = np.random.default_rng(0).permutation(30)
     shuffled = {key: value[order] for key, value in b.items()}
-    assert c.bootstrap(a, shuffled) == c.bootstrap(a, b)
+    assert c.difference(a, shuffled) == c.difference(a, b)
     fewer = {key: value[:20] for key, value in b.items()}
-    assert c.bootstrap(a, fewer).images == 20
+    assert c.difference(a, fewer).images == 20
     a, b = ({k: v.copy() for k, v in numbers.items()} for numbers in (a, b))
     for numbers in (a, b):
         numbers["label"][:5] = 0
-    assert c.bootstrap(a, b).images == 25
+    assert c.difference(a, b).images == 25
 
 
 def test_what_cannot_be_paired_is_told():
     a = with_ids(counts())
     with pytest.raises(ValueError, match="no image in common"):
-        c.bootstrap(a, with_ids(counts(), [f"other{i}" for i in range(30)]))
+        c.difference(a, with_ids(counts(), [f"other{i}" for i in range(30)]))
     with pytest.raises(ValueError, match="the data differ"):
-        c.bootstrap(a, a | {"label": a["label"] + 1})
+        c.difference(a, a | {"label": a["label"] + 1})
     with pytest.raises(ValueError, match="other classes"):
-        c.bootstrap(a, {k: v[:, :2] if v.ndim == 2 else v for k, v in a.items()})
+        c.difference(a, {k: v[:, :2] if v.ndim == 2 else v for k, v in a.items()})
     with pytest.raises(ValueError, match="no labelled image"):
-        c.bootstrap(a | {"label": a["label"] * 0}, a | {"label": a["label"] * 0})
+        c.difference(a | {"label": a["label"] * 0}, a | {"label": a["label"] * 0})
 
 
 def test_holm_by_hand():

@@ -1,10 +1,10 @@
-"""The cost ledger by hand, and bytes for many tasks."""
+"""The cost cost_table by hand, and bytes for many tasks."""
 
 import math
 
 import pytest
 
-from benchmark.analysis.cost_tables import COMPONENTS, STORED, TASKS, WHOLE, ledger, storage
+from benchmark.analysis.cost_tables import COMPONENTS, STORED, TASKS, WHOLE, cost_table, storage
 from tests.helpers.records import DECODER, frame, grid, record
 
 pytestmark = pytest.mark.no_torch
@@ -19,21 +19,21 @@ def with_memory(runs, *sizes):
 
 def test_means_are_over_benchmarks_of_means_over_seeds():
     records = [record("a", "camvid", seed=0), record("a", "camvid", seed=1), record("a", "pets")]
-    row = ledger(with_memory(frame(records), 10, 30, 100)).iloc[0]
+    row = cost_table(with_memory(frame(records), 10, 30, 100)).iloc[0]
     assert row[MEMORY] == 60  # not 46.7, the mean over runs
     assert (row[f"{MEMORY}.min"], row[f"{MEMORY}.max"]) == (10, 100)
     assert (row["complete"], row["seeds"]) == ("2/2", 2)
 
 
 def test_what_does_not_vary_has_no_ends():
-    row = ledger(frame(grid(["full"], 2))).iloc[0]
+    row = cost_table(frame(grid(["full"], 2))).iloc[0]
     assert row["costs.params.tuned_backbone"] == 5_526_000
     assert math.isnan(row["costs.params.tuned_backbone.min"])
     assert math.isnan(row["costs.params.tuned_backbone.max"])
 
 
 def test_every_component_stands_apart():
-    row = ledger(frame([record("a", inserted=7, tuned=11)])).iloc[0]
+    row = cost_table(frame([record("a", inserted=7, tuned=11)])).iloc[0]
     assert [row[f"costs.params.{name}"] for name in ("inserted", "tuned_backbone", "decoder")] == [
         7, 11, DECODER,
     ]  # fmt: skip
@@ -47,7 +47,7 @@ def test_merged_costs_only_where_every_run_has_them():
     merged = "costs.infer_merged.flops"
     runs = frame([record("a"), record("a", "pets"), record("b"), record("b", "pets")])
     runs[merged] = [4.0, 6.0, 3.0, None]
-    table = ledger(runs).set_index("method")
+    table = cost_table(runs).set_index("method")
     assert table.loc["a", merged] == 5
     assert math.isnan(table.loc["b", merged])
 
@@ -55,18 +55,18 @@ def test_merged_costs_only_where_every_run_has_them():
 def test_an_incomplete_method_has_no_means():
     records = [record("a"), record("a", "pets"), record("b"),
                record("b", "pets", status="oom", reason="x")]  # fmt: skip
-    table = ledger(frame(records)).set_index("method")
+    table = cost_table(frame(records)).set_index("method")
     assert table.loc["b", "complete"] == "1/2" and math.isnan(table.loc["b", MEMORY])
     assert "b" not in set(storage(frame(records))["method"])
 
 
 def test_a_failed_seed_makes_its_cell_incomplete():
     records = [record("a"), record("a", seed=1, status="nan", reason="x")]
-    assert ledger(frame(records)).iloc[0]["complete"] == "0/1"
+    assert cost_table(frame(records)).iloc[0]["complete"] == "0/1"
 
 
 def test_groups_stay_apart():
-    table = ledger(frame([record("a"), record("a", backbone="other")]))
+    table = cost_table(frame([record("a"), record("a", backbone="other")]))
     assert table["backbone"].tolist() == ["other", "vit_tiny_patch16_224"]
 
 

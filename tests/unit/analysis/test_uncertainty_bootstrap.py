@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmark.analysis.leaderboard import t_interval
-from benchmark.analysis.uncertainty import paired
+from benchmark.analysis.uncertainty import estimate
 from benchmark.analysis.uncertainty.bootstrap import Resampled, draw_images, mious
 from benchmark.analysis.uncertainty.estimate import Estimate, mean, over_seeds
 from benchmark.results.metrics import class_iou
@@ -127,7 +127,7 @@ def test_interaction_is_taken_off_once():
 def test_one_run_keeps_all_of_its_variance():
     sample = resampled(np.array([[[1.0, 2.0, 3.0, 4.0]]]), np.array([[0.5]]))
     assert sample.covariance[0, 0] == pytest.approx(np.var([1, 2, 3, 4], ddof=1) * 11 / 10)
-    one = paired.method(sample, 0)
+    one = estimate.method_mean(sample, 0)
     assert one.covers == "images" and one.dof == pytest.approx(10)
     assert math.isnan(one.p())
 
@@ -144,20 +144,20 @@ def test_covariance_makes_the_variance_of_a_difference():
 def test_without_counts_the_interval_is_the_t_interval_of_the_seeds():
     scores = np.array([[0.41, 0.44, 0.40], [0.5, np.nan, 0.6]])
     sample = resampled(np.full((2, 3, 9), np.nan), scores, images=0)
-    one = paired.method(sample, 0)
+    one = estimate.method_mean(sample, 0)
     low, high = one.interval()
     assert one.covers == "seeds" and one.dof == 2
     assert (high - low) / 2 == pytest.approx(t_interval(scores[0]))
-    assert paired.method(sample, 1).value == pytest.approx(0.55)
+    assert estimate.method_mean(sample, 1).value == pytest.approx(0.55)
 
 
 def test_seeds_are_paired_where_both_have_the_same_ones():
     ours, theirs = [0.40, 0.50, 0.60, 0.47, 0.52, 0.44], [0.30, 0.41, 0.49, 0.44, 0.35, 0.52]
     scores = np.array([ours, theirs, [*theirs[:5], np.nan]])
     sample = resampled(np.full((3, 6, 9), np.nan), scores, images=0)
-    same = paired.difference(sample, 0, 1)
+    same = estimate.difference(sample, 0, 1)
     assert same.p() == pytest.approx(stats.ttest_rel(scores[0], scores[1]).pvalue)
-    other = paired.difference(sample, 0, 2)
+    other = estimate.difference(sample, 0, 2)
     welch = stats.ttest_ind(ours, theirs[:5], equal_var=False)
     assert other.p() == pytest.approx(welch.pvalue)
     assert other.value == pytest.approx(np.mean(ours) - np.mean(theirs[:5]))

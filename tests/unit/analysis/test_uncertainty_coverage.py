@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmark.analysis.uncertainty import paired
-from benchmark.analysis.uncertainty.estimate import mean
+from benchmark.analysis.uncertainty.estimate import difference, mean, method_mean
 from benchmark.analysis.uncertainty.replicates import deviations, with_tails
 from tests.helpers.simulated import World
 
@@ -24,9 +23,9 @@ def rates(world: World, seeds: int, images: int, experiments: int) -> tuple[floa
     covered, called = 0, 0
     for _ in range(experiments):
         sample = world.experiment(random, seeds, images, methods=2)
-        low, high = paired.method(sample, 0).interval()
+        low, high = method_mean(sample, 0).interval()
         covered += low <= truth <= high
-        called += paired.difference(sample, 0, 1).p() < 0.05
+        called += difference(sample, 0, 1).p() < 0.05
     return covered / experiments, called / experiments
 
 
@@ -67,7 +66,7 @@ def test_a_percentile_bootstrap_would_cover_less():
         means = np.take_along_axis(sample.drawn[0], picks, axis=0).mean(0)
         low, high = np.quantile(means, (0.025, 0.975))
         naive += low <= truth <= high
-        low, high = paired.method(sample, 0).interval()
+        low, high = method_mean(sample, 0).interval()
         corrected += low <= truth <= high
     assert naive / 150 < 0.88 < corrected / 150
 
@@ -79,7 +78,7 @@ def test_a_real_difference_is_found():
     for _ in range(60):
         sample = world.experiment(random, 5, 60, methods=2)
         sample.block.miou[0] += 0.1
-        found += paired.difference(sample, 0, 1).p() < 0.05
+        found += difference(sample, 0, 1).p() < 0.05
     assert found > 50
 
 
@@ -89,7 +88,7 @@ def test_replicates_have_the_spread_and_tails_of_the_estimate(seeds):
     samples = [
         WORLDS["both"].experiment(random, seeds, 60, 3, 4000, benchmark=name) for name in "abcd"
     ]
-    estimates = [mean([paired.method(sample, row) for sample in samples]) for row in range(3)]
+    estimates = [mean([method_mean(sample, row) for sample in samples]) for row in range(3)]
     moved = np.mean([deviations(sample) for sample in samples], axis=0)
     assert moved.var(axis=1) == pytest.approx([one.variance for one in estimates], rel=0.12)
     tailed = with_tails(moved, estimates, ["net"])

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmark.analysis.uncertainty import aggregates, family, ranks
+from benchmark.analysis.uncertainty import family, ranks, replicates
 from benchmark.analysis.uncertainty.estimate import Estimate
-from benchmark.analysis.uncertainty.ties import shared_ranks
+from benchmark.analysis.uncertainty.ranks import shared_ranks
 
 pytestmark = pytest.mark.no_torch
 
@@ -137,13 +137,13 @@ def test_averages_put_the_better_method_first():
 
 def test_interquartile_mean_by_hand():
     scores = [np.array([0.0, 0.9]), np.array([0.3, 0.4]), np.array([0.5, 0.6]), np.array([0.1, 1])]
-    assert aggregates.interquartile_mean(scores) == pytest.approx((0.3 + 0.4 + 0.5 + 0.6) / 4)
+    assert replicates.interquartile_mean(scores) == pytest.approx((0.3 + 0.4 + 0.5 + 0.6) / 4)
 
 
 def test_interquartile_interval_follows_its_replicates():
     scores = [np.array([0.2, 0.3]), np.array([0.5, 0.6])]
     moved = [np.linspace(-0.1, 0.1, 1001)] * 2
-    low, high = aggregates.interquartile_interval(scores, moved)
+    low, high = replicates.interquartile_interval(scores, moved)
     assert (low, high) == pytest.approx((0.4 - 0.095, 0.4 + 0.095))
 
 
@@ -153,5 +153,5 @@ def test_probability_of_improvement_equals_mann_whitney():
     expected = np.mean([
         stats.mannwhitneyu(x, y).statistic / 49 for x, y in zip(a, b, strict=True)
     ])  # fmt: skip
-    assert aggregates.probability_of_improvement(a, b) == pytest.approx(expected)
-    assert aggregates.probability_of_improvement(a, a) == pytest.approx(0.5)
+    assert replicates.probability_of_improvement(a, b) == pytest.approx(expected)
+    assert replicates.probability_of_improvement(a, a) == pytest.approx(0.5)

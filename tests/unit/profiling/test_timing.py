@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from benchmark.analysis.cost_tables import ledger
+from benchmark.analysis.cost_tables import cost_table
 from benchmark.analysis.leaderboard import COSTS, cells, leaderboard
 from benchmark.core.errors import UserError
 from benchmark.core.spec import Compute, RunSpec
@@ -15,7 +15,8 @@ from benchmark.profiling.timing.groups import complete, finished, former, groups
 from benchmark.profiling.timing.machine_load import Watcher
 from benchmark.profiling.timing.measure import Shelf
 from benchmark.reporting import report
-from benchmark.reporting.figures.catalogue import PARETO, pictures
+from benchmark.reporting.figures.catalogue import pictures
+from benchmark.reporting.figures.pareto import PARETO
 from benchmark.reporting.report import write_report
 from benchmark.reporting.timing_notes import explained, timed
 from benchmark.results import store
@@ -238,7 +239,7 @@ def test_methods_are_compared_by_ratios_and_not_by_what_their_runs_took(tmp_path
     assert not {"costs.train.seconds", "costs.infer.latency_ms_p50"} & set(cells(runs))
     board = leaderboard(runs).set_index("method")
     assert board.loc["linear", TRAINING] == 1 and board.loc["full", TRAINING] > 1.5
-    row = ledger(runs).set_index("method").loc["full"]
+    row = cost_table(runs).set_index("method").loc["full"]
     assert row[f"{TRAINING}.min"] <= row[TRAINING] <= row[f"{TRAINING}.max"]
     assert row[column("training", FULL)] == 1 and row[column("latency_merged")] != row[TRAINING]
 
@@ -277,15 +278,15 @@ def test_figures_of_times_are_drawn_where_there_are_times():
     from pathlib import Path
 
     from benchmark.analysis.uncertainty import assess
-    from benchmark.reporting.inputs import Material
+    from benchmark.reporting.inputs import ReportInputs
 
     own = grid(["linear", "full"], 1, ["camvid"])
     stems = {}
     for name, runs in (("with", records.timed(own)), ("without", frame(own))):
         runs = runs.assign(folder="")
-        material = Material("t", runs, Path(), assess(runs, Path(), replicates=10))
-        ((key, _),) = material.groups
-        drawn = [picture.stem for picture in pictures(material, key)]
+        inputs = ReportInputs("t", runs, Path(), assess(runs, Path(), replicates=10))
+        ((key, _),) = inputs.groups
+        drawn = [picture.stem for picture in pictures(inputs, key)]
         stems[name] = [stem for stem in drawn if stem.startswith("pareto_")]
     assert stems["with"] == [f"pareto_{name}" for name in PARETO]
     assert set(stems["with"]) - set(stems["without"]) == {"pareto_train_time", "pareto_latency"}

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from benchmark.reporting.figures import cache
-from benchmark.reporting.figures.cache import Kept
-from benchmark.reporting.figures.catalogue import Picture
+from benchmark.reporting.figures.cache import FigureCache
+from benchmark.reporting.figures.picture import Picture
 from benchmark.reporting.figures.render import drawing
 from benchmark.reporting.report import write_report
 from tests.helpers.simulated import write_grid
@@ -79,7 +79,7 @@ def test_where_nothing_can_be_kept_everything_is_drawn(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in ("a", "b"):
         assert len(drawn(tmp_path / folder, [picture()], tmp_path / "file")) == 3
-    assert Kept(None).fetch(picture(), tmp_path) is None
+    assert FigureCache(None).fetch(picture(), tmp_path) is None
 
 
 @pytest.mark.slow

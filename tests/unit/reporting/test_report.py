@@ -14,9 +14,8 @@ from rich.console import Console
 from benchmark.analysis.uncertainty import assess
 from benchmark.core.errors import UserError
 from benchmark.reporting import report
-from benchmark.reporting.figures.catalogue import PARETO
 from benchmark.reporting.figures.labels import Box, Scene, place_labels
-from benchmark.reporting.figures.pareto import MOST_LABELS, method_styles, pareto_figure
+from benchmark.reporting.figures.pareto import MOST_LABELS, PARETO, method_styles, pareto_figure
 from benchmark.reporting.report import write_report
 from benchmark.reporting.terminal import print_report
 from benchmark.results.timing_columns import LATENCY

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from benchmark.reporting.tables import Column, human, to_csv, to_latex, to_markdown, to_rich
+from benchmark.reporting.format import human
+from benchmark.reporting.tables import Column, to_csv, to_latex, to_markdown, to_rich
 
 pytestmark = pytest.mark.no_torch
 

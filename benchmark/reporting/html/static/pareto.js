@@ -5,18 +5,6 @@ const referenceBox = byId('with-reference');
 const fronts = rows(data.fronts);
 const reference = rows(data.reference);
 
-/** The points that no other beats: cheaper and better, or equal in both. */
-function paretoFront(candidates) {
-  const order = [...candidates].sort((a, b) => a.cost - b.cost || b.miou - a.miou);
-  let best = null;
-  return order.filter((point) => {
-    const on = !best || point.miou > best.miou
-      || (point.miou === best.miou && point.cost === best.cost);
-    if (on) best = point;
-    return on;
-  });
-}
-
 function drawPareto() {
   const cost = data.costs.find((one) => one.column === costSelect.value);
   const target = byId('pareto-plot');
@@ -47,13 +35,13 @@ function drawPareto() {
   const pad = .12 * Math.max(Math.max(...scores) - Math.min(...scores), .01);
   const bottom = 100 * (Math.min(...scores) - pad), top = 100 * (Math.max(...scores) + pad);
 
-  const front = paretoFront(known);
+  const found = fronts.filter((one) => one.group === group && one.scope === scope && one.cost === cost.column);
+  const best = new Set(found.filter((one) => one.on_front).map((one) => one.method));
+  const front = known.filter((p) => best.has(p.method)).sort((a, b) => a.cost - b.cost);
   const stairs = { x: front.map((p) => at(p.cost)), y: front.map((p) => 100 * p.miou) };
   stairs.x.push(right);
   stairs.y.push(stairs.y.at(-1));
-  const chance = new Map(fronts
-    .filter((one) => one.group === group && one.scope === scope && one.cost === cost.column)
-    .map((one) => [one.method, one.probability]));
+  const chance = new Map(found.map((one) => [one.method, one.probability]));
 
   const traces = [
     { ...stairs, mode: 'lines', line: { shape: 'hv', color: style('--front'), width: 1.4 },
