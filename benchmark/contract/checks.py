@@ -19,8 +19,8 @@ from benchmark.contract.models import (
 )
 from benchmark.core.errors import on_one_line
 from benchmark.core.record import Params
-from benchmark.engine.train import segmentation_loss
-from benchmark.models.decoders import LinearDecoder
+from benchmark.engine.losses import segmentation_loss
+from benchmark.models.decoders.linear import LinearDecoder
 from benchmark.models.delta import (
     changed_buffers,
     count_parameters,

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmark.engine.train import segmentation_loss
+from benchmark.engine.losses import segmentation_loss
 from benchmark.models.backbone import StagedBackbone
-from benchmark.models.decoders import LinearDecoder
+from benchmark.models.decoders.linear import LinearDecoder
 from benchmark.models.segmenter import Segmenter
 from benchmark.models.weights import create_timm_model
 from methods import Method

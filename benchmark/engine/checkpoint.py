@@ -8,6 +8,7 @@ training then ends with the same bits, on a GPU with the same to rounding.
 """
 
 import io
+import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -24,8 +25,8 @@ from methods.base import Method
 
 
 @dataclass
-class Progress:
-    """What training has done so far; plain values.
+class TrainState:
+    """How far a training is; plain values.
 
     Attributes:
         identity: everything that training depends on, by name.
@@ -64,8 +65,15 @@ class Progress:
             return self.settled_seconds / self.settled_steps
         return self.seconds / max(1, self.step)
 
-    def took(self, seconds: float, settled: bool) -> None:
-        """A step is over."""
+    def made(self, step: int, seconds: float, settled: bool) -> None:
+        """A step is over.
+
+        Args:
+            step: its number, from 1.
+            seconds: that it took.
+            settled: whether allocators and kernels had settled before.
+        """
+        self.step = step
         if not self.compiled_after:
             self.seconds += seconds
             self.settled_seconds += seconds * settled
@@ -80,11 +88,55 @@ class Progress:
             self.compile_seconds += seconds - of_a_step
 
     @property
+    def steps_per_second(self) -> float:
+        """Of all steps so far, over all starts."""
+        return self.step / max(self.seconds, 1e-9)
+
+    @property
     def gain(self) -> float | None:
         """Times as fast as before, since the network was compiled."""
         if not self.compiled_steps:
             return None
         return self.pace * self.compiled_steps / max(self.compiled_seconds, 1e-9)
+
+
+@dataclass
+class Saving:
+    """Where checkpoints of a training are written, and how often.
+
+    Attributes:
+        path: the file; None = none is written.
+        interval: seconds between two.
+    """
+
+    path: Path | None = None
+    interval: float = 60.0
+    _last: float = 0.0
+
+    def is_due(self, begun: float) -> bool:
+        """Whether the interval is over since the last one, or since the training began.
+
+        Args:
+            begun: `time.perf_counter()` at its beginning.
+        """
+        return time.perf_counter() - max(begun, self._last) >= self.interval
+
+    def save(
+        self,
+        state: TrainState,
+        segmenter: Segmenter,
+        method: Method,
+        optimiser: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+    ) -> None:
+        """Replaces the checkpoint, where there is to be one.
+
+        Raises:
+            OSError: it cannot be written; the former one is as it was.
+        """
+        if self.path is not None:
+            save(self.path, state, segmenter, method, optimiser, schedule)
+        self._last = time.perf_counter()
 
 
 class Unfit(Exception):
@@ -95,7 +147,7 @@ class Unfit(Exception):
 class Checkpoint:
     """Progress and every tensor that it takes to go on."""
 
-    progress: Progress
+    progress: TrainState
     tensors: dict[str, Tensor]
     optimiser: dict[str, Any]
     schedule: dict[str, Any]
@@ -126,7 +178,7 @@ def moving(segmenter: Segmenter) -> dict[str, Tensor]:
 
 def save(
     path: Path,
-    progress: Progress,
+    state: TrainState,
     segmenter: Segmenter,
     method: Method,
     optimiser: torch.optim.Optimizer,
@@ -138,7 +190,7 @@ def save(
         OSError: it cannot be written; the former one is as it was.
     """
     content = {
-        "progress": asdict(progress),
+        "progress": asdict(state),
         "tensors": {name: tensor.detach().cpu() for name, tensor in moving(segmenter).items()},
         "optimiser": optimiser.state_dict(),
         "schedule": schedule.state_dict(),
@@ -175,7 +227,7 @@ def load(path: Path, identity: Mapping[str, str]) -> Checkpoint | None:
         other = [n for n in {**then, **identity} if then.get(n) != identity.get(n)]
         if not other:
             rest = {key: content[key] for key in Checkpoint.__dataclass_fields__}
-            return Checkpoint(**rest | {"progress": Progress(**rest["progress"])})
+            return Checkpoint(**rest | {"progress": TrainState(**rest["progress"])})
     except Exception as error:
         if is_out_of_memory(error):
             raise
@@ -204,12 +256,13 @@ def set_aside(path: Path, reason: str) -> None:
 @torch.no_grad()
 def restore(
     checkpoint: Checkpoint,
+    state: TrainState,
     segmenter: Segmenter,
     method: Method,
     optimiser: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
 ) -> None:
-    """Puts everything back, torch's generators last.
+    """Puts everything back, torch's generators last, and notes in the state that it was resumed.
 
     Raises:
         Unfit: it cannot be put back; some of it may have been.
@@ -225,6 +278,8 @@ def restore(
         for name, tensor in own.items():
             tensor.copy_(checkpoint.tensors[name])
         set_random_state(checkpoint.random, next(segmenter.parameters()).device)
+        vars(state).update(vars(checkpoint.progress))
+        state.resumed_at.append(state.step)
     except Exception as error:
         # The optimiser, the schedule and the method each refuse in a way of their own.
         raise Unfit(f"the checkpoint does not fit: {error}") from error

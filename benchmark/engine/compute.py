@@ -26,7 +26,7 @@ from benchmark.core.machine import processor
 from benchmark.core.seeding import torch_stream
 from benchmark.core.spec import Attention, Compute, RunSpec, short_hash
 from benchmark.models.attention import attention_in
-from benchmark.models.precision import autocast, frozen_in
+from benchmark.models.precision import autocast, cast_frozen
 from benchmark.models.segmenter import Segmenter
 from benchmark.models.weights import build_backbone
 from benchmark.results.provenance import package_versions
@@ -61,9 +61,14 @@ def choose(cell: RunSpec, device: torch.device, weights: Sequence[Path]) -> Comp
         return Compute(("bf16" if bf16 else "fp32") if wanted == "auto" else wanted)
     images = min(protocol.batch_size, IMAGES)
     return _on_cpu(
-        cell.backbone, cell.weights, tuple(weights), images, protocol.crop, wanted,
+        cell.backbone,
+        cell.weights,
+        tuple(weights),
+        images,
+        protocol.crop,
+        wanted,
         torch.get_num_threads(),
-    )  # fmt: skip
+    )
 
 
 @functools.cache
@@ -77,9 +82,18 @@ def _on_cpu(
     threads: int,
 ) -> Compute:
     key = short_hash(
-        [processor(), torch.backends.cpu.get_cpu_capability(), os.environ.get("ONEDNN_MAX_CPU_ISA"),
-         package_versions(), backbone, images, crop, wanted, threads]
-    )  # fmt: skip
+        [
+            processor(),
+            torch.backends.cpu.get_cpu_capability(),
+            os.environ.get("ONEDNN_MAX_CPU_ISA"),
+            package_versions(),
+            backbone,
+            images,
+            crop,
+            wanted,
+            threads,
+        ]
+    )
 
     def ask() -> Compute:
         with torch_stream(0, "compute"):
@@ -134,7 +148,7 @@ def measure(segmenter: Segmenter, batch: Tensor, precisions: Sequence[str]) -> C
 @contextmanager
 def computing(segmenter: Segmenter, compute: Compute) -> Iterator[None]:
     """Inside the block the segmenter trains as chosen: weights cast, attention switched."""
-    with frozen_in(segmenter, compute.precision), attention_in(segmenter, compute.attention):
+    with cast_frozen(segmenter, compute.precision), attention_in(segmenter, compute.attention):
         yield
 
 

@@ -18,7 +18,7 @@ from benchmark.data.base import Benchmark, Example
 from benchmark.data.batches import resize_image, to_tensor
 from benchmark.engine.batching import Limit, grouped, limit_on
 from benchmark.engine.counts import best_class, calibration, class_counts, log_probabilities
-from benchmark.models.precision import autocast, frozen_in
+from benchmark.models.precision import autocast, cast_frozen
 from benchmark.models.segmenter import Segmenter
 
 Counts = dict[str, np.ndarray]
@@ -71,7 +71,7 @@ def evaluate(
     def shape(example: Example) -> tuple[int, int]:
         return _input_sizes(segmenter, benchmark, example)[1]
 
-    with torch.no_grad(), frozen_in(segmenter, precision):
+    with torch.no_grad(), cast_frozen(segmenter, precision):
         for group in grouped(examples, shape, limit):
             if passed:
                 passed([number for number, _ in group])

@@ -26,7 +26,7 @@ from benchmark.models.segmenter import Segmenter
 from benchmark.results.provenance import prefix_sha256
 
 
-class Feed:
+class FeatureCacheLoader:
     """Where a run's batches come from.
 
     Args:

@@ -1,4 +1,4 @@
-"""The losses of a training, left on the device until several are looked at together."""
+"""The loss of a batch, and the losses of a training, read from the device only now and then."""
 
 import math
 
@@ -6,17 +6,46 @@ import torch
 from torch import Tensor
 
 from benchmark.core.interrupt import Diverged
+from benchmark.data.base import IGNORE
+from methods.pixelwise import upsampled_cross_entropy
 
 NAMED_IMAGES = 64
 """Images of a batch without a finite loss that are named."""
 
 
-class Losses:
-    """Those of a training, which are added to its curve when they are looked at."""
+def segmentation_loss(logits: Tensor, labels: Tensor, pixels: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy over labelled pixels; zero where a batch has none.
 
-    def __init__(self, curve: list[dict[str, float]]) -> None:
-        self._curve = curve
+    Args:
+        logits: (N, K, h, w), resized to the labels.
+        labels: (N, H, W) int64, 255 = ignored.
+        pixels: labelled pixels of the batch that these are a part of; None = these are all of it.
+    """
+    total = upsampled_cross_entropy(logits.float(), labels, IGNORE)
+    return total / (labelled(labels) if pixels is None else pixels)
+
+
+def labelled(labels: Tensor) -> Tensor:
+    """Number of labelled pixels, at least 1."""
+    return (labels != IGNORE).sum().clamp(min=1)
+
+
+class Losses:
+    """Those of a training, which are added to its curve when they are looked at.
+
+    Args:
+        curve: a dict a step.
+        every: steps after which they are due.
+    """
+
+    def __init__(self, curve: list[dict[str, float]], every: int = 1) -> None:
+        self._curve, self._every = curve, every
         self.waiting: list[tuple[int, tuple[str, ...], Tensor]] = []
+
+    @property
+    def are_due(self) -> bool:
+        """Whether enough of them wait."""
+        return len(self.waiting) >= self._every
 
     def add(self, step: int, ids: tuple[str, ...], found: Tensor) -> None:
         """Of a step on some images: the loss, the loss in total and the gradient's norm, (3,)."""

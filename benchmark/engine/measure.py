@@ -16,7 +16,7 @@ from benchmark.core.spec import Protocol
 from benchmark.engine.latency import BATCHES, Forward, blank, percentiles, repeated
 from benchmark.engine.memory import forward_memory
 from benchmark.engine.out_of_memory import is_out_of_memory
-from benchmark.models.precision import frozen_in
+from benchmark.models.precision import cast_frozen
 from benchmark.models.segmenter import Segmenter
 from methods.base import Method
 
@@ -63,14 +63,14 @@ def measure_inference(
     problems = []
 
     def single() -> dict[str, float]:
-        with torch.inference_mode(), frozen_in(segmenter, precision):
+        with torch.inference_mode(), cast_frozen(segmenter, precision):
             times = repeated(lambda: forward.seconds(one))
         names = ("latency_ms_p5", "latency_ms_p50", "latency_ms_p95")
         return dict(zip(names, percentiles(times), strict=True))
 
     def several() -> dict[str, float]:
         images = blank(segmenter, protocol, BATCHES[-1])
-        with torch.inference_mode(), frozen_in(segmenter, precision):
+        with torch.inference_mode(), cast_frozen(segmenter, precision):
             times = repeated(lambda: forward.seconds(images))
         names = ("latency8_ms_p5", "latency8_ms_p50", "latency8_ms_p95")
         return dict(zip(names, percentiles(times), strict=True))
@@ -78,11 +78,11 @@ def measure_inference(
     def throughput() -> dict[str, float]:
         if protocol.batch_size == BATCHES[-1] and "latency8_ms_p50" in found:
             return {"images_per_second": 1000 * BATCHES[-1] / found["latency8_ms_p50"]}
-        with torch.inference_mode(), frozen_in(segmenter, precision):
+        with torch.inference_mode(), cast_frozen(segmenter, precision):
             return {"images_per_second": _throughput(forward.seconds, one, protocol.batch_size)}
 
     def memory() -> dict[str, Memory]:
-        with torch.inference_mode(), frozen_in(segmenter, precision):
+        with torch.inference_mode(), cast_frozen(segmenter, precision):
             return {"memory": forward_memory(segmenter, lambda: forward.seconds(one))}
 
     def flops() -> dict[str, int]:

@@ -23,10 +23,10 @@ from benchmark.core.errors import on_one_line
 from benchmark.core.interrupt import OutOfMemory
 from benchmark.core.parallel import uncollected
 from benchmark.core.record import Memory, TrainMemory
-from benchmark.engine.checkpoint import Progress
+from benchmark.engine.checkpoint import TrainState
 from benchmark.engine.compute import computing
-from benchmark.engine.feature_cache import Feed
-from benchmark.engine.train import Course, train
+from benchmark.engine.feature_cache import FeatureCacheLoader
+from benchmark.engine.train import train
 from methods.base import Method
 
 STEPS = 2
@@ -147,7 +147,7 @@ class _StepCount(Count):
         return sum(storage.nbytes() for storage in _storages(tensors, self.device))
 
 
-def training_memory(feed: Feed, method: Method, micro_batch: int = 0) -> TrainMemory:
+def training_memory(feed: FeatureCacheLoader, method: Method, micro_batch: int = 0) -> TrainMemory:
     """What a step of `engine.train` holds; trains two steps, so the segmenter is changed.
 
     Args:
@@ -160,22 +160,23 @@ def training_memory(feed: Feed, method: Method, micro_batch: int = 0) -> TrainMe
     """
     segmenter = feed.segmenter
     protocol = feed.protocol.model_copy(update={"steps": STEPS})
-    course = Course(progress=Progress(micro_batch=micro_batch))
+    state = TrainState(micro_batch=micro_batch)
     with contextlib.closing(feed.batches()) as batches:
         same = repeat(next(batches))
 
     def loop(mark: Callable[[], None]) -> None:
-        train(segmenter, method, same, protocol, feed.compute.precision, lambda *_: mark(), course)
+        told = lambda *_: mark()  # noqa: E731
+        train(segmenter, method, same, protocol, feed.compute.precision, told, state=state)
 
     # Random numbers are drawn, but not from the streams of what comes after.
     with torch.random.fork_rng(), computing(segmenter, feed.compute):
         found = step_memory(segmenter, loop)
-    if course.progress.micro_batch < micro_batch:
+    if state.micro_batch < micro_batch:
         raise OutOfMemory(f"{micro_batch} images a forward pass do not fit any more")
     return found
 
 
-def known_memory(feed: Feed, method: Method, micro_batch: int) -> TrainMemory | None:
+def known_memory(feed: FeatureCacheLoader, method: Method, micro_batch: int) -> TrainMemory | None:
     """As `training_memory`; None, with a warning, where that fails, since the run is done."""
     try:
         return training_memory(feed, method, micro_batch)

@@ -1,16 +1,13 @@
-"""RunSpec -> Record: builds, trains, evaluates, measures, stores. One cell, top to bottom."""
+"""RunSpec -> Record: prepare, train, evaluate, verify, record. One cell, top to bottom."""
 
 import contextlib
-import datetime
 import errno
-import platform
 import traceback
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors.torch import load_file
 
 from benchmark.core.errors import UserError, on_one_line
@@ -18,38 +15,39 @@ from benchmark.core.interrupt import Diverged, Interrupted, OutOfMemory, Superse
 from benchmark.core.machine import device_name
 from benchmark.core.record import (
     FINAL,
-    Compiled,
     Costs,
     Curve,
-    Execution,
-    Provenance,
+    Params,
     Record,
     Status,
+    Stored,
     TrainCost,
 )
 from benchmark.core.seeding import torch_stream
-from benchmark.core.spec import RunSpec, short_hash
-from benchmark.data.base import Example
-from benchmark.data.examples import Part
+from benchmark.core.spec import Compute, RunSpec, short_hash
+from benchmark.data.base import Benchmark, Example
+from benchmark.data.examples import Examples, Part
 from benchmark.data.seal import seal_test
 from benchmark.engine import checkpoint
 from benchmark.engine.batching import spread
 from benchmark.engine.build import build_segmenter
+from benchmark.engine.checkpoint import Checkpoint, Saving, TrainState
 from benchmark.engine.evaluate import evaluate, same_class_counts
-from benchmark.engine.feature_cache import Feed
-from benchmark.engine.measure import Phases, first_trainable_depth, measure_inference
+from benchmark.engine.feature_cache import FeatureCacheLoader
+from benchmark.engine.measure import first_trainable_depth, measure_inference
 from benchmark.engine.memory import known_memory
 from benchmark.engine.out_of_memory import is_out_of_memory
 from benchmark.engine.replicas import Replicas, replicate
-from benchmark.engine.train import Course, Progress, Trained, train
+from benchmark.engine.train import Pays, Progress, Trained, train
 from benchmark.execution.environment import Environment, decoded, open_benchmark
+from benchmark.execution.run_state import RunState
 from benchmark.models import delta as deltas
-from benchmark.planning.catalogue import DECODERS, build_method
+from benchmark.models.segmenter import Segmenter
+from benchmark.planning.catalogue import build_method
 from benchmark.planning.compile_policy import payback
-from benchmark.planning.plan import command
 from benchmark.results import predictions, provenance, store
 from benchmark.results.metrics import summarise
-from methods.base import Method, Unsupported
+from methods.base import Unsupported
 
 _WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 """Errors of the disk, which are nothing that a record of the cell could tell."""
@@ -75,16 +73,16 @@ def run_cell(
     """
     method = build_method(spec.method, spec.method_params)
     environment = replace(environment, compute=environment.compute_of(spec))
-    attempt = Attempt(spec, results, method)
+    run = RunState(results, spec, method)
     environment.watch.restart()
     with store.staging(results, spec) as folder:
         try:
             with seal_test() if spec.protocol.eval_split == "val" else contextlib.nullcontext():
                 try:
-                    record = _run(spec, method, folder, environment, attempt, progress)
+                    record = _run(run, folder, environment, progress)
                 except checkpoint.Unfit as reason:
-                    checkpoint.set_aside(attempt.checkpoint, f"not of this code: {reason}")
-                    record = _run(spec, method, folder, environment, attempt, progress)
+                    checkpoint.set_aside(run.checkpoint, f"not of this code: {reason}")
+                    record = _run(run, folder, environment, progress)
         except Superseded:
             raise
         except Exception as error:
@@ -98,11 +96,8 @@ def run_cell(
             (folder / "log.txt").write_text("\n".join(tail) + "\n")
             status = status_of(error)
             expected = status not in ("failed", "oom") or isinstance(error, UserError)
-            record = _without_result(
-                spec,
-                method,
+            record = run.record(
                 environment,
-                attempt,
                 status,
                 str(error) if expected else on_one_line(error),
                 "" if expected else "\n".join(tail[-TRACEBACK_LINES:]),
@@ -124,8 +119,8 @@ def store_failure(
     Raises:
         UserError: there is no such method, or the results cannot be written.
     """
-    attempt = Attempt(spec, results, build_method(spec.method, spec.method_params))
-    record = _without_result(spec, attempt.method, environment, attempt, status, reason)
+    run = RunState(results, spec, build_method(spec.method, spec.method_params))
+    record = run.record(environment, status, reason)
     with store.staging(results, spec) as folder:
         store.write_record(folder, record)
         if store.is_done(results, spec):
@@ -148,191 +143,233 @@ def status_of(error: Exception) -> Status:
     return "oom" if is_out_of_memory(error) else "failed"
 
 
-class Attempt:
-    """What is known of a cell's earlier attempts, and of this one.
+@dataclass(frozen=True)
+class _Prepared:
+    """What a run trains on what.
 
     Attributes:
-        results: the results folder.
-        spec: of the run.
-        method: of the run.
-        checkpoint: its file, beside the run's folder.
-        started: UTC, ISO 8601.
-        phases: seconds by phase.
-        opened: times that a split was evaluated, by its name, over all attempts.
-        progress: of the training, once there is some.
-        known_stages: leading stages whose output is taken from the cache.
+        compute: precision and attention.
+        segmenter: backbone, method and decoder, on the device.
+        pristine: the backbone before the method touched it.
+        params: numbers of parameters.
+        depth: leading stages without a gradient.
+        benchmark: opened.
+        training: its training images.
+        examples: the images that are evaluated.
+        feed: the batches.
+        saved: where to go on; None = from the beginning.
     """
 
-    def __init__(self, spec: RunSpec, results: Path, method: Method) -> None:
-        self.checkpoint = store.checkpoint_of(results, spec)
-        self.results, self.spec, self.method = results, spec, method
-        self.started = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        self.phases = Phases()
-        self.opened = store.openings(results, spec)
-        self.progress: checkpoint.Progress | None = None
-        self.known_stages = 0
+    compute: Compute
+    segmenter: Segmenter
+    pristine: deltas.Pristine
+    params: Params
+    depth: int
+    benchmark: Benchmark
+    training: Examples
+    examples: Examples
+    feed: FeatureCacheLoader
+    saved: Checkpoint | None
 
-    def identity(self, **found: str | None) -> dict[str, str]:
-        """Everything that training depends on: a checkpoint of anything else is not taken.
 
-        Args:
-            **found: hashes of weights and data, how it computes and the type of the device.
-        """
-        decoder = DECODERS.get(self.spec.protocol.decoder)
-        return {name: str(value) for name, value in found.items()} | {
-            "run": self.spec.run_id,
-            "method": provenance.method_sha256(type(self.method)),
-            "code": provenance.training_sha256(decoder),
-            "packages": short_hash(provenance.package_versions()),
-            "threads": str(torch.get_num_threads()),
-        }
+@dataclass(frozen=True)
+class _Scored:
+    """What an evaluation found: counts of every image, kept predictions, images by batch."""
 
-    def execution(self) -> Execution | None:
-        """For the record; None before anything was trained or evaluated."""
-        if self.progress is None and not self.opened:
-            return None
-        progress = self.progress or checkpoint.Progress()
-        return Execution(
-            starts=progress.starts,
-            resumed_at=tuple(progress.resumed_at),
-            micro_batch=progress.micro_batch,
-            opened_splits=self.opened,
-            known_stages=self.known_stages,
-            compiled=Compiled(
-                after_step=progress.compiled_after,
-                seconds=progress.compile_seconds,
-                gain=progress.gain,
-            )
-            if progress.compiled_after
-            else None,
-        )
+    counts: Mapping[str, np.ndarray]
+    kept: predictions.PredictionRecorder
+    batches: list[list[int]]
 
 
 def _run(
-    spec: RunSpec,
-    method: Method,
-    folder: Path,
-    environment: Environment,
-    attempt: Attempt,
-    progress: Progress | None,
+    run: RunState, folder: Path, environment: Environment, progress: Progress | None
 ) -> Record:
-    protocol, device, phases = spec.protocol, environment.device, attempt.phases
-    compute = environment.compute_of(spec)
-    precision = compute.precision
-    with phases("model"):
-        segmenter, pristine = build_segmenter(spec, method, environment.weights, environment.device)
+    """A cell from its beginning, or its checkpoint, to its record; files go to a folder."""
+    phases, protocol = run.phases, run.spec.protocol
+    prepared = _prepare(run, environment)
+    trained = _train(run, prepared, environment, progress)
+    with phases("evaluate"):
+        run.opens(protocol.eval_split)
+        scored = _evaluate(run.spec, prepared, environment)
+    precision = prepared.compute.precision
+    with phases("costs"):
+        infer = measure_inference(prepared.segmenter, protocol, precision)
+    with phases("verify"):
+        stored, again = _verify(run, prepared, scored, folder, environment)
+    merged = None
+    with phases("costs"):
+        if run.method.mergeable and prepared.params.inserted:
+            merged = measure_inference(again, protocol, precision, merging=run.method)
+        del again
+        # Last, since it trains on.
+        memory = known_memory(prepared.feed, run.method, run.training.micro_batch)
+    store.write_curve(folder, run.training.curve)
+    store.write_counts(folder, prepared.examples.ids, scored.counts)
+    scored.kept.write(folder)
+    training = TrainCost(
+        seconds=run.training.seconds,
+        images_per_second=trained.images_per_second,
+        memory=memory,
+        first_trainable_depth=prepared.depth,
+    )
+    costs = Costs(
+        params=prepared.params, stored=stored, train=training, infer=infer, infer_merged=merged
+    )
+    return _record(run, prepared, scored, costs, environment)
+
+
+def _prepare(run: RunState, environment: Environment) -> _Prepared:
+    """Builds the segmenter, opens the data, and looks for a checkpoint."""
+    spec, protocol, compute = run.spec, run.spec.protocol, environment.compute_of(run.spec)
+    with run.phases("model"):
+        segmenter, pristine = _build(run, environment)
         params = deltas.count_parameters(segmenter, pristine)
         depth = first_trainable_depth(segmenter, protocol)
-    with phases("data"):
-        benchmark = open_benchmark(spec.benchmark, environment.data)
+    with run.phases("data"):
         training = decoded(spec.benchmark, environment.data, "train")
         examples = decoded(spec.benchmark, environment.data, protocol.eval_split)
-        identity = attempt.identity(
+        feed = FeatureCacheLoader(segmenter, pristine, training, protocol, compute, spec.seed)
+        identity = run.identity(
             weights=segmenter.backbone.weights_sha256,
             data=short_hash([training.sha256, examples.sha256]),
-            precision=precision,
+            precision=compute.precision,
             attention=compute.attention,
-            device=device.type,
+            device=environment.device.type,
         )
-        saved = checkpoint.load(attempt.checkpoint, identity)
-        feed = Feed(segmenter, pristine, training, protocol, compute, spec.seed)
-        attempt.known_stages = feed.known_stages
-        crops = feed.batches(environment.workers, skip=saved.progress.step if saved else 0)
-    course = Course(
-        identity,
-        attempt.checkpoint if environment.checkpoint_seconds is not None else None,
-        environment.checkpoint_seconds or 0.0,
-        environment.watch,
-        saved,
-    )
+        run.training, run.known_stages = TrainState(identity), feed.known_stages
+        return _Prepared(
+            compute=compute,
+            segmenter=segmenter,
+            pristine=pristine,
+            params=params,
+            depth=depth,
+            benchmark=open_benchmark(spec.benchmark, environment.data),
+            training=training,
+            examples=examples,
+            feed=feed,
+            saved=checkpoint.load(run.checkpoint, identity),
+        )
+
+
+def _build(run: RunState, environment: Environment) -> tuple[Segmenter, deltas.Pristine]:
+    return build_segmenter(run.spec, run.method, environment.weights, environment.device)
+
+
+def _train(
+    run: RunState, prepared: _Prepared, environment: Environment, progress: Progress | None
+) -> Trained:
+    """Trains to the end of the protocol, on as many threads as help."""
+    segmenter, protocol = prepared.segmenter, run.spec.protocol
     replicas = Replicas(segmenter)
     if environment.compiling != "always":
-        replicas = replicate(
-            segmenter,
-            lambda: build_segmenter(spec, method, environment.weights, environment.device)[0],
-            method,
-            protocol,
-        )
+        replicas = replicate(segmenter, lambda: _build(run, environment)[0], run.method, protocol)
+    pays: Pays | None = None
     # From known stages the network goes on in another way, and copies are not compiled.
-    if not feed.known_stages and len(replicas.segmenters) == 1:
-        course.pays = payback(
-            environment.compiling, spec, attempt.results, device_name(str(device))
-        )
+    if not run.known_stages and len(replicas.segmenters) == 1:
+        device = device_name(str(environment.device))
+        pays = payback(environment.compiling, run.spec, run.results, device)
+    seconds = environment.checkpoint_seconds
+    saving = Saving() if seconds is None else Saving(run.checkpoint, seconds)
+    made = prepared.saved.progress.step if prepared.saved else 0
+    crops = prepared.feed.batches(environment.workers, skip=made)
     with (
-        phases("train"),
-        replicas.sharing(compute),
-        torch_stream(spec.seed, "training"),
+        run.phases("train"),
+        replicas.sharing(prepared.compute),
+        torch_stream(run.spec.seed, "training"),
         contextlib.closing(crops),
     ):
-        attempt.progress = course.progress
-        trained = train(segmenter, method, crops, protocol, precision, progress, course, replicas)
-    del replicas
-    with phases("evaluate"):
-        opened = attempt.opened.get(protocol.eval_split, 0) + 1
-        attempt.opened |= {protocol.eval_split: opened}
-        store.log_openings(attempt.results, spec, attempt.opened)
-        watched = _watched(examples, environment.watch)
-        keeper = predictions.Keeper(examples.ids, spec.benchmark)
-        batches: list[list[int]] = []
-        counts = evaluate(
-            segmenter, benchmark, watched, protocol, precision, seen=keeper, passed=batches.append
+        return train(
+            segmenter,
+            run.method,
+            crops,
+            protocol,
+            prepared.compute.precision,
+            progress,
+            state=run.training,
+            saved=prepared.saved,
+            saving=saving,
+            watch=environment.watch,
+            pays=pays,
+            replicas=replicas,
         )
-    with phases("costs"):
-        infer = measure_inference(segmenter, protocol, precision)
-    with phases("verify"):
-        stored = deltas.write(segmenter, pristine, folder / "delta.safetensors")
-        again, _ = build_segmenter(spec, method, environment.weights, environment.device)
-        deltas.load_delta(again.eval(), load_file(folder / "delta.safetensors"))
-        # Equal tensors of the same modules give equal counts; what else a method might keep shows
-        # in the images.
-        deltas.require_same_state(segmenter, again)
-        for batch in spread(batches, VERIFIED_IMAGES):
-            watched = _watched(Part(examples, np.array(batch)), environment.watch)
-            repeated = evaluate(again, benchmark, watched, protocol, precision, full=False)
-            if not same_class_counts({key: counts[key][batch] for key in counts}, repeated):
-                raise RuntimeError("the stored delta does not reproduce the evaluated counts")
-    merged = None
-    if method.mergeable and params.inserted:
-        with phases("costs"):
-            merged = measure_inference(again, protocol, precision, merging=method)
-    del again
-    with phases("costs"):  # last, since it trains on
-        memory = known_memory(feed, method, course.progress.micro_batch)
-    store.write_curve(folder, trained.curve)
-    store.write_counts(folder, examples.ids, counts)
-    keeper.write(folder)
-    base = _without_result(spec, method, environment, attempt, "done")
+
+
+def _evaluate(spec: RunSpec, prepared: _Prepared, environment: Environment) -> _Scored:
+    """Scores every image of the split, and keeps some predictions."""
+    keeper = predictions.PredictionRecorder(prepared.examples.ids, spec.benchmark)
+    batches: list[list[int]] = []
+    counts = evaluate(
+        prepared.segmenter,
+        prepared.benchmark,
+        _watched(prepared.examples, environment.watch),
+        spec.protocol,
+        prepared.compute.precision,
+        seen=keeper,
+        passed=batches.append,
+    )
+    return _Scored(counts, keeper, batches)
+
+
+def _verify(
+    run: RunState, prepared: _Prepared, scored: _Scored, folder: Path, environment: Environment
+) -> tuple[Stored, Segmenter]:
+    """Stores the delta, loads it onto a fresh segmenter, and evaluates some images again.
+
+    Returns:
+        What was stored, and the fresh segmenter.
+
+    Raises:
+        RuntimeError: the stored delta does not give what was evaluated.
+    """
+    stored = deltas.write(prepared.segmenter, prepared.pristine, folder / "delta.safetensors")
+    again, _ = _build(run, environment)
+    deltas.load_delta(again.eval(), load_file(folder / "delta.safetensors"))
+    # Equal tensors of the same modules give equal counts; what else a method might keep shows in
+    # the images.
+    deltas.require_same_state(prepared.segmenter, again)
+    for batch in spread(scored.batches, VERIFIED_IMAGES):
+        repeated = evaluate(
+            again,
+            prepared.benchmark,
+            _watched(Part(prepared.examples, np.array(batch)), environment.watch),
+            run.spec.protocol,
+            prepared.compute.precision,
+            full=False,
+        )
+        expected = {key: counts[batch] for key, counts in scored.counts.items()}
+        if not same_class_counts(expected, repeated):
+            raise RuntimeError("the stored delta does not reproduce the evaluated counts")
+    return stored, again
+
+
+def _record(
+    run: RunState,
+    prepared: _Prepared,
+    scored: _Scored,
+    costs: Costs,
+    environment: Environment,
+) -> Record:
+    """The record of a finished run."""
+    base, backbone = run.record(environment, "done"), prepared.segmenter.backbone
+    found = {
+        "weights": backbone.weights_source,
+        "weights_sha256": backbone.weights_sha256,
+        "benchmark_sha256": provenance.benchmark_sha256(prepared.benchmark),
+        "data_sha256": provenance.data_sha256(prepared.training.sha256, prepared.examples.sha256),
+    }
     return base.model_copy(
         update={
-            "metrics": summarise(counts, benchmark.classes),
-            "costs": Costs(
-                params=params,
-                stored=stored,
-                train=TrainCost(
-                    seconds=trained.seconds,
-                    images_per_second=trained.images_per_second,
-                    memory=memory,
-                    first_trainable_depth=depth,
-                ),
-                infer=infer,
-                infer_merged=merged,
-            ),
-            "timings": dict(phases),
-            "curve": _summary(trained),
-            "provenance": base.provenance.model_copy(
-                update={
-                    "weights": segmenter.backbone.weights_source,
-                    "weights_sha256": segmenter.backbone.weights_sha256,
-                    "benchmark_sha256": provenance.benchmark_sha256(benchmark),
-                    "data_sha256": provenance.data_sha256(training.sha256, examples.sha256),
-                }
-            ),
+            "metrics": summarise(scored.counts, prepared.benchmark.classes),
+            "costs": costs,
+            "timings": dict(run.phases),
+            "curve": _summary(run.training.curve),
+            "provenance": base.provenance.model_copy(update=found),
         }
     )
 
 
-def _summary(trained: Trained) -> Curve:
-    losses = [point["loss"] for point in trained.curve]
+def _summary(curve: Sequence[Mapping[str, float]]) -> Curve:
+    losses = [point["loss"] for point in curve]
     tenth = max(1, len(losses) // 10)
     return Curve(
         steps=len(losses),
@@ -345,57 +382,3 @@ def _watched(examples: Sequence[Example], watch: Watch) -> Iterator[Example]:
     for number, example in enumerate(examples):
         watch.check(f"at image {number + 1} of {len(examples)} of the evaluation")
         yield example
-
-
-def _without_result(
-    spec: RunSpec,
-    method: Method,
-    environment: Environment,
-    attempt: Attempt,
-    status: Status,
-    reason: str = "",
-    tail: str = "",
-) -> Record:
-    commit, dirty = provenance.git_state()
-    device = environment.device
-    return Record(
-        run_id=spec.run_id,
-        suite=spec.suite,
-        benchmark=spec.benchmark,
-        benchmark_version=spec.benchmark_version,
-        backbone=spec.backbone,
-        method=spec.method_label,
-        method_params=spec.method_params,
-        method_traits={
-            "supports": sorted(method.supports),
-            "keeps_structure": method.keeps_structure,
-            "mergeable": method.mergeable,
-            "identity_at_init": method.identity_at_init,
-            "reference": method.reference,
-        },
-        weights=spec.weights,
-        seed=spec.seed,
-        protocol=spec.protocol.model_dump(),
-        protocol_hash=spec.protocol.hash,
-        status=status,
-        reason=" ".join(reason.split()),
-        traceback=tail,
-        command=command(spec),
-        execution=attempt.execution(),
-        provenance=Provenance(
-            git_commit=commit,
-            git_dirty=dirty,
-            packages=provenance.package_versions(),
-            python=platform.python_version(),
-            platform=f"{platform.system()} {platform.machine()}",
-            device=device_name(str(device)),
-            threads=torch.get_num_threads(),
-            precision=environment.compute_of(spec).precision,
-            attention=environment.compute_of(spec).attention,
-            weights="none (random)" if spec.weights == "none" else spec.backbone,
-            weights_sha256=None,
-            data_sha256=None,
-            started=attempt.started,
-            method_sha256=provenance.method_sha256(type(method)),
-        ),
-    )

@@ -1,6 +1,5 @@
 """Plan, check, execute: what `python -m benchmark run` does, as a function."""
 
-import contextlib
 import signal
 import time
 from collections import Counter, deque
@@ -14,7 +13,8 @@ from benchmark.core.machine import available_memory, device_name, find_device
 from benchmark.core.record import FINAL, Record, Status
 from benchmark.core.spec import Compute, RunSpec
 from benchmark.execution.jobs import Share, fitting, share
-from benchmark.execution.pool import Here, Lost, Pool, Setup, Workers, died, threads_of
+from benchmark.execution.pool import Here, Lost, Pool, Setup, Workers, died
+from benchmark.execution.pool import workers as opened
 from benchmark.execution.tasks import (
     Bury,
     Check,
@@ -179,24 +179,19 @@ def run_cells(
         store.check_replaceable(results / cell.folder)
     listener, watch = listener or Silent(), watch or Watch()
     parts = share(jobs, len(cells), device)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(watch.signals())
-        pool: Pool | Here
-        if parts.jobs > 1:
-            setup = Setup(
-                parts.devices, parts.threads, data, tuple(weights), workers, checkpoint_seconds,
-                watch.max_seconds, tuple(plugins.loaded()), compiling, compute,
-            )  # fmt: skip
-            pool = stack.enter_context(Pool(setup, parts.jobs, watch))
-        else:
-            from benchmark.execution.environment import prepare
-
-            where = prepare(
-                data, weights, parts.devices[0], workers, checkpoint_seconds, watch, compiling,
-                compute,
-            )  # fmt: skip
-            stack.enter_context(threads_of(parts.threads))
-            pool = Here(where)
+    setup = Setup(
+        parts.devices,
+        parts.threads,
+        data,
+        tuple(weights),
+        workers,
+        checkpoint_seconds,
+        watch.max_seconds,
+        tuple(plugins.loaded()),
+        compiling,
+        compute,
+    )
+    with watch.signals(), opened(setup, parts.jobs, watch) as pool:
         try:
             found = preflight(cells, pool, listener)
         except Interrupted:
@@ -210,10 +205,9 @@ def run_cells(
         if not isinstance(pool, Here):
             _limit(pool, parts, cells, results, found, listener)
         tasks = [
-            Train(cell, results, before[cell.run_id], cell.run_id in rerun,
-                  found.computes[cell.run_id])
-            for cell in cells
-        ]  # fmt: skip
+            Train(cell, results, before[id], id in rerun, found.computes[id])
+            for id, cell in ((cell.run_id, cell) for cell in cells)
+        ]
         return list(_execute(tasks, pool, watch, listener))
 
 

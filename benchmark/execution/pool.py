@@ -111,6 +111,29 @@ class Setup:
     compiling: str
     compute: Compute | None = None
 
+    def environment(self, number: int, watch: "Watch") -> "Environment":
+        """That of a process.
+
+        Args:
+            number: of the process, from 0.
+            watch: says when its runs must stop.
+
+        Raises:
+            UserError: the device does not exist.
+        """
+        from benchmark.execution.environment import prepare
+
+        return prepare(
+            self.data,
+            self.weights,
+            self.devices[number % len(self.devices)],
+            self.workers,
+            self.checkpoint_seconds,
+            watch,
+            self.compiling,
+            self.compute,
+        )
+
 
 class _Worker:
     """A process and the task that it is at."""
@@ -212,6 +235,26 @@ class Pool:
         yield task, content[0]
 
 
+@contextmanager
+def workers(setup: Setup, jobs: int, watch: "Watch") -> Iterator["Pool | Here"]:
+    """Processes that do tasks inside the block; for a single job, this process.
+
+    Args:
+        setup: of each process.
+        jobs: how many there are.
+        watch: says when to stop.
+
+    Raises:
+        UserError: the device does not exist.
+    """
+    if jobs > 1:
+        with Pool(setup, jobs, watch) as pool:
+            yield pool
+    else:
+        with threads_of(setup.threads):
+            yield Here(setup.environment(0, watch))
+
+
 def start_server() -> None:
     """Starts the server that processes are forked from, if it does not run; returns at once.
 
@@ -270,15 +313,11 @@ def _serve(setup: Setup, number: int, connection: Connection) -> None:
         import torch
 
         from benchmark.core.interrupt import Watch
-        from benchmark.execution.environment import prepare
 
         torch.set_num_threads(setup.threads)
         load_files(setup.plugins)
         watch = Watch(setup.max_seconds)
-        environment = prepare(
-            setup.data, setup.weights, setup.devices[number % len(setup.devices)], setup.workers,
-            setup.checkpoint_seconds, watch, setup.compiling, setup.compute,
-        )  # fmt: skip
+        environment = setup.environment(number, watch)
     except Exception as error:
         _reply(connection, "raised", _portable(error))
         return

@@ -18,7 +18,7 @@ from benchmark.data.examples import Examples
 from benchmark.engine.batching import limit_on
 from benchmark.engine.build import build_segmenter
 from benchmark.engine.evaluate import evaluate
-from benchmark.engine.feature_cache import Feed
+from benchmark.engine.feature_cache import FeatureCacheLoader
 from benchmark.engine.memory import training_memory
 from benchmark.engine.replicas import Replicas, replicate
 from benchmark.engine.train import Progress, train
@@ -77,7 +77,7 @@ class Rehearsal:
     compute: Compute
     training: Examples
     replicas: Replicas
-    _feed: Feed
+    _feed: FeatureCacheLoader
     _cell: RunSpec
     _workers: int
 
@@ -89,7 +89,7 @@ class Rehearsal:
         segmenter, pristine = build_segmenter(cell, method, environment.weights, environment.device)
         compute = environment.compute_of(cell)
         training = decoded(cell.benchmark, environment.data, "train")
-        feed = Feed(segmenter, pristine, training, protocol, compute, cell.seed)
+        feed = FeatureCacheLoader(segmenter, pristine, training, protocol, compute, cell.seed)
         replicas = replicate(
             segmenter,
             lambda: build_segmenter(cell, method, environment.weights, environment.device)[0],
@@ -97,9 +97,16 @@ class Rehearsal:
             protocol,
         )
         return cls(
-            method, segmenter, protocol, compute, training, replicas, feed, cell,
+            method,
+            segmenter,
+            protocol,
+            compute,
+            training,
+            replicas,
+            feed,
+            cell,
             environment.workers,
-        )  # fmt: skip
+        )
 
     @property
     def device(self) -> torch.device:
@@ -124,9 +131,14 @@ class Rehearsal:
             contextlib.closing(crops),
         ):
             train(
-                self.segmenter, self.method, crops, self.protocol, self.compute.precision, progress,
-                None, self.replicas,
-            )  # fmt: skip
+                self.segmenter,
+                self.method,
+                crops,
+                self.protocol,
+                self.compute.precision,
+                progress,
+                replicas=self.replicas,
+            )
 
     def memory(self) -> TrainMemory:
         """What a step holds; trains on."""

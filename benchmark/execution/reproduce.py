@@ -133,9 +133,15 @@ def rerun(
         with tempfile.TemporaryDirectory(prefix="petseg-reproduce-") as folder:
             results = Path(folder)
             made = run_cells(
-                [spec], results, data, weights, device, watch=watch, checkpoint_seconds=None,
+                [spec],
+                results,
+                data,
+                weights,
+                device,
+                watch=watch,
+                checkpoint_seconds=None,
                 compute=record.provenance.compute,
-            )  # fmt: skip
+            )
             if watch.signal and (not made or made[0].status != "done"):
                 raise Interrupted(
                     f"{watch.signal} before run {spec.run_id} was made again; nothing of it is kept"

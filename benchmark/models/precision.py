@@ -32,7 +32,7 @@ def autocast(device: torch.device, precision: str, cached: bool = True) -> torch
 
 
 @contextmanager
-def frozen_in(segmenter: Segmenter, precision: str) -> Iterator[None]:
+def cast_frozen(segmenter: Segmenter, precision: str) -> Iterator[None]:
     """Inside the block autocast finds the frozen weights and biases in its own type.
 
     That is those of the pretrained linear layers and convolutions whose weight is not trained,

@@ -32,7 +32,7 @@ def thin(values: np.ndarray) -> np.ndarray:
     return values[::step, ::step]
 
 
-class Keeper:
+class PredictionRecorder:
     """Told every prediction of an evaluation; keeps the chosen ones.
 
     Args:

@@ -211,7 +211,7 @@ def test_plans(
 
 def saved(**fields: Any) -> bytes:
     content = {
-        "progress": asdict(checkpoint.Progress("run", 3, [{"loss": 1.0}])),
+        "progress": asdict(checkpoint.TrainState("run", 3, [{"loss": 1.0}])),
         "tensors": {"a": torch.arange(4.0)},
         "optimiser": {}, "schedule": {}, "method": {},
         "cpu_random": torch.zeros(8, dtype=torch.uint8), "cuda_random": [],

@@ -90,7 +90,7 @@ def test_a_damaged_checkpoint_is_set_aside(tmp_path, content):
 
 def test_a_checkpoint_of_other_code_is_not_taken(tmp_path):
     path = tmp_path / "c"
-    content = {"progress": vars(checkpoint.Progress({"run": "a", "code": "old"})), "tensors": {}}
+    content = {"progress": vars(checkpoint.TrainState({"run": "a", "code": "old"})), "tensors": {}}
     content |= {key: {} for key in ("optimiser", "schedule", "method", "random")}
     torch.save(content, path)
     assert checkpoint.load(path, {"run": "a", "code": "old"}) is not None

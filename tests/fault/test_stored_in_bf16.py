@@ -16,7 +16,7 @@ def test_a_run_stores_what_plain_autocast_stores(tmp_path, monkeypatch, method):
     selection = select(method, steps=3, precision="bf16")
     (kept,) = run(tmp_path / "kept", selection)
     for module in (compute, evaluate, measure):
-        monkeypatch.setattr(module, "frozen_in", lambda *_: nullcontext())
+        monkeypatch.setattr(module, "cast_frozen", lambda *_: nullcontext())
     (plain,) = run(tmp_path / "plain", selection)
     assert kept.status == plain.status == "done" and kept.provenance.precision == "bf16"
     assert kept.costs.params == plain.costs.params and kept.costs.stored == plain.costs.stored

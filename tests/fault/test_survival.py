@@ -15,7 +15,8 @@ from torch import nn
 from benchmark.core import processes
 from benchmark.core.errors import UserError
 from benchmark.core.interrupt import Watch
-from benchmark.engine import checkpoint, memory, train
+from benchmark.engine import checkpoint, memory
+from benchmark.engine.step import StepSnapshot, batch_statistics
 from benchmark.execution import cell as runner
 from benchmark.execution import grid, reevaluate
 from benchmark.execution.environment import prepare
@@ -102,14 +103,14 @@ def test_a_checkpoint_that_does_not_fit_is_set_aside_and_training_begins_anew(
 def test_an_optimiser_of_other_code_does_not_fit(tmp_path):
     model = nn.Linear(2, 2)
     saved = checkpoint.Checkpoint(
-        checkpoint.Progress(), {}, {"state": {}, "param_groups": []}, {}, {}, {}
+        checkpoint.TrainState(), {}, {"state": {}, "param_groups": []}, {}, {}, {}
     )
     optimiser = torch.optim.AdamW(model.parameters())
     with pytest.raises(checkpoint.Unfit, match="other tensors"):
-        checkpoint.restore(saved, model, None, optimiser, None)
+        checkpoint.restore(saved, checkpoint.TrainState(), model, None, optimiser, None)
     saved.tensors.update(dict(model.named_parameters()))
     with pytest.raises(checkpoint.Unfit, match="parameter groups"):
-        checkpoint.restore(saved, model, None, optimiser, None)
+        checkpoint.restore(saved, checkpoint.TrainState(), model, None, optimiser, None)
 
 
 def test_a_checkpoint_of_other_code_may_hold_other_fields(tmp_path, monkeypatch):
@@ -139,11 +140,10 @@ def test_a_run_of_which_the_memory_cannot_be_measured_is_done(tmp_path, monkeypa
 def test_a_second_try_draws_the_same_and_sees_the_same_statistics():
     segmenter = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5))
     images = torch.randn(2, 3, 4, 4)
-    rewind = train._Rewind(segmenter)
-    rewind.keep()
+    snapshot = StepSnapshot(torch.device("cpu"), batch_statistics(segmenter))
     first = segmenter(images)
     moved = segmenter[0].running_mean.clone()
-    rewind.back()
+    snapshot.restore()
     assert segmenter[0].running_mean.abs().max() == 0 and segmenter[0].num_batches_tracked == 0
     assert torch.equal(segmenter(images), first)
     assert torch.equal(segmenter[0].running_mean, moved)

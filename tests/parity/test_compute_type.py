@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmark.contract import FAMILIES, KINDS, models
 from benchmark.engine import checkpoint
 from benchmark.models.delta import delta, frozen_hash, snapshot
-from benchmark.models.precision import frozen_in
+from benchmark.models.precision import cast_frozen
 from benchmark.models.segmenter import Segmenter
 from benchmark.planning import catalogue
 from benchmark.planning.catalogue import build_method, method_label
@@ -41,7 +41,7 @@ def trained(method, family, kept):
     ]
     optimiser = torch.optim.AdamW(groups)
     found = []
-    with torch.random.fork_rng(), frozen_in(segmenter, "bf16") if kept else nullcontext():
+    with torch.random.fork_rng(), cast_frozen(segmenter, "bf16") if kept else nullcontext():
         torch.manual_seed(3)
         for step in (1, 2):
             optimiser.zero_grad()
@@ -52,7 +52,7 @@ def trained(method, family, kept):
             optimiser.step()
             method.after_step(segmenter.backbone, step, 2)
     segmenter.eval()
-    with torch.no_grad(), frozen_in(segmenter, "bf16") if kept else nullcontext(), bf16():
+    with torch.no_grad(), cast_frozen(segmenter, "bf16") if kept else nullcontext(), bf16():
         found += [segmenter(images), *segmenter.backbone(images)]
     return found, segmenter
 
@@ -117,7 +117,7 @@ def test_no_frozen_weight_is_cast_again(family, name, axes, least):
     frozen = [p for p in segmenter.parameters() if not p.requires_grad]
     casts = Casts([p for p in frozen if p.ndim >= axes])
     counts = []
-    for block in (nullcontext(), frozen_in(segmenter, "bf16")):
+    for block in (nullcontext(), cast_frozen(segmenter, "bf16")):
         with block, bf16(), casts:
             casts.count = 0
             segmenter(images)
@@ -130,7 +130,7 @@ def test_where_nothing_is_trained_no_weight_of_a_layer_is_cast(name):
     segmenter = models.tiny_segmenter("vit", METHODS[name]()).eval()
     images, _ = models.batch()
     casts = Casts([p for p in segmenter.parameters() if p.ndim > 1])
-    with torch.inference_mode(), frozen_in(segmenter, "bf16"), bf16(), casts:
+    with torch.inference_mode(), cast_frozen(segmenter, "bf16"), bf16(), casts:
         segmenter(images)
     assert casts.count == 0
 
@@ -152,7 +152,7 @@ def test_the_tensors_never_leave_their_place(family, raises):
 
     before = state()
     functions = [module for module in segmenter.modules() if "forward" in vars(module)]
-    with pytest.raises(Stop) if raises else nullcontext(), frozen_in(segmenter, "bf16"):
+    with pytest.raises(Stop) if raises else nullcontext(), cast_frozen(segmenter, "bf16"):
         assert state() == before
         with bf16():
             segmenter(images).sum().backward()
@@ -173,11 +173,11 @@ def test_deltas_and_checkpoints_of_the_inside_are_those_of_the_outside(tmp_path)
     optimiser = torch.optim.AdamW(segmenter.decoder.parameters())
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda _: 1.0)
     stored = []
-    for block in (nullcontext(), frozen_in(segmenter, "bf16")):
+    for block in (nullcontext(), cast_frozen(segmenter, "bf16")):
         path = tmp_path / str(len(stored))
         with block:
             changed = delta(segmenter, pristine)
-            checkpoint.save(path, checkpoint.Progress(), segmenter, method, optimiser, schedule)
+            checkpoint.save(path, checkpoint.TrainState(), segmenter, method, optimiser, schedule)
         saved = checkpoint.load(path, {})
         assert saved is not None
         stored.append((changed, saved.tensors))
@@ -189,17 +189,17 @@ def test_fp32_and_passes_outside_of_autocast_are_left_alone():
     segmenter = models.tiny_segmenter("swin", METHODS["linear"]())
     images, _ = models.batch()
     plain = segmenter(images)
-    with frozen_in(segmenter, "bf16"):
+    with cast_frozen(segmenter, "bf16"):
         assert torch.equal(segmenter(images), plain)
-    with frozen_in(segmenter, "fp32"):
+    with cast_frozen(segmenter, "fp32"):
         assert not any("forward" in vars(module) for module in segmenter.modules())
 
 
 def test_a_block_inside_a_block_changes_nothing_of_it():
     segmenter = models.tiny_segmenter("vit", METHODS["linear"]())
-    with frozen_in(segmenter, "bf16"):
+    with cast_frozen(segmenter, "bf16"):
         functions = {m: vars(m).get("forward") for m in segmenter.modules()}
-        with frozen_in(segmenter, "bf16"):
+        with cast_frozen(segmenter, "bf16"):
             pass
         assert {m: vars(m).get("forward") for m in segmenter.modules()} == functions
 
@@ -221,7 +221,7 @@ def test_layers_that_compute_something_else_are_left_alone():
     replaced = backbone.model.get_submodule(around).forward
     with bf16():
         plain = segmenter(images)
-    with frozen_in(segmenter, "bf16"):
+    with cast_frozen(segmenter, "bf16"):
         assert backbone.model.get_submodule(around).forward is replaced
         assert "forward" not in vars(layer)
         assert "forward" not in vars(backbone.model.get_submodule(learning))
@@ -237,7 +237,7 @@ def test_weights_with_a_trained_bias_leave_it_its_gradient():
     segmenter = Segmenter(backbone, nn.Identity())
     images, _ = models.batch()
     found = []
-    for block in (nullcontext(), frozen_in(segmenter, "bf16")):
+    for block in (nullcontext(), cast_frozen(segmenter, "bf16")):
         with block, bf16():
             loss = sum(feature.float().square().mean() for feature in backbone(images))
         found += torch.autograd.grad(loss, [layer.bias])

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark.models.decoders import LinearDecoder, SetrPup
+from benchmark.models.decoders.linear import LinearDecoder
 from benchmark.models.decoders.pyramid import FeaturePyramid, halving
+from benchmark.models.decoders.setr import SetrPup
 
 
 def randomise(module: nn.Module) -> None:

@@ -43,9 +43,9 @@ def trained(spec, shared=True):
         contextlib.closing(crops),
     ):
         found = train(
-            own.segmenter, own.method, crops, own.protocol, own.compute.precision, None, None, those
+            own.segmenter, own.method, crops, own.protocol, own.compute.precision, replicas=those
         )
-    return len(those.segmenters), found.curve, own.segmenter.state_dict()
+    return len(those.segmenters), found.state.curve, own.segmenter.state_dict()
 
 
 @pytest.mark.parametrize("label", ["full", "linear", "lora", "spm", "vpt", "adapter[form=houlsby]"])

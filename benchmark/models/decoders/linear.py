@@ -6,9 +6,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from benchmark.models.decoders.base import register_decoder
 from benchmark.models.decoders.pyramid import resized
 
 
+@register_decoder("linear")
 class LinearDecoder(nn.Module):
     """One linear layer on the normalised features of all levels.
 

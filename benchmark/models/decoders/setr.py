@@ -8,11 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.core.errors import UserError
+from benchmark.models.decoders.base import register_decoder
 from benchmark.models.decoders.pyramid import ChannelNorm
 
 WIDTH = 256
 
 
+@register_decoder("setr-pup")
 class SetrPup(nn.Module):
     """Convolutions and 2x upsampling in turn, from the last level to the resolution of the image.
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from benchmark.core.errors import UserError
+from benchmark.models.decoders.base import register_decoder
 from benchmark.models.decoders.pyramid import FeaturePyramid, halving, resized
 
 
@@ -82,6 +83,7 @@ class SmpDecoder(nn.Module):
         return resized(self.classify(self.decoder([*finer, *levels])), size)
 
 
+@register_decoder("fpn")
 def fpn(channels: Sequence[int], strides: Sequence[int], num_classes: int) -> nn.Module:
     """Feature pyramid with a semantic branch (Kirillov et al., CVPR 2019, arXiv:1901.02446).
 
@@ -93,6 +95,7 @@ def fpn(channels: Sequence[int], strides: Sequence[int], num_classes: int) -> nn
     return SmpDecoder(decoder, 128, channels, strides, num_classes, halve=True)
 
 
+@register_decoder("upernet")
 def upernet(channels: Sequence[int], strides: Sequence[int], num_classes: int) -> nn.Module:
     """Pyramid pooling on the last level, then an FPN (Xiao et al., ECCV 2018, arXiv:1807.10221).
 
@@ -105,6 +108,7 @@ def upernet(channels: Sequence[int], strides: Sequence[int], num_classes: int) -
     return SmpDecoder(decoder, 256, channels, strides, num_classes, min_batch=2)
 
 
+@register_decoder("segformer")
 def segformer(channels: Sequence[int], strides: Sequence[int], num_classes: int) -> nn.Module:
     """A linear layer a level, then one over all (Xie et al., NeurIPS 2021, arXiv:2105.15203).
 

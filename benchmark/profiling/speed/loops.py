@@ -13,7 +13,7 @@ from benchmark.core.spec import RunSpec
 from benchmark.data.base import IGNORE
 from benchmark.data.batches import Batch
 from benchmark.engine.compute import computing
-from benchmark.engine.train import segmentation_loss
+from benchmark.engine.losses import segmentation_loss
 from benchmark.execution.environment import Environment
 from benchmark.execution.probe import Rehearsal
 from benchmark.models.precision import autocast

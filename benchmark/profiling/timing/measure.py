@@ -17,7 +17,7 @@ from benchmark.engine.latency import BATCHES, Forward, blank
 from benchmark.execution.environment import Environment
 from benchmark.execution.probe import Rehearsal
 from benchmark.models.delta import count_parameters
-from benchmark.models.precision import frozen_in
+from benchmark.models.precision import cast_frozen
 from benchmark.planning.catalogue import build_method
 from benchmark.profiling.speed.loops import Harness, rehearse
 from benchmark.profiling.speed.rounds import Loop, take_turns
@@ -121,7 +121,7 @@ class Candidate:
             segmenter, precision = rehearsal.segmenter.eval(), rehearsal.compute.precision
             forward = Forward(segmenter, precision)
             batch = blank(segmenter, self.cell.protocol, images)
-            with torch.inference_mode(), frozen_in(segmenter, precision):
+            with torch.inference_mode(), cast_frozen(segmenter, precision):
                 for _ in range(steps * passes):
                     forward(batch)
                     mark()

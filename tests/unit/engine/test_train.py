@@ -7,19 +7,18 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmark.core.interrupt import Diverged, Interrupted
+from benchmark.core.interrupt import Diverged, Interrupted, Watch
 from benchmark.core.seeding import derive, stream, torch_stream
 from benchmark.core.spec import Protocol
 from benchmark.data.base import IGNORE
 from benchmark.data.batches import Batch
 from benchmark.engine import checkpoint
 from benchmark.engine import train as engine
-from benchmark.engine.losses import NAMED_IMAGES
+from benchmark.engine.checkpoint import Saving
+from benchmark.engine.losses import NAMED_IMAGES, segmentation_loss
 from benchmark.engine.train import (
     ASKED_AFTER,
-    Course,
     learning_rate_factor,
-    segmentation_loss,
     train,
 )
 
@@ -137,18 +136,18 @@ def test_losses_that_are_looked_at_later_are_the_same(every, monkeypatch, tmp_pa
     told = {}
     for looked_at in ({}, {"cpu": every}):
         monkeypatch.setattr(engine, "LOOKED_AT", looked_at)
-        course = Course(path=tmp_path / "checkpoint", interval=0.0)
+        saving = Saving(tmp_path / "checkpoint", interval=0.0)
         seen = []
 
-        def progress(step, *_, seen=seen, path=course.path):
+        def progress(step, *_, seen=seen, path=saving.path):
             seen.append(step)
             if step > 1:
                 # What is saved knows the loss of every step that was made.
                 saved = torch.load(path, weights_only=True)["progress"]
                 assert [point["step"] for point in saved["curve"]] == seen[: saved["step"]]
 
-        done = train(Line(), Nothing(), crops(), protocol, "fp32", progress, course)
-        told[bool(looked_at)] = done.curve
+        done = train(Line(), Nothing(), crops(), protocol, "fp32", progress, saving=saving)
+        told[bool(looked_at)] = done.state.curve
         assert seen == list(range(1, 12))
     assert told[False] == told[True] and len(told[True]) == 11
 
@@ -195,43 +194,42 @@ def test_it_is_asked_once_whether_to_compile_and_what_it_took_is_kept_apart(comp
         return True
 
     protocol = Protocol(steps=20, batch_size=2)
-    course = Course(pays=pays)
-    done = train(Line(), Nothing(), crops(), protocol, "fp32", course=course)
+    done = train(Line(), Nothing(), crops(), protocol, "fp32", pays=pays)
     ((step, left),) = asked
     assert step == 1 and left == 12
     (network,) = compiler
-    assert network.steps == 12 and done.progress.compiled_after == ASKED_AFTER == 8
+    assert network.steps == 12 and done.state.compiled_after == ASKED_AFTER == 8
     # Three steps to settle at each start, the first of which compiles.
-    found = done.progress
+    found = done.state
     assert found.settled_steps == 5 and found.compiled_steps == 9
     assert found.compile_seconds == 99 and found.gain == 2 and found.pace == 1
-    assert done.seconds == 8 + (1 + 0.5 + 0.5) + 9 * 0.5 and done.images_per_second == 2
+    assert done.state.seconds == 8 + (1 + 0.5 + 0.5) + 9 * 0.5 and done.images_per_second == 2
     plain = train(Line(), Nothing(), crops(), protocol, "fp32")
-    assert plain.curve == done.curve and plain.progress.gain is None
+    assert plain.state.curve == done.state.curve and plain.state.gain is None
 
 
 @pytest.mark.parametrize("stopped_at", [5, 12])
 def test_a_training_that_goes_on_is_compiled_as_it_was(stopped_at, compiler, tmp_path):
     protocol = Protocol(steps=20, batch_size=2)
     answers = iter([True])
-    course = Course(path=tmp_path / "checkpoint", pays=lambda *_: next(answers))
+    saving, watch = Saving(tmp_path / "checkpoint"), Watch()
+    asks = {"saving": saving, "watch": watch, "pays": lambda *_: next(answers)}
 
     def stop(step, *_):
-        course.watch.signal = "SIGINT" if step == stopped_at else ""
+        watch.signal = "SIGINT" if step == stopped_at else ""
 
     with pytest.raises(Interrupted):
-        train(Line(), Nothing(), crops(), protocol, "fp32", stop, course)
-    saved = checkpoint.load(course.path, {})
+        train(Line(), Nothing(), crops(), protocol, "fp32", stop, **asks)
+    saved = checkpoint.load(saving.path, {})
     assert saved.progress.compiled_after == (8 if stopped_at > 8 else 0)
-    rest = Course(pays=lambda *_: next(answers), saved=saved)
+    rest = itertools.islice(crops(), stopped_at, None)
     done = train(
-        Line(), Nothing(), itertools.islice(crops(), stopped_at, None), protocol, "fp32",
-        course=rest,
-    )  # fmt: skip
+        Line(), Nothing(), rest, protocol, "fp32", saved=saved, pays=lambda *_: next(answers)
+    )
     assert len(compiler) == (2 if stopped_at > 8 else 1)
     assert compiler[-1].steps == 20 - max(8, stopped_at)
-    assert done.progress.compiled_after == 8
-    assert done.curve == train(Line(), Nothing(), crops(), protocol, "fp32").curve
+    assert done.state.compiled_after == 8
+    assert done.state.curve == train(Line(), Nothing(), crops(), protocol, "fp32").state.curve
 
 
 def test_streams_are_independent_and_leave_the_global_generator_alone():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from benchmark.contract.models import CLASSES, batch, tiny
 from benchmark.core.errors import UserError
-from benchmark.engine.train import segmentation_loss
+from benchmark.engine.losses import segmentation_loss
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.decoders import DECODERS
 from benchmark.models.delta import count_parameters, delta, load_delta, snapshot

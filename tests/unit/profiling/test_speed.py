@@ -50,7 +50,7 @@ def test_what_is_missed_says_so(value, at_most, met, tmp_path):
 
 
 def test_the_usual_loss_is_that_of_the_harness():
-    from benchmark.engine.train import segmentation_loss
+    from benchmark.engine.losses import segmentation_loss
 
     random = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 5, 6, 7, generator=random)

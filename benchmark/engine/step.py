@@ -1,0 +1,157 @@
+"""One optimiser step: the gradients of a batch, in as many parts as threads and memory ask for."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.core.errors import UserError
+from benchmark.core.interrupt import OutOfMemory
+from benchmark.core.spec import Protocol
+from benchmark.data.batches import Batch
+from benchmark.engine import checkpoint
+from benchmark.engine.checkpoint import TrainState
+from benchmark.engine.losses import labelled, segmentation_loss
+from benchmark.engine.out_of_memory import is_out_of_memory
+from benchmark.engine.replicas import Replicas
+from benchmark.models.precision import autocast
+from benchmark.models.segmenter import Segmenter, phase
+from methods.base import Method
+
+
+class Stepper:
+    """Makes optimiser steps.
+
+    Where memory runs out, the batch is taken in parts of half the size, whose gradients add up to
+    those of the whole, from then on.
+
+    Args:
+        replicas: the segmenter and its copies.
+        method: that was applied to its backbone.
+        protocol: batch size and largest gradient norm.
+        precision: fp32 or bf16.
+        optimiser: of the parameters that are trained.
+        state: holds the images a forward pass.
+    """
+
+    def __init__(
+        self,
+        replicas: Replicas,
+        method: Method,
+        protocol: Protocol,
+        precision: str,
+        optimiser: torch.optim.Optimizer,
+        state: TrainState,
+    ) -> None:
+        self._replicas, self._method, self._protocol = replicas, method, protocol
+        self._precision, self._optimiser, self._state = precision, optimiser, state
+        self._trained = trained(optimiser)
+        self._device = next(replicas.segmenters[0].parameters()).device
+        self._statistics = batch_statistics(replicas.segmenters[0])
+
+    def __call__(self, network: nn.Module, batch: Batch, step: int) -> Tensor:
+        """Makes one step.
+
+        Args:
+            network: the segmenter, or what it was compiled to.
+            batch: images and labels.
+            step: its number, for errors.
+
+        Returns:
+            The loss, the loss with what the method adds, and the gradient's norm, (3,).
+
+        Raises:
+            OutOfMemory: not even a single image fits.
+        """
+        snapshot = StepSnapshot(self._device, self._statistics)
+        while True:
+            self._optimiser.zero_grad(set_to_none=True)
+            self._replicas.forget_gradients()
+            try:
+                sums = self._gradients(network, batch)
+                break
+            except UserError as error:
+                if self._state.micro_batch == self._protocol.batch_size:
+                    raise
+                # Some decoders refuse a part of one image.
+                raise OutOfMemory(f"the batch fits only in parts too small: {error}") from error
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._halve(step, error)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            snapshot.restore()
+        with phase("gradient norm"):
+            norm = nn.utils.clip_grad_norm_(self._trained, self._protocol.grad_clip)
+        with phase("optimiser"):
+            self._optimiser.step()
+        return torch.cat([sums, norm.detach().double()[None]])
+
+    def _halve(self, step: int, error: Exception) -> None:
+        if self._state.micro_batch == 1:
+            raise OutOfMemory(f"a single image does not fit at step {step}") from error
+        self._state.micro_batch = (self._state.micro_batch + 1) // 2
+
+    def _gradients(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Adds up the gradients of a batch; its loss without and with what a method adds, (2,)."""
+        replicas, device = self._replicas, self._device
+        with phase("transfer"):
+            images = batch.images.to(device, non_blocking=True)
+            labels = batch.labels.to(device, non_blocking=True).long()
+        pixels, count = labelled(labels), len(labels)
+        size = min(self._state.micro_batch, -(-count // replicas.count))
+        parts = [slice(first, first + size) for first in range(0, count, size)]
+
+        def add_up(number: int, segmenter: Segmenter) -> Tensor:
+            # Parts of a batch add up without rounding of their own.
+            sums = torch.zeros(2, dtype=torch.float64, device=device)
+            for part in parts[number :: replicas.count]:
+                own = labels[part]  # one tensor for both losses, which share what they make of it
+                with autocast(device, self._precision, cached=replicas.count == 1):
+                    logits = (segmenter if number else network)(images[part])
+                with phase("loss"):
+                    loss = segmentation_loss(logits, own, pixels)
+                with phase("auxiliary loss"):
+                    auxiliary = self._method.auxiliary_loss(segmenter.backbone, own)
+                # Weighted as the loss is: a mean over labelled pixels stays that of the batch.
+                share = labelled(own) / pixels
+                total = loss if auxiliary is None else loss + auxiliary * share
+                sums += torch.stack([loss.detach().double(), total.detach().double()])
+                with phase("backward"):
+                    total.backward()
+            return sums
+
+        found = replicas.each(add_up)
+        replicas.add_gradients()
+        return torch.stack(found).sum(0)
+
+
+def trained(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """The parameters that an optimiser changes."""
+    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
+
+
+class StepSnapshot:
+    """What a forward pass changes: random streams and BatchNorm's statistics."""
+
+    def __init__(self, device: torch.device, statistics: Sequence[Tensor]) -> None:
+        self._device, self._buffers = device, statistics
+        self._random = checkpoint.random_state(device)
+        self._values = [buffer.clone() for buffer in statistics]
+
+    def restore(self) -> None:
+        """Puts it back, so that the step can be tried again."""
+        checkpoint.set_random_state(self._random, self._device)
+        for buffer, value in zip(self._buffers, self._values, strict=True):
+            buffer.copy_(value)
+
+
+def batch_statistics(segmenter: nn.Module) -> Sequence[Tensor]:
+    """The tensors that BatchNorm changes in a forward pass."""
+    return [
+        buffer
+        for module in segmenter.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
+        for buffer in module.buffers(recurse=False)
+    ]

@@ -1,0 +1,152 @@
+"""What is known of a run while it goes on, and the record of one that ends early."""
+
+import datetime
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from benchmark.core.machine import device_name
+from benchmark.core.record import Compiled, Execution, Provenance, Record, Status
+from benchmark.core.spec import RunSpec, short_hash
+from benchmark.engine.checkpoint import TrainState
+from benchmark.engine.measure import Phases
+from benchmark.execution.environment import Environment
+from benchmark.planning.catalogue import DECODERS
+from benchmark.planning.plan import command
+from benchmark.results import provenance, store
+from methods.base import Method
+
+
+@dataclass
+class RunState:
+    """What is known of a run so far, which its record tells wherever it ends.
+
+    Attributes:
+        results: the results folder.
+        spec: of the run.
+        method: of the run.
+        started: UTC, ISO 8601.
+        phases: seconds by phase.
+        opened: times that a split was evaluated, by its name, over all attempts.
+        training: how far it is.
+        known_stages: leading stages whose output is taken from the cache.
+    """
+
+    results: Path
+    spec: RunSpec
+    method: Method
+    started: str = field(default_factory=lambda: _now(), init=False)
+    phases: Phases = field(default_factory=Phases, init=False)
+    opened: dict[str, int] = field(init=False)
+    training: TrainState = field(default_factory=TrainState, init=False)
+    known_stages: int = 0
+
+    def __post_init__(self) -> None:
+        self.opened = store.openings(self.results, self.spec)
+
+    @property
+    def checkpoint(self) -> Path:
+        """Its file, beside the run's folder."""
+        return store.checkpoint_of(self.results, self.spec)
+
+    def identity(self, **found: str | None) -> dict[str, str]:
+        """Everything that training depends on: a checkpoint of anything else is not taken.
+
+        Args:
+            **found: hashes of weights and data, how it computes and the type of the device.
+        """
+        decoder = DECODERS.get(self.spec.protocol.decoder)
+        return {name: str(value) for name, value in found.items()} | {
+            "run": self.spec.run_id,
+            "method": provenance.method_sha256(type(self.method)),
+            "code": provenance.training_sha256(decoder),
+            "packages": short_hash(provenance.package_versions()),
+            "threads": str(torch.get_num_threads()),
+        }
+
+    def opens(self, split: str) -> None:
+        """A split is about to be evaluated, which is noted on disk first."""
+        self.opened |= {split: self.opened.get(split, 0) + 1}
+        store.log_openings(self.results, self.spec, self.opened)
+
+    def execution(self) -> Execution | None:
+        """For the record; None before anything was trained or evaluated."""
+        training = self.training
+        if not training.starts and not self.opened:
+            return None
+        return Execution(
+            starts=training.starts,
+            resumed_at=tuple(training.resumed_at),
+            micro_batch=training.micro_batch,
+            opened_splits=self.opened,
+            known_stages=self.known_stages,
+            compiled=Compiled(
+                after_step=training.compiled_after,
+                seconds=training.compile_seconds,
+                gain=training.gain,
+            )
+            if training.compiled_after
+            else None,
+        )
+
+    def record(
+        self, environment: Environment, status: Status, reason: str = "", traceback: str = ""
+    ) -> Record:
+        """The record of the run as far as it is, without numbers.
+
+        Args:
+            environment: where it ran.
+            status: how it ended.
+            reason: why, if it is not done.
+            traceback: of what a user cannot mend.
+        """
+        spec, device = self.spec, environment.device
+        compute = environment.compute_of(spec)
+        commit, dirty = provenance.git_state()
+        return Record(
+            run_id=spec.run_id,
+            suite=spec.suite,
+            benchmark=spec.benchmark,
+            benchmark_version=spec.benchmark_version,
+            backbone=spec.backbone,
+            method=spec.method_label,
+            method_params=spec.method_params,
+            method_traits={
+                "supports": sorted(self.method.supports),
+                "keeps_structure": self.method.keeps_structure,
+                "mergeable": self.method.mergeable,
+                "identity_at_init": self.method.identity_at_init,
+                "reference": self.method.reference,
+            },
+            weights=spec.weights,
+            seed=spec.seed,
+            protocol=spec.protocol.model_dump(),
+            protocol_hash=spec.protocol.hash,
+            status=status,
+            reason=" ".join(reason.split()),
+            traceback=traceback,
+            command=command(spec),
+            execution=self.execution(),
+            provenance=Provenance(
+                git_commit=commit,
+                git_dirty=dirty,
+                packages=provenance.package_versions(),
+                python=platform.python_version(),
+                platform=f"{platform.system()} {platform.machine()}",
+                device=device_name(str(device)),
+                threads=torch.get_num_threads(),
+                precision=compute.precision,
+                attention=compute.attention,
+                weights="none (random)" if spec.weights == "none" else spec.backbone,
+                weights_sha256=None,
+                data_sha256=None,
+                started=self.started,
+                method_sha256=provenance.method_sha256(type(self.method)),
+            ),
+        )
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
