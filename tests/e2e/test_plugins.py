@@ -13,6 +13,7 @@ from benchmark.planning.plan import Selection
 from benchmark.planning.plugins import load_files
 from methods import METHODS
 from tests.helpers import forked
+from tests.helpers.documents import fences
 from tests.helpers.tiny import typed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,11 +26,9 @@ def run(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str
 @pytest.fixture(scope="module")
 def readme_method(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The method of the README's example, as a user would save it."""
-    section = (ROOT / "README.md").read_text().split("### Add a method in one file")[1]
-    code = re.search(r"```python\n(.*?)```", section, re.DOTALL)
-    assert code
+    (code,) = fences("README.md", "python")
     path = tmp_path_factory.mktemp("plugin") / "my_method.py"
-    path.write_text(code[1])
+    path.write_text(code)
     return path
 
 

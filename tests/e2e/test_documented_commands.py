@@ -1,0 +1,166 @@
+"""Every command of the READMEs: run as it is typed, on tiny settings, or listed with the reason."""
+
+import shlex
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers import forked
+from tests.helpers.documents import DOCUMENTS, ROOT, commands, fences
+from tests.helpers.tiny import typed
+
+SIZES = [*typed(steps=2, crop=36, batch_size=2)]
+TINY = ["--benchmarks=cells", *SIZES]
+PACKAGE = "python -m pip install -e . && "
+
+DATA = "needs the real data and weights"
+TESTS = "is these tests, or starts them"
+NOT_RUN = {
+    "python -m pip install -e '.[test]' && python -m pytest": TESTS,
+    "python -m pytest": TESTS,
+    "python -m pytest tests/unit/analysis -n0 -q": TESTS,
+    "python -m pytest -m slow": TESTS,
+    "python -m pytest -m realdata": TESTS,
+    'ONEDNN_MAX_CPU_ISA=AVX2 python -m pytest -m "not slow and not no_torch"': TESTS,
+    "ruff check . && ruff format --check . && mypy": "looks at the code, as .ci/run does",
+    "python -m benchmark run --suite small --data DIR --weights DIR "
+    "--methods full,linear,vpt,adapter,lora,spm": DATA,
+    "python -m benchmark run --suite small --benchmarks camvid,wbc --methods linear --set steps=60 "
+    "--set crop=128 --set eval_split=val --set decoder_lr=1e-2": DATA,
+    "python -m benchmark run --suite small --benchmarks camvid,wbc "
+    "--methods 'full[lr=1e-4|3e-4|1e-3|3e-3|1e-2|3e-2]' --set steps=60 --set crop=128 "
+    "--set eval_split=val --set decoder_lr=1e-2": DATA,
+}
+"""What is not run here, and why."""
+
+SHORT = {
+    PACKAGE + "python -m benchmark run --methods spm,vpt,lora": TINY,
+    "python -m benchmark data audit bolts --plugin bolts.yaml": [],
+    "python -m benchmark data preview bolts --plugin bolts.yaml": [],
+    "python -m benchmark plan --plugin bolts.yaml --benchmarks bolts --methods linear,lora,spm "
+    "--seeds 0,1,2": SIZES,
+    "python -m benchmark run --plugin bolts.yaml --benchmarks bolts --methods linear,lora,spm "
+    "--seeds 0,1,2": ["--seeds=0", "--methods=linear,lora", *SIZES],
+    "python -m benchmark report --plugin bolts.yaml": ["--no-figures"],
+    "python -m benchmark check my_method.py": ["--families=vit"],
+    "python -m benchmark run --plugin my_method.py --methods stagescale": TINY,
+    "python -m benchmark list": [],
+    "python -m benchmark plan --methods 'lora[rank=4|16],spm'": TINY,
+    "python -m benchmark run --methods 'lora[rank=4|16],spm'": TINY,
+    "python -m benchmark report --no-figures --no-gallery": [],
+    "python -m benchmark show 3f2a": [],
+    "python -m benchmark compare 3f2a 91c0": [],
+    "python -m benchmark doctor": [],
+    "python -m benchmark results merge A B --into C": [],
+    "python -m benchmark results export --out runs.csv": [],
+    "python -m benchmark data list": [],
+    "python -m benchmark data prepare voc2012 --data DIR": ["--fake"],
+    "python -m benchmark data verify voc2012 --data DIR": [],
+    "python -m benchmark data audit voc2012 --data DIR": [],
+    "python -m benchmark data preview voc2012 --data DIR": [],
+    "python -m benchmark list methods": [],
+    "python -m benchmark show 60d03924 --results results/published": [],
+    "python -m benchmark plan --suite demo --seeds 0,1,2 --results results/published": [],
+    "python -m benchmark results export --results results/published --out all.csv": [],
+    "python -m benchmark compare 60d03924 f081f03c --results results/published": [],
+}
+"""What takes seconds at most, in this order, and the words that make it tiny."""
+
+LONG = {
+    "python -m benchmark run --methods 'lora[rank=4|16],spm'": TINY,
+    "python -m benchmark report": [],
+    "python -m benchmark reproduce 3f2a": [],
+    "python -m benchmark evaluate": ["--methods=spm", *TINY],
+    "python -m benchmark evaluate --corruptions": [
+        *("--methods=spm", "--only=fog", "--severities=1", *TINY),
+    ],
+    "python -m benchmark timing": ["--steps=1", "--rounds=1", "--methods=spm", *TINY],
+    "python -m benchmark profile lora": ["--steps=2", *TINY],
+    "python -m benchmark speed": ["--parts=memory", *TINY],
+    "python -m benchmark pretrain --out demo_vit.safetensors": ["--steps=2"],
+    "python -m benchmark list methods --counts": [],
+    "python -m benchmark check 'lora[rank=4],ssf' --families vit,swin": [],
+    "python -m benchmark report --suite small --results results/published --out trial": [
+        "--no-gallery"
+    ],
+    "python -m benchmark report --suite small --results results/published "
+    "--out reports/published": ["--no-gallery", "--no-figures"],
+    "python -m benchmark report --suite demo --results results/published --out reports/published": [
+        "--no-gallery",
+        "--no-figures",
+    ],
+}
+"""What takes longer, likewise."""
+
+MAY_FIND = {
+    "python -m benchmark compare 3f2a 91c0",
+    "python -m benchmark compare 60d03924 f081f03c --results results/published",
+    "python -m benchmark data verify voc2012 --data DIR",
+}
+"""Exit code 1 says what was found: a significant loss, or checksums of fake data."""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder as a user has it after reading: images of their own, a method, published records."""
+    folder = tmp_path_factory.mktemp("reader")
+    (folder / "bolts.yaml").write_text(fences("README.md", "yaml")[0])
+    (folder / "my_method.py").write_text(fences("README.md", "python")[0])
+    random = np.random.default_rng(0)
+    for split, count in (("train", 4), ("val", 2), ("test", 2)):
+        for number in range(count):
+            label = np.kron(random.integers(0, 3, (4, 4)), np.ones((16, 16))).astype(np.uint8)
+            noise = random.integers(0, 60, (64, 64, 3))
+            image = (label[..., None] * 90 + noise).astype(np.uint8)
+            for kind, pixels in (("images", image), ("labels", label)):
+                path = folder / "bolts" / kind / split / f"{split}{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    for suite in ("demo", "small"):
+        shutil.copytree(ROOT / "results/published" / suite, folder / "results/published" / suite)
+    (folder / "data").mkdir()
+    return folder
+
+
+def words_of(command, home):
+    """A documented command as words, with what there is here in place of examples."""
+    runs = [path.parent.name for path in sorted((home / "results/demo").rglob("record.json"))]
+    if " merge A B " in command:
+        for name in "AB":
+            shutil.copytree(home / "results/demo", home / name / "demo", dirs_exist_ok=True)
+    here = {"DIR": home / "data"} | dict(zip(("3f2a", "91c0"), runs, strict=False))
+    words = shlex.split(command.removeprefix(PACKAGE))
+    assert words[:3] == ["python", "-m", "benchmark"]
+    return [here.get(word, word) for word in words[3:]]
+
+
+def failures(table, home):
+    """Commands of a table that end otherwise than they should, with what they printed."""
+    wrong = []
+    for command, more in table.items():
+        done = forked.call(*words_of(command, home), *more, cwd=home)
+        if (
+            done.returncode not in ((0, 1) if command in MAY_FIND else (0,))
+            or "Traceback" in done.stderr
+        ):
+            wrong.append(f"{command} {more}: {done.returncode}\n{done.stdout}{done.stderr}")
+    return wrong
+
+
+def test_every_command_is_run_or_listed_with_a_reason():
+    written = {command for document in DOCUMENTS for command in commands(document)}
+    assert written == SHORT.keys() | LONG.keys() | NOT_RUN.keys()
+
+
+def test_short_commands(home):
+    wrong = failures(SHORT, home)
+    assert not wrong, "\n\n".join(wrong)
+    assert (home / "bolts.png").exists() and (home / "reports/demo/index.html").exists()
+
+
+@pytest.mark.slow
+def test_long_commands(home):
+    wrong = failures(LONG, home)
+    assert not wrong, "\n\n".join(wrong)
