@@ -29,9 +29,8 @@ from benchmark.core.record import (
 )
 from benchmark.core.seeding import torch_stream
 from benchmark.core.spec import RunSpec, short_hash
-from benchmark.data.base import Example
+from benchmark.data.base import Example, seal_test
 from benchmark.data.examples import Part
-from benchmark.data.seal import seal_test
 from benchmark.engine import checkpoint
 from benchmark.engine.batching import spread
 from benchmark.engine.build import build_segmenter

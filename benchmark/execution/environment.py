@@ -12,11 +12,10 @@ from benchmark.core.errors import UserError
 from benchmark.core.interrupt import Watch
 from benchmark.core.machine import find_device
 from benchmark.core.spec import Compute, RunSpec
-from benchmark.data.base import Benchmark, Split
+from benchmark.data.base import Benchmark, Split, check_seal
 from benchmark.data.cache import Progress as Decoding
 from benchmark.data.cache import open_split
 from benchmark.data.examples import Examples
-from benchmark.data.seal import check_seal
 from benchmark.engine.compute import choose
 from benchmark.models.weights import build_backbone, check_weights
 from benchmark.planning.catalogue import BENCHMARKS, build_method

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from benchmark.cli.reproduce import reproduce as verb
 from benchmark.core.interrupt import Interrupted, Watch
-from benchmark.data.seal import seal_test
+from benchmark.data.base import seal_test
 from benchmark.execution import cell as runner
 from benchmark.execution import probe, reproduce
 from benchmark.execution.environment import prepare

@@ -170,8 +170,8 @@ def test_a_failed_attempt_leaves_a_finished_run_as_it_was(tmp_path):
 
 
 def test_the_test_split_is_sealed_for_selection(tmp_path, monkeypatch):
+    from benchmark.data.base import seal_test
     from benchmark.data.cache import open_split
-    from benchmark.data.seal import seal_test
     from benchmark.execution import environment
     from benchmark.planning.catalogue import BENCHMARKS
 

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmark.core.errors import DataError, on_one_line
-from benchmark.data.audit.copies import EXAMPLES, Seen, copies, digest, grouped, near_copies
-from benchmark.data.audit.near_duplicates import look
-from benchmark.data.base import IGNORE, SPLITS, Benchmark, Split
-from benchmark.data.findings import Finding, Severity
+from benchmark.data.audit.near_duplicates import (
+    EXAMPLES,
+    Seen,
+    copies,
+    digest,
+    grouped,
+    look,
+    near_copies,
+)
+from benchmark.data.base import IGNORE, SPLITS, Benchmark, Finding, Severity, Split
 
 if TYPE_CHECKING:
     from rich.console import Group
