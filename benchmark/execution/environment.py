@@ -17,7 +17,7 @@ from benchmark.data.cache import Progress as Decoding
 from benchmark.data.cache import open_split
 from benchmark.data.examples import Examples
 from benchmark.engine.compute import choose
-from benchmark.models.weights import build_backbone, check_weights
+from benchmark.models.weights import build_backbone
 from benchmark.planning.catalogue import BENCHMARKS, build_method
 from methods.base import Unsupported
 
@@ -91,7 +91,6 @@ def check(cell: RunSpec, environment: Environment) -> str:
         UserError: weights are missing or damaged; the backbone cannot be staged or does not take
             the crop; a hyperparameter does not fit the backbone.
     """
-    check_weights(cell.backbone, cell.weights, environment.weights)
     backbone = build_backbone(cell.backbone, cell.weights, environment.weights)
     crop, divisor = cell.protocol.crop, backbone.divisor
     if crop % divisor:

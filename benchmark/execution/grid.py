@@ -100,9 +100,9 @@ def stale(
         data: data root.
         weights: folders with weight files.
     """
-    from benchmark.planning.staleness import Present, reasons
+    from benchmark.planning.staleness import CurrentHashes, reasons
 
-    present, found = Present(data, weights), {}
+    present, found = CurrentHashes(data, weights), {}
     for cell in cells:
         record = store.record_of(results, cell)
         if record is not None and record.status in FINAL:
