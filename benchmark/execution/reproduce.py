@@ -13,10 +13,11 @@ from pydantic import ValidationError
 
 from benchmark.core.errors import UserError
 from benchmark.core.record import Provenance, Record
-from benchmark.core.spec import Protocol, RunSpec, one_line
+from benchmark.core.spec import RunSpec, one_line
 from benchmark.planning.catalogue import BENCHMARKS, build_method, method_label
 from benchmark.results import store
-from benchmark.results.metrics import mean_iou
+from benchmark.results.metrics import CLASS_COUNTS, mean_iou
+from benchmark.results.validate import spec_of
 
 if TYPE_CHECKING:
     from benchmark.core.interrupt import Watch
@@ -26,7 +27,6 @@ Verdict = Literal["same", "inside", "outside"]
 
 RESAMPLES = 2000
 LEVEL = 0.95
-CLASS_COUNTS = ("intersection", "prediction", "label")
 
 _NOT_COMPARED = {"packages", "git_dirty", "started"}
 """Of the provenance: packages are compared one by one, a dirty tree says nothing of which."""
@@ -63,27 +63,22 @@ def respecify(record: Record) -> RunSpec:
     where = f"run {record.run_id} cannot be made again"
     method = build_method(record.method.partition("[")[0], record.method_params)
     try:
-        protocol = Protocol.model_validate(record.protocol)
+        recorded = spec_of(record)
     except ValidationError as error:
         raise UserError(f"{where}: {one_line(error, 'its protocol')}") from error
-    spec = RunSpec(
-        suite=record.suite,
-        benchmark=record.benchmark,
-        benchmark_version=BENCHMARKS.get(record.benchmark).version,
-        backbone=record.backbone,
-        weights=record.weights,
-        method=method.name,
-        method_label=method_label(method),
-        method_params=dataclasses.asdict(method),
-        seed=record.seed,
-        protocol=protocol,
-    )
+    now = {
+        "benchmark_version": BENCHMARKS.get(record.benchmark).version,
+        "method": method.name,
+        "method_label": method_label(method),
+        "method_params": dataclasses.asdict(method),
+    }
+    spec = recorded.model_copy(update=now)
     if spec.run_id == record.run_id:
         return spec
     changes = [
         *_changes(record.method_params, spec.method_params),
         *_changes({"version": record.benchmark_version}, {"version": spec.benchmark_version}),
-        *(["the protocol"] if protocol.hash != record.protocol_hash else []),
+        *(["the protocol"] if spec.protocol.hash != record.protocol_hash else []),
     ]
     what = "; ".join(changes) or "a field of its record was edited, or how ids are made"
     raise UserError(
