@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.core.errors import UserError
-from benchmark.core.interrupt import Diverged, Interrupted, OutOfMemory, TimedOut, Watch
+from benchmark.core.interrupt import Diverged, Interrupted, OutOfMemory, StopSignal, TimedOut
 from benchmark.core.spec import Protocol
 from benchmark.data.base import IGNORE
 from benchmark.data.batches import Batch
@@ -112,7 +112,7 @@ class Course:
     identity: dict[str, str] = field(default_factory=dict)
     path: Path | None = None
     interval: float = 60.0
-    watch: Watch = field(default_factory=Watch)
+    watch: StopSignal = field(default_factory=StopSignal)
     saved: Checkpoint | None = None
     pays: Callable[[float, int], bool] = lambda step, left: False
     progress: checkpoint.Progress = field(default_factory=checkpoint.Progress)

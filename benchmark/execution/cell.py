@@ -14,7 +14,14 @@ import torch
 from safetensors.torch import load_file
 
 from benchmark.core.errors import UserError, on_one_line
-from benchmark.core.interrupt import Diverged, Interrupted, OutOfMemory, Superseded, TimedOut, Watch
+from benchmark.core.interrupt import (
+    Diverged,
+    Interrupted,
+    OutOfMemory,
+    StopSignal,
+    Superseded,
+    TimedOut,
+)
 from benchmark.core.machine import device_name
 from benchmark.core.record import (
     FINAL,
@@ -340,7 +347,7 @@ def _summary(trained: Trained) -> Curve:
     )
 
 
-def _watched(examples: Sequence[Example], watch: Watch) -> Iterator[Example]:
+def _watched(examples: Sequence[Example], watch: StopSignal) -> Iterator[Example]:
     for number, example in enumerate(examples):
         watch.check(f"at image {number + 1} of {len(examples)} of the evaluation")
         yield example

@@ -25,7 +25,7 @@ from benchmark.execution.tasks import Listener, Task
 from benchmark.planning.plugins import load_files
 
 if TYPE_CHECKING:
-    from benchmark.core.interrupt import Watch
+    from benchmark.core.interrupt import StopSignal
     from benchmark.execution.environment import Environment
 
 PATIENCE_SECONDS = 600.0
@@ -146,7 +146,7 @@ class Pool:
         watch: whose signal is passed on.
     """
 
-    def __init__(self, setup: Setup, count: int, watch: "Watch") -> None:
+    def __init__(self, setup: Setup, count: int, watch: "StopSignal") -> None:
         self._setup, self._watch = setup, watch
         start_server()
         self._workers = [_Worker(setup, number) for number in range(count)]
@@ -248,7 +248,7 @@ def threads_of(count: int) -> Iterator[None]:
 class _Sender:
     """A listener whose events go to the process that gave the task."""
 
-    def __init__(self, connection: Connection, watch: "Watch") -> None:
+    def __init__(self, connection: Connection, watch: "StopSignal") -> None:
         self._connection, self._watch = connection, watch
 
     def __getattr__(self, name: str) -> Any:
@@ -269,12 +269,12 @@ def _serve(setup: Setup, number: int, connection: Connection) -> None:
     try:
         import torch
 
-        from benchmark.core.interrupt import Watch
+        from benchmark.core.interrupt import StopSignal
         from benchmark.execution.environment import prepare
 
         torch.set_num_threads(setup.threads)
         load_files(setup.plugins)
-        watch = Watch(setup.max_seconds)
+        watch = StopSignal(setup.max_seconds)
         environment = prepare(
             setup.data, setup.weights, setup.devices[number % len(setup.devices)], setup.workers,
             setup.checkpoint_seconds, watch, setup.compiling, setup.compute,

@@ -20,7 +20,7 @@ from benchmark.results.metrics import CLASS_COUNTS, mean_iou
 from benchmark.results.validate import spec_of
 
 if TYPE_CHECKING:
-    from benchmark.core.interrupt import Watch
+    from benchmark.core.interrupt import StopSignal
 
 Verdict = Literal["same", "inside", "outside"]
 """same: every count of every image, bit for bit. inside: the mIoU lies in the recorded interval."""
@@ -93,7 +93,7 @@ def rerun(
     data: Path | None = None,
     weights: Sequence[Path] = (),
     device: str = "auto",
-    watch: "Watch | None" = None,
+    watch: "StopSignal | None" = None,
 ) -> tuple[Record, Counts]:
     """Runs a cell into a folder that is removed again; its look at the test split selects nothing.
 
@@ -117,10 +117,10 @@ def rerun(
     """
     import torch
 
-    from benchmark.core.interrupt import Interrupted, Watch
+    from benchmark.core.interrupt import Interrupted, StopSignal
     from benchmark.execution.grid import run_cells
 
-    watch = watch or Watch()
+    watch = watch or StopSignal()
 
     threads = torch.get_num_threads()
     torch.set_num_threads(min(max(1, record.provenance.threads), os.cpu_count() or 1))
