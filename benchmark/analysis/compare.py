@@ -18,11 +18,10 @@ from benchmark.core.errors import UserError
 from benchmark.core.record import Record
 from benchmark.results import store
 from benchmark.results.load import RECORD, flat, run_folders
-from benchmark.results.metrics import mean_iou
+from benchmark.results.metrics import CLASS_COUNTS, mean_iou
 from benchmark.results.validate import told
 
 DRAWS = 2000
-_KINDS = ("intersection", "prediction", "label")
 SPEC = (
     *("suite", "benchmark", "benchmark_version", "backbone", "weights", "method"),
     *("method_params", "method_traits", "seed", "protocol", "protocol_hash"),
@@ -241,7 +240,7 @@ def _matched(a: Counts, b: Counts) -> tuple[list[np.ndarray], list[np.ndarray]]:
     if not labelled.any():
         raise ValueError("no labelled image")
     first, second = first[labelled], second[labelled]
-    return [a[kind][first] for kind in _KINDS], [b[kind][second] for kind in _KINDS]
+    return [a[kind][first] for kind in CLASS_COUNTS], [b[kind][second] for kind in CLASS_COUNTS]
 
 
 def _pairs(chosen: Sequence[tuple[Path, Record, Path, Record]]) -> list[Pair]:
@@ -272,7 +271,7 @@ def _counts(folder: Path) -> Counts:
         counts = store.read_counts(folder)
         shape = counts["label"].shape
         fits = len(shape) == 2 and counts["ids"].shape == shape[:1]
-        if fits and all(counts[kind].shape == shape for kind in _KINDS):
+        if fits and all(counts[kind].shape == shape for kind in CLASS_COUNTS):
             return counts
         problem = "shapes do not fit"
     # A torn archive makes its reader raise almost anything.

@@ -15,8 +15,7 @@ from benchmark.core.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from benchmark.data.base import Benchmark
-    from benchmark.data.findings import Finding
+    from benchmark.data.base import Benchmark, Finding
 
 app = typer.Typer(
     help="Get, verify, audit and look at the benchmarks' files.",

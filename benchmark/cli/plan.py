@@ -77,12 +77,12 @@ def plan(
     from rich.console import Console
 
     from benchmark.planning import plan as planner
-    from benchmark.planning.staleness import Present, state_of
+    from benchmark.planning.staleness import CurrentHashes, state_of
     from benchmark.results.index import read_index
 
     cells = planner.plan(request.selection)
     held = read_index(request.results)
-    present = Present(request.data, request.weights)
+    present = CurrentHashes(request.data, request.weights)
     states = [state_of(cell, held, present) for cell in cells]
     todo = [
         cell

@@ -50,9 +50,9 @@ def reproduce(
     folder, record = store.find_one(Path(request.results), run_id)
     recorded = again.read_recorded(folder, record)
     spec = again.respecify(record)
-    from benchmark.core.interrupt import Interrupted, Watch
+    from benchmark.core.interrupt import Interrupted, StopSignal
 
-    watch = Watch()
+    watch = StopSignal()
     try:
         made, counts = again.rerun(
             spec, record, request.data, request.weights, request.device, watch

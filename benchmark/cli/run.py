@@ -103,14 +103,14 @@ def run(
     )
     records, signal = [], 0
     if todo:
-        from benchmark.core.interrupt import Watch
+        from benchmark.core.interrupt import StopSignal
 
         if number != 1:
             start_server()
             # The summary needs these, and a core is idle while the server starts.
             for name in ("benchmark.reporting.terminal", "scipy.stats"):
                 importlib.import_module(name)
-        watch = Watch(max_seconds)
+        watch = StopSignal(max_seconds)
         with listener(console, len(todo)) as watcher:
             records = grid.run_cells(
                 todo,

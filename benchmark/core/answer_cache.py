@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchmark.core.cache_folder import place
+from benchmark.core.cache_folder import cache_folder
 from benchmark.core.errors import UserError
 from benchmark.core.files import write_atomic
 
@@ -63,7 +63,7 @@ def are_there() -> bool:
 
 def _folder() -> Path | None:
     try:
-        return place().folder
+        return cache_folder().folder
     except (UserError, RuntimeError):  # no number as its limit; no home
         return None
 

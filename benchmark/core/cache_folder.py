@@ -14,7 +14,7 @@ USUAL_LIMIT = "64"
 
 
 @dataclass(frozen=True)
-class Place:
+class CacheFolder:
     """Where decoded splits are kept.
 
     Attributes:
@@ -26,7 +26,7 @@ class Place:
     limit: int
 
 
-def place() -> Place:
+def cache_folder() -> CacheFolder:
     """The cache that the environment names.
 
     Raises:
@@ -41,4 +41,5 @@ def place() -> Place:
             raise ValueError
     except ValueError:
         raise UserError(f"{LIMIT}={text!r}: write a number of GiB, as in 20") from None
-    return Place(None if name == "none" else Path(name), int(min(limit * 2**30, float(2**62))))
+    most = int(min(limit * 2**30, float(2**62)))
+    return CacheFolder(None if name == "none" else Path(name), most)

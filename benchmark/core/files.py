@@ -1,5 +1,6 @@
-"""Writing files so that a crash leaves the old one or the new one, and nothing between."""
+"""Files: written so that a crash leaves the old one or the new one, and hashed once a process."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -60,3 +61,20 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
         sync_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)
+
+
+_HASHES: dict[tuple[str, int, int], str] = {}
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, computed once a process for as long as its size and time stay the same.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    status = os.stat(path)
+    key = (os.path.abspath(path), status.st_size, status.st_mtime_ns)
+    if key not in _HASHES:
+        with path.open("rb") as file:
+            _HASHES[key] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _HASHES[key]

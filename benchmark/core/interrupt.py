@@ -28,7 +28,7 @@ class OutOfMemory(Exception):
     """Not even a single image fits."""
 
 
-class Watch:
+class StopSignal:
     """Asked after every step: must the run stop?
 
     Args:

@@ -2,6 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
@@ -9,8 +11,6 @@ from typing import ClassVar, Literal, TypeVar
 import numpy as np
 
 from benchmark.core.errors import DataError
-from benchmark.data.findings import Finding
-from benchmark.data.sources import Source
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -31,6 +31,46 @@ class Example:
     id: str
     image: np.ndarray
     label: np.ndarray
+
+
+Severity = Literal["serious", "warning", "note"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with a set, or worth knowing.
+
+    Attributes:
+        severity: serious: results on this set would be wrong; warning: they need care; note: good
+            to know.
+        what: what was found and where, on one line.
+        fix: what to do about it, on one line.
+    """
+
+    severity: Severity
+    what: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file to download.
+
+    Attributes:
+        url: http or https.
+        to: folder below the data root where the archive is unpacked, or a plain file is put.
+        inside: folder within the archive whose content is taken, `*` for one component of any
+            name; empty = everything.
+        checksum: `sha256:<hex>`, or `md5:<hex>` where the origin publishes only that; empty =
+            not known.
+        bytes: roughly, for the forecast; 0 = not known.
+    """
+
+    url: str
+    to: str
+    inside: str = ""
+    checksum: str = ""
+    bytes: int = 0
 
 
 class Benchmark(ABC):
@@ -157,6 +197,33 @@ def read_example(benchmark: Benchmark, id: str) -> Example:
             f"{benchmark.name} has classes 0..{len(benchmark.classes) - 1} and void"
         )
     return Example(id, image, label)
+
+
+_SEALED: ContextVar[bool] = ContextVar("sealed", default=False)
+
+
+@contextmanager
+def seal_test() -> Iterator[None]:
+    """Inside the block the test split cannot be opened: what selects settings runs in it."""
+    token = _SEALED.set(True)
+    try:
+        yield
+    finally:
+        _SEALED.reset(token)
+
+
+def check_seal(name: str, split: Split) -> None:
+    """Asked by all that hands out the examples of a split.
+
+    Args:
+        name: of the benchmark.
+        split: that is to be opened.
+
+    Raises:
+        RuntimeError: it is sealed.
+    """
+    if split == "test" and _SEALED.get():
+        raise RuntimeError(f"{name}: the test split is sealed for runs that select settings")
 
 
 def carve(

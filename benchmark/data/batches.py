@@ -91,7 +91,7 @@ class Batch(NamedTuple):
     ids: tuple[str, ...]
 
 
-class Place(NamedTuple):
+class CropParams(NamedTuple):
     """Where a training crop is cut, each number uniform in [0, 1)."""
 
     zoom: float
@@ -110,13 +110,13 @@ class Crop(NamedTuple):
     """
 
     example: int
-    place: Place | None
+    place: CropParams | None
     view: int = 0
 
 
-def view_of(id: str, view: int) -> Place:
+def view_of(id: str, view: int) -> CropParams:
     """A fixed place in an image: the same for every method, seed and share of the images."""
-    return Place(*stream(0, "view", id, view).random(4))
+    return CropParams(*stream(0, "view", id, view).random(4))
 
 
 def draws(
@@ -137,7 +137,7 @@ def draws(
         batch = [
             Crop(next(order), None, int(random.integers(views)))
             if views
-            else Crop(next(order), Place(*random.random(4)))
+            else Crop(next(order), CropParams(*random.random(4)))
             for _ in range(batch_size)
         ]
         if number >= skip:
@@ -227,7 +227,7 @@ def _endless_permutations(n: int, random: np.random.Generator) -> Iterator[int]:
         yield from random.permutation(n).tolist()
 
 
-def cut(example: Example, crop: Place, protocol: Protocol) -> tuple[Tensor, Tensor]:
+def cut(example: Example, crop: CropParams, protocol: Protocol) -> tuple[Tensor, Tensor]:
     """One training crop: image (3, crop, crop) and label (crop, crop), uint8."""
     zoom = protocol.scale_min * (protocol.scale_max / protocol.scale_min) ** crop.zoom
     side = max(1, round(protocol.crop / zoom))

@@ -27,12 +27,11 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from benchmark.core.cache_folder import FOLDER, Place, place
+from benchmark.core.cache_folder import FOLDER, CacheFolder, cache_folder
 from benchmark.core.errors import DataError
 from benchmark.core.machine import cores
-from benchmark.data.base import Benchmark, Example, Split, read_example
+from benchmark.data.base import Benchmark, Example, Split, check_seal, read_example
 from benchmark.data.examples import Direct, Examples, Mapped, no_label, offsets, resized
-from benchmark.data.seal import check_seal
 
 FORMAT = 1
 SPARE_BYTES = 1 << 30
@@ -71,7 +70,7 @@ def open_split(
             f"{benchmark.folder or benchmark.origin} or its split list"
         )
     key = _key(benchmark, ids, scaled)
-    where = place()
+    where = cache_folder()
     knowable = benchmark.fingerprint or benchmark.files(ids[0])
     if where.folder is None or not knowable:
         return Direct(benchmark, split, ids, scaled, key)
@@ -161,7 +160,7 @@ def _forecast(benchmark: Benchmark, ids: Sequence[str], scaled: bool) -> int:
     return sum(sizes) * len(ids) // len(sizes)
 
 
-def make_room(where: Place, need: int) -> bool:
+def make_room(where: CacheFolder, need: int) -> bool:
     """Removes what was used longest ago until `need` bytes fit; whether they do."""
     assert where.folder is not None
     _sweep(where.folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from benchmark.core.cache_folder import Place
+from benchmark.core.cache_folder import CacheFolder
 from benchmark.data.cache import make_room
 
 _CHECK = 4
@@ -55,7 +55,7 @@ class Rows:
         os.close(self._file)
 
 
-def create(where: Place, name: str, count: int, size: int) -> Rows:
+def create(where: CacheFolder, name: str, count: int, size: int) -> Rows:
     """Opens the rows of a name in the cache, which are all missing where it is new.
 
     Args:

@@ -20,7 +20,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
-from benchmark.core.cache_folder import place
+from benchmark.core.cache_folder import cache_folder
 from benchmark.core.files import write_atomic
 from benchmark.core.machine import processor
 from benchmark.core.seeding import torch_stream
@@ -178,7 +178,7 @@ def _saved_bytes() -> Iterator[list[int]]:
 
 def _kept(key: str, ask: Callable[[], Compute]) -> Compute:
     """The answer of the cache; asked for and written there where it has none."""
-    folder = place().folder
+    folder = cache_folder().folder
     if folder is None:
         return ask()
     path = folder / NAME

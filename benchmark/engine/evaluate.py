@@ -20,11 +20,9 @@ from benchmark.engine.batching import Limit, grouped, limit_on
 from benchmark.engine.counts import best_class, calibration, class_counts, log_probabilities
 from benchmark.models.precision import autocast, cast_frozen
 from benchmark.models.segmenter import Segmenter
+from benchmark.results.metrics import CLASS_COUNTS
 
 Counts = dict[str, np.ndarray]
-
-CLASS_COUNTS = ("intersection", "prediction", "label")
-"""Counts that do not depend on how much is counted."""
 
 BOUNDARY_COUNTS = ("boundary_intersection", "boundary_union")
 """Counts of the bands inside class borders."""

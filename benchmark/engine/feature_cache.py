@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.core.cache_folder import place
+from benchmark.core.cache_folder import cache_folder
 from benchmark.core.spec import Compute, Protocol, short_hash
 from benchmark.data.base import Example
 from benchmark.data.batches import Batch, Prefix, batches, cut, draws, view_of
@@ -61,7 +61,7 @@ class FeatureCacheLoader:
         if protocol.views:
             segmenter.train()
             depth = depth_of(segmenter.backbone)
-            where = place()
+            where = cache_folder()
             if depth and where.folder is not None:
                 self._open(depth, pristine)
 
@@ -97,7 +97,7 @@ class FeatureCacheLoader:
         count = len(self._training) * protocol.views
         try:
             for name, size in zip(names, sizes, strict=True):
-                self._rows.append(create(place(), name, count, size))
+                self._rows.append(create(cache_folder(), name, count, size))
         except OSError as error:
             self._give_up(error)
             return
@@ -159,7 +159,7 @@ class FeatureCacheLoader:
     def _give_up(self, error: OSError) -> None:
         warnings.warn(
             f"what the frozen stages make of the images is computed at each use, because the cache "
-            f"{place().folder} cannot take it ({error.strerror or error}); make room there or name "
-            "another folder by BENCHMARK_CACHE",
+            f"{cache_folder().folder} cannot take it ({error.strerror or error}); make room "
+            "there or name another folder by BENCHMARK_CACHE",
             stacklevel=2,
         )

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from benchmark.core.interrupt import Diverged, Interrupted, TimedOut, Watch
+from benchmark.core.interrupt import Diverged, Interrupted, StopSignal, TimedOut
 from benchmark.core.spec import Protocol
 from benchmark.data.batches import Batch
 from benchmark.engine import checkpoint
@@ -82,7 +82,7 @@ def train(
     state: TrainState | None = None,
     saved: Checkpoint | None = None,
     saving: Saving | None = None,
-    watch: Watch | None = None,
+    watch: StopSignal | None = None,
     pays: Pays | None = None,
     replicas: Replicas | None = None,
 ) -> Trained:
@@ -112,7 +112,7 @@ def train(
         Unfit: `saved` is of other code than this.
         OSError: a checkpoint cannot be written.
     """
-    state, watch, saving = state or TrainState(), watch or Watch(), saving or Saving()
+    state, watch, saving = state or TrainState(), watch or StopSignal(), saving or Saving()
     optimiser, schedule = optimisation(segmenter, method, protocol)
     segmenter.train()
     if saved is not None:
@@ -166,7 +166,7 @@ def optimisation(
     return optimiser, LambdaLR(optimiser, lambda step: learning_rate_factor(step, protocol))
 
 
-def _next(data: Iterator[Batch], watch: Watch, save: Callable[[], None], where: str) -> Batch:
+def _next(data: Iterator[Batch], watch: StopSignal, save: Callable[[], None], where: str) -> Batch:
     """The next batch; where a signal ended the processes that cut crops, saves and stops."""
     try:
         with phase("data"):
@@ -179,7 +179,7 @@ def _next(data: Iterator[Batch], watch: Watch, save: Callable[[], None], where: 
         raise AssertionError from error
 
 
-def _save_where_due(save: Callable[[], None], due: bool, watch: Watch, where: str) -> None:
+def _save_where_due(save: Callable[[], None], due: bool, watch: StopSignal, where: str) -> None:
     """Saves where it is time to, and where a signal or a limit stops the training."""
     try:
         watch.check(where)

@@ -11,7 +11,14 @@ import numpy as np
 from safetensors.torch import load_file
 
 from benchmark.core.errors import UserError, on_one_line
-from benchmark.core.interrupt import Diverged, Interrupted, OutOfMemory, Superseded, TimedOut, Watch
+from benchmark.core.interrupt import (
+    Diverged,
+    Interrupted,
+    OutOfMemory,
+    StopSignal,
+    Superseded,
+    TimedOut,
+)
 from benchmark.core.machine import device_name
 from benchmark.core.record import (
     FINAL,
@@ -25,9 +32,8 @@ from benchmark.core.record import (
 )
 from benchmark.core.seeding import torch_stream
 from benchmark.core.spec import Compute, RunSpec, short_hash
-from benchmark.data.base import Benchmark, Example
+from benchmark.data.base import Benchmark, Example, seal_test
 from benchmark.data.examples import Examples, Part
-from benchmark.data.seal import seal_test
 from benchmark.engine import checkpoint
 from benchmark.engine.batching import spread
 from benchmark.engine.build import build_segmenter
@@ -378,7 +384,7 @@ def _summary(curve: Sequence[Mapping[str, float]]) -> Curve:
     )
 
 
-def _watched(examples: Sequence[Example], watch: Watch) -> Iterator[Example]:
+def _watched(examples: Sequence[Example], watch: StopSignal) -> Iterator[Example]:
     for number, example in enumerate(examples):
         watch.check(f"at image {number + 1} of {len(examples)} of the evaluation")
         yield example

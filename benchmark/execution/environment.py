@@ -9,16 +9,15 @@ from pathlib import Path
 import torch
 
 from benchmark.core.errors import UserError
-from benchmark.core.interrupt import Watch
+from benchmark.core.interrupt import StopSignal
 from benchmark.core.machine import find_device
 from benchmark.core.spec import Compute, RunSpec
-from benchmark.data.base import Benchmark, Split
+from benchmark.data.base import Benchmark, Split, check_seal
 from benchmark.data.cache import Progress as Decoding
 from benchmark.data.cache import open_split
 from benchmark.data.examples import Examples
-from benchmark.data.seal import check_seal
 from benchmark.engine.compute import choose
-from benchmark.models.weights import build_backbone, check_weights
+from benchmark.models.weights import build_backbone
 from benchmark.planning.catalogue import BENCHMARKS, build_method
 from methods.base import Unsupported
 
@@ -43,7 +42,7 @@ class Environment:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     workers: int = 0
     checkpoint_seconds: float | None = 60.0
-    watch: Watch = field(default_factory=Watch)
+    watch: StopSignal = field(default_factory=StopSignal)
     compiling: str = "auto"
     compute: Compute | None = None
 
@@ -92,7 +91,6 @@ def check(cell: RunSpec, environment: Environment) -> str:
         UserError: weights are missing or damaged; the backbone cannot be staged or does not take
             the crop; a hyperparameter does not fit the backbone.
     """
-    check_weights(cell.backbone, cell.weights, environment.weights)
     backbone = build_backbone(cell.backbone, cell.weights, environment.weights)
     crop, divisor = cell.protocol.crop, backbone.divisor
     if crop % divisor:
@@ -120,7 +118,7 @@ def prepare(
     device: str,
     workers: int | None = None,
     checkpoint_seconds: float | None = 60.0,
-    watch: Watch | None = None,
+    watch: StopSignal | None = None,
     compiling: str = "auto",
     compute: Compute | None = None,
 ) -> Environment:
@@ -132,7 +130,7 @@ def prepare(
     where = torch.device(find_device(device))
     if workers is None:
         workers = min(8, (os.cpu_count() or 1) - 1) if where.type == "cuda" else 0
-    watch = watch or Watch()
+    watch = watch or StopSignal()
     return Environment(
         data, tuple(weights), where, workers, checkpoint_seconds, watch, compiling, compute
     )

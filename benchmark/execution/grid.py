@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.core.errors import UserError
-from benchmark.core.interrupt import Interrupted, Watch
+from benchmark.core.interrupt import Interrupted, StopSignal
 from benchmark.core.machine import available_memory, device_name, find_device
 from benchmark.core.record import FINAL, Record, Status
 from benchmark.core.spec import Compute, RunSpec
@@ -100,9 +100,9 @@ def stale(
         data: data root.
         weights: folders with weight files.
     """
-    from benchmark.planning.staleness import Present, reasons
+    from benchmark.planning.staleness import CurrentHashes, reasons
 
-    present, found = Present(data, weights), {}
+    present, found = CurrentHashes(data, weights), {}
     for cell in cells:
         record = store.record_of(results, cell)
         if record is not None and record.status in FINAL:
@@ -136,7 +136,7 @@ def run_cells(
     *,
     workers: int | None = None,
     checkpoint_seconds: float | None = 60.0,
-    watch: Watch | None = None,
+    watch: StopSignal | None = None,
     rerun: Collection[str] = (),
     jobs: int | None = 1,
     compiling: str = "auto",
@@ -177,7 +177,7 @@ def run_cells(
     before = {cell.run_id: mark(results, cell) for cell in cells}
     for cell in cells:
         store.check_replaceable(results / cell.folder)
-    listener, watch = listener or Silent(), watch or Watch()
+    listener, watch = listener or Silent(), watch or StopSignal()
     parts = share(jobs, len(cells), device)
     setup = Setup(
         parts.devices,
@@ -290,7 +290,7 @@ def _limit(
 
 
 def _execute(
-    tasks: Sequence[Train], pool: Workers, watch: Watch, listener: Listener
+    tasks: Sequence[Train], pool: Workers, watch: StopSignal, listener: Listener
 ) -> Iterator[Record]:
     """Runs cells that no other command works on, then waits for those that others do.
 

@@ -25,7 +25,7 @@ from benchmark.execution.tasks import Listener, Task
 from benchmark.planning.plugins import load_files
 
 if TYPE_CHECKING:
-    from benchmark.core.interrupt import Watch
+    from benchmark.core.interrupt import StopSignal
     from benchmark.execution.environment import Environment
 
 PATIENCE_SECONDS = 600.0
@@ -111,7 +111,7 @@ class Setup:
     compiling: str
     compute: Compute | None = None
 
-    def environment(self, number: int, watch: "Watch") -> "Environment":
+    def environment(self, number: int, watch: "StopSignal") -> "Environment":
         """That of a process.
 
         Args:
@@ -169,7 +169,7 @@ class Pool:
         watch: whose signal is passed on.
     """
 
-    def __init__(self, setup: Setup, count: int, watch: "Watch") -> None:
+    def __init__(self, setup: Setup, count: int, watch: "StopSignal") -> None:
         self._setup, self._watch = setup, watch
         start_server()
         self._workers = [_Worker(setup, number) for number in range(count)]
@@ -236,7 +236,7 @@ class Pool:
 
 
 @contextmanager
-def workers(setup: Setup, jobs: int, watch: "Watch") -> Iterator["Pool | Here"]:
+def workers(setup: Setup, jobs: int, watch: "StopSignal") -> Iterator["Pool | Here"]:
     """Processes that do tasks inside the block; for a single job, this process.
 
     Args:
@@ -291,7 +291,7 @@ def threads_of(count: int) -> Iterator[None]:
 class _Sender:
     """A listener whose events go to the process that gave the task."""
 
-    def __init__(self, connection: Connection, watch: "Watch") -> None:
+    def __init__(self, connection: Connection, watch: "StopSignal") -> None:
         self._connection, self._watch = connection, watch
 
     def __getattr__(self, name: str) -> Any:
@@ -312,11 +312,11 @@ def _serve(setup: Setup, number: int, connection: Connection) -> None:
     try:
         import torch
 
-        from benchmark.core.interrupt import Watch
+        from benchmark.core.interrupt import StopSignal
 
         torch.set_num_threads(setup.threads)
         load_files(setup.plugins)
-        watch = Watch(setup.max_seconds)
+        watch = StopSignal(setup.max_seconds)
         environment = setup.environment(number, watch)
     except Exception as error:
         _reply(connection, "raised", _portable(error))

@@ -22,6 +22,7 @@ from benchmark.models import delta as deltas
 from benchmark.models.segmenter import Segmenter
 from benchmark.planning.catalogue import build_method
 from benchmark.results import lease, robustness, store
+from benchmark.results.metrics import CLASS_COUNTS
 from benchmark.results.robustness import Robustness
 
 SEVERITIES = (1, 3, 5)
@@ -185,7 +186,7 @@ def _stress(
 
     for done, (name, severity) in enumerate(missing, 1):
         found = _evaluate(spec, segmenter, corrupted(examples, name, severity), environment)
-        counts |= {f"{name}/{severity}/{kind}": found[kind] for kind in robustness.KINDS}
+        counts |= {f"{name}/{severity}/{kind}": found[kind] for kind in CLASS_COUNTS}
         robustness.write(folder, scores(), counts)
         if progress:
             progress(f"{name}, severity {severity}", done, len(missing))

@@ -14,20 +14,20 @@ from pydantic import ValidationError
 from benchmark.analysis.uncertainty.bootstrap import bootstrap
 from benchmark.core.errors import UserError
 from benchmark.core.record import Provenance, Record
-from benchmark.core.spec import Protocol, RunSpec, one_line
+from benchmark.core.spec import RunSpec, one_line
 from benchmark.planning.catalogue import BENCHMARKS, build_method, method_label
 from benchmark.results import store
-from benchmark.results.metrics import mean_iou
+from benchmark.results.metrics import CLASS_COUNTS, mean_iou
+from benchmark.results.validate import spec_of
 
 if TYPE_CHECKING:
-    from benchmark.core.interrupt import Watch
+    from benchmark.core.interrupt import StopSignal
 
 Verdict = Literal["same", "inside", "outside"]
 """same: every count of every image, bit for bit. inside: the mIoU lies in the recorded interval."""
 
 RESAMPLES = 2000
 LEVEL = 0.95
-CLASS_COUNTS = ("intersection", "prediction", "label")
 
 _NOT_COMPARED = {"packages", "git_dirty", "started"}
 """Of the provenance: packages are compared one by one, a dirty tree says nothing of which."""
@@ -64,27 +64,22 @@ def respecify(record: Record) -> RunSpec:
     where = f"run {record.run_id} cannot be made again"
     method = build_method(record.method.partition("[")[0], record.method_params)
     try:
-        protocol = Protocol.model_validate(record.protocol)
+        recorded = spec_of(record)
     except ValidationError as error:
         raise UserError(f"{where}: {one_line(error, 'its protocol')}") from error
-    spec = RunSpec(
-        suite=record.suite,
-        benchmark=record.benchmark,
-        benchmark_version=BENCHMARKS.get(record.benchmark).version,
-        backbone=record.backbone,
-        weights=record.weights,
-        method=method.name,
-        method_label=method_label(method),
-        method_params=dataclasses.asdict(method),
-        seed=record.seed,
-        protocol=protocol,
-    )
+    now = {
+        "benchmark_version": BENCHMARKS.get(record.benchmark).version,
+        "method": method.name,
+        "method_label": method_label(method),
+        "method_params": dataclasses.asdict(method),
+    }
+    spec = recorded.model_copy(update=now)
     if spec.run_id == record.run_id:
         return spec
     changes = [
         *_changes(record.method_params, spec.method_params),
         *_changes({"version": record.benchmark_version}, {"version": spec.benchmark_version}),
-        *(["the protocol"] if protocol.hash != record.protocol_hash else []),
+        *(["the protocol"] if spec.protocol.hash != record.protocol_hash else []),
     ]
     what = "; ".join(changes) or "a field of its record was edited, or how ids are made"
     raise UserError(
@@ -99,7 +94,7 @@ def rerun(
     data: Path | None = None,
     weights: Sequence[Path] = (),
     device: str = "auto",
-    watch: "Watch | None" = None,
+    watch: "StopSignal | None" = None,
 ) -> tuple[Record, Counts]:
     """Runs a cell into a folder that is removed again; its look at the test split selects nothing.
 
@@ -123,10 +118,10 @@ def rerun(
     """
     import torch
 
-    from benchmark.core.interrupt import Interrupted, Watch
+    from benchmark.core.interrupt import Interrupted, StopSignal
     from benchmark.execution.grid import run_cells
 
-    watch = watch or Watch()
+    watch = watch or StopSignal()
 
     threads = torch.get_num_threads()
     torch.set_num_threads(min(max(1, record.provenance.threads), os.cpu_count() or 1))

@@ -8,12 +8,11 @@ says how to build the model (`timm_model`, `timm_kwargs`) and how to normalise i
 
 import copy
 import functools
-import hashlib
 import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from benchmark.core.errors import UserError
+from benchmark.core.files import file_sha256
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.find_weights import check_names, find_weights, hub_config, is_timm
 
@@ -42,66 +42,109 @@ Swin's come first: older timm lets Swin swallow arguments that it does not know.
 """
 
 
-@dataclass(frozen=True)
-class _File:
-    """A weights file and what its metadata says."""
+@dataclass(frozen=True, eq=False)
+class ResolvedWeights:
+    """Where the weights of a backbone are, and how it is built from them.
 
-    path: Path
-    timm_model: str
-    timm_kwargs: dict[str, Any]
-    mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
-
-
-def check_weights(name: str, weights: Weights, dirs: Sequence[Path]) -> None:
-    """Finds out without building anything whether a backbone's weights are there.
-
-    Raises:
-        UserError: unknown name, missing or unreadable weights.
-
+    Attributes:
+        name: of the backbone.
+        origin: a weights `file`, timm's `hub`, or `random` values.
+        path: the file on this disk; None where there is none (yet).
+        timm_model: what timm builds.
+        timm_kwargs: with which arguments.
+        mean: of the images it was trained on; None = as timm says.
+        std: likewise.
+        missing: what to say where the hub does not deliver.
     """
-    check_names([name], dirs)
-    path = find_weights(name, dirs)
-    if path is not None:
-        if weights == "pretrained" or not is_timm(name):
-            _read_metadata(path, name)
-        return
-    if weights == "pretrained" and _hub_cached(name) is None and not _hub_answers(name):
-        raise _missing(name, dirs)
+
+    name: str
+    origin: Literal["file", "hub", "random"]
+    path: Path | None
+    timm_model: str
+    timm_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    missing: str = ""
+
+    def build(self) -> StagedBackbone:
+        """A backbone of its own, with `weights_source` and `weights_sha256` set.
+
+        Raises:
+            UserError: the file is damaged or does not fit; the hub does not deliver.
+        """
+        if self.origin == "random":
+            model = create_timm_model(self.timm_model, self.timm_kwargs)
+            return StagedBackbone(model, name=self.name, mean=self.mean, std=self.std)
+        model = copy.deepcopy(_loaded(self))
+        backbone = StagedBackbone(model, name=self.name, mean=self.mean, std=self.std)
+        path = self.path or _hub_cached(self.name)
+        backbone.weights_sha256 = None if path is None else file_sha256(path)
+        if self.origin == "file" and path is not None:
+            backbone.weights_source = path.name
+        else:
+            tag = getattr(model, "pretrained_cfg", {}).get("tag")
+            full_name = f"{self.name}.{tag}" if tag and "." not in self.name else self.name
+            backbone.weights_source = f"timm hub: {full_name}"
+        return backbone
 
 
-def build_backbone(name: str, weights: Weights, weights_dirs: Sequence[Path]) -> StagedBackbone:
-    """Builds a frozen backbone.
+def resolve_weights(name: str, weights: Weights, dirs: Sequence[Path]) -> ResolvedWeights:
+    """Finds a backbone's weights, without building anything.
+
+    Found once a process, for as long as the file keeps its size and time.
 
     Args:
         name: a timm model name, with or without tag, or the name of a weights file.
         weights: `pretrained`, or `none` for random ones drawn from torch's global generator.
-        weights_dirs: folders to look in first.
-
-    Returns:
-        The backbone with `weights_source` and `weights_sha256` set.
+        dirs: folders to look in first.
 
     Raises:
-        UserError: unknown name, missing, damaged or ill-fitting weights.
-
+        UserError: unknown name, missing or unreadable weights.
     """
-    check_weights(name, weights, weights_dirs)
-    path = find_weights(name, weights_dirs)
-    if weights == "none" and is_timm(name):
+    path = find_weights(name, dirs)
+    status = None if path is None else path.stat()
+    version = status and (status.st_size, status.st_mtime_ns)
+    return _resolved(name, weights, tuple(dirs), path, version)
+
+
+@functools.lru_cache(maxsize=64)
+def _resolved(
+    name: str,
+    weights: Weights,
+    dirs: tuple[Path, ...],
+    path: Path | None,
+    version: tuple[int, int] | None,
+) -> ResolvedWeights:
+    check_names([name], dirs)
+    if path is not None and (weights == "pretrained" or not is_timm(name)):
+        return _from_file(path, name, "file" if weights == "pretrained" else "random")
+    if weights == "none":
         # A timm name means timm's own definition, whatever files happen to lie around.
-        return StagedBackbone(create_timm_model(name, {}), name=name)
-    file = None if path is None else _read_metadata(path, name)
-    if weights == "none" and file is not None:
-        model = create_timm_model(file.timm_model, file.timm_kwargs)
-        return StagedBackbone(model, name=name, mean=file.mean, std=file.std)
-    if file is not None:
-        model = create_timm_model(file.timm_model, file.timm_kwargs)
-        _load(model, file.path)
-        backbone = StagedBackbone(model, name=name, mean=file.mean, std=file.std)
-        backbone.weights_source = file.path.name
-        backbone.weights_sha256 = _sha256(file.path)
-        return backbone
-    return _from_hub(name, weights_dirs)
+        return ResolvedWeights(name, "random", None, name)
+    cached = _hub_cached(name)
+    if cached is None and not _hub_answers(name):
+        raise UserError(_missing(name, dirs))
+    return ResolvedWeights(name, "hub", cached, name, missing=_missing(name, dirs))
+
+
+def build_backbone(name: str, weights: Weights, weights_dirs: Sequence[Path]) -> StagedBackbone:
+    """Builds a frozen backbone; see `resolve_weights` and `ResolvedWeights.build`."""
+    return resolve_weights(name, weights, weights_dirs).build()
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(weights: ResolvedWeights) -> nn.Module:
+    """The model with its weights, of which every cell gets a copy.
+
+    The global generator is left alone: a copy draws nothing from it, and neither may the first.
+    """
+    with torch.random.fork_rng(devices=[]):
+        if weights.origin == "hub":
+            return _from_hub(weights)
+        model = create_timm_model(weights.timm_model, weights.timm_kwargs)
+        assert weights.path is not None
+        _load(model, weights.path)
+        return model
 
 
 def create_timm_model(name: str, kwargs: Mapping[str, Any], **more: Any) -> nn.Module:
@@ -133,7 +176,7 @@ def _without_values(name: str) -> nn.Module:
         return create_timm_model(name, {})
 
 
-def _read_metadata(path: Path, name: str) -> _File:
+def _from_file(path: Path, name: str, origin: Literal["file", "random"]) -> ResolvedWeights:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -142,7 +185,8 @@ def _read_metadata(path: Path, name: str) -> _File:
             tuple(map(float, json.loads(metadata[key]))) if key in metadata else None
             for key in ("mean", "std")
         )
-        result = _File(path, metadata.get("timm_model", name), dict(kwargs), mean, std)
+        timm_model = metadata.get("timm_model", name)
+        result = ResolvedWeights(name, origin, path, timm_model, dict(kwargs), mean, std)
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise UserError(f"weights file {path} cannot be read: {_line(error)}") from error
     if not timm.is_model(result.timm_model):
@@ -184,24 +228,13 @@ def _load(model: nn.Module, path: Path) -> None:
     model.load_state_dict({key: state[key] for key in own})
 
 
-def _from_hub(name: str, dirs: Sequence[Path]) -> StagedBackbone:
-    cached = _hub_cached(name)
+def _from_hub(weights: ResolvedWeights) -> nn.Module:
+    # Reading the cached file by path keeps an offline machine from asking the hub first.
+    overlay = {"pretrained_cfg_overlay": {"file": str(weights.path)}} if weights.path else {}
     try:
-        if cached is not None:
-            # Reading the cached file by path keeps an offline machine from asking the hub first.
-            overlay = {"file": str(cached)}
-            model = create_timm_model(name, {}, pretrained=True, pretrained_cfg_overlay=overlay)
-        else:
-            model = create_timm_model(name, {}, pretrained=True)
-            cached = _hub_cached(name)
+        return create_timm_model(weights.name, {}, pretrained=True, **overlay)
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{_missing(name, dirs)} (the hub said: {_line(error)})") from error
-    backbone = StagedBackbone(model, name=name)
-    tag = getattr(model, "pretrained_cfg", {}).get("tag")
-    full_name = f"{name}.{tag}" if tag and "." not in name else name
-    backbone.weights_source = f"timm hub: {full_name}"
-    backbone.weights_sha256 = None if cached is None else _sha256(cached)
-    return backbone
+        raise UserError(f"{weights.missing} (the hub said: {_line(error)})") from error
 
 
 def _hub_cached(name: str) -> Path | None:
@@ -262,12 +295,12 @@ def _within(seconds: float, ask: Callable[[], None]) -> bool:
     return bool(answers)
 
 
-def _missing(name: str, dirs: Sequence[Path]) -> UserError:
+def _missing(name: str, dirs: Sequence[Path]) -> str:
     folders = ", ".join(str(d) for d in dirs) or "no folder (none given)"
     config = hub_config(name)
     looked = f"looked for {name}.safetensors or {name}.<tag>.safetensors in {folders}"
     if config is None or not (config.hf_hub_id or config.url):
-        return UserError(
+        return (
             f"no pretrained weights for backbone {name!r}: {looked}, and timm offers none; put "
             f"{name}.safetensors into a folder named by --weights DIR or BENCHMARK_WEIGHTS, or "
             "train on random weights with --weights none"
@@ -276,7 +309,7 @@ def _missing(name: str, dirs: Sequence[Path]) -> UserError:
         f'python -c "import timm, safetensors.torch as s; s.save_file(timm.create_model('
         f"'{name}', pretrained=True).state_dict(), '{name}.safetensors')\""
     )
-    return UserError(
+    return (
         f"no pretrained weights for backbone {name!r}: {looked} and in timm's hub cache, and the "
         f"hub cannot be reached; on a machine with network access let timm download them: {once} "
         f"- and put {name}.safetensors into a folder named by --weights DIR or BENCHMARK_WEIGHTS; "
@@ -286,8 +319,3 @@ def _missing(name: str, dirs: Sequence[Path]) -> UserError:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

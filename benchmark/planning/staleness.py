@@ -7,8 +7,6 @@ benchmark and of the weights file are compared with those of today.
 
 import contextlib
 import functools
-import hashlib
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from benchmark.core.answer_cache import kept
 from benchmark.core.errors import UserError
+from benchmark.core.files import file_sha256
 from benchmark.core.record import FINAL
 from benchmark.core.spec import RunSpec
 from benchmark.results.index import Held
@@ -42,7 +41,7 @@ class Recorded(Protocol):
         """Of the weights file."""
 
 
-class Present:
+class CurrentHashes:
     """The hashes of today, each found out when it is first asked for and then kept.
 
     Args:
@@ -92,57 +91,40 @@ def _method_hashes() -> dict[str, str]:
     return {name: provenance.method_sha256(cls) for name, cls in loaded.items()}
 
 
-def reasons(spec: RunSpec, recorded: Recorded, present: Present) -> list[str]:
+def reasons(spec: RunSpec, recorded: Recorded, current: CurrentHashes) -> list[str]:
     """Why a finished run no longer describes what would be run now; empty if nothing speaks so.
 
     What cannot be compared is no reason; see `unknown`. A hash of the weights names no scheme.
     """
     return [
         reason
-        for reason, (then, now) in _compared(spec, recorded, present).items()
+        for reason, (then, now) in _compared(spec, recorded, current).items()
         if comparable(then, now()) and then != now()
     ]
 
 
-def unknown(spec: RunSpec, recorded: Recorded, present: Present) -> bool:
+def unknown(spec: RunSpec, recorded: Recorded, current: CurrentHashes) -> bool:
     """Whether something cannot be compared: an older record, or data or weights not here."""
-    pairs = _compared(spec, recorded, present).values()
+    pairs = _compared(spec, recorded, current).values()
     return any(not comparable(then, now()) for then, now in pairs)
 
 
 def _compared(
-    spec: RunSpec, recorded: Recorded, present: Present
+    spec: RunSpec, recorded: Recorded, current: CurrentHashes
 ) -> Mapping[str, tuple[str | None, Callable[[], str | None]]]:
     """By reason: the hash of then, and how to get that of now."""
     pairs: dict[str, tuple[str | None, Callable[[], str | None]]] = {
-        METHOD: (recorded.method_sha256, lambda: present.method(spec.method)),
-        BENCHMARK: (recorded.benchmark_sha256, lambda: present.benchmark(spec.benchmark)),
+        METHOD: (recorded.method_sha256, lambda: current.method(spec.method)),
+        BENCHMARK: (recorded.benchmark_sha256, lambda: current.benchmark(spec.benchmark)),
     }
     if spec.weights == "pretrained":
-        pairs[WEIGHTS] = (recorded.weights_sha256, lambda: present.weights(spec.backbone))
+        pairs[WEIGHTS] = (recorded.weights_sha256, lambda: current.weights(spec.backbone))
     return pairs
 
 
-_HASHES: dict[tuple[str, int, int], str] = {}
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, computed once a process for as long as its size and time stay the same.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    status = os.stat(path)
-    key = (os.path.abspath(path), status.st_size, status.st_mtime_ns)
-    if key not in _HASHES:
-        with path.open("rb") as file:
-            _HASHES[key] = hashlib.file_digest(file, "sha256").hexdigest()
-    return _HASHES[key]
-
-
-STATES = (
-    "done", "unsupported", "stale", "interrupted", "failed", "nan", "oom", "timeout", "missing",
-)  # fmt: skip
+STATES = tuple(
+    ["done", "unsupported", "stale", "interrupted", "failed", "nan", "oom", "timeout", "missing"]
+)
 """What a cell can be, in the order of counting; stale: finished, but see `reasons`."""
 
 
@@ -154,7 +136,7 @@ class State(NamedTuple):
     unknown: bool = False  # finished, but not everything can be compared
 
 
-def state_of(cell: RunSpec, held: Held, present: Present) -> State:
+def state_of(cell: RunSpec, held: Held, current: CurrentHashes) -> State:
     """How far a cell is, from what its results folder holds."""
     place = cell.folder.as_posix()
     entry = held.entries.get(place)
@@ -162,8 +144,8 @@ def state_of(cell: RunSpec, held: Held, present: Present) -> State:
         return State("interrupted" if place in held.interrupted else "missing")
     if entry.status not in FINAL:
         return State(entry.status)
-    if found := reasons(cell, entry, present):
+    if found := reasons(cell, entry, current):
         return State("stale", tuple(found))
     if entry.status == "unsupported":
         return State("unsupported")
-    return State("done", unknown=unknown(cell, entry, present))
+    return State("done", unknown=unknown(cell, entry, current))

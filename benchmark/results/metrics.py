@@ -6,6 +6,9 @@ import numpy as np
 
 from benchmark.core.record import Metrics
 
+CLASS_COUNTS = ("intersection", "prediction", "label")
+"""Pixels of each class of an image that do not depend on how much is counted, by name."""
+
 
 def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Element-wise quotient, NaN where the denominator is zero."""
@@ -22,9 +25,7 @@ def mean_iou(intersection: np.ndarray, prediction: np.ndarray, label: np.ndarray
 
 def class_iou(counts: Mapping[str, np.ndarray]) -> np.ndarray:
     """IoU per class (K,) of counts summed over a split; NaN for classes absent from its labels."""
-    intersection, prediction, label = (
-        counts[key].sum(0) for key in ("intersection", "prediction", "label")
-    )
+    intersection, prediction, label = (counts[key].sum(0) for key in CLASS_COUNTS)
     return np.where(label > 0, divide(intersection, prediction + label - intersection), np.nan)
 
 

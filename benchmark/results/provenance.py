@@ -66,10 +66,6 @@ def data_sha256(*splits: str) -> str:
     return f"{scheme}:{hashlib.sha256(chr(10).join(splits).encode()).hexdigest()}"
 
 
-_TELL_ONLY = {"benchmark.data.findings", "benchmark.data.sources"}
-"""Modules of the data package that decide neither which examples there are nor their pixels."""
-
-
 _TRAINING = (
     *(
         "benchmark.engine.train",
@@ -151,7 +147,7 @@ def _source_sha256(modules: Collection[str], package: str) -> "hashlib._Hash":
     while open_:
         name = open_.pop()
         path = _file_of(name)
-        if path is None or name in sources or name in _TELL_ONLY:
+        if path is None or name in sources:
             continue
         sources[name] = path.read_bytes()
         open_.update(_imports(sources[name], name, package))

@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from benchmark.results.metrics import mean_iou
+from benchmark.results.metrics import CLASS_COUNTS, mean_iou
 from benchmark.results.provenance import git_state
 
 SCHEMA_VERSION = 1
 Pair = tuple[str, int]
 """A corruption and a severity."""
-KINDS = ("intersection", "prediction", "label")
 Counts = Mapping[str, np.ndarray]
 
 
@@ -70,7 +69,7 @@ class Robustness(BaseModel):
 
 def miou(counts: Counts) -> float:
     """MIoU of a split, over the classes present in its labels."""
-    return float(mean_iou(*(counts[kind].sum(0) for kind in KINDS)))
+    return float(mean_iou(*(counts[kind].sum(0) for kind in CLASS_COUNTS)))
 
 
 def make(
@@ -98,7 +97,7 @@ def make(
             corruption=name,
             group=groups[name],
             severity=int(severity),
-            miou=miou({kind: counts[f"{name}/{severity}/{kind}"] for kind in KINDS}),
+            miou=miou({kind: counts[f"{name}/{severity}/{kind}"] for kind in CLASS_COUNTS}),
         )
         for name, severity in pairs
     )

@@ -21,7 +21,7 @@ from benchmark.core.spec import Protocol, RunSpec
 from benchmark.results import store
 from benchmark.results import timing as timings
 from benchmark.results.load import RECORD
-from benchmark.results.metrics import class_iou
+from benchmark.results.metrics import CLASS_COUNTS, class_iou
 from benchmark.results.robustness import Robustness
 
 TOLERANCE = 1e-9
@@ -33,7 +33,6 @@ LARGEST = 2**30
 AGAIN = "doctor --repair sets it aside; then run the cell again"
 _MEASURE = "`evaluate --corruptions` measures them anew"
 _STRESS = f"doctor --repair sets it aside; {_MEASURE}"
-_KINDS = ("intersection", "prediction", "label")
 
 T = TypeVar("T")
 
@@ -134,7 +133,7 @@ def _check_robustness(folder: Path, record: Record) -> Iterator[Finding]:
     if scores.run_id != record.run_id:
         what = f"holds the scores of run {told(scores.run_id)}"
         yield Finding("fault", path, what, _STRESS, True)
-    names = {f"{s.corruption}/{s.severity}/{kind}" for s in scores.scores for kind in _KINDS}
+    names = {f"{s.corruption}/{s.severity}/{kind}" for s in scores.scores for kind in CLASS_COUNTS}
     held, problem = attempt(_members, counts)
     if held is None or not held >= names:
         what = problem or "lacks counts that robustness.json sums up"
@@ -240,7 +239,7 @@ def _check_counts(path: Path, metrics: Metrics | None) -> str:
     for name, array in counts.items():
         if array.shape[:1] != shape[:1]:
             return f"{told(name)} {array.shape} is not of {metrics.images} images"
-    for name in _KINDS:
+    for name in CLASS_COUNTS:
         array = counts.get(name, np.zeros(()))
         if array.shape != shape or array.dtype.kind not in "iu":
             return f"{name} {array.shape} {array.dtype} is not {shape} whole numbers"

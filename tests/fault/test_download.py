@@ -13,7 +13,7 @@ import pytest
 
 from benchmark.core.errors import UserError
 from benchmark.data.acquire.download import HEADWAY, fetch, file_name
-from benchmark.data.sources import Source
+from benchmark.data.base import Source
 from tests.helpers.fileserver import Answer, FileServer, serving
 
 pytestmark = pytest.mark.no_torch
@@ -309,7 +309,7 @@ def test_after_a_full_disk_it_goes_on(server: FileServer, tmp_path: Path) -> Non
     code = (
         "import resource, sys; from pathlib import Path\n"
         "from benchmark.data.acquire.download import fetch\n"
-        "from benchmark.data.sources import Source\n"
+        "from benchmark.data.base import Source\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({CUT}, {resource.RLIM_INFINITY}))\n"
         "try: fetch(Source(sys.argv[1], ''), Path(sys.argv[2]))\n"
         "except Exception as error: print(f'{type(error).__name__}: {error}')\n"

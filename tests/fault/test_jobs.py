@@ -179,10 +179,10 @@ def test_a_job_whose_command_died_saves_and_ends():
         def send(self, event):
             raise BrokenPipeError
 
-    class Watch:
+    class StopSignal:
         signal = ""
 
-    watch = Watch()
+    watch = StopSignal()
     pool._Sender(Gone(), watch).step(1, 2)
     assert watch.signal == "SIGTERM"
 

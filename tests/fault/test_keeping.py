@@ -18,7 +18,7 @@ from benchmark.cli.run import _unsuccessful
 from benchmark.core import files
 from benchmark.core.errors import DataError, UserError
 from benchmark.core.files import sync_folder
-from benchmark.core.interrupt import Superseded, Watch
+from benchmark.core.interrupt import StopSignal, Superseded
 from benchmark.core.processes import place
 from benchmark.engine import checkpoint
 from benchmark.execution import cell as runner
@@ -118,7 +118,7 @@ def test_a_lease_that_cannot_be_written_leaves_no_draft(tmp_path, monkeypatch):
 
 def test_who_lost_the_lease_does_not_replace_the_result_of_the_successor(tmp_path, monkeypatch):
     cell = plan(select())[0]
-    watch, real = Watch(), store.write_counts
+    watch, real = StopSignal(), store.write_counts
 
     def slow(*arguments):
         real(*arguments)

@@ -9,8 +9,8 @@ import typer
 from typer.testing import CliRunner
 
 from benchmark.cli.reproduce import reproduce as verb
-from benchmark.core.interrupt import Interrupted, Watch
-from benchmark.data.seal import seal_test
+from benchmark.core.interrupt import Interrupted, StopSignal
+from benchmark.data.base import seal_test
 from benchmark.execution import cell as runner
 from benchmark.execution import probe, reproduce
 from benchmark.execution.environment import prepare
@@ -35,7 +35,7 @@ def call(tmp_path, run_id):
 
 
 def test_a_signal_before_the_run_began_is_told(recorded):
-    watch = Watch()
+    watch = StopSignal()
     watch.signal = "SIGTERM"
     with pytest.raises(Interrupted, match="SIGTERM before run"):
         reproduce.rerun(*recorded, device="cpu", watch=watch)

@@ -16,7 +16,7 @@ import torch
 
 from benchmark.core import processes
 from benchmark.core.errors import UserError
-from benchmark.core.interrupt import Watch
+from benchmark.core.interrupt import StopSignal
 from benchmark.engine import checkpoint
 from benchmark.execution import grid
 from benchmark.planning.plan import plan
@@ -163,15 +163,15 @@ def test_a_failed_attempt_leaves_a_finished_run_as_it_was(tmp_path):
     run(tmp_path, select())
     before = (tmp_path / cell.folder / "record.json").read_bytes()
     (record,) = grid.run_cells(
-        [cell], tmp_path, device="cpu", watch=Watch(0.0001), rerun={cell.run_id}
+        [cell], tmp_path, device="cpu", watch=StopSignal(0.0001), rerun={cell.run_id}
     )
     assert record.status == "timeout"
     assert (tmp_path / cell.folder / "record.json").read_bytes() == before
 
 
 def test_the_test_split_is_sealed_for_selection(tmp_path, monkeypatch):
+    from benchmark.data.base import seal_test
     from benchmark.data.cache import open_split
-    from benchmark.data.seal import seal_test
     from benchmark.execution import environment
     from benchmark.planning.catalogue import BENCHMARKS
 

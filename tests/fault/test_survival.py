@@ -14,7 +14,7 @@ from torch import nn
 
 from benchmark.core import processes
 from benchmark.core.errors import UserError
-from benchmark.core.interrupt import Watch
+from benchmark.core.interrupt import StopSignal
 from benchmark.engine import checkpoint, memory
 from benchmark.engine.step import StepSnapshot, batch_statistics
 from benchmark.execution import cell as runner
@@ -33,7 +33,7 @@ def test_a_signal_while_data_are_decoded_leaves_at_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(environment, "_OPEN", {})
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
-    watch, told = Watch(), []
+    watch, told = StopSignal(), []
 
     class Ear:
         def decoding(self, what, done, total):
@@ -52,7 +52,7 @@ def test_a_signal_while_data_are_decoded_leaves_at_once(tmp_path, monkeypatch):
 def test_a_signal_in_the_verifying_evaluation_goes_on_from_the_trained_weights(
     tmp_path, monkeypatch
 ):
-    watch, real, calls = Watch(), runner.evaluate, []
+    watch, real, calls = StopSignal(), runner.evaluate, []
 
     def evaluate(*arguments, **options):
         calls.append(options)
@@ -282,7 +282,7 @@ def test_a_process_of_another_user_that_hides_is_not_dead(tmp_path, monkeypatch)
 def test_a_holder_that_slept_sees_that_its_cell_is_anothers(tmp_path, monkeypatch):
     monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.01)
     cell = plan(select("strange[noise=0.1]", steps=500))[0]
-    watch, path = Watch(), lease.path_of(tmp_path, cell)
+    watch, path = StopSignal(), lease.path_of(tmp_path, cell)
 
     class Ear:
         def step(self, spec, step, *_):

@@ -16,8 +16,6 @@ from benchmark.analysis.uncertainty.samples import Block
 from benchmark.results.metrics import class_iou
 from tests.helpers.records import frame, record
 
-COUNTS = ("intersection", "prediction", "label")
-
 
 @dataclass(frozen=True)
 class World:

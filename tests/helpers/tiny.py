@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from benchmark.core import processes
-from benchmark.core.interrupt import Watch
+from benchmark.core.interrupt import StopSignal
 from benchmark.engine import latency
 from benchmark.execution import grid
 from benchmark.planning.plan import Selection, plan
@@ -70,7 +70,7 @@ def typed(**protocol):
 
 
 def run(results, selection, max_seconds=None, **options):
-    options.setdefault("watch", Watch(max_seconds))
+    options.setdefault("watch", StopSignal(max_seconds))
     todo = grid.pending(plan(selection), results, options.pop("retry", None))
     return grid.run_cells(todo, results, device="cpu", **options)
 

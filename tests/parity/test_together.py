@@ -15,13 +15,14 @@ from benchmark.contract import KINDS, models
 from benchmark.core.spec import Protocol
 from benchmark.data.base import BENCHMARKS, IGNORE, Benchmark, Example, register
 from benchmark.engine.batching import IMAGES, Limit, grouped, limit_on, spread
-from benchmark.engine.evaluate import CLASS_COUNTS, evaluate, same_class_counts
+from benchmark.engine.evaluate import evaluate, same_class_counts
 from benchmark.execution import cell as runner
 from benchmark.execution import reevaluate
 from benchmark.execution.environment import prepare
 from benchmark.models.normalise import Normalise
 from benchmark.planning.plan import Selection, plan
 from benchmark.results import store
+from benchmark.results.metrics import CLASS_COUNTS
 from methods import METHODS
 from methods.base import METHODS as REGISTERED
 from methods.base import Method

@@ -33,7 +33,7 @@ from urllib.request import (
 )
 
 from benchmark.core.errors import UserError, on_one_line
-from benchmark.data.sources import Source
+from benchmark.data.base import Source
 
 Progress = Callable[[int, int | None], None]
 """Called with what is done and the total, in one unit; None = not known."""

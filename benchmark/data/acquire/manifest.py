@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmark.core.errors import DataError, UserError
-from benchmark.data.base import SPLITS, Benchmark
-from benchmark.data.findings import Finding
+from benchmark.data.base import SPLITS, Benchmark, Finding
 
 FOLDER = Path(__file__).parents[1] / "manifests"
 COUNTS = ("train+val", *SPLITS)

@@ -20,9 +20,7 @@ from benchmark.core.errors import DataError, UserError
 from benchmark.data.acquire import manifest
 from benchmark.data.acquire.download import fetch, file_name, size_text
 from benchmark.data.acquire.extract import ArchiveError, extract, is_archive
-from benchmark.data.base import SPLITS, Benchmark, Split
-from benchmark.data.findings import Finding
-from benchmark.data.sources import Source
+from benchmark.data.base import SPLITS, Benchmark, Finding, Source, Split
 
 Progress = Callable[[str, int, int | None], None]
 """Called with what is being done, how much of it is done, and the total; None = not known."""

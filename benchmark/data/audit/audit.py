@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmark.core.errors import DataError, on_one_line
-from benchmark.data.audit.copies import EXAMPLES, Seen, copies, digest, grouped, near_copies
-from benchmark.data.audit.near_duplicates import look
-from benchmark.data.base import IGNORE, SPLITS, Benchmark, Split
-from benchmark.data.findings import Finding, Severity
+from benchmark.data.audit.near_duplicates import (
+    EXAMPLES,
+    Seen,
+    copies,
+    digest,
+    grouped,
+    look,
+    near_copies,
+)
+from benchmark.data.base import IGNORE, SPLITS, Benchmark, Finding, Severity, Split
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -304,30 +310,40 @@ def _kind(values: object) -> str:
 _KINDS: dict[str, tuple[Severity, str, str]] = {
     "unlisted": ("serious", "splits that cannot be listed", "mend what the message names"),
     "empty split": (
-        "serious", "empty splits", "check the folder of the images and the lists of the splits",
+        "serious",
+        "empty splits",
+        "check the folder of the images and the lists of the splits",
     ),
     "listed twice": ("serious", "ids listed more than once", "keep the id once, in one split"),
     "unreadable": (
-        "serious", "examples that cannot be read", "do what the message says, for all such files",
+        "serious",
+        "examples that cannot be read",
+        "do what the message says, for all such files",
     ),
     "malformed": (
-        "serious", "examples that are not an image (H, W, 3) and a label (H, W) of uint8",
+        "serious",
+        "examples that are not an image (H, W, 3) and a label (H, W) of uint8",
         "mend `read` of the benchmark",
     ),
     "size mismatch": (
-        "serious", "labels of another size than their image", "restore the original pair",
+        "serious",
+        "labels of another size than their image",
+        "restore the original pair",
     ),
     "out of range": (
-        "serious", "labels with values that are no class",
+        "serious",
+        "labels with values that are no class",
         "map the values to a class or to void (255) in `read`, or fetch the labels again",
     ),
     "all void": (
-        "warning", "images without a labelled pixel", "check the label, or unlist the image",
+        "warning",
+        "images without a labelled pixel",
+        "check the label, or unlist the image",
     ),
     "constant": ("warning", "images of one colour", "fetch the image again, or unlist it"),
     "dark": ("warning", "nearly black images", "look at the image; if it is broken, unlist it"),
     "bright": ("warning", "nearly white images", "look at the image; if it is broken, unlist it"),
-}  # fmt: skip
+}
 
 
 def render(audit: Audit) -> "Group":
@@ -349,8 +365,13 @@ def render(audit: Audit) -> "Group":
         shares.add_row(Text(name), *cells, str(holding))
     shares.add_section()
     shares.add_row("void", *(_percent(summary.void_share) for summary in audit.splits.values()))
-    shares.add_row("images", *(f"{s.read}/{s.images}" if s.read != s.images else str(s.images)
-                               for s in audit.splits.values()))  # fmt: skip
+    shares.add_row(
+        "images",
+        *(
+            f"{s.read}/{s.images}" if s.read != s.images else str(s.images)
+            for s in audit.splits.values()
+        ),
+    )
     images = audit.images
     lines = [
         f"width {images.widths[0]} to {images.widths[2]} px, median {images.widths[1]}; "

@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmark.core.errors import UserError
 from benchmark.core.selectors import did_you_mean
-from benchmark.data.corruptions import blur, digital, noise, weather
+from benchmark.data.corruptions import blur, digital, weather
 
 VERSION = 1
 """Goes up whenever a corruption changes its pixels: scores of two versions are not compared."""
@@ -48,9 +48,9 @@ class Corruption:
 
 
 _PUBLISHED: tuple[tuple[Group, Callable[..., np.ndarray], tuple[tuple[float, ...], ...]], ...] = (
-    ("noise", noise.gaussian_noise, ((0.08,), (0.12,), (0.18,), (0.26,), (0.38,))),
-    ("noise", noise.shot_noise, ((60,), (25,), (12,), (5,), (3,))),
-    ("noise", noise.impulse_noise, ((0.03,), (0.06,), (0.09,), (0.17,), (0.27,))),
+    ("noise", digital.gaussian_noise, ((0.08,), (0.12,), (0.18,), (0.26,), (0.38,))),
+    ("noise", digital.shot_noise, ((60,), (25,), (12,), (5,), (3,))),
+    ("noise", digital.impulse_noise, ((0.03,), (0.06,), (0.09,), (0.17,), (0.27,))),
     ("blur", blur.defocus_blur, ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))),
     ("blur", blur.motion_blur, ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))),
     ("blur", blur.gaussian_blur, ((1,), (2,), (3,), (4,), (6,))),

@@ -19,12 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.base import IGNORE, register
+from benchmark.data.base import IGNORE, Source, register
 from benchmark.data.files import read_indexed, read_rgb, stems
 from benchmark.data.sets.carving import CarvedBenchmark, Official, shorter_side
 from benchmark.data.sets.classes import class_names
 from benchmark.data.sets.rawlabels import look_up, lookup_table
-from benchmark.data.sources import Source
 
 FOLDERS: dict[Official, str] = {"train": "training", "val": "validation"}
 TABLE = lookup_table({0: IGNORE} | {raw: raw - 1 for raw in range(1, 151)})

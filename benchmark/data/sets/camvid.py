@@ -18,9 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.core.errors import DataError
-from benchmark.data.base import IGNORE, SPLITS, Split, register
+from benchmark.data.base import IGNORE, SPLITS, Source, Split, register
 from benchmark.data.files import FolderBenchmark, read_indexed, read_rgb, read_with, remap
-from benchmark.data.sources import Source
 
 
 @register("camvid")

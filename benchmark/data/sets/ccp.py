@@ -20,9 +20,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from benchmark.data.base import Split, carve, register
+from benchmark.data.base import Source, Split, carve, register
 from benchmark.data.files import FolderBenchmark, read_rgb, read_with, remap, stems
-from benchmark.data.sources import Source
 
 GROUPS = {
     "background": "null",

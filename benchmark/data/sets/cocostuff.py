@@ -22,12 +22,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.base import IGNORE, register
+from benchmark.data.base import IGNORE, Source, register
 from benchmark.data.files import read_indexed, read_rgb, stems
 from benchmark.data.sets.carving import CarvedBenchmark, Official, read_list, shorter_side
 from benchmark.data.sets.classes import class_names
 from benchmark.data.sets.rawlabels import look_up, lookup_table, read_mat
-from benchmark.data.sources import Source
 
 UNUSED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)
 """Official ids without annotations: street sign, hat, shoe, eye glasses, plate, mirror, window,

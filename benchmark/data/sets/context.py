@@ -25,12 +25,11 @@ from typing import BinaryIO, ClassVar
 import numpy as np
 
 from benchmark.core.errors import DataError
-from benchmark.data.base import IGNORE, register
+from benchmark.data.base import IGNORE, Source, register
 from benchmark.data.files import read_rgb, read_with, stems
 from benchmark.data.sets.carving import CarvedBenchmark, Official, read_list, shorter_side
 from benchmark.data.sets.classes import class_names
 from benchmark.data.sets.rawlabels import look_up, lookup_table, read_mat
-from benchmark.data.sources import Source
 
 
 @register("context59")

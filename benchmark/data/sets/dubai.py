@@ -22,10 +22,8 @@ from typing import BinaryIO
 import numpy as np
 
 from benchmark.core.errors import DataError
-from benchmark.data.base import IGNORE, Split, register
+from benchmark.data.base import IGNORE, Finding, Source, Split, register
 from benchmark.data.files import FolderBenchmark, read_rgb, read_with, stems
-from benchmark.data.findings import Finding
-from benchmark.data.sources import Source
 
 COLOURS = {
     0x3C1098: 0,

@@ -20,9 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.base import Split, carve, register
+from benchmark.data.base import Source, Split, carve, register
 from benchmark.data.files import FolderBenchmark, read_gray, read_rgb, stems
-from benchmark.data.sources import Source
 
 FOLDERS = {
     "MT_Free": 0,

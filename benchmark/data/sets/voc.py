@@ -23,12 +23,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.base import IGNORE, register
+from benchmark.data.base import IGNORE, Source, register
 from benchmark.data.files import read_indexed, read_rgb
 from benchmark.data.sets.carving import CarvedBenchmark, Official, read_list, shorter_side
 from benchmark.data.sets.classes import class_names
 from benchmark.data.sets.rawlabels import look_up, lookup_table, read_mat
-from benchmark.data.sources import Source
 
 SBD_TABLE = lookup_table({raw: raw for raw in range(21)})
 VOC_TABLE = lookup_table({raw: raw for raw in range(21)} | {255: IGNORE})

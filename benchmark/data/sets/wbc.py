@@ -18,9 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.base import Split, carve, register
+from benchmark.data.base import Source, Split, carve, register
 from benchmark.data.files import FolderBenchmark, read_gray, read_rgb, stems
-from benchmark.data.sources import Source
 
 SETS = ("Dataset 1", "Dataset 2")
 

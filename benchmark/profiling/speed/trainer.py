@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from benchmark.core.errors import UserError
 from benchmark.core.spec import Protocol, RunSpec
 from benchmark.data.base import Benchmark, read_example
-from benchmark.data.batches import Place, at_working_scale, cut
+from benchmark.data.batches import CropParams, at_working_scale, cut
 from benchmark.execution.environment import Environment, open_benchmark
 from benchmark.execution.probe import Rehearsal
 from benchmark.models.normalise import Normalise
@@ -32,7 +32,7 @@ class Files(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         example = at_working_scale(self.benchmark, read_example(self.benchmark, self.ids[number]))
-        image, label = cut(example, Place(*self.random.random(4)), self.protocol)
+        image, label = cut(example, CropParams(*self.random.random(4)), self.protocol)
         return {"images": self.normalise(image), "labels": label.long()}
 
 

@@ -61,7 +61,7 @@ def test_draws_are_what_an_explicit_loop_gives():
     drawn = []
     for row in weights:
         chosen = np.repeat(np.arange(12), row)
-        parts = [{kind: x[kind][chosen] for kind in c._KINDS} for x in (a, b)]
+        parts = [{kind: x[kind][chosen] for kind in c.CLASS_COUNTS} for x in (a, b)]
         drawn.append(miou(parts[1]) - miou(parts[0]))
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(drawn, (2.5, 97.5))))
     below, above = (np.array(drawn) <= 0).sum(), (np.array(drawn) >= 0).sum()

@@ -106,10 +106,10 @@ import sys
 METHODS = "full,linear,lora[rank=4|16],v*,spm,adapter[form=houlsby,lr=1e-3],ssf"
 from benchmark import Selection, plan
 from benchmark.models.find_weights import check_names
-from benchmark.planning.staleness import Present
+from benchmark.planning.staleness import CurrentHashes
 cells = plan(Selection(methods=METHODS, seeds=(0, 1)))
 check_names(["resnet18", "demo_vit"], [])
-print([cell.model_dump_json() for cell in cells], Present().method(cells[0].method))
+print([cell.model_dump_json() for cell in cells], CurrentHashes().method(cells[0].method))
 print([cell.run_id for cell in cells])
 print("torch" in sys.modules or "timm" in sys.modules)
 """

@@ -11,9 +11,8 @@ from rich.console import Console
 from benchmark.core.errors import DataError
 from benchmark.data.audit.audit import Audit, audit, render
 from benchmark.data.audit.near_duplicates import COARSE, SIDE, Look, look, lookalikes
-from benchmark.data.base import IGNORE, SPLITS, Benchmark, Split
+from benchmark.data.base import IGNORE, SPLITS, Benchmark, Finding, Split
 from benchmark.data.fake.small import write_dubai
-from benchmark.data.findings import Finding
 from benchmark.data.sets.camvid import CamVid
 from benchmark.data.sets.dubai import Dubai
 from benchmark.data.sets.mtd import MTD

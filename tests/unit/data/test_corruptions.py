@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from benchmark.core.errors import UserError
 from benchmark.data import available
-from benchmark.data.corruptions import CORRUPTIONS, blur, corrupt, digital, noise, weather
+from benchmark.data.corruptions import CORRUPTIONS, blur, corrupt, digital, weather
 
 pytestmark = pytest.mark.no_torch
 
@@ -116,7 +116,7 @@ def test_noise_has_the_published_strength(severity: int) -> None:
 
 
 def test_shot_noise_leaves_black_alone() -> None:
-    assert not noise.shot_noise(np.zeros((9, 9, 3)), rng(), 3).any()
+    assert not digital.shot_noise(np.zeros((9, 9, 3)), rng(), 3).any()
 
 
 @pytest.mark.parametrize("severity", range(1, 6))

@@ -17,9 +17,8 @@ from benchmark.data.acquire.manifest import (
     verify,
     write,
 )
-from benchmark.data.base import SPLITS, Benchmark
+from benchmark.data.base import SPLITS, Benchmark, Finding
 from benchmark.data.fake.small import WRITERS, write_camvid
-from benchmark.data.findings import Finding
 from tests.unit.data.test_real_data import COUNTS
 
 pytestmark = pytest.mark.no_torch

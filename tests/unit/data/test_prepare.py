@@ -13,9 +13,8 @@ from benchmark.data import available
 from benchmark.data.acquire import manifest
 from benchmark.data.acquire import prepare as module
 from benchmark.data.acquire.prepare import Prepared, prepare
-from benchmark.data.base import SPLITS, Benchmark
+from benchmark.data.base import SPLITS, Benchmark, Source
 from benchmark.data.fake.small import write_camvid
-from benchmark.data.sources import Source
 from tests.helpers.fileserver import Answer, FileServer, serving
 
 pytestmark = pytest.mark.no_torch

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmark.core.interrupt import Diverged, Interrupted, Watch
+from benchmark.core.interrupt import Diverged, Interrupted, StopSignal
 from benchmark.core.seeding import derive, stream, torch_stream
 from benchmark.core.spec import Protocol
 from benchmark.data.base import IGNORE
@@ -212,7 +212,7 @@ def test_it_is_asked_once_whether_to_compile_and_what_it_took_is_kept_apart(comp
 def test_a_training_that_goes_on_is_compiled_as_it_was(stopped_at, compiler, tmp_path):
     protocol = Protocol(steps=20, batch_size=2)
     answers = iter([True])
-    saving, watch = Saving(tmp_path / "checkpoint"), Watch()
+    saving, watch = Saving(tmp_path / "checkpoint"), StopSignal()
     asks = {"saving": saving, "watch": watch, "pays": lambda *_: next(answers)}
 
     def stop(step, *_):

@@ -12,7 +12,7 @@ from benchmark.contract.models import FAMILIES, batch, tiny
 from benchmark.core.errors import UserError
 from benchmark.models import weights
 from benchmark.models.backbone import StagedBackbone
-from benchmark.models.weights import build_backbone, check_weights, find_weights
+from benchmark.models.weights import build_backbone, find_weights, resolve_weights
 
 KINDS = {"vit": "plain", "swin": "hierarchical"}
 
@@ -250,10 +250,10 @@ def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
         build_backbone("deep", "pretrained", [tmp_path])
     (tmp_path / "text.safetensors").write_text("not a weights file")
     with pytest.raises(UserError, match=r"text\.safetensors cannot be read"):
-        check_weights("text", "pretrained", [tmp_path])
+        resolve_weights("text", "pretrained", [tmp_path])
     write(tmp_path / "odd.safetensors", timm_model="no_such_model")
     with pytest.raises(UserError, match=r"odd\.safetensors: .*no_such_model"):
-        check_weights("odd", "none", [tmp_path])
+        resolve_weights("odd", "none", [tmp_path])
 
 
 def test_a_missing_file_is_named_with_every_way_to_get_it(
@@ -261,7 +261,7 @@ def test_a_missing_file_is_named_with_every_way_to_get_it(
 ) -> None:
     monkeypatch.setattr(weights, "_hub_answers", lambda name: False)
     monkeypatch.setattr(weights, "_hub_cached", lambda name: None)
-    for call in (check_weights, build_backbone):
+    for call in (resolve_weights, build_backbone):
         with pytest.raises(UserError) as error:
             call("resnet50", "pretrained", [tmp_path])
         text = str(error.value)
@@ -274,17 +274,17 @@ def test_a_missing_file_is_named_with_every_way_to_get_it(
         ):
             assert part in text
         assert "\n" not in text
-    check_weights("resnet50", "none", [tmp_path])
+    resolve_weights("resnet50", "none", [tmp_path])
 
 
 def test_unknown_names_get_suggestions(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"unknown backbone 'resnet5O'.*did you mean .*resnet50"):
-        check_weights("resnet5O", "none", [tmp_path])
+        resolve_weights("resnet5O", "none", [tmp_path])
     write(tmp_path / "demo_net.safetensors")
     with pytest.raises(UserError, match="did you mean demo_net"):
-        check_weights("demo_nett", "pretrained", [tmp_path])
+        resolve_weights("demo_nett", "pretrained", [tmp_path])
     with pytest.raises(UserError, match=r"no weights 'a1_in2k' for 'resnet50'.*resnet50\.a1_in1k"):
-        check_weights("resnet50.a1_in2k", "none", [tmp_path])
+        resolve_weights("resnet50.a1_in2k", "none", [tmp_path])
 
 
 def test_a_hub_that_hangs_is_not_waited_for() -> None:

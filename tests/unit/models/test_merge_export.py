@@ -144,7 +144,7 @@ def test_scores_on_corrupted_images_are_taken_over(roots):
     a, b, into = roots
     first, second = store_run(a), store_run(b, delta=False)
     numbers = store.read_counts(second)
-    held = {f"fog/3/{kind}": numbers[kind] for kind in robustness.KINDS}
+    held = {f"fog/3/{kind}": numbers[kind] for kind in robustness.CLASS_COUNTS}
     made = store.read_record(second)
     scores = robustness.make(made.run_id, "test", made.metrics.miou, {"fog": "weather"}, held, 1)
     robustness.write(second, scores, held)

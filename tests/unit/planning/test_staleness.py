@@ -1,5 +1,6 @@
 """States of cells, the hashes they are judged by, and the index they are read from."""
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -16,7 +17,7 @@ from benchmark.planning.staleness import (
     BENCHMARK,
     METHOD,
     WEIGHTS,
-    Present,
+    CurrentHashes,
     State,
     reasons,
     state_of,
@@ -262,11 +263,14 @@ def test_a_benchmark_is_its_files_by_size_and_not_by_time(tmp_path):
 
 def test_missing_data_are_unknown(tmp_path):
     write_camvid(tmp_path)
-    present = Present(data=tmp_path)
+    present = CurrentHashes(data=tmp_path)
     assert present.benchmark("camvid")
-    assert Present(data=None).benchmark("camvid") is None
-    assert Present(data=tmp_path / "nowhere").benchmark("camvid") is None
-    assert Present().benchmark("no such benchmark") is None and Present().method("none") is None
+    assert CurrentHashes(data=None).benchmark("camvid") is None
+    assert CurrentHashes(data=tmp_path / "nowhere").benchmark("camvid") is None
+    assert (
+        CurrentHashes().benchmark("no such benchmark") is None
+        and CurrentHashes().method("none") is None
+    )
     opened = BENCHMARKS.get("camvid")(tmp_path)
     opened.files(opened.ids("train")[0])[0].unlink()
     with pytest.raises(DataError, match="cannot be read"):
@@ -276,11 +280,11 @@ def test_missing_data_are_unknown(tmp_path):
 def test_the_weights_file_is_hashed_once_until_it_changes(tmp_path, monkeypatch):
     path = tmp_path / "net.safetensors"
     path.write_bytes(b"one")
-    first = Present(weights=(tmp_path,)).weights("net")
+    first = CurrentHashes(weights=(tmp_path,)).weights("net")
     assert first == "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
-    monkeypatch.setattr(staleness.hashlib, "file_digest", None)
-    assert Present(weights=(tmp_path,)).weights("net") == first
+    monkeypatch.setattr(hashlib, "file_digest", None)
+    assert CurrentHashes(weights=(tmp_path,)).weights("net") == first
     monkeypatch.undo()
     path.write_bytes(b"other")
-    assert Present(weights=(tmp_path,)).weights("net") != first
-    assert Present(weights=(Path(tmp_path),)).weights("absent") is None
+    assert CurrentHashes(weights=(tmp_path,)).weights("net") != first
+    assert CurrentHashes(weights=(Path(tmp_path),)).weights("absent") is None
