@@ -44,7 +44,6 @@ SHORT = {
     "python -m benchmark run --plugin bolts.yaml --benchmarks bolts --methods linear,lora,spm "
     "--seeds 0,1,2": ["--seeds=0", "--methods=linear,lora", *SIZES],
     "python -m benchmark report --plugin bolts.yaml": ["--no-figures"],
-    "python -m benchmark check my_method.py": ["--families=vit"],
     "python -m benchmark run --plugin my_method.py --methods stagescale": TINY,
     "python -m benchmark list": [],
     "python -m benchmark plan --methods 'lora[rank=4|16],spm'": TINY,
@@ -60,7 +59,6 @@ SHORT = {
     "python -m benchmark data verify voc2012 --data DIR": [],
     "python -m benchmark data audit voc2012 --data DIR": [],
     "python -m benchmark data preview voc2012 --data DIR": [],
-    "python -m benchmark list methods": [],
     "python -m benchmark show 60d03924 --results results/published": [],
     "python -m benchmark plan --suite demo --seeds 0,1,2 --results results/published": [],
     "python -m benchmark results export --results results/published --out all.csv": [],
@@ -80,6 +78,8 @@ LONG = {
     "python -m benchmark profile lora": ["--steps=2", *TINY],
     "python -m benchmark speed": ["--parts=memory", *TINY],
     "python -m benchmark pretrain --out demo_vit.safetensors": ["--steps=2"],
+    "python -m benchmark check my_method.py": ["--families=vit"],
+    "python -m benchmark list methods": [],
     "python -m benchmark list methods --counts": [],
     "python -m benchmark check 'lora[rank=4],ssf' --families vit,swin": [],
     "python -m benchmark report --suite small --results results/published --out trial": [
