@@ -11,10 +11,13 @@ from benchmark.core.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from benchmark.cli.request import Request
     from methods.base import Method
 
 
+@options.takes("data")
 def check(
+    request: "Request",
     what: Annotated[
         str, typer.Argument(metavar="FILE|LIST", help="A plug-in file, or methods to select.")
     ],
@@ -22,7 +25,6 @@ def check(
         str | None,
         typer.Option(metavar="LIST", help="Families of small backbones (default: all)."),
     ] = None,
-    data: options.Data = None,
 ) -> None:
     """Run the contract of methods, decoders and benchmarks; for authors of plug-ins.
 
@@ -54,7 +56,7 @@ def check(
     chosen = _families(families)
     sound = [_method(console, method, chosen) for method in methods]
     sound += [_decoder(console, name, chosen) for name in decoders]
-    sound += [_benchmark(console, name, data) for name in benchmarks]
+    sound += [_benchmark(console, name, request.data) for name in benchmarks]
     if not all(sound):
         raise typer.Exit(1)
 

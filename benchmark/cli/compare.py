@@ -1,7 +1,6 @@
 """`compare`: what differs between two runs or two results folders."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,15 +10,17 @@ from benchmark.core.errors import UserError
 
 if TYPE_CHECKING:
     from benchmark.analysis.compare import Change, Comparison, Difference, Pair
+    from benchmark.cli.request import Request
 
 CLASSES = 10
 """Classes that are shown of two runs: those that changed most."""
 
 
+@options.takes("results")
 def compare(
+    request: "Request",
     a: Annotated[str, typer.Argument(metavar="A", help="Run id (or its start), or a folder.")],
     b: Annotated[str, typer.Argument(metavar="B", help="Likewise; differences are B minus A.")],
-    results: options.Results = None,
     tolerance: Annotated[
         float,
         typer.Option(metavar="POINTS", min=0, help="A loss below this many points is none."),
@@ -36,8 +37,7 @@ def compare(
     from benchmark.analysis.compare import compare_folders, compare_runs, find
     from benchmark.results.load import RECORD
 
-    root = results or Path("results")
-    first, second = find(a, root), find(b, root)
+    first, second = find(a, request.results), find(b, request.results)
     runs = [(folder / RECORD).exists() for folder in (first, second)]
     if runs[0] != runs[1]:
         raise UserError(f"{a!r} and {b!r}: one is a run, the other is not; compare like with like")

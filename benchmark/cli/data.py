@@ -1,6 +1,5 @@
 """`data`: get, verify, audit and look at the benchmarks' files."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +14,7 @@ from benchmark.core.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from benchmark.cli.request import Request
     from benchmark.data.base import Benchmark
     from benchmark.data.findings import Finding
 
@@ -27,34 +27,31 @@ app = typer.Typer(
 Names = Annotated[
     str, typer.Argument(metavar="LIST", help="Benchmarks: names, globs, or a suite for all of its.")
 ]
-ROOT = "BENCHMARK_DATA"
 
 
 @app.command("list")
-def list_sets(data: options.Data = None, plugin: options.Plugin = None) -> None:
+@options.takes("data", "plugin")
+def list_sets(request: "Request") -> None:
     """List the benchmarks, and which of them are ready."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from benchmark.planning.catalogue import BENCHMARKS
-    from benchmark.planning.plugins import load_files
 
-    load_files(plugin or [])
-    root = _root(data)
     table = Table("name", "about", "classes", "train / val / test", "licence", box=None)
     for name in BENCHMARKS.names():
         kind = BENCHMARKS.get(name)
-        state = Text(_state(kind, root))
+        state = Text(_state(kind, request.data))
         table.add_row(name, Text(kind.title), str(len(kind.classes)), state, Text(kind.licence))
     Console().print(table)
 
 
 @app.command()
+@options.takes("data", "plugin")
 def prepare(
+    request: "Request",
     names: Names,
-    data: options.Data = None,
-    plugin: options.Plugin = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the downloaded archives.")] = False,
     fake: Annotated[
         bool,
@@ -70,9 +67,9 @@ def prepare(
     from benchmark.data.acquire.prepare import prepare as get
     from benchmark.data.fake import write_fake
 
-    console, kinds, root = Console(), _kinds(names, plugin), _root(data)
+    console, kinds, root = Console(), _kinds(names), request.data
     if root is None and any(kind.folder is not None for kind in kinds):
-        raise UserError(f"where to put the data? name a folder by --data DIR or {ROOT}")
+        raise UserError("where to put the data? name a folder by --data DIR or BENCHMARK_DATA")
     sound = True
     for kind in kinds:
         if fake:
@@ -87,7 +84,8 @@ def prepare(
 
 
 @app.command()
-def verify(names: Names, data: options.Data = None, plugin: options.Plugin = None) -> None:
+@options.takes("data", "plugin")
+def verify(request: "Request", names: Names) -> None:
     """Compare counts, sizes and checksums of a set's files with its manifest.
 
     Exit code 0: all as it should be. 1: it is not. 2: the set cannot be opened.
@@ -97,7 +95,7 @@ def verify(names: Names, data: options.Data = None, plugin: options.Plugin = Non
     from benchmark.data.acquire.manifest import verify as compare
 
     console, sound = Console(), True
-    for benchmark in _opened(names, data, plugin):
+    for benchmark in _opened(names, request):
         with _bar(console) as tell:
             found = compare(benchmark, partial(tell, "check"))
         sound &= _findings(console, found)
@@ -106,7 +104,8 @@ def verify(names: Names, data: options.Data = None, plugin: options.Plugin = Non
 
 
 @app.command()
-def audit(names: Names, data: options.Data = None, plugin: options.Plugin = None) -> None:
+@options.takes("data", "plugin")
+def audit(request: "Request", names: Names) -> None:
     """Read every example and tell what is wrong with labels, images and splits.
 
     Exit code 0: nothing serious. 1: something that makes results wrong. 2: the set cannot be
@@ -117,7 +116,7 @@ def audit(names: Names, data: options.Data = None, plugin: options.Plugin = None
     from benchmark.data.audit import audit as audits
 
     console, sound = Console(), True
-    for benchmark in _opened(names, data, plugin):
+    for benchmark in _opened(names, request):
         with _bar(console) as tell:
             result = audits.audit(benchmark, partial(tell, "read"))
         console.print(audits.render(result))
@@ -127,7 +126,9 @@ def audit(names: Names, data: options.Data = None, plugin: options.Plugin = None
 
 
 @app.command()
+@options.takes("data", "plugin")
 def preview(
+    request: "Request",
     names: Names,
     out: Annotated[
         Path | None,
@@ -138,8 +139,6 @@ def preview(
         str | None, typer.Option(metavar="LIST", help="Splits (default: train,val,test).")
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the choice.")] = 0,
-    data: options.Data = None,
-    plugin: options.Plugin = None,
 ) -> None:
     """Draw examples, their labels in colour and a legend on one sheet."""
     from rich.console import Console
@@ -151,7 +150,7 @@ def preview(
     splits = [known for known in SPLITS if known in wanted]
     if set(wanted) - set(splits):
         raise UserError(f"--split {split!r}: choose from {', '.join(SPLITS)}")
-    benchmarks = list(_opened(names, data, plugin))
+    benchmarks = list(_opened(names, request))
     for benchmark in benchmarks:
         if out is None or len(benchmarks) > 1:
             path = (out or Path()) / f"{benchmark.name}.png"
@@ -160,16 +159,9 @@ def preview(
         _say(Console(), f"{benchmark.name}: {save(benchmark, path, count, seed, splits)}")
 
 
-def _root(typed: Path | None) -> Path | None:
-    name = os.environ.get(ROOT)
-    return typed or (Path(name) if name else None)
-
-
-def _kinds(names: str, files: Sequence[Path] | None) -> "list[type[Benchmark]]":
+def _kinds(names: str) -> "list[type[Benchmark]]":
     from benchmark.planning.catalogue import BENCHMARKS, SUITES
-    from benchmark.planning.plugins import load_files
 
-    load_files(files or [])
     suites = SUITES.names()
     spelt = ",".join(
         ",".join(SUITES.get(part).benchmarks) if part in suites else part
@@ -182,10 +174,9 @@ def _kinds(names: str, files: Sequence[Path] | None) -> "list[type[Benchmark]]":
     return [BENCHMARKS.get(name) for name, _ in chosen]
 
 
-def _opened(names: str, data: Path | None, files: Sequence[Path] | None) -> "Iterator[Benchmark]":
-    kinds = _kinds(names, files)
-    for kind in kinds:
-        yield kind(_root(data))
+def _opened(names: str, request: "Request") -> "Iterator[Benchmark]":
+    for kind in _kinds(names):
+        yield kind(request.data)
 
 
 def _state(kind: "type[Benchmark]", root: Path | None) -> str:

@@ -1,7 +1,6 @@
 """`doctor`: what is not as it should be in a results folder."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,11 +8,13 @@ import typer
 from benchmark.cli import options
 
 if TYPE_CHECKING:
+    from benchmark.cli.request import Request
     from benchmark.results.validate import Finding
 
 
+@options.takes("results")
 def doctor(
-    results: options.Results = None,
+    request: "Request",
     repair: Annotated[
         bool, typer.Option("--repair", help="Move what is broken to .set-aside in that folder.")
     ] = False,
@@ -27,7 +28,7 @@ def doctor(
     from benchmark.results.doctor import examine, set_aside
     from benchmark.results.validate import told
 
-    root = results or Path("results")
+    root = request.results
     findings = examine(root)
     for finding, others in _grouped(findings):
         more = f" and {others} more" if others else ""

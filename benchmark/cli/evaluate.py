@@ -17,20 +17,9 @@ if TYPE_CHECKING:
 GROUPS = ("noise", "blur", "weather", "digital")
 
 
+@options.takes(*options.without("workers"))
 def evaluate(
-    suite: options.Suite = None,
-    methods: options.Methods = None,
-    benchmarks: options.Benchmarks = None,
-    backbones: options.Backbones = None,
-    seeds: options.Seeds = None,
-    fraction: options.Fraction = None,
-    set_: options.Set = None,
-    config: options.Config = None,
-    weights: options.Weights = None,
-    data: options.Data = None,
-    plugin: options.Plugin = None,
-    results: options.Results = None,
-    device: options.Device = None,
+    request: "Request",
     corruptions: Annotated[
         bool, typer.Option("--corruptions", help="On corrupted copies of the images.")
     ] = False,
@@ -50,26 +39,8 @@ def evaluate(
     Exit code 0: done. 1: a run scores otherwise than recorded, or its weights are missing. 2: the
     request is at fault.
     """
-    from benchmark.cli.request import resolve
-
     if (only or severities) and not corruptions:
         raise UserError("--only and --severities are for --corruptions; add it")
-    request = resolve(
-        config,
-        suite=suite,
-        methods=methods,
-        benchmarks=benchmarks,
-        backbones=backbones,
-        seeds=seeds,
-        fraction=fraction,
-        set=set_,
-        weights=weights,
-        data=data,
-        plugin=plugin,
-        results=results,
-        device=device,
-        workers=None,
-    )
     from rich.console import Console
 
     from benchmark.planning import plan

@@ -4,9 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from benchmark.cli import options
+from benchmark.cli.options import how
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,34 +18,15 @@ if TYPE_CHECKING:
 MANY = 200
 """Cells of which a table is still read."""
 
-All = Annotated[
-    bool,
-    typer.Option("--all", help=f"List every cell, also above {MANY}.", rich_help_panel=options.HOW),
-]
+All = Annotated[bool, how("--all", help=f"List every cell, also above {MANY}.")]
 Probe = Annotated[
-    bool,
-    typer.Option(
-        "--probe",
-        help="Measure two training steps of what no earlier run tells.",
-        rich_help_panel=options.HOW,
-    ),
+    bool, how("--probe", help="Measure two training steps of what no earlier run tells.")
 ]
 
 
+@options.takes(*options.without("workers"))
 def plan(
-    suite: options.Suite = None,
-    methods: options.Methods = None,
-    benchmarks: options.Benchmarks = None,
-    backbones: options.Backbones = None,
-    seeds: options.Seeds = None,
-    fraction: options.Fraction = None,
-    set_: options.Set = None,
-    config: options.Config = None,
-    weights: options.Weights = None,
-    data: options.Data = None,
-    plugin: options.Plugin = None,
-    results: options.Results = None,
-    device: options.Device = None,
+    request: "Request",
     all_: All = False,
     probe: Probe = False,
 ) -> None:
@@ -56,24 +36,6 @@ def plan(
     changed since. interrupted: goes on from its checkpoint. failed, nan, oom, timeout: run again
     only with --retry. missing: not run yet.
     """
-    from benchmark.cli.request import resolve
-
-    request = resolve(
-        config,
-        suite=suite,
-        methods=methods,
-        benchmarks=benchmarks,
-        backbones=backbones,
-        seeds=seeds,
-        fraction=fraction,
-        set=set_,
-        weights=weights,
-        data=data,
-        plugin=plugin,
-        results=results,
-        device=device,
-        workers=None,
-    )
     from rich.console import Console
 
     from benchmark.planning import plan as planner

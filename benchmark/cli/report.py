@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
+    from benchmark.cli.request import Request
     from benchmark.reporting.html.images import Item
 
 STATISTICS, FIGURES = "statistics.json", "figures"
@@ -22,9 +23,9 @@ LOOK_SECONDS = 5.0
 """Pause of `--watch` before it is looked again whether a run was added."""
 
 
+@options.takes("suite", "results", "data", "plugin")
 def report(
-    suite: options.Suite = None,
-    results: options.Results = None,
+    request: "Request",
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the reports.")] = Path(
         "reports"
     ),
@@ -41,8 +42,6 @@ def report(
     watch: Annotated[
         bool, typer.Option("--watch", help="Write the report again whenever a run was added.")
     ] = False,
-    data: options.Data = None,
-    plugin: options.Plugin = None,
 ) -> None:
     """Write leaderboards with intervals, tables, figures and an offline page to OUT/SUITE.
 
@@ -51,11 +50,9 @@ def report(
     """
     from rich.console import Console
 
-    from benchmark.cli.request import resolve
     from benchmark.planning.catalogue import SUITES
     from benchmark.results.load import load_results
 
-    request = resolve(None, set=None, suite=suite, results=results, data=data, plugin=plugin)
     name, root = request.selection.suite, request.results
     references = [_reference(path) for path in reference or []]
     if not root.is_dir():

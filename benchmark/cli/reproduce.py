@@ -1,11 +1,13 @@
 """`reproduce`: runs a recorded run again and judges what came out."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from benchmark.cli import options
+
+if TYPE_CHECKING:
+    from benchmark.cli.request import Request
 
 _SAID = {
     "same": "the same bit for bit: every count of every image",
@@ -14,13 +16,10 @@ _SAID = {
 }
 
 
+@options.takes("results", "data", "weights", "device", "plugin")
 def reproduce(
+    request: "Request",
     run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="Id, or how it starts.")],
-    results: options.Results = None,
-    data: options.Data = None,
-    weights: options.Weights = None,
-    device: options.Device = None,
-    plugin: options.Plugin = None,
 ) -> None:
     """Run a recorded run again, beside the results, and compare the counts of every image.
 
@@ -30,24 +29,13 @@ def reproduce(
     or the run did not finish. 2: the request or the files are at fault. 130, 143: a signal ended
     it.
     """
-    from benchmark.cli.request import resolve
-
-    request = resolve(
-        None,
-        set=None,
-        results=results,
-        data=data,
-        weights=weights,
-        device=device,
-        plugin=plugin,
-    )
     from rich.console import Console
 
     from benchmark.execution import reproduce as again
     from benchmark.results import store
 
     console = Console(highlight=False, soft_wrap=True)
-    folder, record = store.find_one(Path(request.results), run_id)
+    folder, record = store.find_one(request.results, run_id)
     recorded = again.read_recorded(folder, record)
     spec = again.respecify(record)
     from benchmark.core.interrupt import Interrupted, Watch

@@ -1,11 +1,14 @@
 """`results`: merge results folders, export results."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from benchmark.cli import options
+
+if TYPE_CHECKING:
+    from benchmark.cli.request import Request
 
 app = typer.Typer(
     help="Merge results folders, export results to other programs.",
@@ -49,7 +52,9 @@ def merge(
 
 
 @app.command()
+@options.takes("results")
 def export(
+    request: "Request",
     out: Annotated[Path, typer.Option(metavar="FILE", help="File to write.")],
     form: Annotated[
         str, typer.Option("--format", metavar="csv|parquet|json", help="Format of the file.")
@@ -57,11 +62,10 @@ def export(
     suite: Annotated[
         str | None, typer.Option(metavar="NAME", help="This suite only (default: all).")
     ] = None,
-    results: options.Results = None,
 ) -> None:
     """Write all results as one table, a row a run."""
     from benchmark.results.merge import export as write
     from benchmark.results.validate import told
 
-    rows = write(results or Path("results"), form, out, suite)
+    rows = write(request.results, form, out, suite)
     typer.echo(f"{rows} rows in {told(out)}")

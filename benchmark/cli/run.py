@@ -2,11 +2,12 @@
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from benchmark.cli import options
+from benchmark.cli.options import how, where
 from benchmark.cli.timing import measure_cells, suggest
 from benchmark.core.errors import UserError
 
@@ -16,29 +17,57 @@ if TYPE_CHECKING:
     from benchmark.cli.request import Request
     from benchmark.core.spec import RunSpec
 
+Retry = Annotated[
+    str | None,
+    how(
+        metavar="failed|oom|all",
+        help="Run unsuccessful cells again: failed (also nan, timeout), oom, or all.",
+    ),
+]
+Rerun = Annotated[
+    str | None,
+    how(metavar="stale", help="Run finished cells again whose code, data or weights have changed."),
+]
+MaxSeconds = Annotated[
+    float | None, how(metavar="N", min=0, help="Time that a cell may take (default: any).")
+]
+Checkpoint = Annotated[
+    float | None,
+    how(metavar="SECONDS", min=0, help="Between checkpoints of a training (default: 60)."),
+]
+Compile = Annotated[
+    str,
+    how(
+        "--compile",
+        metavar="auto|always|never",
+        help="torch.compile after a few steps: auto where earlier runs here say that it pays.",
+    ),
+]
+Timing = Annotated[
+    bool,
+    how(
+        "--timing", help="At the end, measure times of all methods side by side, as `timing` does."
+    ),
+]
+Jobs = Annotated[
+    str,
+    where(
+        metavar="N|auto",
+        help="Cells that run side by side; auto: one a core with one thread, or one a GPU.",
+    ),
+]
 
+
+@options.takes(*options.ALL)
 def run(
-    suite: options.Suite = None,
-    methods: options.Methods = None,
-    benchmarks: options.Benchmarks = None,
-    backbones: options.Backbones = None,
-    seeds: options.Seeds = None,
-    fraction: options.Fraction = None,
-    set_: options.Set = None,
-    config: options.Config = None,
-    weights: options.Weights = None,
-    data: options.Data = None,
-    plugin: options.Plugin = None,
-    results: options.Results = None,
-    device: options.Device = None,
-    workers: options.Workers = None,
-    jobs: options.Jobs = "auto",
-    retry: options.Retry = None,
-    rerun: options.Rerun = None,
-    max_seconds: options.MaxSeconds = None,
-    checkpoint: options.Checkpoint = None,
-    compiling: options.Compile = "auto",
-    timing: options.Timing = False,
+    request: "Request",
+    jobs: Jobs = "auto",
+    retry: Retry = None,
+    rerun: Rerun = None,
+    max_seconds: MaxSeconds = None,
+    checkpoint: Checkpoint = None,
+    compiling: Compile = "auto",
+    timing: Timing = False,
 ) -> None:
     """Run every selected cell of method x backbone x benchmark x seed that is not done yet.
 
@@ -48,7 +77,6 @@ def run(
     Exit code 0: all cells are done or unsupported. 1: some are not. 2: the request or the files are
     at fault. 130, 143: a signal ended it.
     """
-    from benchmark.cli.request import resolve
     from benchmark.execution.jobs import parse_jobs
     from benchmark.planning.compile_policy import check
 
@@ -58,22 +86,6 @@ def run(
         raise UserError(f"--rerun {rerun!r}: only stale cells are run again")
     check(compiling)
     number = parse_jobs(jobs)
-    request = resolve(
-        config,
-        suite=suite,
-        methods=methods,
-        benchmarks=benchmarks,
-        backbones=backbones,
-        seeds=seeds,
-        fraction=fraction,
-        set=set_,
-        weights=weights,
-        data=data,
-        plugin=plugin,
-        results=results,
-        device=device,
-        workers=workers,
-    )
     from rich.console import Console
 
     from benchmark.cli.progress import listener

@@ -1,28 +1,23 @@
 """`speed`: how fast the harness trains, against other loops on the same work."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from benchmark.cli import options
 from benchmark.core.errors import UserError
 
+if TYPE_CHECKING:
+    from benchmark.cli.request import Request
+
 WIDTH = 240
 """Columns that the table needs."""
 
 
+@options.takes(*options.without("methods", "seeds", "fraction", "results"))
 def speed(
-    suite: options.Suite = None,
-    benchmarks: options.Benchmarks = None,
-    backbones: options.Backbones = None,
-    set_: options.Set = None,
-    config: options.Config = None,
-    weights: options.Weights = None,
-    data: options.Data = None,
-    plugin: options.Plugin = None,
-    device: options.Device = None,
-    workers: options.Workers = None,
+    request: "Request",
     parts: Annotated[
         str | None,
         typer.Option("--parts", metavar="NAMES", help="Parts of the table; by default all."),
@@ -41,20 +36,6 @@ def speed(
     The first benchmark and backbone of the selection are taken. The comparison with Hugging Face's
     Trainer needs the extra `speed`.
     """
-    from benchmark.cli.request import resolve
-
-    request = resolve(
-        config,
-        suite=suite,
-        benchmarks=benchmarks,
-        backbones=backbones,
-        set=set_,
-        weights=weights,
-        data=data,
-        plugin=plugin,
-        device=device,
-        workers=workers,
-    )
     import dataclasses
 
     import torch

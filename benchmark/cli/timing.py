@@ -34,18 +34,9 @@ WORDS = {
 """What is measured, as it is printed."""
 
 
+@options.takes(*options.without("seeds", "fraction", "workers"))
 def timing(
-    suite: options.Suite = None,
-    methods: options.Methods = None,
-    benchmarks: options.Benchmarks = None,
-    backbones: options.Backbones = None,
-    set_: options.Set = None,
-    config: options.Config = None,
-    weights: options.Weights = None,
-    data: options.Data = None,
-    plugin: options.Plugin = None,
-    results: options.Results = None,
-    device: options.Device = None,
+    request: "Request",
     threads: Annotated[
         int, typer.Option("--threads", metavar="N", min=1, help="Threads, on a CPU.")
     ] = THREADS,
@@ -63,21 +54,6 @@ def timing(
     finished runs of; options narrow that down, and --methods names others. What was measured before
     is measured again with them.
     """
-    from benchmark.cli.request import resolve
-
-    request = resolve(
-        config,
-        suite=suite,
-        methods=methods,
-        benchmarks=benchmarks,
-        backbones=backbones,
-        set=set_,
-        weights=weights,
-        data=data,
-        plugin=plugin,
-        results=results,
-        device=device,
-    )
     measure_groups(request, _groups(request), steps, rounds, threads)
 
 

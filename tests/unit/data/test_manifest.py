@@ -3,7 +3,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.unit.data.test_real_data import COUNTS
 
 from benchmark.core.errors import DataError, UserError
 from benchmark.data import available
@@ -21,6 +20,7 @@ from benchmark.data.acquire.manifest import (
 from benchmark.data.base import SPLITS, Benchmark
 from benchmark.data.fake.small import WRITERS, write_camvid
 from benchmark.data.findings import Finding
+from tests.unit.data.test_real_data import COUNTS
 
 pytestmark = pytest.mark.no_torch
 
