@@ -25,14 +25,17 @@ app = typer.Typer(
 )
 
 Names = Annotated[
-    str, typer.Argument(metavar="LIST", help="Benchmarks: names, globs, or a suite for all of its.")
+    str,
+    typer.Argument(
+        metavar="LIST", help="Benchmarks: names, globs, or a suite name (all its benchmarks)."
+    ),
 ]
 
 
 @app.command("list")
 @options.takes("data", "plugin")
 def list_sets(request: "Request") -> None:
-    """List the benchmarks, and which of them are ready."""
+    """List the benchmarks and whether their data are ready."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -58,9 +61,9 @@ def prepare(
         typer.Option("--fake", help="Write tiny fake data in the official layout instead."),
     ] = False,
 ) -> None:
-    """Download, check and unpack sets below the data root; goes on where it was interrupted.
+    """Download, check and unpack data sets; repeat the command to resume.
 
-    Exit code 0: ready. 1: what is there is not what it should be. 2: it cannot be got.
+    Exit code 0: ready. 1: files are wrong. 2: the download failed.
     """
     from rich.console import Console
 
@@ -69,7 +72,7 @@ def prepare(
 
     console, kinds, root = Console(), _kinds(names), request.data
     if root is None and any(kind.folder is not None for kind in kinds):
-        raise UserError("where to put the data? name a folder by --data DIR or BENCHMARK_DATA")
+        raise UserError("no data folder; set --data DIR or BENCHMARK_DATA")
     sound = True
     for kind in kinds:
         if fake:
@@ -86,9 +89,9 @@ def prepare(
 @app.command()
 @options.takes("data", "plugin")
 def verify(request: "Request", names: Names) -> None:
-    """Compare counts, sizes and checksums of a set's files with its manifest.
+    """Check counts, sizes and checksums of files against the manifest.
 
-    Exit code 0: all as it should be. 1: it is not. 2: the set cannot be opened.
+    Exit code 0: files are correct. 1: files are wrong. 2: the set cannot be opened.
     """
     from rich.console import Console
 
@@ -106,10 +109,9 @@ def verify(request: "Request", names: Names) -> None:
 @app.command()
 @options.takes("data", "plugin")
 def audit(request: "Request", names: Names) -> None:
-    """Read every example and tell what is wrong with labels, images and splits.
+    """Read every example and report problems in labels, images and splits.
 
-    Exit code 0: nothing serious. 1: something that makes results wrong. 2: the set cannot be
-    opened.
+    Exit code 0: nothing serious. 1: problems that make results wrong. 2: the set cannot be opened.
     """
     from rich.console import Console
 
@@ -132,15 +134,15 @@ def preview(
     names: Names,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Image file; of several sets, a folder."),
+        typer.Option(metavar="FILE", help="Output image; a folder for several sets."),
     ] = None,
-    count: Annotated[int, typer.Option(metavar="N", min=1, help="Examples to show.")] = 8,
+    count: Annotated[int, typer.Option(metavar="N", min=1, help="Number of examples.")] = 8,
     split: Annotated[
         str | None, typer.Option(metavar="LIST", help="Splits (default: train,val,test).")
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the choice.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed for choosing examples.")] = 0,
 ) -> None:
-    """Draw examples, their labels in colour and a legend on one sheet."""
+    """Draw examples with coloured labels and a legend in one image."""
     from rich.console import Console
 
     from benchmark.data.audit.preview import save
@@ -188,10 +190,10 @@ def _state(kind: "type[Benchmark]", root: Path | None) -> str:
         return _slashed([len(benchmark.ids(split)) for split in SPLITS])
     except UserError:
         if kind.folder is None:
-            return "cannot be opened; data verify tells why"
+            return "cannot be opened; see data verify"
         there = root is not None and (root / kind.folder).is_dir()
-        how = "data prepare gets it" if kind.sources else "data prepare tells where to get it"
-        return "incomplete; data verify tells what" if there else f"missing; {how}"
+        how = "run data prepare" if kind.sources else "data prepare says where to get it"
+        return "incomplete; see data verify" if there else f"missing; {how}"
 
 
 def _findings(console: "Console", findings: "Sequence[Finding]") -> bool:

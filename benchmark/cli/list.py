@@ -32,27 +32,30 @@ class What(StrEnum):
 @options.takes("weights", "plugin")
 def list_things(
     request: "Request",
-    what: Annotated[What | None, typer.Argument(help="All about one kind.")] = None,
+    what: Annotated[What | None, typer.Argument(help="List only this kind, in detail.")] = None,
     filter: Annotated[
         str | None,
-        typer.Option(metavar="GLOB", help="Backbones: all of timm's names that match."),
+        typer.Option(metavar="GLOB", help="Backbones: all timm names that match."),
     ] = None,
     counts: Annotated[
         bool,
-        typer.Option("--counts", help="Also count what a library's tuners train (takes longer)."),
+        typer.Option("--counts", help="Also count parameters of library tuners (slower)."),
     ] = False,
 ) -> None:
-    """List methods, backbones, benchmarks and suites: a line each, or all about one kind."""
+    """List methods, backbones, benchmarks and suites; name one kind for details."""
     from rich.console import Console
 
     if filter and what is not What.backbones:
-        raise UserError("--filter is for backbones; write `list backbones --filter GLOB`")
+        raise UserError("--filter needs backbones: `list backbones --filter GLOB`")
     folders = request.weights
     console = Console()
     if what is None:
         tables = [_methods_in_short(), _backbones(filter, folders), _benchmarks_in_short()]
         console.print(*tables, _suites_in_short(), sep="\n")
-        console.print("`python -m benchmark list KIND` says more of one kind", highlight=False)
+        console.print(
+            "Details: `python -m benchmark list methods|backbones|benchmarks|suites`",
+            highlight=False,
+        )
     elif what is What.methods:
         rows = _rows(counts)
         console.print(_methods(rows), _settings(rows), sep="\n")
@@ -256,9 +259,7 @@ def _backbones(filter: str | None, weights: "Sequence[Path]") -> "Table":
             tags = ", ".join(timm.list_pretrained(f"{name}.*")[:4])
             table.add_row(name, tags)
         return table
-    table = _table(
-        "backbones (any timm name works; those with weights on this disk)", "name", "file"
-    )
+    table = _table("backbones with weights on this disk (any timm name works)", "name", "file")
     for folder in (*weights, PACKAGED):
         for path in sorted(folder.glob("*.safetensors")):
             table.add_row(path.stem, "in the package" if folder == PACKAGED else str(path))

@@ -12,26 +12,26 @@ WHAT, HOW, WHERE = "What to run", "How", "Where"
 how = functools.partial(typer.Option, rich_help_panel=HOW)
 where = functools.partial(typer.Option, rich_help_panel=WHERE)
 
-_METHODS = r"Methods: names, globs, name\[field=value,...]; a|b as a value runs both."
-_FRACTION = "Shares of the training images, stratified by class: 0.1,0.25,1."
-_SET = "Protocol field that differs from the suite's; repeatable."
-_WEIGHTS = "Pretrained weights' folder, or none for random ones (BENCHMARK_WEIGHTS)."
-_PLUGIN = "Your own methods, benchmarks, decoders (.py) or set of images (.yaml); repeatable."
-_WORKERS = "Processes that cut training crops (default: 0; some with a GPU)."
+_METHODS = r"Methods: names, globs or name\[field=value,...]; write a|b to run both values."
+_FRACTION = "Fractions of the training images, stratified by class: 0.1,0.25,1."
+_SET = "Change a field of the suite's protocol; repeatable."
+_WEIGHTS = "Folder of pretrained weights (BENCHMARK_WEIGHTS), or none for random weights."
+_PLUGIN = "File of your own methods, benchmarks or decoders (.py) or images (.yaml); repeatable."
+_WORKERS = "Processes that prepare training crops (default: 0; more with a GPU)."
 _SHARED: dict[str, tuple[str, type, str, str]] = {
     "suite": (WHAT, str, "NAME", "Suite (default: demo)."),
     "methods": (WHAT, str, "LIST", _METHODS),
-    "benchmarks": (WHAT, str, "LIST", "Benchmarks: names, globs."),
-    "backbones": (WHAT, str, "LIST", "Any timm names."),
+    "benchmarks": (WHAT, str, "LIST", "Benchmarks: names or globs."),
+    "backbones": (WHAT, str, "LIST", "Backbones: any timm names."),
     "seeds": (WHAT, str, "LIST", "Seeds: 0,1,2."),
     "fraction": (WHAT, str, "LIST", _FRACTION),
     "set": (HOW, list[str], "FIELD=VALUE", _SET),
-    "config": (HOW, Path, "FILE", "YAML with the same names; what is typed wins."),
+    "config": (HOW, Path, "FILE", "YAML file of these options; the command line overrides it."),
     "weights": (WHERE, list[str], "DIR|none", _WEIGHTS),
-    "data": (WHERE, Path, "DIR", "Root of the benchmarks' files (BENCHMARK_DATA)."),
+    "data": (WHERE, Path, "DIR", "Data folder (BENCHMARK_DATA)."),
     "plugin": (WHERE, list[Path], "FILE", _PLUGIN),
-    "results": (WHERE, Path, "DIR", "Folder of the results (default: results)."),
-    "device": (WHERE, str, "NAME", "auto (default), cpu, cuda, cuda:N."),
+    "results": (WHERE, Path, "DIR", "Results folder (default: results)."),
+    "device": (WHERE, str, "NAME", "Device: auto (default), cpu, cuda or cuda:N."),
     "workers": (WHERE, int, "N", _WORKERS),
 }
 """By name: panel of the help page, type, metavar, help. Each is None where it is not typed."""

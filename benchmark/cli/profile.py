@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 @options.takes(*options.without("methods", "seeds", "fraction", "results"))
 def profile(
     request: "Request",
-    methods: Annotated[str, typer.Argument(metavar="METHOD", help="One method, as for --methods.")],
-    steps: Annotated[int, how("--steps", min=1, help="Steps to look at.")] = 10,
+    methods: Annotated[
+        str, typer.Argument(metavar="METHOD", help="One method, written as in --methods.")
+    ],
+    steps: Annotated[int, how("--steps", min=1, help="Steps to profile.")] = 10,
     rows: Annotated[int, how("--rows", min=0, help="Operators to list.")] = 15,
 ) -> None:
-    """Train a method for a few steps and show where their time goes; nothing is stored.
+    """Train a method for a few steps and show where the time goes. Nothing is stored.
 
-    The first benchmark and backbone of the selection are taken.
+    Uses the first selected benchmark and backbone.
     """
     from rich.console import Console
 
@@ -40,7 +42,7 @@ def profile(
 
     cells = plan.plan(dataclasses.replace(request.selection, methods=methods))
     if len({cell.method_label for cell in cells}) > 1:
-        raise UserError(f"{methods!r} selects several methods; profile looks at one")
+        raise UserError(f"{methods!r} selects several methods; name one")
     cell = cells[0]
     environment = prepare(request.data, request.weights, request.device, request.workers)
     refusals = preflight([cell], Here(environment), Silent()).refusals

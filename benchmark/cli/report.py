@@ -26,27 +26,25 @@ LOOK_SECONDS = 5.0
 @options.takes("suite", "results", "data", "plugin")
 def report(
     request: "Request",
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the reports.")] = Path(
-        "reports"
-    ),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for reports.")] = Path("reports"),
     reference: Annotated[
         list[Path] | None,
-        typer.Option(metavar="CSV", help="Published numbers to overlay, as hollow marks."),
+        typer.Option(
+            metavar="CSV", help="Published numbers to add to the figures, as hollow marks."
+        ),
     ] = None,
-    gallery: Annotated[
-        bool, typer.Option(help="Show test images with the predictions that runs kept.")
-    ] = True,
+    gallery: Annotated[bool, typer.Option(help="Show test images with stored predictions.")] = True,
     figures: Annotated[
-        bool, typer.Option(help="Also draw static figures (PNG, SVG, PDF), which takes longest.")
+        bool, typer.Option(help="Also draw static figures (PNG, SVG, PDF); slow.")
     ] = True,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Write the report again whenever a run was added.")
+        bool, typer.Option("--watch", help="Update the report whenever a run finishes.")
     ] = False,
 ) -> None:
     """Write leaderboards with intervals, tables, figures and an offline page to OUT/SUITE.
 
-    OUT/SUITE/index.html needs no network. A grid that is not finished makes a partial report, which
-    says so. Test images are shown where the data are at hand, and are then part of the report.
+    OUT/SUITE/index.html works offline. The report of an unfinished grid is marked partial. If the
+    data are available, test images are copied into the report.
     """
     from rich.console import Console
 

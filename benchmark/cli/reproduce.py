@@ -19,15 +19,16 @@ _SAID = {
 @options.takes("results", "data", "weights", "device", "plugin")
 def reproduce(
     request: "Request",
-    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="Id, or how it starts.")],
+    run_id: Annotated[
+        str, typer.Argument(metavar="RUN_ID", help="Run id, or its first characters.")
+    ],
 ) -> None:
-    """Run a recorded run again, beside the results, and compare the counts of every image.
+    """Repeat a recorded run and compare the counts of every image. The record is not changed.
 
-    On a CPU of the same kind a run comes out the same bit for bit, on a GPU to rounding.
+    On the same kind of CPU results are identical bit for bit; on a GPU, up to rounding.
 
-    Exit code 0: the same bit for bit, or inside the 95 % interval of the recorded mIoU. 1: outside,
-    or the run did not finish. 2: the request or the files are at fault. 130, 143: a signal ended
-    it.
+    Exit code 0: identical, or inside the 95 % interval of the recorded mIoU. 1: outside, or the run
+    did not finish. 2: bad request or files. 130, 143: stopped by a signal.
     """
     from rich.console import Console
 
@@ -46,7 +47,7 @@ def reproduce(
             spec, record, request.data, request.weights, request.device, watch
         )
     except Interrupted as error:
-        console.print(f"{error}; type the command again to start anew", markup=False)
+        console.print(f"{error}; repeat the command to start again", markup=False)
         raise typer.Exit(watch.exit_code) from None
     for difference in again.differences(record.provenance, made.provenance):
         console.print(f"differs: {difference}", markup=False)

@@ -137,7 +137,7 @@ def _seeds(text: str | None) -> tuple[int, ...] | None:
     except ValueError:
         seeds = ()
     if not seeds or min(seeds) < 0:
-        raise UserError(f"--seeds {text!r}: write whole numbers from 0 on, as in 0,1,2")
+        raise UserError(f"--seeds {text!r}: write whole numbers, as in 0,1,2")
     return seeds
 
 
@@ -145,7 +145,7 @@ def _fractions(text: str | None, protocol: Mapping[str, Any]) -> tuple[str, ...]
     if text is None:
         return None
     if "fraction" in protocol:
-        raise UserError("--fraction and --set fraction=... say the same twice; keep one")
+        raise UserError("--fraction and --set fraction=... are the same option; keep one")
     # Whether they are numbers of the right range is for the protocol to say.
     fractions = tuple(part.strip() for part in text.split(",") if part.strip())
     if not fractions:

@@ -21,39 +21,37 @@ Retry = Annotated[
     str | None,
     how(
         metavar="failed|oom|all",
-        help="Run unsuccessful cells again: failed (also nan, timeout), oom, or all.",
+        help="Rerun unsuccessful cells: failed (includes nan and timeout), oom or all.",
     ),
 ]
 Rerun = Annotated[
     str | None,
-    how(metavar="stale", help="Run finished cells again whose code, data or weights have changed."),
+    how(metavar="stale", help="Rerun finished cells whose code, data or weights have changed."),
 ]
 MaxSeconds = Annotated[
-    float | None, how(metavar="N", min=0, help="Time that a cell may take (default: any).")
+    float | None, how(metavar="N", min=0, help="Time limit per cell in seconds (default: none).")
 ]
 Checkpoint = Annotated[
     float | None,
-    how(metavar="SECONDS", min=0, help="Between checkpoints of a training (default: 60)."),
+    how(metavar="SECONDS", min=0, help="Seconds between checkpoints (default: 60)."),
 ]
 Compile = Annotated[
     str,
     how(
         "--compile",
         metavar="auto|always|never",
-        help="torch.compile after a few steps: auto where earlier runs here say that it pays.",
+        help="Use torch.compile; auto: when earlier runs show that it saves time.",
     ),
 ]
 Timing = Annotated[
     bool,
-    how(
-        "--timing", help="At the end, measure times of all methods side by side, as `timing` does."
-    ),
+    how("--timing", help="Afterwards, time all methods side by side, as `timing` does."),
 ]
 Jobs = Annotated[
     str,
     where(
         metavar="N|auto",
-        help="Cells that run side by side; auto: one a core with one thread, or one a GPU.",
+        help="Cells to run in parallel; auto: one per core or per GPU.",
     ),
 ]
 
@@ -69,13 +67,14 @@ def run(
     compiling: Compile = "auto",
     timing: Timing = False,
 ) -> None:
-    """Run every selected cell of method x backbone x benchmark x seed that is not done yet.
+    """Train every selected combination that is unfinished.
 
-    Cells run side by side, one a core. Several commands may share one results folder.
-    SIGINT and SIGTERM save a checkpoint, from which the same command goes on.
+    A cell is one method on one backbone, benchmark and seed. Cells run in parallel, one per core.
+    Several commands may share one results folder. Ctrl-C (SIGINT) and SIGTERM save a checkpoint;
+    to resume, repeat the command.
 
-    Exit code 0: all cells are done or unsupported. 1: some are not. 2: the request or the files are
-    at fault. 130, 143: a signal ended it.
+    Exit code 0: all cells are done or unsupported. 1: some are not. 2: bad request or files.
+    130, 143: stopped by a signal.
     """
     from benchmark.execution.jobs import parse_jobs
     from benchmark.planning.compile_policy import check
@@ -83,7 +82,7 @@ def run(
     if retry not in (None, "failed", "oom", "all"):
         raise UserError(f"--retry {retry!r}: choose from failed, oom, all")
     if rerun not in (None, "stale"):
-        raise UserError(f"--rerun {rerun!r}: only stale cells are run again")
+        raise UserError(f"--rerun {rerun!r}: choose stale")
     check(compiling)
     number = parse_jobs(jobs)
     from rich.console import Console
@@ -105,13 +104,13 @@ def run(
         todo += [cell for cell in cells if cell.run_id in outdated]
     elif outdated:
         why = ", ".join(dict.fromkeys(why for whys in outdated.values() for why in whys))
-        text = f"{len(outdated)} of the finished cells are stale: {why}; --rerun stale runs them"
+        text = f"{len(outdated)} finished cells are stale: {why}; rerun them with --rerun stale"
         console.print(text, style="yellow", highlight=False, soft_wrap=True)
     asked = {cell.run_id for cell in todo}
     grid.tidy([cell for cell in cells if cell.run_id not in asked], request.results)
     skipped = len(cells) - len(todo)
     console.print(
-        f"{len(cells)} cells, {skipped} done already, {len(todo)} to run", highlight=False
+        f"{len(cells)} cells, {skipped} already done, {len(todo)} to run", highlight=False
     )
     records, signal = [], 0
     if todo:
@@ -171,9 +170,9 @@ def _unsuccessful(console: "Console", request: "Request", cells: "list[RunSpec]"
             soft_wrap=True,
         )
     if set(left) & {"interrupted", "missing"}:
-        console.print("the same command goes on", highlight=False)
+        console.print("to resume, repeat the command", highlight=False)
     if set(left) - {"interrupted", "missing"}:
-        console.print("--retry failed, oom or all runs unsuccessful cells again", highlight=False)
+        console.print("rerun unsuccessful cells with --retry failed, oom or all", highlight=False)
     return left
 
 

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 @options.takes("results")
 def show(
     request: "Request",
-    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="Id, or how it starts.")],
+    run_id: Annotated[
+        str, typer.Argument(metavar="RUN_ID", help="Run id, or its first characters.")
+    ],
 ) -> None:
     """Print the record of a run."""
     from rich.console import Console
