@@ -1,5 +1,6 @@
 """The command line: one file per verb. Nothing heavy is imported before a verb needs it."""
 
+import inspect
 import sys
 import warnings
 from collections.abc import Callable
@@ -61,10 +62,20 @@ def _epilog(name: str) -> str:
     return "[bold]Examples[/bold]\n\n" + "\n\n".join(lines)
 
 
+def _reflowed(verb: Callable[..., None]) -> str:
+    """The docstring, a line a paragraph: the terminal's width says where lines end."""
+    paragraphs = inspect.cleandoc(verb.__doc__ or "").split("\n\n")
+    return "\n\n".join(" ".join(text.split()) for text in paragraphs)
+
+
 for _name, _verb in _VERBS.items():
     app.command(_name, epilog=_epilog(_name))(_verb)
 app.add_typer(data.app, name="data", epilog=_epilog("data"))
 app.add_typer(results.app, name="results", epilog=_epilog("results"))
+for _app in (app, data.app, results.app):
+    for _command in _app.registered_commands:
+        assert _command.callback is not None
+        _command.help = _reflowed(_command.callback)
 
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -85,7 +96,7 @@ def main() -> None:
         problem = _told(error)
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
-        problem = printable(f"{where}{error.strerror or error}; name another, or mend that")
+        problem = printable(f"{where}{error.strerror or error}; check the path")
     if problem:
         print(f"error: {problem}", file=sys.stderr)
     raise SystemExit(2)

@@ -11,22 +11,22 @@ from benchmark.core.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from benchmark.cli.request import Request
     from methods.base import Method
 
 
+@options.takes("data")
 def check(
-    what: Annotated[
-        str, typer.Argument(metavar="FILE|LIST", help="A plug-in file, or methods to select.")
-    ],
+    request: "Request",
+    what: Annotated[str, typer.Argument(metavar="FILE|LIST", help="A plug-in file, or methods.")],
     families: Annotated[
         str | None,
-        typer.Option(metavar="LIST", help="Families of small backbones (default: all)."),
+        typer.Option(metavar="LIST", help="Backbone families to test on (default: all)."),
     ] = None,
-    data: options.Data = None,
 ) -> None:
-    """Run the contract of methods, decoders and benchmarks; for authors of plug-ins.
+    """Test that your plug-in behaves correctly.
 
-    Exit code 0: everything holds. 1: something is broken. 2: the request or the file is at fault.
+    Exit code 0: all checks pass. 1: a check failed. 2: bad request or file.
     """
     from rich.console import Console
 
@@ -54,7 +54,7 @@ def check(
     chosen = _families(families)
     sound = [_method(console, method, chosen) for method in methods]
     sound += [_decoder(console, name, chosen) for name in decoders]
-    sound += [_benchmark(console, name, data) for name in benchmarks]
+    sound += [_benchmark(console, name, request.data) for name in benchmarks]
     if not all(sound):
         raise typer.Exit(1)
 
@@ -96,7 +96,7 @@ def _method(console: "Console", method: "Method", families: list[str]) -> bool:
         for title, problem in verdict.broken.items():
             _say(console, f"BROKEN {family}: {title}: {problem}")
     if all(verdict.refusal for verdict in verdicts.values()):
-        _say(console, f"BROKEN {method_label(method)}: acts on none of these families")
+        _say(console, f"BROKEN {method_label(method)}: works on none of these families")
         return False
     return not any(verdict.broken for verdict in verdicts.values())
 

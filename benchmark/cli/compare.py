@@ -1,7 +1,6 @@
 """`compare`: what differs between two runs or two results folders."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,36 +10,39 @@ from benchmark.core.errors import UserError
 
 if TYPE_CHECKING:
     from benchmark.analysis.compare import Change, Comparison, Difference, Pair
+    from benchmark.cli.request import Request
 
 CLASSES = 10
 """Classes that are shown of two runs: those that changed most."""
 
 
+@options.takes("results")
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="Run id (or its start), or a folder.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Likewise; differences are B minus A.")],
-    results: options.Results = None,
+    request: "Request",
+    a: Annotated[
+        str,
+        typer.Argument(metavar="A", help="Run id (or its first characters), or a results folder."),
+    ],
+    b: Annotated[str, typer.Argument(metavar="B", help="The same; differences are B minus A.")],
     tolerance: Annotated[
         float,
-        typer.Option(metavar="POINTS", min=0, help="A loss below this many points is none."),
+        typer.Option(metavar="POINTS", min=0, help="Ignore losses smaller than this."),
     ] = 0.0,
 ) -> None:
     """Compare two runs, or cell by cell the runs of two results folders.
 
     The difference in mIoU has a 95 % interval and a p value from a paired bootstrap over images,
-    after Holm's correction over all cells. Nothing of the chance of training is in it.
+    after Holm's correction over all cells. Variation between training runs is not included.
 
-    Exit code 0: no significant loss from A to B. 1: a loss (p below 0.05). 2: the request is at
-    fault.
+    Exit code 0: no significant loss from A to B. 1: a loss (p below 0.05). 2: bad request.
     """
     from benchmark.analysis.compare import compare_folders, compare_runs, find
     from benchmark.results.load import RECORD
 
-    root = results or Path("results")
-    first, second = find(a, root), find(b, root)
+    first, second = find(a, request.results), find(b, request.results)
     runs = [(folder / RECORD).exists() for folder in (first, second)]
     if runs[0] != runs[1]:
-        raise UserError(f"{a!r} and {b!r}: one is a run, the other is not; compare like with like")
+        raise UserError(f"{a!r} and {b!r}: compare two runs or two folders, not one of each")
     if runs[0]:
         pair = compare_runs(first, second)
         _print_runs(pair)

@@ -1,6 +1,5 @@
 """`data`: get, verify, audit and look at the benchmarks' files."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +14,7 @@ from benchmark.core.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from benchmark.cli.request import Request
     from benchmark.data.base import Benchmark, Finding
 
 app = typer.Typer(
@@ -24,54 +24,54 @@ app = typer.Typer(
 )
 
 Names = Annotated[
-    str, typer.Argument(metavar="LIST", help="Benchmarks: names, globs, or a suite for all of its.")
+    str,
+    typer.Argument(
+        metavar="LIST", help="Benchmarks: names, globs, or a suite name (all its benchmarks)."
+    ),
 ]
-ROOT = "BENCHMARK_DATA"
 
 
 @app.command("list")
-def list_sets(data: options.Data = None, plugin: options.Plugin = None) -> None:
-    """List the benchmarks, and which of them are ready."""
+@options.takes("data", "plugin")
+def list_sets(request: "Request") -> None:
+    """List the benchmarks and whether their data are ready."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from benchmark.planning.catalogue import BENCHMARKS
-    from benchmark.planning.plugins import load_files
 
-    load_files(plugin or [])
-    root = _root(data)
     table = Table("name", "about", "classes", "train / val / test", "licence", box=None)
     for name in BENCHMARKS.names():
         kind = BENCHMARKS.get(name)
-        state = Text(_state(kind, root))
+        state = Text(_state(kind, request.data))
         table.add_row(name, Text(kind.title), str(len(kind.classes)), state, Text(kind.licence))
     Console().print(table)
 
 
 @app.command()
+@options.takes("data", "plugin")
 def prepare(
+    request: "Request",
     names: Names,
-    data: options.Data = None,
-    plugin: options.Plugin = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the downloaded archives.")] = False,
     fake: Annotated[
         bool,
         typer.Option("--fake", help="Write tiny fake data in the official layout instead."),
     ] = False,
 ) -> None:
-    """Download, check and unpack sets below the data root; goes on where it was interrupted.
+    """Download, check and unpack data sets; repeat the command to resume.
 
-    Exit code 0: ready. 1: what is there is not what it should be. 2: it cannot be got.
+    Exit code 0: ready. 1: files are wrong. 2: the download failed.
     """
     from rich.console import Console
 
     from benchmark.data.acquire.prepare import prepare as get
     from benchmark.data.fake import write_fake
 
-    console, kinds, root = Console(), _kinds(names, plugin), _root(data)
+    console, kinds, root = Console(), _kinds(names), request.data
     if root is None and any(kind.folder is not None for kind in kinds):
-        raise UserError(f"where to put the data? name a folder by --data DIR or {ROOT}")
+        raise UserError("no data folder; set --data DIR or BENCHMARK_DATA")
     sound = True
     for kind in kinds:
         if fake:
@@ -86,17 +86,18 @@ def prepare(
 
 
 @app.command()
-def verify(names: Names, data: options.Data = None, plugin: options.Plugin = None) -> None:
-    """Compare counts, sizes and checksums of a set's files with its manifest.
+@options.takes("data", "plugin")
+def verify(request: "Request", names: Names) -> None:
+    """Check counts, sizes and checksums of files against the manifest.
 
-    Exit code 0: all as it should be. 1: it is not. 2: the set cannot be opened.
+    Exit code 0: files are correct. 1: files are wrong. 2: the set cannot be opened.
     """
     from rich.console import Console
 
     from benchmark.data.acquire.manifest import verify as compare
 
     console, sound = Console(), True
-    for benchmark in _opened(names, data, plugin):
+    for benchmark in _opened(names, request):
         with _bar(console) as tell:
             found = compare(benchmark, partial(tell, "check"))
         sound &= _findings(console, found)
@@ -105,18 +106,18 @@ def verify(names: Names, data: options.Data = None, plugin: options.Plugin = Non
 
 
 @app.command()
-def audit(names: Names, data: options.Data = None, plugin: options.Plugin = None) -> None:
-    """Read every example and tell what is wrong with labels, images and splits.
+@options.takes("data", "plugin")
+def audit(request: "Request", names: Names) -> None:
+    """Read every example and report problems in labels, images and splits.
 
-    Exit code 0: nothing serious. 1: something that makes results wrong. 2: the set cannot be
-    opened.
+    Exit code 0: nothing serious. 1: problems that make results wrong. 2: the set cannot be opened.
     """
     from rich.console import Console
 
     from benchmark.data.audit import audit as audits
 
     console, sound = Console(), True
-    for benchmark in _opened(names, data, plugin):
+    for benchmark in _opened(names, request):
         with _bar(console) as tell:
             result = audits.audit(benchmark, partial(tell, "read"))
         console.print(audits.render(result))
@@ -126,21 +127,21 @@ def audit(names: Names, data: options.Data = None, plugin: options.Plugin = None
 
 
 @app.command()
+@options.takes("data", "plugin")
 def preview(
+    request: "Request",
     names: Names,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Image file; of several sets, a folder."),
+        typer.Option(metavar="FILE", help="Output image; a folder for several sets."),
     ] = None,
-    count: Annotated[int, typer.Option(metavar="N", min=1, help="Examples to show.")] = 8,
+    count: Annotated[int, typer.Option(metavar="N", min=1, help="Number of examples.")] = 8,
     split: Annotated[
         str | None, typer.Option(metavar="LIST", help="Splits (default: train,val,test).")
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the choice.")] = 0,
-    data: options.Data = None,
-    plugin: options.Plugin = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed for choosing examples.")] = 0,
 ) -> None:
-    """Draw examples, their labels in colour and a legend on one sheet."""
+    """Draw examples with coloured labels and a legend in one image."""
     from rich.console import Console
 
     from benchmark.data.audit.preview import save
@@ -150,7 +151,7 @@ def preview(
     splits = [known for known in SPLITS if known in wanted]
     if set(wanted) - set(splits):
         raise UserError(f"--split {split!r}: choose from {', '.join(SPLITS)}")
-    benchmarks = list(_opened(names, data, plugin))
+    benchmarks = list(_opened(names, request))
     for benchmark in benchmarks:
         if out is None or len(benchmarks) > 1:
             path = (out or Path()) / f"{benchmark.name}.png"
@@ -159,16 +160,9 @@ def preview(
         _say(Console(), f"{benchmark.name}: {save(benchmark, path, count, seed, splits)}")
 
 
-def _root(typed: Path | None) -> Path | None:
-    name = os.environ.get(ROOT)
-    return typed or (Path(name) if name else None)
-
-
-def _kinds(names: str, files: Sequence[Path] | None) -> "list[type[Benchmark]]":
+def _kinds(names: str) -> "list[type[Benchmark]]":
     from benchmark.planning.catalogue import BENCHMARKS, SUITES
-    from benchmark.planning.plugins import load_files
 
-    load_files(files or [])
     suites = SUITES.names()
     spelt = ",".join(
         ",".join(SUITES.get(part).benchmarks) if part in suites else part
@@ -181,10 +175,9 @@ def _kinds(names: str, files: Sequence[Path] | None) -> "list[type[Benchmark]]":
     return [BENCHMARKS.get(name) for name, _ in chosen]
 
 
-def _opened(names: str, data: Path | None, files: Sequence[Path] | None) -> "Iterator[Benchmark]":
-    kinds = _kinds(names, files)
-    for kind in kinds:
-        yield kind(_root(data))
+def _opened(names: str, request: "Request") -> "Iterator[Benchmark]":
+    for kind in _kinds(names):
+        yield kind(request.data)
 
 
 def _state(kind: "type[Benchmark]", root: Path | None) -> str:
@@ -196,10 +189,10 @@ def _state(kind: "type[Benchmark]", root: Path | None) -> str:
         return _slashed([len(benchmark.ids(split)) for split in SPLITS])
     except UserError:
         if kind.folder is None:
-            return "cannot be opened; data verify tells why"
+            return "cannot be opened; see data verify"
         there = root is not None and (root / kind.folder).is_dir()
-        how = "data prepare gets it" if kind.sources else "data prepare tells where to get it"
-        return "incomplete; data verify tells what" if there else f"missing; {how}"
+        how = "run data prepare" if kind.sources else "data prepare says where to get it"
+        return "incomplete; see data verify" if there else f"missing; {how}"
 
 
 def _findings(console: "Console", findings: "Sequence[Finding]") -> bool:

@@ -1,7 +1,6 @@
 """`doctor`: what is not as it should be in a results folder."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,25 +8,27 @@ import typer
 from benchmark.cli import options
 
 if TYPE_CHECKING:
+    from benchmark.cli.request import Request
     from benchmark.results.validate import Finding
 
 
+@options.takes("results")
 def doctor(
-    results: options.Results = None,
+    request: "Request",
     repair: Annotated[
-        bool, typer.Option("--repair", help="Move what is broken to .set-aside in that folder.")
+        bool, typer.Option("--repair", help="Move broken files to .set-aside in that folder.")
     ] = False,
 ) -> None:
-    """List torn records, missing parts and leftovers in a results folder; --repair clears the way.
+    """Find broken records, missing files and leftovers. --repair moves broken files to .set-aside.
 
-    Nothing is ever deleted, and what belongs to a process that lives is left alone.
+    Nothing is deleted, and files of running processes are not touched.
 
-    Exit code 0: nothing is wrong, or all was set aside. 1: something is. 2: there is no folder.
+    Exit code 0: no problems, or all were set aside. 1: problems remain. 2: no such folder.
     """
     from benchmark.results.doctor import examine, set_aside
     from benchmark.results.validate import told
 
-    root = results or Path("results")
+    root = request.results
     findings = examine(root)
     for finding, others in _grouped(findings):
         more = f" and {others} more" if others else ""

@@ -17,59 +17,29 @@ if TYPE_CHECKING:
 GROUPS = ("noise", "blur", "weather", "digital")
 
 
+@options.takes(*options.without("workers"))
 def evaluate(
-    suite: options.Suite = None,
-    methods: options.Methods = None,
-    benchmarks: options.Benchmarks = None,
-    backbones: options.Backbones = None,
-    seeds: options.Seeds = None,
-    fraction: options.Fraction = None,
-    set_: options.Set = None,
-    config: options.Config = None,
-    weights: options.Weights = None,
-    data: options.Data = None,
-    plugin: options.Plugin = None,
-    results: options.Results = None,
-    device: options.Device = None,
+    request: "Request",
     corruptions: Annotated[
-        bool, typer.Option("--corruptions", help="On corrupted copies of the images.")
+        bool, typer.Option("--corruptions", help="Evaluate on corrupted images.")
     ] = False,
     only: Annotated[
         str | None,
-        typer.Option(metavar="LIST", help="Corruptions or groups: noise,fog (default: all)."),
+        typer.Option(metavar="LIST", help="Corruptions or groups, as in noise,fog (default: all)."),
     ] = None,
     severities: Annotated[
         str | None, typer.Option(metavar="LIST", help="Severities 1 to 5 (default: 1,3,5).")
     ] = None,
 ) -> None:
-    """Evaluate the selected cells that are done again, from their stored weights.
+    """Evaluate finished cells again from their stored weights.
 
-    Without --corruptions: whether each still scores what its record says. With it: mIoU under
-    twelve corruptions, stored beside the record; what was measured before is not measured again.
+    Without --corruptions: check that each cell still reaches its recorded score. With it: measure
+    mIoU under twelve corruptions and store it next to the record. Scores already stored are kept.
 
-    Exit code 0: done. 1: a run scores otherwise than recorded, or its weights are missing. 2: the
-    request is at fault.
+    Exit code 0: done. 1: a score differs from its record, or weights are missing. 2: bad request.
     """
-    from benchmark.cli.request import resolve
-
     if (only or severities) and not corruptions:
-        raise UserError("--only and --severities are for --corruptions; add it")
-    request = resolve(
-        config,
-        suite=suite,
-        methods=methods,
-        benchmarks=benchmarks,
-        backbones=backbones,
-        seeds=seeds,
-        fraction=fraction,
-        set=set_,
-        weights=weights,
-        data=data,
-        plugin=plugin,
-        results=results,
-        device=device,
-        workers=None,
-    )
+        raise UserError("--only and --severities need --corruptions")
     from rich.console import Console
 
     from benchmark.planning import plan
@@ -80,7 +50,7 @@ def evaluate(
     console = Console()
     console.print(f"{len(done)} of {len(cells)} cells have a result", highlight=False)
     if not done:
-        raise UserError(f"no selected cell is done in {request.results}; `run` them first")
+        raise UserError(f"no selected cell has finished in {request.results}; `run` them first")
     if corruptions:
         _stress(console, done, request, only, _severities(severities))
     else:
@@ -116,7 +86,7 @@ def _again(console: "Console", cells: "list[RunSpec]", request: "Request") -> No
             continue
         same = abs(recorded - now) <= reevaluate.TOLERANCE
         text = f"{_name(cell)}: mIoU {100 * recorded:.2f} recorded, {100 * now:.2f} now"
-        _say(console, text + ("" if same else ": NOT what it was"))
+        _say(console, text + ("" if same else ": DIFFERENT from the record"))
         sound &= same
     if not sound:
         raise typer.Exit(1)
@@ -174,7 +144,7 @@ def _table(found: "list[tuple[RunSpec, Robustness]]") -> object:
         "method",
         "seed",
         *("clean", *GROUPS, *(f"sev. {s}" for s in measured), "mean", "drop"),
-        title="mIoU on corrupted images, and the share that is lost",
+        title="mIoU on corrupted images, and the relative drop",
         title_justify="left",
         box=None,
     )

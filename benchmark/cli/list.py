@@ -1,7 +1,6 @@
 """`list`: what there is to choose from."""
 
 import dataclasses
-import os
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -11,8 +10,12 @@ from benchmark.cli import options
 from benchmark.core.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from rich.table import Table
 
+    from benchmark.cli.request import Request
     from benchmark.data.base import Benchmark
     from methods import Method
 
@@ -26,36 +29,33 @@ class What(StrEnum):
     suites = "suites"
 
 
+@options.takes("weights", "plugin")
 def list_things(
-    what: Annotated[What | None, typer.Argument(help="All about one kind.")] = None,
+    request: "Request",
+    what: Annotated[What | None, typer.Argument(help="List only this kind, in detail.")] = None,
     filter: Annotated[
         str | None,
-        typer.Option(metavar="GLOB", help="Backbones: all of timm's names that match."),
-    ] = None,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(metavar="DIR", help="Folder with weights (BENCHMARK_WEIGHTS)."),
+        typer.Option(metavar="GLOB", help="Backbones: all timm names that match."),
     ] = None,
     counts: Annotated[
         bool,
-        typer.Option("--counts", help="Also count what a library's tuners train (takes longer)."),
+        typer.Option("--counts", help="Also count parameters of library tuners (slower)."),
     ] = False,
-    plugin: options.Plugin = None,
 ) -> None:
-    """List methods, backbones, benchmarks and suites: a line each, or all about one kind."""
+    """List methods, backbones, benchmarks and suites; name one kind for details."""
     from rich.console import Console
 
-    from benchmark.planning.plugins import load_files
-
-    load_files(plugin or [])
     if filter and what is not What.backbones:
-        raise UserError("--filter is for backbones; write `list backbones --filter GLOB`")
-    folders = weights or [name for name in (os.environ.get("BENCHMARK_WEIGHTS"),) if name]
+        raise UserError("--filter needs backbones: `list backbones --filter GLOB`")
+    folders = request.weights
     console = Console()
     if what is None:
         tables = [_methods_in_short(), _backbones(filter, folders), _benchmarks_in_short()]
         console.print(*tables, _suites_in_short(), sep="\n")
-        console.print("`python -m benchmark list KIND` says more of one kind", highlight=False)
+        console.print(
+            "Details: `python -m benchmark list methods|backbones|benchmarks|suites`",
+            highlight=False,
+        )
     elif what is What.methods:
         rows = _rows(counts)
         console.print(_methods(rows), _settings(rows), sep="\n")
@@ -248,9 +248,7 @@ def _suites() -> "Table":
     return table
 
 
-def _backbones(filter: str | None, weights: list[str]) -> "Table":
-    from pathlib import Path
-
+def _backbones(filter: str | None, weights: "Sequence[Path]") -> "Table":
     from benchmark.models.find_weights import PACKAGED
 
     if filter:
@@ -261,10 +259,8 @@ def _backbones(filter: str | None, weights: list[str]) -> "Table":
             tags = ", ".join(timm.list_pretrained(f"{name}.*")[:4])
             table.add_row(name, tags)
         return table
-    table = _table(
-        "backbones (any timm name works; those with weights on this disk)", "name", "file"
-    )
-    for folder in (*(Path(name) for name in weights if name != "none"), PACKAGED):
+    table = _table("backbones with weights on this disk (any timm name works)", "name", "file")
+    for folder in (*weights, PACKAGED):
         for path in sorted(folder.glob("*.safetensors")):
             table.add_row(path.stem, "in the package" if folder == PACKAGED else str(path))
     return table

@@ -1,155 +1,83 @@
-"""Options that several verbs share."""
+"""Options that several verbs share, and the decorator that gives them to a verb."""
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 WHAT, HOW, WHERE = "What to run", "How", "Where"
+how = functools.partial(typer.Option, rich_help_panel=HOW)
+where = functools.partial(typer.Option, rich_help_panel=WHERE)
 
-Suite = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Suite (default: demo).", rich_help_panel=WHAT),
-]
-Methods = Annotated[
-    str | None,
-    typer.Option(
-        metavar="LIST",
-        help=r"Methods: names, globs, name\[field=value,...]; a|b as a value runs both.",
-        rich_help_panel=WHAT,
-    ),
-]
-Benchmarks = Annotated[
-    str | None,
-    typer.Option(metavar="LIST", help="Benchmarks: names, globs.", rich_help_panel=WHAT),
-]
-Backbones = Annotated[
-    str | None, typer.Option(metavar="LIST", help="Any timm names.", rich_help_panel=WHAT)
-]
-Seeds = Annotated[
-    str | None, typer.Option(metavar="LIST", help="Seeds: 0,1,2.", rich_help_panel=WHAT)
-]
-Fraction = Annotated[
-    str | None,
-    typer.Option(
-        metavar="LIST",
-        help="Shares of the training images, stratified by class: 0.1,0.25,1.",
-        rich_help_panel=WHAT,
-    ),
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="FIELD=VALUE",
-        help="Protocol field that differs from the suite's; repeatable.",
-        rich_help_panel=HOW,
-    ),
-]
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="YAML with the same names; what is typed wins.",
-        rich_help_panel=HOW,
-    ),
-]
-Weights = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="DIR|none",
-        help="Pretrained weights' folder, or none for random ones (BENCHMARK_WEIGHTS).",
-        rich_help_panel=WHERE,
-    ),
-]
-Data = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="Root of the benchmarks' files (BENCHMARK_DATA).",
-        rich_help_panel=WHERE,
-    ),
-]
-Plugin = Annotated[
-    list[Path] | None,
-    typer.Option(
-        metavar="FILE",
-        help="Your own methods, benchmarks, decoders (.py) or set of images (.yaml); repeatable.",
-        rich_help_panel=WHERE,
-    ),
-]
-Results = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR", help="Folder of the results (default: results).", rich_help_panel=WHERE
-    ),
-]
-Device = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="auto (default), cpu, cuda, cuda:N.", rich_help_panel=WHERE),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        min=0,
-        help="Processes that cut training crops (default: 0; some with a GPU).",
-        rich_help_panel=WHERE,
-    ),
-]
-Jobs = Annotated[
-    str,
-    typer.Option(
-        metavar="N|auto",
-        help="Cells that run side by side; auto: one a core with one thread, or one a GPU.",
-        rich_help_panel=WHERE,
-    ),
-]
-Compile = Annotated[
-    str,
-    typer.Option(
-        "--compile",
-        metavar="auto|always|never",
-        help="torch.compile after a few steps: auto where earlier runs here say that it pays.",
-        rich_help_panel=HOW,
-    ),
-]
-Retry = Annotated[
-    str | None,
-    typer.Option(
-        metavar="failed|oom|all",
-        help="Run unsuccessful cells again: failed (also nan, timeout), oom, or all.",
-        rich_help_panel=HOW,
-    ),
-]
-Rerun = Annotated[
-    str | None,
-    typer.Option(
-        metavar="stale",
-        help="Run finished cells again whose code, data or weights have changed.",
-        rich_help_panel=HOW,
-    ),
-]
-MaxSeconds = Annotated[
-    float | None,
-    typer.Option(
-        metavar="N", min=0, help="Time that a cell may take (default: any).", rich_help_panel=HOW
-    ),
-]
-Checkpoint = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SECONDS",
-        min=0,
-        help="Between checkpoints of a training (default: 60).",
-        rich_help_panel=HOW,
-    ),
-]
-Timing = Annotated[
-    bool,
-    typer.Option(
-        "--timing",
-        help="At the end, measure times of all methods side by side, as `timing` does.",
-        rich_help_panel=HOW,
-    ),
-]
+_METHODS = r"Methods: names, globs or name\[field=value,...]; write a|b to run both values."
+_FRACTION = "Fractions of the training images, stratified by class: 0.1,0.25,1."
+_SET = "Change a field of the suite's protocol; repeatable."
+_WEIGHTS = "Folder of pretrained weights (BENCHMARK_WEIGHTS), or none for random weights."
+_PLUGIN = "File of your own methods, benchmarks or decoders (.py) or images (.yaml); repeatable."
+_WORKERS = "Processes that prepare training crops (default: 0; more with a GPU)."
+_SHARED: dict[str, tuple[str, type, str, str]] = {
+    "suite": (WHAT, str, "NAME", "Suite (default: demo)."),
+    "methods": (WHAT, str, "LIST", _METHODS),
+    "benchmarks": (WHAT, str, "LIST", "Benchmarks: names or globs."),
+    "backbones": (WHAT, str, "LIST", "Backbones: any timm names."),
+    "seeds": (WHAT, str, "LIST", "Seeds: 0,1,2."),
+    "fraction": (WHAT, str, "LIST", _FRACTION),
+    "set": (HOW, list[str], "FIELD=VALUE", _SET),
+    "config": (HOW, Path, "FILE", "YAML file of these options; the command line overrides it."),
+    "weights": (WHERE, list[str], "DIR|none", _WEIGHTS),
+    "data": (WHERE, Path, "DIR", "Data folder (BENCHMARK_DATA)."),
+    "plugin": (WHERE, list[Path], "FILE", _PLUGIN),
+    "results": (WHERE, Path, "DIR", "Results folder (default: results)."),
+    "device": (WHERE, str, "NAME", "Device: auto (default), cpu, cuda or cuda:N."),
+    "workers": (WHERE, int, "N", _WORKERS),
+}
+"""By name: panel of the help page, type, metavar, help. Each is None where it is not typed."""
+
+ALL = tuple(_SHARED)
+
+
+def takes(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a verb shared options, and their values as its first argument, a `Request`.
+
+    Args:
+        *names: of the options, in the order of the help page.
+    """
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(verb)
+        def resolved(**typed: Any) -> None:
+            from benchmark.cli.request import resolve
+
+            request = resolve(**{name: typed.pop(name) for name in names})
+            verb(request, **typed)
+
+        own = list(inspect.signature(verb).parameters.values())[1:]
+        parameters = sorted(
+            [*map(_parameter, names), *own], key=lambda one: one.default is not one.empty
+        )
+        # What typer reads.
+        resolved.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        resolved.__annotations__ = {one.name: one.annotation for one in parameters}
+        return resolved
+
+    return decorate
+
+
+def without(*names: str) -> tuple[str, ...]:
+    """All shared options but these."""
+    return tuple(name for name in ALL if name not in names)
+
+
+def _parameter(name: str) -> inspect.Parameter:
+    panel, kind, metavar, text = _SHARED[name]
+    least = 0 if kind is int else None
+    option = typer.Option(f"--{name}", metavar=metavar, help=text, min=least, rich_help_panel=panel)
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        default=None,
+        annotation=Annotated[kind | None, option],
+    )

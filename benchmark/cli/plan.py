@@ -4,9 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from benchmark.cli import options
+from benchmark.cli.options import how
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,61 +18,24 @@ if TYPE_CHECKING:
 MANY = 200
 """Cells of which a table is still read."""
 
-All = Annotated[
-    bool,
-    typer.Option("--all", help=f"List every cell, also above {MANY}.", rich_help_panel=options.HOW),
-]
+All = Annotated[bool, how("--all", help=f"List every cell, even if there are more than {MANY}.")]
 Probe = Annotated[
-    bool,
-    typer.Option(
-        "--probe",
-        help="Measure two training steps of what no earlier run tells.",
-        rich_help_panel=options.HOW,
-    ),
+    bool, how("--probe", help="Time two steps where no earlier run gives an estimate.")
 ]
 
 
+@options.takes(*options.without("workers"))
 def plan(
-    suite: options.Suite = None,
-    methods: options.Methods = None,
-    benchmarks: options.Benchmarks = None,
-    backbones: options.Backbones = None,
-    seeds: options.Seeds = None,
-    fraction: options.Fraction = None,
-    set_: options.Set = None,
-    config: options.Config = None,
-    weights: options.Weights = None,
-    data: options.Data = None,
-    plugin: options.Plugin = None,
-    results: options.Results = None,
-    device: options.Device = None,
+    request: "Request",
     all_: All = False,
     probe: Probe = False,
 ) -> None:
-    """List the cells of a selection with their state, and forecast time, memory and disk.
+    """List the selected cells with their state, and estimate time, memory and disk space.
 
-    done, unsupported: nothing to do. stale: done, but the method, the benchmark or the weights have
-    changed since. interrupted: goes on from its checkpoint. failed, nan, oom, timeout: run again
-    only with --retry. missing: not run yet.
+    done, unsupported: nothing to do. stale: the method, benchmark or weights changed after the run.
+    interrupted: will resume from its checkpoint. failed, nan, oom, timeout: rerun only with
+    --retry. missing: not run yet.
     """
-    from benchmark.cli.request import resolve
-
-    request = resolve(
-        config,
-        suite=suite,
-        methods=methods,
-        benchmarks=benchmarks,
-        backbones=backbones,
-        seeds=seeds,
-        fraction=fraction,
-        set=set_,
-        weights=weights,
-        data=data,
-        plugin=plugin,
-        results=results,
-        device=device,
-        workers=None,
-    )
     from rich.console import Console
 
     from benchmark.planning import plan as planner
@@ -98,7 +60,7 @@ def plan(
         _table(console, cells, states)
     _tally(console, states)
     if len(cells) > MANY and not all_:
-        console.print("--all lists them")
+        console.print("add --all to list them")
     if todo:
         _forecast(console, request, todo, list(held.entries.values()), probe)
 
@@ -124,18 +86,16 @@ def _tally(console: "Console", states: "Sequence[State]") -> None:
     for reason, number in Counter(r for state in states for r in state.reasons).items():
         console.print(f"stale: {number} {_cells(number)}, because {reason}", soft_wrap=True)
     if counts["stale"]:
-        console.print("`run --rerun stale` runs stale cells again")
+        console.print("rerun stale cells with `run --rerun stale`")
     final = {*FINAL, "stale", "missing", "interrupted"}
     again = sum(number for name, number in counts.items() if name not in final)
     if again:
-        console.print(
-            f"{again} unsuccessful {_cells(again)}: run again with --retry failed|oom|all"
-        )
+        console.print(f"{again} unsuccessful {_cells(again)}: rerun with --retry failed|oom|all")
     unsure = sum(state.unknown for state in states)
     if unsure:
         console.print(
-            f"{unsure} done {_cells(unsure)} cannot be checked for changes: older records, or data "
-            "or weights that are not here",
+            f"{unsure} done {_cells(unsure)} cannot be checked for changes: the record is old, "
+            "or its data or weights are missing",
             soft_wrap=True,
         )
 
@@ -185,12 +145,10 @@ def _forecast(
             soft_wrap=True,
         )
     if total.without_basis:
-        hint = "" if measure else "; --probe measures two steps of each kind"
-        console.print(
-            f"no earlier run tells what {total.without_basis} of {total.cells} "
-            f"{_cells(total.cells)} will take{hint}",
-            soft_wrap=True,
-        )
+        hint = "" if measure else "; add --probe"
+        few = total.without_basis < total.cells
+        which = f" for {total.without_basis} of {total.cells} cells" if few else ""
+        console.print(f"No time estimate yet{which}{hint}.", soft_wrap=True)
     large = too_large(todo, forecaster, available) if available is not None else []
     kinds: dict[str, int] = {}
     for cell, need in large:

@@ -11,7 +11,8 @@ def pretrain(
         "demo_vit.safetensors"
     ),
     steps: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Steps (default: the shipped weights').")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Steps (default: as for the shipped weights)."),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed.")] = 0,
 ) -> None:

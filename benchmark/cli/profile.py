@@ -1,10 +1,12 @@
 """`profile`: where the time of a training step goes."""
 
+import dataclasses
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from benchmark.cli import options
+from benchmark.cli.options import how
 from benchmark.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -12,48 +14,23 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from benchmark.cli.request import Request
     from benchmark.profiling.step_profile import Share
 
 
+@options.takes(*options.without("methods", "seeds", "fraction", "results"))
 def profile(
-    methods: Annotated[str, typer.Argument(metavar="METHOD", help="One method, as for --methods.")],
-    suite: options.Suite = None,
-    benchmarks: options.Benchmarks = None,
-    backbones: options.Backbones = None,
-    set_: options.Set = None,
-    config: options.Config = None,
-    weights: options.Weights = None,
-    data: options.Data = None,
-    plugin: options.Plugin = None,
-    device: options.Device = None,
-    workers: options.Workers = None,
-    steps: Annotated[
-        int, typer.Option("--steps", min=1, help="Steps to look at.", rich_help_panel=options.HOW)
-    ] = 10,
-    rows: Annotated[
-        int,
-        typer.Option("--rows", min=0, help="Operators to list.", rich_help_panel=options.HOW),
-    ] = 15,
+    request: "Request",
+    methods: Annotated[
+        str, typer.Argument(metavar="METHOD", help="One method, written as in --methods.")
+    ],
+    steps: Annotated[int, how("--steps", min=1, help="Steps to profile.")] = 10,
+    rows: Annotated[int, how("--rows", min=0, help="Operators to list.")] = 15,
 ) -> None:
-    """Train a method for a few steps and show where their time goes; nothing is stored.
+    """Train a method for a few steps and show where the time goes. Nothing is stored.
 
-    The first benchmark and backbone of the selection are taken.
+    Uses the first selected benchmark and backbone.
     """
-    from benchmark.cli.request import resolve
-
-    request = resolve(
-        config,
-        suite=suite,
-        methods=methods,
-        benchmarks=benchmarks,
-        backbones=backbones,
-        set=set_,
-        weights=weights,
-        data=data,
-        plugin=plugin,
-        device=device,
-        workers=workers,
-    )
     from rich.console import Console
 
     from benchmark.execution.environment import prepare
@@ -63,9 +40,9 @@ def profile(
     from benchmark.planning import plan
     from benchmark.profiling.step_profile import profile as measure
 
-    cells = plan.plan(request.selection)
+    cells = plan.plan(dataclasses.replace(request.selection, methods=methods))
     if len({cell.method_label for cell in cells}) > 1:
-        raise UserError(f"{methods!r} selects several methods; profile looks at one")
+        raise UserError(f"{methods!r} selects several methods; name one")
     cell = cells[0]
     environment = prepare(request.data, request.weights, request.device, request.workers)
     refusals = preflight([cell], Here(environment), Silent()).refusals

@@ -31,7 +31,8 @@ def outcome(record: Record) -> str:
 def refusal(cells: Sequence[RunSpec], reason: str) -> str:
     """One line on cells that a method cannot do."""
     pairs = dict.fromkeys(f"{cell.method_label} on {cell.backbone}" for cell in cells)
-    return f"unsupported ({len(cells)} of the cells): {', '.join(pairs)}: {reason}"
+    number = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+    return f"unsupported ({number}): {', '.join(pairs)}: {reason}"
 
 
 def label(spec: RunSpec) -> str:
@@ -82,7 +83,7 @@ class Lines:
 
     def waiting(self, cells: int) -> None:
         """Prints that others work."""
-        self._print(f"waiting for {cells} cells that other commands work on")
+        self._print(f"waiting for {cells} cells that other commands are running")
 
     def _print(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -136,7 +137,7 @@ class Bars:
 
     def waiting(self, cells: int) -> None:
         """Says so."""
-        self.note(f"waiting for {cells} cells that other commands work on")
+        self.note(f"waiting for {cells} cells that other commands are running")
 
     def _add(self, key: str, description: str, total: int) -> None:
         self.bars[key] = self.progress.add_task(description, total=total, detail="")

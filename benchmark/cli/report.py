@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
+    from benchmark.cli.request import Request
     from benchmark.reporting.html.images import Item
 
 STATISTICS, FIGURES = "statistics.json", "figures"
@@ -22,40 +23,34 @@ LOOK_SECONDS = 5.0
 """Pause of `--watch` before it is looked again whether a run was added."""
 
 
+@options.takes("suite", "results", "data", "plugin")
 def report(
-    suite: options.Suite = None,
-    results: options.Results = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the reports.")] = Path(
-        "reports"
-    ),
+    request: "Request",
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for reports.")] = Path("reports"),
     reference: Annotated[
         list[Path] | None,
-        typer.Option(metavar="CSV", help="Published numbers to overlay, as hollow marks."),
+        typer.Option(
+            metavar="CSV", help="Published numbers to add to the figures, as hollow marks."
+        ),
     ] = None,
-    gallery: Annotated[
-        bool, typer.Option(help="Show test images with the predictions that runs kept.")
-    ] = True,
+    gallery: Annotated[bool, typer.Option(help="Show test images with stored predictions.")] = True,
     figures: Annotated[
-        bool, typer.Option(help="Also draw static figures (PNG, SVG, PDF), which takes longest.")
+        bool, typer.Option(help="Also draw static figures (PNG, SVG, PDF); slow.")
     ] = True,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Write the report again whenever a run was added.")
+        bool, typer.Option("--watch", help="Update the report whenever a run finishes.")
     ] = False,
-    data: options.Data = None,
-    plugin: options.Plugin = None,
 ) -> None:
     """Write leaderboards with intervals, tables, figures and an offline page to OUT/SUITE.
 
-    OUT/SUITE/index.html needs no network. A grid that is not finished makes a partial report, which
-    says so. Test images are shown where the data are at hand, and are then part of the report.
+    OUT/SUITE/index.html works offline. The report of an unfinished grid is marked partial. If the
+    data are available, test images are copied into the report.
     """
     from rich.console import Console
 
-    from benchmark.cli.request import resolve
     from benchmark.planning.catalogue import SUITES
     from benchmark.results.load import load_results
 
-    request = resolve(None, set=None, suite=suite, results=results, data=data, plugin=plugin)
     name, root = request.selection.suite, request.results
     references = [_reference(path) for path in reference or []]
     if not root.is_dir():

@@ -1,11 +1,13 @@
 """`reproduce`: runs a recorded run again and judges what came out."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from benchmark.cli import options
+
+if TYPE_CHECKING:
+    from benchmark.cli.request import Request
 
 _SAID = {
     "same": "the same bit for bit: every count of every image",
@@ -14,40 +16,27 @@ _SAID = {
 }
 
 
+@options.takes("results", "data", "weights", "device", "plugin")
 def reproduce(
-    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="Id, or how it starts.")],
-    results: options.Results = None,
-    data: options.Data = None,
-    weights: options.Weights = None,
-    device: options.Device = None,
-    plugin: options.Plugin = None,
+    request: "Request",
+    run_id: Annotated[
+        str, typer.Argument(metavar="RUN_ID", help="Run id, or its first characters.")
+    ],
 ) -> None:
-    """Run a recorded run again, beside the results, and compare the counts of every image.
+    """Repeat a recorded run and compare the counts of every image. The record is not changed.
 
-    On a CPU of the same kind a run comes out the same bit for bit, on a GPU to rounding.
+    On the same kind of CPU results are identical bit for bit; on a GPU, up to rounding.
 
-    Exit code 0: the same bit for bit, or inside the 95 % interval of the recorded mIoU. 1: outside,
-    or the run did not finish. 2: the request or the files are at fault. 130, 143: a signal ended
-    it.
+    Exit code 0: identical, or inside the 95 % interval of the recorded mIoU. 1: outside, or the run
+    did not finish. 2: bad request or files. 130, 143: stopped by a signal.
     """
-    from benchmark.cli.request import resolve
-
-    request = resolve(
-        None,
-        set=None,
-        results=results,
-        data=data,
-        weights=weights,
-        device=device,
-        plugin=plugin,
-    )
     from rich.console import Console
 
     from benchmark.execution import reproduce as again
     from benchmark.results import store
 
     console = Console(highlight=False, soft_wrap=True)
-    folder, record = store.find_one(Path(request.results), run_id)
+    folder, record = store.find_one(request.results, run_id)
     recorded = again.read_recorded(folder, record)
     spec = again.respecify(record)
     from benchmark.core.interrupt import Interrupted, StopSignal
@@ -58,7 +47,7 @@ def reproduce(
             spec, record, request.data, request.weights, request.device, watch
         )
     except Interrupted as error:
-        console.print(f"{error}; type the command again to start anew", markup=False)
+        console.print(f"{error}; repeat the command to start again", markup=False)
         raise typer.Exit(watch.exit_code) from None
     for difference in again.differences(record.provenance, made.provenance):
         console.print(f"differs: {difference}", markup=False)

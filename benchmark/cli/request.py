@@ -48,24 +48,26 @@ class Request:
     workers: int | None
 
 
-def resolve(config: Path | None, **typed: Any) -> Request:
+def resolve(config: Path | None = None, **typed: Any) -> Request:
     """Merges what is typed over the configuration file, and that over the environment.
 
     Plug-ins are loaded here, so that whatever follows can select what they register.
 
     Args:
         config: YAML file, or None.
-        **typed: the options by name; None where the user typed nothing.
+        **typed: the options of the verb by name; None where the user typed nothing.
 
     Raises:
         UserError: the file cannot be read, or an option does not exist or contradicts another.
     """
     variables = {"data": "BENCHMARK_DATA", "weights": "BENCHMARK_WEIGHTS"}
     options: dict[str, Any] = {
-        key: os.environ[name] for key, name in variables.items() if os.environ.get(name)
+        key: os.environ[name]
+        for key, name in variables.items()
+        if key in typed and os.environ.get(name)
     }
     options |= _read_config(config) if config else {}
-    protocol = options.get("set", {}) | _pairs(typed["set"] or ())
+    protocol = options.get("set", {}) | _pairs(typed.get("set") or ())
     options |= {key: value for key, value in typed.items() if value is not None}
     weights = _strings(options.get("weights"))
     if "none" in weights and len(weights) > 1:
@@ -135,7 +137,7 @@ def _seeds(text: str | None) -> tuple[int, ...] | None:
     except ValueError:
         seeds = ()
     if not seeds or min(seeds) < 0:
-        raise UserError(f"--seeds {text!r}: write whole numbers from 0 on, as in 0,1,2")
+        raise UserError(f"--seeds {text!r}: write whole numbers, as in 0,1,2")
     return seeds
 
 
@@ -143,7 +145,7 @@ def _fractions(text: str | None, protocol: Mapping[str, Any]) -> tuple[str, ...]
     if text is None:
         return None
     if "fraction" in protocol:
-        raise UserError("--fraction and --set fraction=... say the same twice; keep one")
+        raise UserError("--fraction and --set fraction=... are the same option; keep one")
     # Whether they are numbers of the right range is for the protocol to say.
     fractions = tuple(part.strip() for part in text.split(",") if part.strip())
     if not fractions:

@@ -2,11 +2,12 @@
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from benchmark.cli import options
+from benchmark.cli.options import how, where
 from benchmark.cli.timing import measure_cells, suggest
 from benchmark.core.errors import UserError
 
@@ -16,64 +17,74 @@ if TYPE_CHECKING:
     from benchmark.cli.request import Request
     from benchmark.core.spec import RunSpec
 
+Retry = Annotated[
+    str | None,
+    how(
+        metavar="failed|oom|all",
+        help="Rerun unsuccessful cells: failed (includes nan and timeout), oom or all.",
+    ),
+]
+Rerun = Annotated[
+    str | None,
+    how(metavar="stale", help="Rerun finished cells whose code, data or weights have changed."),
+]
+MaxSeconds = Annotated[
+    float | None, how(metavar="N", min=0, help="Time limit per cell in seconds (default: none).")
+]
+Checkpoint = Annotated[
+    float | None,
+    how(metavar="SECONDS", min=0, help="Seconds between checkpoints (default: 60)."),
+]
+Compile = Annotated[
+    str,
+    how(
+        "--compile",
+        metavar="auto|always|never",
+        help="Use torch.compile; auto: when earlier runs show that it saves time.",
+    ),
+]
+Timing = Annotated[
+    bool,
+    how("--timing", help="Afterwards, time all methods side by side, as `timing` does."),
+]
+Jobs = Annotated[
+    str,
+    where(
+        metavar="N|auto",
+        help="Cells to run in parallel; auto: one per core or per GPU.",
+    ),
+]
 
+
+@options.takes(*options.ALL)
 def run(
-    suite: options.Suite = None,
-    methods: options.Methods = None,
-    benchmarks: options.Benchmarks = None,
-    backbones: options.Backbones = None,
-    seeds: options.Seeds = None,
-    fraction: options.Fraction = None,
-    set_: options.Set = None,
-    config: options.Config = None,
-    weights: options.Weights = None,
-    data: options.Data = None,
-    plugin: options.Plugin = None,
-    results: options.Results = None,
-    device: options.Device = None,
-    workers: options.Workers = None,
-    jobs: options.Jobs = "auto",
-    retry: options.Retry = None,
-    rerun: options.Rerun = None,
-    max_seconds: options.MaxSeconds = None,
-    checkpoint: options.Checkpoint = None,
-    compiling: options.Compile = "auto",
-    timing: options.Timing = False,
+    request: "Request",
+    jobs: Jobs = "auto",
+    retry: Retry = None,
+    rerun: Rerun = None,
+    max_seconds: MaxSeconds = None,
+    checkpoint: Checkpoint = None,
+    compiling: Compile = "auto",
+    timing: Timing = False,
 ) -> None:
-    """Run every selected cell of method x backbone x benchmark x seed that is not done yet.
+    """Train every selected combination that is unfinished.
 
-    Cells run side by side, one a core. Several commands may share one results folder.
-    SIGINT and SIGTERM save a checkpoint, from which the same command goes on.
+    A cell is one method on one backbone, benchmark and seed. Cells run in parallel, one per core.
+    Several commands may share one results folder. Ctrl-C (SIGINT) and SIGTERM save a checkpoint;
+    to resume, repeat the command.
 
-    Exit code 0: all cells are done or unsupported. 1: some are not. 2: the request or the files are
-    at fault. 130, 143: a signal ended it.
+    Exit code 0: all cells are done or unsupported. 1: some are not. 2: bad request or files.
+    130, 143: stopped by a signal.
     """
-    from benchmark.cli.request import resolve
     from benchmark.execution.jobs import parse_jobs
     from benchmark.planning.compile_policy import check
 
     if retry not in (None, "failed", "oom", "all"):
         raise UserError(f"--retry {retry!r}: choose from failed, oom, all")
     if rerun not in (None, "stale"):
-        raise UserError(f"--rerun {rerun!r}: only stale cells are run again")
+        raise UserError(f"--rerun {rerun!r}: choose stale")
     check(compiling)
     number = parse_jobs(jobs)
-    request = resolve(
-        config,
-        suite=suite,
-        methods=methods,
-        benchmarks=benchmarks,
-        backbones=backbones,
-        seeds=seeds,
-        fraction=fraction,
-        set=set_,
-        weights=weights,
-        data=data,
-        plugin=plugin,
-        results=results,
-        device=device,
-        workers=workers,
-    )
     from rich.console import Console
 
     from benchmark.cli.progress import listener
@@ -93,13 +104,13 @@ def run(
         todo += [cell for cell in cells if cell.run_id in outdated]
     elif outdated:
         why = ", ".join(dict.fromkeys(why for whys in outdated.values() for why in whys))
-        text = f"{len(outdated)} of the finished cells are stale: {why}; --rerun stale runs them"
+        text = f"{len(outdated)} finished cells are stale: {why}; rerun them with --rerun stale"
         console.print(text, style="yellow", highlight=False, soft_wrap=True)
     asked = {cell.run_id for cell in todo}
     grid.tidy([cell for cell in cells if cell.run_id not in asked], request.results)
     skipped = len(cells) - len(todo)
     console.print(
-        f"{len(cells)} cells, {skipped} done already, {len(todo)} to run", highlight=False
+        f"{len(cells)} cells, {skipped} already done, {len(todo)} to run", highlight=False
     )
     records, signal = [], 0
     if todo:
@@ -159,9 +170,9 @@ def _unsuccessful(console: "Console", request: "Request", cells: "list[RunSpec]"
             soft_wrap=True,
         )
     if set(left) & {"interrupted", "missing"}:
-        console.print("the same command goes on", highlight=False)
+        console.print("to resume, repeat the command", highlight=False)
     if set(left) - {"interrupted", "missing"}:
-        console.print("--retry failed, oom or all runs unsuccessful cells again", highlight=False)
+        console.print("rerun unsuccessful cells with --retry failed, oom or all", highlight=False)
     return left
 
 

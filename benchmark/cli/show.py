@@ -1,23 +1,28 @@
 """`show`: everything about one run."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from benchmark.cli import options
 
+if TYPE_CHECKING:
+    from benchmark.cli.request import Request
 
+
+@options.takes("results")
 def show(
-    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="Id, or how it starts.")],
-    results: options.Results = None,
+    request: "Request",
+    run_id: Annotated[
+        str, typer.Argument(metavar="RUN_ID", help="Run id, or its first characters.")
+    ],
 ) -> None:
     """Print the record of a run."""
     from rich.console import Console
 
     from benchmark.results.store import find_one
 
-    folder, record = find_one(results or Path("results"), run_id)
+    folder, record = find_one(request.results, run_id)
     console = Console()
     console.print(str(folder), highlight=False, soft_wrap=True)
     console.print_json(record.model_dump_json())

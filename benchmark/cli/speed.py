@@ -1,60 +1,44 @@
 """`speed`: how fast the harness trains, against other loops on the same work."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from benchmark.cli import options
 from benchmark.core.errors import UserError
 
+if TYPE_CHECKING:
+    from benchmark.cli.request import Request
+
 WIDTH = 240
 """Columns that the table needs."""
 
 
+@options.takes(*options.without("methods", "seeds", "fraction", "results"))
 def speed(
-    suite: options.Suite = None,
-    benchmarks: options.Benchmarks = None,
-    backbones: options.Backbones = None,
-    set_: options.Set = None,
-    config: options.Config = None,
-    weights: options.Weights = None,
-    data: options.Data = None,
-    plugin: options.Plugin = None,
-    device: options.Device = None,
-    workers: options.Workers = None,
+    request: "Request",
     parts: Annotated[
         str | None,
-        typer.Option("--parts", metavar="NAMES", help="Parts of the table; by default all."),
+        typer.Option("--parts", metavar="NAMES", help="Parts of the table (default: all)."),
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Timed steps a loop and round.")] = 5,
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, help="Timed steps per loop and round.")
+    ] = 5,
     rounds: Annotated[
-        int, typer.Option("--rounds", min=1, help="Rounds, in which all loops take turns.")
+        int, typer.Option("--rounds", min=1, help="Rounds; every loop runs once per round.")
     ] = 5,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Also store the table here.")
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Also write the table to this folder."),
     ] = None,
 ) -> None:
-    """Measure ratios of training speed and memory side by side, and print one table.
+    """Compare training speed and memory with other training loops, in one table.
 
-    The loops take turns in one process, so that what else the machine does falls on all alike.
-    The first benchmark and backbone of the selection are taken. The comparison with Hugging Face's
-    Trainer needs the extra `speed`.
+    The loops take turns in one process, so other load on the machine affects all of them equally.
+    Uses the first selected benchmark and backbone. The comparison with Hugging Face's Trainer needs
+    the extra `speed`.
     """
-    from benchmark.cli.request import resolve
-
-    request = resolve(
-        config,
-        suite=suite,
-        benchmarks=benchmarks,
-        backbones=backbones,
-        set=set_,
-        weights=weights,
-        data=data,
-        plugin=plugin,
-        device=device,
-        workers=workers,
-    )
     import dataclasses
 
     import torch
@@ -74,7 +58,7 @@ def speed(
     chosen = parts.split(",") if parts else list(PARTS)
     for part in chosen:
         if part not in PARTS:
-            raise UserError(f"--parts: there is no part {part!r}; there are {', '.join(PARTS)}")
+            raise UserError(f"--parts: unknown part {part!r}; choose from {', '.join(PARTS)}")
     if out is not None and out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is a file; name a folder")
     environment = prepare(request.data, request.weights, request.device, request.workers)

@@ -34,50 +34,29 @@ WORDS = {
 """What is measured, as it is printed."""
 
 
+@options.takes(*options.without("seeds", "fraction", "workers"))
 def timing(
-    suite: options.Suite = None,
-    methods: options.Methods = None,
-    benchmarks: options.Benchmarks = None,
-    backbones: options.Backbones = None,
-    set_: options.Set = None,
-    config: options.Config = None,
-    weights: options.Weights = None,
-    data: options.Data = None,
-    plugin: options.Plugin = None,
-    results: options.Results = None,
-    device: options.Device = None,
+    request: "Request",
     threads: Annotated[
-        int, typer.Option("--threads", metavar="N", min=1, help="Threads, on a CPU.")
+        int, typer.Option("--threads", metavar="N", min=1, help="Threads on a CPU.")
     ] = THREADS,
     steps: Annotated[
-        int, typer.Option("--steps", metavar="N", min=1, help="Timed training steps a turn.")
+        int, typer.Option("--steps", metavar="N", min=1, help="Timed steps per method and round.")
     ] = STEPS,
     rounds: Annotated[
-        int, typer.Option("--rounds", metavar="N", min=1, help="Rounds, in which all take turns.")
+        int,
+        typer.Option(
+            "--rounds", metavar="N", min=1, help="Rounds; every method runs once per round."
+        ),
     ] = ROUNDS,
 ) -> None:
     """Measure training steps and latency of methods side by side; the report shows the ratios.
 
-    All methods of one backbone, weights and protocol take turns in one process, so that what else
-    the machine does falls on all alike. By default these are all that the results folder holds
-    finished runs of; options narrow that down, and --methods names others. What was measured before
-    is measured again with them.
+    Methods with the same backbone, weights and protocol take turns in one process, so other load on
+    the machine affects all of them equally. By default, all methods with finished runs in the
+    results folder are timed. Options narrow this down; --methods adds methods without runs. Methods
+    timed before are timed again.
     """
-    from benchmark.cli.request import resolve
-
-    request = resolve(
-        config,
-        suite=suite,
-        methods=methods,
-        benchmarks=benchmarks,
-        backbones=backbones,
-        set=set_,
-        weights=weights,
-        data=data,
-        plugin=plugin,
-        results=results,
-        device=device,
-    )
     measure_groups(request, _groups(request), steps, rounds, threads)
 
 
@@ -122,7 +101,7 @@ def measure_groups(
             refusals = preflight(cells, Here(environment), Silent()).refusals
         for cell in cells:
             if refusals[cell.run_id]:
-                note(f"{cell.method_label} is left out: {refusals[cell.run_id]}")
+                note(f"{cell.method_label} is skipped: {refusals[cell.run_id]}")
         cells = [cell for cell in cells if not refusals[cell.run_id]]
         with _progress(errors) as tell:
             found, problems = measure(
@@ -134,7 +113,7 @@ def measure_groups(
         if before and lost:
             raise UserError(
                 f"{request.results / before.path} holds times of {', '.join(sorted(lost))}, which "
-                "could not be measured again; it stays as it is, remove it to go on without"
+                "could not be measured again; the file is unchanged. Remove it to go on without"
             )
         path = write(request.results, found)
         _print(console, found)
@@ -150,7 +129,7 @@ def suggest(console: "Console", request: "Request", cells: "list[RunSpec]") -> N
     if any(True for _ in unmeasured(request.results, done)):
         where = "" if request.results == Path("results") else f" --results {request.results}"
         console.print(
-            "training time and latency are not compared yet; `python -m benchmark timing --suite "
+            "training time and latency are not compared yet: `python -m benchmark timing --suite "
             f"{request.selection.suite}{where}` measures them side by side",
             markup=False,
             highlight=False,
@@ -190,8 +169,8 @@ def _groups(request: "Request") -> "list[list[RunSpec]]":
         cells = [cell for cell in cells if cell.weights == "none"]
     if not cells:
         raise UserError(
-            f"no finished runs in {request.results / asked.suite} that fit; run them first, or "
-            "name methods with --methods"
+            f"no matching finished runs in {request.results / asked.suite}; run them first, "
+            "or name methods with --methods"
         )
     return groups(cells)
 

@@ -301,7 +301,7 @@ def find_one(root: Path, prefix: str) -> tuple[Path, Record]:
     """
     found = find_runs(root, prefix)
     if not found:
-        raise UserError(f"no run {prefix!r} in {root}; `plan` prints the ids")
+        raise UserError(f"no run {prefix!r} has finished in {root}; `plan` lists planned runs")
     if len(found) > 1:
         ids = ", ".join(folder.name for folder in found[:6])
         raise UserError(f"run id {prefix!r} fits {len(found)} runs ({ids}); type more of it")

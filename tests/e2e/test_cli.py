@@ -83,7 +83,7 @@ def test_again_everything_is_skipped(grid):
     before = {path: path.stat().st_mtime_ns for path in records(results)}
     done = call("run", "--methods", "linear,lora,spm", *TINY, "--results", results)
     assert done.returncode == 0
-    assert "3 cells, 3 done already, 0 to run" in done.stdout
+    assert "3 cells, 3 already done, 0 to run" in done.stdout
     assert before == {path: path.stat().st_mtime_ns for path in records(results)}
 
 
@@ -139,7 +139,7 @@ def test_a_killed_grid_goes_on_where_it_stopped(tmp_path):
     assert 1 <= len(finished) < 3
     done = call(*arguments)
     assert done.returncode == 0
-    assert f"3 cells, {len(finished)} done already, {3 - len(finished)} to run" in done.stdout
+    assert f"3 cells, {len(finished)} already done, {3 - len(finished)} to run" in done.stdout
     assert len(records(tmp_path / "r")) == 3
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     assert {path.name for path in (tmp_path / "r").rglob(".*")} <= {index.NAME}
@@ -170,7 +170,7 @@ def test_what_cannot_work_is_unsupported_and_random_weights_are_told(tmp_path):
     assert "needs residual branches" in reason
     # It is told before the first cell runs, too.
     first = next(line for line in done.stdout.splitlines() if "unsupported" in line)
-    assert first == f"unsupported (1 of the cells): convpass on mobilenetv2_035: {reason}"
+    assert first == f"unsupported (1 cell): convpass on mobilenetv2_035: {reason}"
     assert by_status["done"]["provenance"]["weights"] == "none (random)"
 
 

@@ -174,7 +174,7 @@ def test_evaluate_refuses_weights_that_score_otherwise(done, tmp_path):
         save_file({k: v.flip(0) if v.dim() else v for k, v in state.items()}, path)
     words = (*words[:-1], copy)
     result = benchmark("evaluate", *words)
-    assert result.returncode == 1 and "NOT what it was" in result.stdout
+    assert result.returncode == 1 and "DIFFERENT from the record" in result.stdout
     stress = benchmark("evaluate", "--corruptions", *words)
     assert stress.returncode == 1 and stress.stdout.count("run the cell again") == 2
 
@@ -185,7 +185,7 @@ def test_evaluate_mistakes_are_one_line(done):
     asked = ("evaluate", "--corruptions", *words)
     one_line(benchmark(*asked, "--only", "frog"), "did you mean 'fog'")
     one_line(benchmark(*asked, "--severities", "0,3"), "1 to 5")
-    one_line(benchmark("evaluate", *words, "--seeds", "9"), "no selected cell is done")
+    one_line(benchmark("evaluate", *words, "--seeds", "9"), "no selected cell has finished")
 
 
 @pytest.mark.slow

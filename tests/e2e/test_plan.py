@@ -58,14 +58,14 @@ def record_of(place, status):
 def test_without_results_everything_is_missing_and_nothing_is_written(tmp_path):
     told = stdout(call("plan", "--results", tmp_path / "r"))
     assert "30 cells: 30 missing" in told
-    assert "no earlier run tells what 30 of 30 cells will take; --probe measures" in told
+    assert "No time estimate yet; add --probe." in told
     assert not (tmp_path / "r").exists()
 
 
 def test_many_cells_are_counted_and_listed_only_when_asked_for(tmp_path):
     many = ("--seeds", ",".join(map(str, range(8))), "--results", tmp_path / "r")
     told = stdout(call("plan", *many))
-    assert "240 cells: 240 missing" in told and "--all lists them" in told
+    assert "240 cells: 240 missing" in told and "add --all to list them" in told
     assert not re.search(r"missing +streets", told)
     every = stdout(call("plan", "--all", *many))
     assert len(re.findall(r"missing +(streets|cells)", every)) == 96
@@ -76,7 +76,7 @@ def test_done_failed_and_missing_with_a_forecast(ran):
     methods = "biases-of-mine,biases-of-mine[lr=1e30],linear"
     told = stdout(call("plan", "--methods", methods, *chosen))
     assert re.search(r"3 cells: 1 done, 1 (nan|failed), 1 missing", told)
-    assert "1 unsuccessful cell: run again with --retry" in told
+    assert "1 unsuccessful cell: rerun with --retry" in told
     # The only run of this backbone tells what the missing cell will take.
     assert re.search(r"1 cell to run: time left \d+ s on one device .*peak memory .*, disk", told)
     assert "cannot be checked" not in told and "will not fit" not in told
@@ -118,7 +118,7 @@ def test_a_probe_that_fails_says_why(tmp_path):
              "--results", tmp_path / "r")
     )  # fmt: skip
     assert "probe: biases-of-mine on cells, demo_vit: MemoryError: too much" in told
-    assert "no earlier run tells what 1 of 1 cell will take" in told
+    assert "No time estimate yet" in told
 
 
 def test_a_run_is_reproduced_bit_for_bit(ran):

@@ -54,7 +54,7 @@ def test_the_readme_method_runs_and_its_record_says_how(
         "run", "--plugin", "my_method.py", "--methods", "stagescale", "--benchmarks", "cells",
         "--set", "steps=2", "--results", tmp_path, cwd=readme_method.parent,
     )  # fmt: skip
-    assert "1 done already" in again.stdout
+    assert "1 already done" in again.stdout
 
 
 IMPORTS = """

@@ -52,7 +52,7 @@ def test_named_methods_are_measured_with_those_measured_before(tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "no finished runs in results/demo that fit"),
+        ([], "no matching finished runs in results/demo"),
         (["--suite", "nosuch"], "nosuch"),
         (["--methods", "nosuch"], "nosuch"),
         (["--results", "file"], "file"),

@@ -135,7 +135,7 @@ def test_a_signal_saves_and_leaves(tiny, tmp_path, number, code):
     process.send_signal(number)
     done = process.end(60)
     assert done.returncode == code, done.stdout + done.stderr
-    assert "interrupted" in done.stdout and "the same command goes on" in done.stdout
+    assert "interrupted" in done.stdout and "to resume, repeat the command" in done.stdout
     assert "Traceback" not in done.stderr
     records = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
     assert [record["status"] for record in records] == ["interrupted"]

@@ -14,8 +14,14 @@ from benchmark.core.record import TrainMemory
 from benchmark.core.spec import RunSpec
 from benchmark.execution.environment import Environment
 from benchmark.profiling.speed import cores
-from benchmark.profiling.speed.known import COMPUTED, KNOWN, with_and_without
-from benchmark.profiling.speed.loops import Bare, Harness, trained
+from benchmark.profiling.speed.loops import (
+    COMPUTED,
+    KNOWN,
+    Bare,
+    Harness,
+    trained,
+    with_and_without,
+)
 from benchmark.profiling.speed.memory import of_bare_loop, of_run
 from benchmark.profiling.speed.rounds import Loop, take_turns
 from benchmark.profiling.speed.table import Row

@@ -1,7 +1,9 @@
 """The loops that are compared: the harness's own, and shorter ones that leave something out."""
 
 import contextlib
-from collections.abc import Callable, Iterable
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -9,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.core.spec import RunSpec
+from benchmark.core.cache_folder import FOLDER
+from benchmark.core.ratio import Times
+from benchmark.core.spec import Protocol, RunSpec
 from benchmark.data.base import IGNORE
 from benchmark.data.batches import Batch
 from benchmark.engine.compute import computing
@@ -17,9 +21,13 @@ from benchmark.engine.losses import segmentation_loss
 from benchmark.execution.environment import Environment
 from benchmark.execution.probe import Rehearsal
 from benchmark.models.precision import autocast
+from benchmark.profiling.speed.rounds import take_turns
 
 ENDLESS = 1_000_000
 """Steps of the schedule: a learning rate that hardly moves, so that every turn trains alike."""
+
+KNOWN, COMPUTED = "known", "computed"
+VIEWS = 4
 
 
 def rehearse(cell: RunSpec, environment: Environment) -> Rehearsal:
@@ -115,3 +123,42 @@ def usual_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of logits (N, K, h, w) brought to the size of the labels (N, H, W)."""
     full = F.interpolate(logits.float(), labels.shape[-2:], mode="bilinear")
     return F.cross_entropy(full, labels, ignore_index=IGNORE)
+
+
+def with_and_without(
+    cell: RunSpec, environment: Environment, steps: int, rounds: int
+) -> tuple[Times, int, bool]:
+    """Times a cell with fixed views, with its frozen stages known and computed each time.
+
+    The first turn, which is not looked at, makes known what the others need.
+
+    Returns:
+        The times of `KNOWN` and `COMPUTED`, the number of stages that are known, and whether both
+        trainings ended with the same parameters, bit for bit.
+    """
+    protocol = Protocol.model_validate(cell.protocol.model_dump() | {"views": VIEWS})
+    cell = cell.model_copy(update={"protocol": protocol})
+    with tempfile.TemporaryDirectory() as folder:
+        with _cache(folder):
+            known = Harness.of(cell, environment)
+        with _cache("none"):
+            computed = Harness.of(cell, environment)
+        loops = {KNOWN: known, COMPUTED: computed}
+        with _cache(folder):
+            times = take_turns(loops, steps, rounds, environment.device)
+    states = [loop.rehearsal.segmenter.state_dict().values() for loop in loops.values()]
+    same = all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+    return times, known.rehearsal.known_stages, same
+
+
+@contextlib.contextmanager
+def _cache(folder: str) -> Iterator[None]:
+    """Another cache inside the block."""
+    former = os.environ.get(FOLDER)
+    os.environ[FOLDER] = folder
+    try:
+        yield
+    finally:
+        del os.environ[FOLDER]
+        if former is not None:
+            os.environ[FOLDER] = former
