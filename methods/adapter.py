@@ -87,7 +87,7 @@ class Adapter(Method):
         self._require("bottleneck", self.bottleneck >= 1, "an integer of at least 1")
         self._require("scale", self.scale > 0, "greater than 0")
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts the bottlenecks."""
         branches, blocks = self._places(backbone)
         for branch in branches:

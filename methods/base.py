@@ -133,6 +133,10 @@ class Backbone(Protocol):
         """Takes out every inserted module and every function that was attached."""
 
 
+_RENAMED = {"apply": "_apply", "memory": "state_dict", "remember": "load_state_dict"}
+"""Former name of a hook -> its name now."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):
     """A tuning method; its dataclass fields are its hyperparameters.
@@ -176,7 +180,19 @@ class Method(ABC):
                 f"{self.name}: {field} must be {allowed}, not {getattr(self, field)!r}"
             )
 
-    def tune(self, backbone: Backbone, num_classes: int) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuses a class that overrides a hook by its former name, which nothing calls any more.
+
+        Raises:
+            TypeError: it names the hook of today.
+
+        """
+        super().__init_subclass__(**kwargs)
+        for old, new in _RENAMED.items():
+            if old in vars(cls) and new not in vars(cls):
+                raise TypeError(f"{cls.__name__}: rename its method `{old}` to `{new}`")
+
+    def apply(self, backbone: Backbone, num_classes: int) -> None:
         """Applies the method to a backbone, and checks what every method has to keep.
 
         Args:
@@ -189,20 +205,20 @@ class Method(ABC):
 
         """
         self.require_kind(backbone)
-        self.apply(backbone, num_classes)
+        self._apply(backbone, num_classes)
         trained = (*backbone.model.parameters(), *backbone.inserted.parameters())
         if hasattr(self, "lr") and not any(p.requires_grad for p in trained):
             raise ValueError(
-                f"{self.name} trains nothing in {type(backbone.model).__name__}; its `apply` must "
+                f"{self.name} trains nothing in {type(backbone.model).__name__}; its `_apply` must "
                 "leave requires_grad on what is trained"
             )
 
     @abstractmethod
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
-        """Inserts modules and leaves `requires_grad` exactly on what is trained; see `tune`.
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
+        """What a method overrides: inserts modules and leaves `requires_grad` on what is trained.
 
         Args:
-            backbone: a frozen backbone; changed in place.
+            backbone: a frozen backbone of a kind in `supports`; changed in place.
             num_classes: classes K of the task.
 
         Raises:
@@ -212,7 +228,7 @@ class Method(ABC):
         """
 
     def count(self, backbone: Backbone, num_classes: int) -> int | None:
-        """Parameters that `apply` will train, by the formula in the docstring.
+        """Parameters that `_apply` will train, by the formula in the docstring.
 
         Args:
             backbone: one that no method was applied to.
@@ -242,15 +258,15 @@ class Method(ABC):
         """Runs after optimiser step `step` (from 1) of `steps`; gradients are still there."""
         return None
 
-    def memory(self, backbone: Backbone) -> dict[str, Any]:
-        """What `after_step` remembers between steps beside parameters and buffers.
+    def state_dict(self, backbone: Backbone) -> dict[str, Any]:
+        """What `after_step` keeps between steps besides parameters and buffers.
 
-        Tensors and plain values, also nested; what an interrupted training is resumed with.
+        Tensors and plain values, also nested; an interrupted training is resumed with it.
         """
         return {}
 
-    def remember(self, backbone: Backbone, memory: Mapping[str, Any]) -> None:
-        """Takes back what `memory` returned."""
+    def load_state_dict(self, backbone: Backbone, state: Mapping[str, Any]) -> None:
+        """Takes back what `state_dict` returned."""
         return None
 
     def merge(self, backbone: Backbone) -> None:

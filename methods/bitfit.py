@@ -28,7 +28,7 @@ class BitFit(Method):
 
     lr: float = 1e-3
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Unfreezes the biases."""
         for bias in self._biases(backbone):
             bias.requires_grad_(True)

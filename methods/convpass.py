@@ -69,7 +69,7 @@ class Convpass(Method):
         self._require("bottleneck", self.bottleneck >= 1, "an integer of at least 1")
         self._require("scale", self.scale > 0, "greater than 0")
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts one bypass per residual branch."""
 
         def update(h: Tensor, branch: Branch, bypass: Bypass) -> Tensor:

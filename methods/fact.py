@@ -76,7 +76,7 @@ class FacT(Method):
         self._require("rank", self.rank >= 1, "an integer of at least 1")
         self._require("scale", self.scale > 0, "greater than 0")
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts the factors of each width and adds the updates to the layers."""
         widths = self._widths(backbone)
         for width, layers in widths.items():

@@ -14,7 +14,7 @@ class Linear(Method):
     keeps_structure: ClassVar[bool] = True
     reference: ClassVar[str] = "-"
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Leaves the backbone as it is."""
 
     def count(self, backbone: Backbone, num_classes: int) -> int:

@@ -60,7 +60,7 @@ class LoRA(Method):
         self._require("rank", self.rank >= 1, "an integer of at least 1")
         self._require("alpha", self.alpha >= 1, "an integer of at least 1")
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Wraps the target layers in peft's."""
         from peft import LoraConfig, inject_adapter_in_model
 

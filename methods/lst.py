@@ -89,7 +89,7 @@ class LST(Method):
         super().__post_init__()
         self._require("reduction", self.reduction >= 1, "an integer of at least 1")
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts the rungs and the projections behind each stage."""
         rungs: dict[str, nn.Module] = {}
         for block, channels, width, before in self._rungs(backbone):

@@ -77,7 +77,7 @@ class Mona(Method):
         super().__post_init__()
         self._require("bottleneck", self.bottleneck >= 1, "an integer of at least 1")
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts one Mona behind each inner branch and one behind each block."""
 
         def update(x: Tensor, stage: int, layer: MonaLayer) -> Tensor:

@@ -32,7 +32,7 @@ class Norm(Method):
 
     lr: float = 3e-2
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Unfreezes the affine parameters."""
         for parameter in self._affine(backbone):
             parameter.requires_grad_(True)

@@ -29,7 +29,7 @@ class Partial(Method):
         super().__post_init__()
         self._require("blocks", self.blocks >= 1, "an integer of at least 1")
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Unfreezes the blocks."""
         for block in self._last(backbone):
             backbone.model.get_submodule(block).requires_grad_(True)

@@ -79,7 +79,7 @@ class Rein(Method):
         fits = 1 <= self.rank <= self.tokens
         self._require("rank", fits, f"an integer from 1 to tokens={self.tokens}")
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts the tokens of each width and attaches them behind the blocks."""
         # Only tokens (N, L, C) have a prefix; maps (N, H, W, C) keep all of their first axis.
         start = backbone.prefix_tokens

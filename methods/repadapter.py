@@ -78,7 +78,7 @@ class RepAdapter(Method):
         self._require("bottleneck", divides, f"a multiple of groups={self.groups}")
         self._require("scale", self.scale > 0, "greater than 0")
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts one adapter in front of each qkv and fc1."""
         for name, layer in self._layers(backbone):
             adapter = LinearBottleneck(layer.in_features, self.bottleneck, self.groups, self.scale)

@@ -94,7 +94,7 @@ class Side(Method):
         super().__post_init__()
         self._require("width", self.width >= 1, "an integer of at least 1")
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts the side network and blends what it returns."""
         levels: list[nn.Module] = []
         for i, factors in enumerate(self._factors(backbone)):

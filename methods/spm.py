@@ -129,7 +129,7 @@ class SPM(Method):
             "on where guidance is none or aux_weight is 0 (nothing would be trained)",
         )
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts one matcher per boundary."""
         for stage in self._stages():
             matcher = PromptMatcher(

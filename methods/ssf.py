@@ -56,7 +56,7 @@ class SSF(Method):
 
     lr: float = 3e-3
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts one pair behind each layer."""
         for name, layer in self._layers(backbone):
             axis = 1 if isinstance(layer, _MAPS) or _normalises_maps(layer) else -1

@@ -101,7 +101,7 @@ class VPT(Method):
         self._require("pad", self.pad >= 1, "an integer of at least 1")
         self._require("length", self.length >= 1, "an integer of at least 1")
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts the prompts and the hooks that put them in and take them out."""
         if backbone.kind == "cnn":
             self._frame(backbone)

@@ -89,7 +89,7 @@ class Case:
             backbone = tiny(self.family)
             pristine = snapshot(backbone)
             torch.manual_seed(1)
-            self.method.tune(backbone, CLASSES)
+            self.method.apply(backbone, CLASSES)
             torch.manual_seed(2)
             decoder = LinearDecoder(backbone.channels, backbone.strides, CLASSES)
             segmenter = Segmenter(backbone, decoder)
@@ -168,7 +168,7 @@ def trains_what_it_declares(case: Case) -> None:
 
 @check("count by formula")
 def counts_as_by_formula(case: Case) -> None:
-    """`count` gives what `apply` trains."""
+    """`count` gives what `_apply` trains."""
     wanted = case.method.count(tiny(case.family), CLASSES)
     if wanted is None:
         raise Unclaimed
@@ -266,7 +266,7 @@ def keeps_structure(case: Case) -> None:
         backbone.after(name, lambda _, y, name=name: leaving.setdefault(name, y))  # type: ignore[misc]
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(4)
-        case.method.tune(backbone, CLASSES)
+        case.method.apply(backbone, CLASSES)
         for parameter in backbone.inserted.parameters():
             parameter.normal_(0, 0.3)
         backbone(batch()[0])

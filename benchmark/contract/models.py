@@ -55,7 +55,7 @@ def tiny_segmenter(family: str, method: Method, seed: int = 0, drawn: int = 1) -
     with torch.random.fork_rng():
         backbone = tiny(family, seed)
         torch.manual_seed(drawn)
-        method.tune(backbone, CLASSES)
+        method.apply(backbone, CLASSES)
         torch.manual_seed(seed + 2)
         return Segmenter(backbone, LinearDecoder(backbone.channels, backbone.strides, CLASSES))
 
