@@ -1,6 +1,7 @@
 """Adapters: small bottlenecks beside or behind the parts of a block."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -94,14 +95,14 @@ class Adapter(Method):
             adapter = self._adapter(branch.width)
             backbone.insert(f"adapter_{branch.block}_{branch.part}".replace(".", "_"), adapter)
             if self.form == "adaptformer":
-                backbone.beside(branch, lambda h, adapter=adapter: self.scale * adapter(h))  # type: ignore[misc]
+                backbone.beside(branch, partial(_update, adapter=adapter, scale=self.scale))
             else:
-                backbone.behind(branch, lambda y, _, adapter=adapter: y + adapter(y))  # type: ignore[misc]
+                backbone.behind(branch, partial(_after_branch, adapter=adapter))
         scale = self.scale if self.form == "adaptformer" else 1.0
         for block in blocks:
             adapter = self._adapter(backbone.width(block))
             backbone.insert(f"adapter_{block}".replace(".", "_"), adapter)
-            backbone.after_block(block, lambda y, adapter=adapter: y + scale * adapter(y))  # type: ignore[misc]
+            backbone.after_block(block, partial(_after_block, adapter=adapter, scale=scale))
 
     def count(self, backbone: Backbone, num_classes: int) -> int:
         """Sum of 2 D r + r + D, with the learnt scale D more."""
@@ -132,3 +133,15 @@ class Adapter(Method):
         branches = [branch for branch in backbone.branches() if branch.part in wanted]
         held = {branch.block for branch in branches}
         return branches, [b for b in every if b not in held] if self.form == "adaptformer" else []
+
+
+def _update(h: Tensor, adapter: Bottleneck, scale: float) -> Tensor:
+    return scale * adapter(h)
+
+
+def _after_branch(y: Tensor, x: Tensor, adapter: Bottleneck) -> Tensor:
+    return y + adapter(y)
+
+
+def _after_block(y: Tensor, adapter: Bottleneck, scale: float) -> Tensor:
+    return y + scale * adapter(y)

@@ -1,6 +1,7 @@
 """Convpass: small convolutional bypasses beside attention and MLP."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, cast
 
 import torch.nn.functional as F
@@ -81,7 +82,7 @@ class Convpass(Method):
         for branch in self._branches(backbone):
             bypass = Bypass(branch.width, self.bottleneck)
             backbone.insert(f"bypass_{branch.block}_{branch.part}".replace(".", "_"), bypass)
-            backbone.beside(branch, lambda h, at=branch, own=bypass: update(h, at, own))  # type: ignore[misc]
+            backbone.beside(branch, partial(update, branch=branch, bypass=bypass))
 
     def count(self, backbone: Backbone, num_classes: int) -> int:
         """The sum of the docstring's term over the branches."""

@@ -1,6 +1,7 @@
 """Ladder side tuning: a small network beside the frozen one, which no gradient enters."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, cast
 
 import torch
@@ -118,7 +119,7 @@ class LST(Method):
             return changed
 
         for block in rungs:
-            backbone.after_block(block, lambda y, block=block: keep(y, block))  # type: ignore[misc]
+            backbone.after_block(block, partial(keep, block=block))
         backbone.on_features(climb)
 
     def count(self, backbone: Backbone, num_classes: int) -> int:

@@ -1,6 +1,7 @@
 """Rein: learnt tokens that refine the features behind every block."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -93,7 +94,7 @@ class Rein(Method):
             reins = Reins(len(blocks), width, self.tokens, self.rank, patch_area)
             backbone.insert(f"reins_{width}", reins)
             for index, block in enumerate(blocks):
-                backbone.after_block(block, lambda y, own=reins, i=index: refine(y, own, i))  # type: ignore[misc]
+                backbone.after_block(block, partial(refine, reins=reins, index=index))
 
     def count(self, backbone: Backbone, num_classes: int) -> int:
         """The docstring's term for each width."""

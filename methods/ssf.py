@@ -1,6 +1,7 @@
 """SSF: scale and shift the features behind every layer."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -66,7 +67,7 @@ class SSF(Method):
                 # A norm with an activation inside: behind that, nothing would fold.
                 backbone.before(f"{name}.act", pair)
             else:
-                backbone.after(name, lambda _, y, pair=pair: pair(y))  # type: ignore[misc]
+                backbone.after(name, partial(_scaled, pair=pair))
 
     def count(self, backbone: Backbone, num_classes: int) -> int:
         """2 C per layer."""
@@ -89,6 +90,10 @@ class SSF(Method):
         if not layers:
             raise Unsupported(f"{self.name}: {type(backbone.model).__name__} has no biased layers")
         return layers
+
+
+def _scaled(x: Tensor, y: Tensor, pair: ScaleShift) -> Tensor:
+    return pair(y)
 
 
 _MAPS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
