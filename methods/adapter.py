@@ -49,7 +49,9 @@ class ScaledBottleneck(Bottleneck):
 @register("adapter")
 @dataclass(frozen=True, kw_only=True)
 class Adapter(Method):
-    """Four published places for a bottleneck A(h) = Up(act(Down(h))), of width D and r inside:
+    """Adds small bottleneck adapters to every block.
+
+    Four published places for a bottleneck A(h) = Up(act(Down(h))), of width D and r inside:
 
         adaptformer     x + MLP(LN x) + s A(LN x)         ReLU; beside the MLP
         houlsby         x + part(LN x) + A(part(LN x))    GELU; behind attention and behind the MLP
@@ -59,6 +61,11 @@ class Adapter(Method):
     In a block without an MLP (ResNet, MobileNetV2) `adaptformer` is y + s A(y), y = block(x), a
     residual adapter; in ConvNeXt it stands outside the layer scale. Only Up (and the biases) are
     zero at the start: with both projections zero nothing but a bias would ever move.
+
+    Departures: AdaptFormer's code feeds its adapter the stream before the norm (ours is the
+    paper's equation) and has dropout 0.1. The code of Adapters Strike Back draws both projections
+    from N(0, 0.01), trains the norms in `houlsby`, and has r = 8 and stochastic depth. `pfeiffer`
+    follows the VPT code; Adapters Strike Back calls it "intermediate".
 
     Parameters: a bottleneck has 2 D r + r + D (`adapter-plus`: D more). One per block, `houlsby`
     two. ViT-B with r = 64: adaptformer 1,189,632.

@@ -11,7 +11,9 @@ from methods.base import Backbone, Method, Unsupported, register
 @register("bitfit")
 @dataclass(frozen=True, kw_only=True)
 class BitFit(Method):
-    """Trains the bias of every layer and norm:
+    """Trains only the biases.
+
+    Trains the bias of every layer and norm:
 
         y = W x + b,    b trained, W frozen
 

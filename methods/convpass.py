@@ -37,7 +37,9 @@ class Bypass(nn.Module):
 @register("convpass")
 @dataclass(frozen=True, kw_only=True)
 class Convpass(Method):
-    """Adds a convolutional bottleneck to what each residual branch of a block returns:
+    """Adds a small convolutional bypass to every residual branch.
+
+    Adds a convolutional bottleneck to what each residual branch of a block returns:
 
         x + part(LN x) + s Up(GELU(Conv3x3(GELU(Down(LN x))))),    Down D->r, Up r->D
 

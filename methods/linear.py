@@ -9,7 +9,10 @@ from methods.base import Backbone, Method, register
 @register("linear")
 @dataclass(frozen=True, kw_only=True)
 class Linear(Method):
-    """Trains the decoder on frozen features (head-only tuning). Parameters: none here."""
+    """Trains only the decoder, on frozen features.
+
+    Head-only tuning. Parameters: none here.
+    """
 
     keeps_structure: ClassVar[bool] = True
     reference: ClassVar[str] = "-"

@@ -54,7 +54,9 @@ def resized(s: Tensor, like: Tensor) -> Tensor:
 @register("lst")
 @dataclass(frozen=True, kw_only=True)
 class LST(Method):
-    """A ladder of small blocks that reads the output h_i of every frozen block i as a map:
+    """Trains a ladder of small blocks beside the frozen backbone.
+
+    A ladder of small blocks that reads the output h_i of every frozen block i as a map:
 
         s_i = side_i(g_i s_{i-1} + (1 - g_i) Down_i(h_i)),    g_i = sigmoid(a_i / 0.1)
         side(z) = z + Conv1x1(GELU(DWConv3x3(Conv1x1(LN(z)))))
@@ -67,6 +69,9 @@ class LST(Method):
     these are our choice for dense prediction and the same on all backbones. Every h_i is detached
     and the stages never see s, so that the backward pass never enters the backbone. Prefix tokens
     are not read.
+
+    The published ladder starts from a pruned backbone, and its head sees Up(s) alone; ours starts
+    at random and adds Up(s) to h.
 
     Parameters per block: C d + d (Down) + 2 d d + 14 d (side); on all but the first 1 more (gate)
     and d' d + d where its width d' before differs; per stage d C + C (Up). ViT-B: 1,421,195.

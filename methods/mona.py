@@ -47,7 +47,9 @@ class MonaLayer(nn.Module):
 @register("mona")
 @dataclass(frozen=True, kw_only=True)
 class Mona(Method):
-    """Changes the residual stream x behind attention and behind the MLP of each block:
+    """Adds multi-scale convolutional adapters after every branch.
+
+    Changes the residual stream x behind attention and behind the MLP of each block:
 
         x <- x + Up(GELU(pw(dw(Down(g * LN(x) + gx * x)))))
         dw(z) = z + (DWConv3x3(z) + DWConv5x5(z) + DWConv7x7(z)) / 3,    pw(z) = z + Conv1x1(z)

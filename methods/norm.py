@@ -11,7 +11,9 @@ from methods.base import Backbone, Method, Unsupported, register
 @register("norm")
 @dataclass(frozen=True, kw_only=True)
 class Norm(Method):
-    """Trains the affine parameters of every LayerNorm, GroupNorm and BatchNorm:
+    """Trains only scale and shift of the normalisation layers.
+
+    Trains the affine parameters of every LayerNorm, GroupNorm and BatchNorm:
 
         y = g * (x - mean) / std + b,    g and b trained
 

@@ -9,7 +9,9 @@ from methods.base import Backbone, Method, register
 @register("partial")
 @dataclass(frozen=True, kw_only=True)
 class Partial(Method):
-    """Trains every parameter of the last k blocks.
+    """Trains the last blocks of the backbone.
+
+    Every parameter of the last k blocks is trained.
 
     Parameters: those of the blocks; one block of ViT-B: 7,087,872. Features of earlier stages
     stay as they are, and the forward pass up to the first trained block needs no gradient.

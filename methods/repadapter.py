@@ -46,12 +46,17 @@ class LinearBottleneck(nn.Module):
 @register("repadapter")
 @dataclass(frozen=True, kw_only=True)
 class RepAdapter(Method):
-    """A linear adapter in front of attention and MLP, which inference need not keep:
+    """Trains linear adapters that fold into the next layer.
+
+    A linear adapter in front of attention and MLP, which inference need not keep:
 
         layer(x + s Up(Down(x)))        Up in g groups; layer: qkv or fc1
 
     As everything is linear, it folds into the layer: with M = I + s Up Down and m = s (Up b_down +
     b_up), W <- W M and bias <- bias + W m.
+
+    The published code has dropout 0.1, which is left out here, and on ConvNeXt also stands in front
+    of conv_dw.
 
     Parameters per layer: D r + r for Down, D r / g + D for Up. ViT-B with r = 8, g = 2: 239,808.
 

@@ -35,7 +35,9 @@ class ScaleShift(nn.Module):
 @register("ssf")
 @dataclass(frozen=True, kw_only=True)
 class SSF(Method):
-    """Scales and shifts what linear layers, convolutions and norms return, patch embedding too:
+    """Trains a scale and a shift after every layer.
+
+    Scales and shifts what linear layers, convolutions and norms return, patch embedding too:
 
         y = g * layer(x) + b        g, b (C)
 

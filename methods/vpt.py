@@ -12,7 +12,9 @@ from methods.vpt_windows import prompt_windows, require_windows
 @register("vpt")
 @dataclass(frozen=True, kw_only=True)
 class VPT(Method):
-    """Puts p learnt tokens between the prefix tokens and the patch tokens of a plain ViT.
+    """Trains prompt tokens, or a frame of pixels in a CNN.
+
+    Puts p learnt tokens between the prefix tokens and the patch tokens of a plain ViT.
 
     Deep: every block i has tokens of its own, and what it makes of them is dropped:
 
@@ -32,6 +34,10 @@ class VPT(Method):
 
     A CNN has no tokens. There, learnt pixels frame the image and the frame is cut off the
     features: 3 * 2 pad * (2 length + 2 pad) parameters.
+
+    Departures from the published code: its default is 5 shallow tokens, trained with SGD. In Swin
+    it draws all stages from the bound of the first, ours from that of each stage's width. In CNNs
+    its frame starts in U(0, 1) and is normalised as an image.
 
     Attributes:
         tokens: prompts per layer, p.
