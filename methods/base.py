@@ -61,8 +61,12 @@ class Backbone(Protocol):
         model: the timm model; its parameters are frozen when a method receives it.
         channels: channels of the outputs of the four stages.
         strides: strides of the outputs of the four stages, in input pixels.
+        embedding_channels: channels of the embedding, the input of the first stage.
         prefix_tokens: tokens before the patch tokens (class, registers); 0 where there are none.
         inserted: modules that a method put in; part of what is trained and stored.
+        pass_state: what a method's functions hand to one another within a forward pass, such as a
+            map that one boundary makes and the next one uses. Empty when a pass begins; kept after
+            it, for `Method.auxiliary_loss`.
 
     """
 
@@ -70,8 +74,10 @@ class Backbone(Protocol):
     model: nn.Module
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+    embedding_channels: int
     prefix_tokens: int
     inserted: nn.ModuleDict
+    pass_state: dict[str, Any]
 
     def names(self, role: Role) -> list[str]:
         """Dotted names (inside `model`) of the modules with a role, in forward order."""
@@ -118,6 +124,17 @@ class Backbone(Protocol):
         The next stage and the decoder both see what `fn` returns. Stage modules stay untouched.
         """
 
+    def at_embedding(self, fn: Callable[[Tensor], Tensor]) -> None:
+        """Calls `fn` on the embedding as a map (N, C, H, W); prefix tokens pass by.
+
+        The embedding is what the first stage receives: patches with their positions in a
+        transformer, the output of the stem in a CNN. Stage modules stay untouched.
+
+        Raises:
+            Unsupported: the first stage of this model does not receive a map.
+
+        """
+
     def to_map(self, stage: int, x: Tensor) -> tuple[Tensor, Tensor]:
         """Splits (N, H, W, C) or (N, tokens, C) of a stage into a map and its prefix tokens.
 
@@ -131,6 +148,13 @@ class Backbone(Protocol):
 
     def release(self) -> None:
         """Takes out every inserted module and every function that was attached."""
+
+
+class TrainingData(Protocol):
+    """What a method may know of the images that it is trained on."""
+
+    def class_frequencies(self) -> Tensor:
+        """Shares (K,) of the classes among the labelled pixels; float32, they sum to 1."""
 
 
 _RENAMED = {"apply": "_apply", "memory": "state_dict", "remember": "load_state_dict"}
@@ -236,6 +260,20 @@ class Method(ABC):
 
         Returns:
             The number; None where no formula is known.
+
+        """
+        return None
+
+    def before_training(self, backbone: Backbone, data: TrainingData) -> None:
+        """Runs once before the first step of a training, also of one that is resumed.
+
+        It does not run where a trained model is loaded: what has to be known then is kept in
+        buffers of inserted modules, which are stored with the rest and are what `_apply` made them
+        where nothing is known of the data.
+
+        Args:
+            backbone: the backbone this method was applied to.
+            data: of the run; what nobody asks of it is not computed.
 
         """
         return None

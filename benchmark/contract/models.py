@@ -60,6 +60,15 @@ def tiny_segmenter(family: str, method: Method, seed: int = 0, drawn: int = 1) -
         return Segmenter(backbone, LinearDecoder(backbone.channels, backbone.strides, CLASSES))
 
 
+class Unequal:
+    """Training data of which the classes take unequal shares."""
+
+    def class_frequencies(self) -> Tensor:
+        """1 : 2 : ... : K."""
+        counts = torch.arange(1.0, CLASSES + 1)
+        return counts / counts.sum()
+
+
 def batch(size: tuple[int, int] = (64, 96), n: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Images (N, 3, H, W) and labels (N, H, W) that depend on them; some pixels are ignored."""
     generator = torch.Generator().manual_seed(seed)

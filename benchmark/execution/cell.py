@@ -32,6 +32,8 @@ from benchmark.core.spec import RunSpec, short_hash
 from benchmark.data.base import Example
 from benchmark.data.examples import Part
 from benchmark.data.seal import seal_test
+from benchmark.data.subsample import take
+from benchmark.data.training_data import TrainingSplit
 from benchmark.engine import checkpoint
 from benchmark.engine.batching import spread
 from benchmark.engine.build import build_segmenter
@@ -235,6 +237,8 @@ def _run(
             device=device.type,
         )
         saved = checkpoint.load(attempt.checkpoint, identity)
+        own = take(training, protocol.fraction, spec.seed)
+        method.before_training(segmenter.backbone, TrainingSplit(own, len(benchmark.classes)))
         feed = Feed(segmenter, pristine, training, protocol, compute, spec.seed)
         attempt.known_stages = feed.known_stages
         crops = feed.batches(environment.workers, skip=saved.progress.step if saved else 0)
