@@ -3,9 +3,27 @@
 import importlib
 import pkgutil
 
-from methods.base import ALL_KINDS, METHODS, Backbone, Kind, Method, Unsupported, register
+from methods.base import (
+    ALL_KINDS,
+    METHODS,
+    Backbone,
+    Kind,
+    Method,
+    TrainingData,
+    Unsupported,
+    register,
+)
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["ALL_KINDS", "METHODS", "Backbone", "Kind", "Method", "Unsupported", "register"]
+__all__ = [
+    "ALL_KINDS",
+    "METHODS",
+    "Backbone",
+    "Kind",
+    "Method",
+    "TrainingData",
+    "Unsupported",
+    "register",
+]

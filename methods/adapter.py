@@ -1,6 +1,7 @@
 """Adapters: small bottlenecks beside or behind the parts of a block."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -48,7 +49,9 @@ class ScaledBottleneck(Bottleneck):
 @register("adapter")
 @dataclass(frozen=True, kw_only=True)
 class Adapter(Method):
-    """Four published places for a bottleneck A(h) = Up(act(Down(h))), of width D and r inside:
+    """Adds small bottleneck adapters to every block.
+
+    Four published places for a bottleneck A(h) = Up(act(Down(h))), of width D and r inside:
 
         adaptformer     x + MLP(LN x) + s A(LN x)         ReLU; beside the MLP
         houlsby         x + part(LN x) + A(part(LN x))    GELU; behind attention and behind the MLP
@@ -58,6 +61,11 @@ class Adapter(Method):
     In a block without an MLP (ResNet, MobileNetV2) `adaptformer` is y + s A(y), y = block(x), a
     residual adapter; in ConvNeXt it stands outside the layer scale. Only Up (and the biases) are
     zero at the start: with both projections zero nothing but a bias would ever move.
+
+    Departures: AdaptFormer's code feeds its adapter the stream before the norm (ours is the
+    paper's equation) and has dropout 0.1. The code of Adapters Strike Back draws both projections
+    from N(0, 0.01), trains the norms in `houlsby`, and has r = 8 and stochastic depth. `pfeiffer`
+    follows the VPT code; Adapters Strike Back calls it "intermediate".
 
     Parameters: a bottleneck has 2 D r + r + D (`adapter-plus`: D more). One per block, `houlsby`
     two. ViT-B with r = 64: adaptformer 1,189,632.
@@ -87,21 +95,21 @@ class Adapter(Method):
         self._require("bottleneck", self.bottleneck >= 1, "an integer of at least 1")
         self._require("scale", self.scale > 0, "greater than 0")
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts the bottlenecks."""
         branches, blocks = self._places(backbone)
         for branch in branches:
             adapter = self._adapter(branch.width)
             backbone.insert(f"adapter_{branch.block}_{branch.part}".replace(".", "_"), adapter)
             if self.form == "adaptformer":
-                backbone.beside(branch, lambda h, adapter=adapter: self.scale * adapter(h))  # type: ignore[misc]
+                backbone.beside(branch, partial(_update, adapter=adapter, scale=self.scale))
             else:
-                backbone.behind(branch, lambda y, _, adapter=adapter: y + adapter(y))  # type: ignore[misc]
+                backbone.behind(branch, partial(_after_branch, adapter=adapter))
         scale = self.scale if self.form == "adaptformer" else 1.0
         for block in blocks:
             adapter = self._adapter(backbone.width(block))
             backbone.insert(f"adapter_{block}".replace(".", "_"), adapter)
-            backbone.after_block(block, lambda y, adapter=adapter: y + scale * adapter(y))  # type: ignore[misc]
+            backbone.after_block(block, partial(_after_block, adapter=adapter, scale=scale))
 
     def count(self, backbone: Backbone, num_classes: int) -> int:
         """Sum of 2 D r + r + D, with the learnt scale D more."""
@@ -132,3 +140,15 @@ class Adapter(Method):
         branches = [branch for branch in backbone.branches() if branch.part in wanted]
         held = {branch.block for branch in branches}
         return branches, [b for b in every if b not in held] if self.form == "adaptformer" else []
+
+
+def _update(h: Tensor, adapter: Bottleneck, scale: float) -> Tensor:
+    return scale * adapter(h)
+
+
+def _after_branch(y: Tensor, x: Tensor, adapter: Bottleneck) -> Tensor:
+    return y + adapter(y)
+
+
+def _after_block(y: Tensor, adapter: Bottleneck, scale: float) -> Tensor:
+    return y + scale * adapter(y)

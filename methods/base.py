@@ -61,8 +61,12 @@ class Backbone(Protocol):
         model: the timm model; its parameters are frozen when a method receives it.
         channels: channels of the outputs of the four stages.
         strides: strides of the outputs of the four stages, in input pixels.
+        embedding_channels: channels of the embedding, the input of the first stage.
         prefix_tokens: tokens before the patch tokens (class, registers); 0 where there are none.
         inserted: modules that a method put in; part of what is trained and stored.
+        pass_state: what a method's functions hand to one another within a forward pass, such as a
+            map that one boundary makes and the next one uses. Empty when a pass begins; kept after
+            it, for `Method.auxiliary_loss`.
 
     """
 
@@ -70,8 +74,10 @@ class Backbone(Protocol):
     model: nn.Module
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+    embedding_channels: int
     prefix_tokens: int
     inserted: nn.ModuleDict
+    pass_state: dict[str, Any]
 
     def names(self, role: Role) -> list[str]:
         """Dotted names (inside `model`) of the modules with a role, in forward order."""
@@ -118,6 +124,17 @@ class Backbone(Protocol):
         The next stage and the decoder both see what `fn` returns. Stage modules stay untouched.
         """
 
+    def at_embedding(self, fn: Callable[[Tensor], Tensor]) -> None:
+        """Calls `fn` on the embedding as a map (N, C, H, W); prefix tokens pass by.
+
+        The embedding is what the first stage receives: patches with their positions in a
+        transformer, the output of the stem in a CNN. Stage modules stay untouched.
+
+        Raises:
+            Unsupported: the first stage of this model does not receive a map.
+
+        """
+
     def to_map(self, stage: int, x: Tensor) -> tuple[Tensor, Tensor]:
         """Splits (N, H, W, C) or (N, tokens, C) of a stage into a map and its prefix tokens.
 
@@ -131,6 +148,17 @@ class Backbone(Protocol):
 
     def release(self) -> None:
         """Takes out every inserted module and every function that was attached."""
+
+
+class TrainingData(Protocol):
+    """What a method may know of the images that it is trained on."""
+
+    def class_frequencies(self) -> Tensor:
+        """Shares (K,) of the classes among the labelled pixels; float32, they sum to 1."""
+
+
+_RENAMED = {"apply": "_apply", "memory": "state_dict", "remember": "load_state_dict"}
+"""Former name of a hook -> its name now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +204,19 @@ class Method(ABC):
                 f"{self.name}: {field} must be {allowed}, not {getattr(self, field)!r}"
             )
 
-    def tune(self, backbone: Backbone, num_classes: int) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuses a class that overrides a hook by its former name, which nothing calls any more.
+
+        Raises:
+            TypeError: it names the hook of today.
+
+        """
+        super().__init_subclass__(**kwargs)
+        for old, new in _RENAMED.items():
+            if old in vars(cls) and new not in vars(cls):
+                raise TypeError(f"{cls.__name__}: rename its method `{old}` to `{new}`")
+
+    def apply(self, backbone: Backbone, num_classes: int) -> None:
         """Applies the method to a backbone, and checks what every method has to keep.
 
         Args:
@@ -189,20 +229,20 @@ class Method(ABC):
 
         """
         self.require_kind(backbone)
-        self.apply(backbone, num_classes)
+        self._apply(backbone, num_classes)
         trained = (*backbone.model.parameters(), *backbone.inserted.parameters())
         if hasattr(self, "lr") and not any(p.requires_grad for p in trained):
             raise ValueError(
-                f"{self.name} trains nothing in {type(backbone.model).__name__}; its `apply` must "
+                f"{self.name} trains nothing in {type(backbone.model).__name__}; its `_apply` must "
                 "leave requires_grad on what is trained"
             )
 
     @abstractmethod
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
-        """Inserts modules and leaves `requires_grad` exactly on what is trained; see `tune`.
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
+        """What a method overrides: inserts modules and leaves `requires_grad` on what is trained.
 
         Args:
-            backbone: a frozen backbone; changed in place.
+            backbone: a frozen backbone of a kind in `supports`; changed in place.
             num_classes: classes K of the task.
 
         Raises:
@@ -212,7 +252,7 @@ class Method(ABC):
         """
 
     def count(self, backbone: Backbone, num_classes: int) -> int | None:
-        """Parameters that `apply` will train, by the formula in the docstring.
+        """Parameters that `_apply` will train, by the formula in the docstring.
 
         Args:
             backbone: one that no method was applied to.
@@ -220,6 +260,20 @@ class Method(ABC):
 
         Returns:
             The number; None where no formula is known.
+
+        """
+        return None
+
+    def before_training(self, backbone: Backbone, data: TrainingData) -> None:
+        """Runs once before the first step of a training, also of one that is resumed.
+
+        It does not run where a trained model is loaded: what has to be known then is kept in
+        buffers of inserted modules, which are stored with the rest and are what `_apply` made them
+        where nothing is known of the data.
+
+        Args:
+            backbone: the backbone this method was applied to.
+            data: of the run; what nobody asks of it is not computed.
 
         """
         return None
@@ -242,15 +296,15 @@ class Method(ABC):
         """Runs after optimiser step `step` (from 1) of `steps`; gradients are still there."""
         return None
 
-    def memory(self, backbone: Backbone) -> dict[str, Any]:
-        """What `after_step` remembers between steps beside parameters and buffers.
+    def state_dict(self, backbone: Backbone) -> dict[str, Any]:
+        """What `after_step` keeps between steps besides parameters and buffers.
 
-        Tensors and plain values, also nested; what an interrupted training is resumed with.
+        Tensors and plain values, also nested; an interrupted training is resumed with it.
         """
         return {}
 
-    def remember(self, backbone: Backbone, memory: Mapping[str, Any]) -> None:
-        """Takes back what `memory` returned."""
+    def load_state_dict(self, backbone: Backbone, state: Mapping[str, Any]) -> None:
+        """Takes back what `state_dict` returned."""
         return None
 
     def merge(self, backbone: Backbone) -> None:

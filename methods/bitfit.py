@@ -11,7 +11,9 @@ from methods.base import Backbone, Method, Unsupported, register
 @register("bitfit")
 @dataclass(frozen=True, kw_only=True)
 class BitFit(Method):
-    """Trains the bias of every layer and norm:
+    """Trains only the biases.
+
+    Trains the bias of every layer and norm:
 
         y = W x + b,    b trained, W frozen
 
@@ -28,7 +30,7 @@ class BitFit(Method):
 
     lr: float = 1e-3
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Unfreezes the biases."""
         for bias in self._biases(backbone):
             bias.requires_grad_(True)

@@ -1,6 +1,7 @@
 """Convpass: small convolutional bypasses beside attention and MLP."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, cast
 
 import torch.nn.functional as F
@@ -36,7 +37,9 @@ class Bypass(nn.Module):
 @register("convpass")
 @dataclass(frozen=True, kw_only=True)
 class Convpass(Method):
-    """Adds a convolutional bottleneck to what each residual branch of a block returns:
+    """Adds a small convolutional bypass to every residual branch.
+
+    Adds a convolutional bottleneck to what each residual branch of a block returns:
 
         x + part(LN x) + s Up(GELU(Conv3x3(GELU(Down(LN x))))),    Down D->r, Up r->D
 
@@ -69,7 +72,7 @@ class Convpass(Method):
         self._require("bottleneck", self.bottleneck >= 1, "an integer of at least 1")
         self._require("scale", self.scale > 0, "greater than 0")
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts one bypass per residual branch."""
 
         def update(h: Tensor, branch: Branch, bypass: Bypass) -> Tensor:
@@ -81,7 +84,7 @@ class Convpass(Method):
         for branch in self._branches(backbone):
             bypass = Bypass(branch.width, self.bottleneck)
             backbone.insert(f"bypass_{branch.block}_{branch.part}".replace(".", "_"), bypass)
-            backbone.beside(branch, lambda h, at=branch, own=bypass: update(h, at, own))  # type: ignore[misc]
+            backbone.beside(branch, partial(update, branch=branch, bypass=bypass))
 
     def count(self, backbone: Backbone, num_classes: int) -> int:
         """The sum of the docstring's term over the branches."""

@@ -43,7 +43,9 @@ class Factors(nn.Module):
 @register("fact")
 @dataclass(frozen=True, kw_only=True)
 class FacT(Method):
-    """Stacks all D x D matrices of a transformer in one tensor and learns a factorised update:
+    """Trains one factorised update shared by all layers.
+
+    Stacks all D x D matrices of a transformer in one tensor and learns a factorised update:
 
         tt    dW_k = s U S_k V^T            U, V (D, r) shared; S_k (r, r) per matrix k
         tk    dW_k = s U (C x_1 P_k) V^T    C (r, r, r) and U, V shared; P_k (r) per matrix
@@ -51,6 +53,10 @@ class FacT(Method):
     qkv is three such matrices, proj one, fc1 and fc2 as many as the MLP is wider than D. Models
     with several widths (Swin, ConvNeXt) have one set of factors for each. V starts at zero. As
     y = W x, an update acts as x -> V S^T U^T x on each D x D part.
+
+    Departures from the published code: dropout 0.1 is left out; Xavier runs on the whole core
+    tensor, so that cores start smaller in deeper models; tk's U is drawn in another way, and the
+    published reshape that mixes the cores of fc1 and fc2 is not copied.
 
     Parameters per width with K matrices: 2 D r + K r^2 (tt), 2 D r + r^3 + K r (tk); ViT-B with
     r = 16: tt 61,440, tk 30,976.
@@ -76,7 +82,7 @@ class FacT(Method):
         self._require("rank", self.rank >= 1, "an integer of at least 1")
         self._require("scale", self.scale > 0, "greater than 0")
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts the factors of each width and adds the updates to the layers."""
         widths = self._widths(backbone)
         for width, layers in widths.items():

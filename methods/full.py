@@ -22,7 +22,7 @@ class Full(Method):
 
     lr: float = 1e-4
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Unfreezes the backbone."""
         backbone.model.requires_grad_(True)
 

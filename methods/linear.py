@@ -9,12 +9,15 @@ from methods.base import Backbone, Method, register
 @register("linear")
 @dataclass(frozen=True, kw_only=True)
 class Linear(Method):
-    """Trains the decoder on frozen features (head-only tuning). Parameters: none here."""
+    """Trains only the decoder, on frozen features.
+
+    Head-only tuning. Parameters: none here.
+    """
 
     keeps_structure: ClassVar[bool] = True
     reference: ClassVar[str] = "-"
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Leaves the backbone as it is."""
 
     def count(self, backbone: Backbone, num_classes: int) -> int:

@@ -28,12 +28,16 @@ _ROLES: dict[str, tuple[Role, ...]] = {
 @register("lora")
 @dataclass(frozen=True, kw_only=True)
 class LoRA(Method):
-    """Adds a low-rank update to the weights of chosen layers:
+    """Trains low-rank updates of chosen weights.
+
+    Adds a low-rank update to the weights of chosen layers:
 
         y = W x + (alpha / r) B A x,    A (r, in): Kaiming,  B (out, r): zero
 
     On a k x k convolution A is a k x k convolution to r channels and B a 1x1 convolution. timm
     fuses query, key and value in one layer, so `qkv` has one shared A (r, D) and B (3D, r).
+
+    Function, gradients and merge agree with peft and loralib.
 
     Parameters: r (in + out) per linear layer, r (k k in + out) per convolution; `qkv` alone with
     r = 8 on ViT-B: 294,912.
@@ -60,7 +64,7 @@ class LoRA(Method):
         self._require("rank", self.rank >= 1, "an integer of at least 1")
         self._require("alpha", self.alpha >= 1, "an integer of at least 1")
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Wraps the target layers in peft's."""
         from peft import LoraConfig, inject_adapter_in_model
 

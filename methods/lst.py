@@ -1,6 +1,7 @@
 """Ladder side tuning: a small network beside the frozen one, which no gradient enters."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, cast
 
 import torch
@@ -53,7 +54,9 @@ def resized(s: Tensor, like: Tensor) -> Tensor:
 @register("lst")
 @dataclass(frozen=True, kw_only=True)
 class LST(Method):
-    """A ladder of small blocks that reads the output h_i of every frozen block i as a map:
+    """Trains a ladder of small blocks beside the frozen backbone.
+
+    A ladder of small blocks that reads the output h_i of every frozen block i as a map:
 
         s_i = side_i(g_i s_{i-1} + (1 - g_i) Down_i(h_i)),    g_i = sigmoid(a_i / 0.1)
         side(z) = z + Conv1x1(GELU(DWConv3x3(Conv1x1(LN(z)))))
@@ -66,6 +69,9 @@ class LST(Method):
     these are our choice for dense prediction and the same on all backbones. Every h_i is detached
     and the stages never see s, so that the backward pass never enters the backbone. Prefix tokens
     are not read.
+
+    The published ladder starts from a pruned backbone, and its head sees Up(s) alone; ours starts
+    at random and adds Up(s) to h.
 
     Parameters per block: C d + d (Down) + 2 d d + 14 d (side); on all but the first 1 more (gate)
     and d' d + d where its width d' before differs; per stage d C + C (Up). ViT-B: 1,421,195.
@@ -89,7 +95,7 @@ class LST(Method):
         super().__post_init__()
         self._require("reduction", self.reduction >= 1, "an integer of at least 1")
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts the rungs and the projections behind each stage."""
         rungs: dict[str, nn.Module] = {}
         for block, channels, width, before in self._rungs(backbone):
@@ -118,7 +124,7 @@ class LST(Method):
             return changed
 
         for block in rungs:
-            backbone.after_block(block, lambda y, block=block: keep(y, block))  # type: ignore[misc]
+            backbone.after_block(block, partial(keep, block=block))
         backbone.on_features(climb)
 
     def count(self, backbone: Backbone, num_classes: int) -> int:

@@ -1,6 +1,7 @@
 """Mona: adapters that look at several scales, behind attention and behind the MLP."""
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import ClassVar
 
@@ -46,7 +47,9 @@ class MonaLayer(nn.Module):
 @register("mona")
 @dataclass(frozen=True, kw_only=True)
 class Mona(Method):
-    """Changes the residual stream x behind attention and behind the MLP of each block:
+    """Adds multi-scale convolutional adapters after every branch.
+
+    Changes the residual stream x behind attention and behind the MLP of each block:
 
         x <- x + Up(GELU(pw(dw(Down(g * LN(x) + gx * x)))))
         dw(z) = z + (DWConv3x3(z) + DWConv5x5(z) + DWConv7x7(z)) / 3,    pw(z) = z + Conv1x1(z)
@@ -77,12 +80,19 @@ class Mona(Method):
         super().__post_init__()
         self._require("bottleneck", self.bottleneck >= 1, "an integer of at least 1")
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts one Mona behind each inner branch and one behind each block."""
 
         def update(x: Tensor, stage: int, layer: MonaLayer) -> Tensor:
             grid, prefix = backbone.to_map(stage, x)
             return backbone.from_map(layer(grid), torch.zeros_like(prefix), x)
+
+        def after_branch(y: Tensor, x: Tensor, stage: int, layer: MonaLayer) -> Tensor:
+            # The stream behind a branch is x + y, and what is added to y is added to it.
+            return y + update(x + y, stage, layer)
+
+        def after_block(x: Tensor, stage: int, layer: MonaLayer) -> Tensor:
+            return x + update(x, stage, layer)
 
         def insert(name: str, width: int) -> MonaLayer:
             layer = MonaLayer(width, self.bottleneck)
@@ -91,15 +101,11 @@ class Mona(Method):
 
         for branch in self._inner(backbone):
             layer = insert(f"{branch.block}_{branch.part}", branch.width)
-            # The stream behind a branch is x + y, and what is added to y is added to it.
-            backbone.behind(
-                branch,
-                lambda y, x, i=branch.stage, own=layer: y + update(x + y, i, own),  # type: ignore[misc]
-            )
+            backbone.behind(branch, partial(after_branch, stage=branch.stage, layer=layer))
         for stage, blocks in enumerate(backbone.stage_blocks()):
             for block in blocks:
                 layer = insert(block, backbone.width(block))
-                backbone.after_block(block, lambda x, i=stage, own=layer: x + update(x, i, own))  # type: ignore[misc]
+                backbone.after_block(block, partial(after_block, stage=stage, layer=layer))
 
     def count(self, backbone: Backbone, num_classes: int) -> int:
         """The sum of the docstring's term over the inner branches and the blocks."""

@@ -11,7 +11,9 @@ from methods.base import Backbone, Method, Unsupported, register
 @register("norm")
 @dataclass(frozen=True, kw_only=True)
 class Norm(Method):
-    """Trains the affine parameters of every LayerNorm, GroupNorm and BatchNorm:
+    """Trains only scale and shift of the normalisation layers.
+
+    Trains the affine parameters of every LayerNorm, GroupNorm and BatchNorm:
 
         y = g * (x - mean) / std + b,    g and b trained
 
@@ -32,7 +34,7 @@ class Norm(Method):
 
     lr: float = 3e-2
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Unfreezes the affine parameters."""
         for parameter in self._affine(backbone):
             parameter.requires_grad_(True)

@@ -9,7 +9,9 @@ from methods.base import Backbone, Method, register
 @register("partial")
 @dataclass(frozen=True, kw_only=True)
 class Partial(Method):
-    """Trains every parameter of the last k blocks.
+    """Trains the last blocks of the backbone.
+
+    Every parameter of the last k blocks is trained.
 
     Parameters: those of the blocks; one block of ViT-B: 7,087,872. Features of earlier stages
     stay as they are, and the forward pass up to the first trained block needs no gradient.
@@ -29,7 +31,7 @@ class Partial(Method):
         super().__post_init__()
         self._require("blocks", self.blocks >= 1, "an integer of at least 1")
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Unfreezes the blocks."""
         for block in self._last(backbone):
             backbone.model.get_submodule(block).requires_grad_(True)

@@ -1,6 +1,7 @@
 """Rein: learnt tokens that refine the features behind every block."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -40,7 +41,9 @@ class Reins(nn.Module):
 @register("rein")
 @dataclass(frozen=True, kw_only=True)
 class Rein(Method):
-    """Refines the patch features f (L, C) behind every block i with m low-rank tokens:
+    """Refines every block's features with learnt low-rank tokens.
+
+    Refines the patch features f (L, C) behind every block i with m low-rank tokens:
 
         T_i = A_i B_i,    A_i (m, r), B_i (r, C)
         S = softmax(f T_i^T / sqrt(C)),    d = S[:, 1:] (T_i[1:] W_T + b_T)
@@ -51,6 +54,8 @@ class Rein(Method):
     the first stage as patch size; W_T, W_f and the scalar c, which starts at 0.001, are shared by
     all blocks of equal width. Prefix tokens pass by. The published link from the tokens to the
     queries of a mask decoder is left out: there is no query decoder.
+
+    The published code has lr 1e-4 and no weight decay on tokens and scale.
 
     Parameters: n (m r + r C) + 2 (C C + C) + 1 for each width C that n blocks have. With m = 100,
     r = 16: ViT-B 1,347,841; ViT-L 2,530,817, with the link the paper's 2.99 million. C C weighs
@@ -79,7 +84,7 @@ class Rein(Method):
         fits = 1 <= self.rank <= self.tokens
         self._require("rank", fits, f"an integer from 1 to tokens={self.tokens}")
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts the tokens of each width and attaches them behind the blocks."""
         # Only tokens (N, L, C) have a prefix; maps (N, H, W, C) keep all of their first axis.
         start = backbone.prefix_tokens
@@ -93,7 +98,7 @@ class Rein(Method):
             reins = Reins(len(blocks), width, self.tokens, self.rank, patch_area)
             backbone.insert(f"reins_{width}", reins)
             for index, block in enumerate(blocks):
-                backbone.after_block(block, lambda y, own=reins, i=index: refine(y, own, i))  # type: ignore[misc]
+                backbone.after_block(block, partial(refine, reins=reins, index=index))
 
     def count(self, backbone: Backbone, num_classes: int) -> int:
         """The docstring's term for each width."""

@@ -46,12 +46,17 @@ class LinearBottleneck(nn.Module):
 @register("repadapter")
 @dataclass(frozen=True, kw_only=True)
 class RepAdapter(Method):
-    """A linear adapter in front of attention and MLP, which inference need not keep:
+    """Trains linear adapters that fold into the next layer.
+
+    A linear adapter in front of attention and MLP, which inference need not keep:
 
         layer(x + s Up(Down(x)))        Up in g groups; layer: qkv or fc1
 
     As everything is linear, it folds into the layer: with M = I + s Up Down and m = s (Up b_down +
     b_up), W <- W M and bias <- bias + W m.
+
+    The published code has dropout 0.1, which is left out here, and on ConvNeXt also stands in front
+    of conv_dw.
 
     Parameters per layer: D r + r for Down, D r / g + D for Up. ViT-B with r = 8, g = 2: 239,808.
 
@@ -78,7 +83,7 @@ class RepAdapter(Method):
         self._require("bottleneck", divides, f"a multiple of groups={self.groups}")
         self._require("scale", self.scale > 0, "greater than 0")
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts one adapter in front of each qkv and fc1."""
         for name, layer in self._layers(backbone):
             adapter = LinearBottleneck(layer.in_features, self.bottleneck, self.groups, self.scale)

@@ -59,7 +59,9 @@ def prime_factors(ratio: int) -> list[int]:
 @register("side")
 @dataclass(frozen=True, kw_only=True)
 class Side(Method):
-    """Blends each frozen feature map B_i with one of a small convolutional network S on the image:
+    """Blends frozen features with a small network on the image.
+
+    Blends each frozen feature map B_i with one of a small convolutional network S on the image:
 
         feature_i = a_i B_i + (1 - a_i) Conv1x1 w->C_i (S_i),    a_i = sigmoid(alpha_i)
         S_i = layers of level i (S_{i-1}),    S_0 = image,    layer = GELU(GroupNorm(Conv(.)))
@@ -94,7 +96,7 @@ class Side(Method):
         super().__post_init__()
         self._require("width", self.width >= 1, "an integer of at least 1")
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts the side network and blends what it returns."""
         levels: list[nn.Module] = []
         for i, factors in enumerate(self._factors(backbone)):

@@ -74,7 +74,9 @@ def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
 @register("spm")
 @dataclass(frozen=True, kw_only=True)
 class SPM(Method):
-    """Turns the output of a frozen stage into the input that the next stage should have.
+    """Changes features between frozen stages, guided by coarse maps.
+
+    Turns the output of a frozen stage into the input that the next stage should have.
 
     A documented reconstruction of the inter-stage prompt-matched framework: the idea is the
     paper's, layer widths and counts are ours. At a boundary with map x (N, C, H, W), for
@@ -129,7 +131,7 @@ class SPM(Method):
             "on where guidance is none or aux_weight is 0 (nothing would be trained)",
         )
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts one matcher per boundary."""
         for stage in self._stages():
             matcher = PromptMatcher(

@@ -1,6 +1,7 @@
 """SSF: scale and shift the features behind every layer."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -34,7 +35,9 @@ class ScaleShift(nn.Module):
 @register("ssf")
 @dataclass(frozen=True, kw_only=True)
 class SSF(Method):
-    """Scales and shifts what linear layers, convolutions and norms return, patch embedding too:
+    """Trains a scale and a shift after every layer.
+
+    Scales and shifts what linear layers, convolutions and norms return, patch embedding too:
 
         y = g * layer(x) + b        g, b (C)
 
@@ -56,7 +59,7 @@ class SSF(Method):
 
     lr: float = 3e-3
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Inserts one pair behind each layer."""
         for name, layer in self._layers(backbone):
             axis = 1 if isinstance(layer, _MAPS) or _normalises_maps(layer) else -1
@@ -66,7 +69,7 @@ class SSF(Method):
                 # A norm with an activation inside: behind that, nothing would fold.
                 backbone.before(f"{name}.act", pair)
             else:
-                backbone.after(name, lambda _, y, pair=pair: pair(y))  # type: ignore[misc]
+                backbone.after(name, partial(_scaled, pair=pair))
 
     def count(self, backbone: Backbone, num_classes: int) -> int:
         """2 C per layer."""
@@ -89,6 +92,10 @@ class SSF(Method):
         if not layers:
             raise Unsupported(f"{self.name}: {type(backbone.model).__name__} has no biased layers")
         return layers
+
+
+def _scaled(x: Tensor, y: Tensor, pair: ScaleShift) -> Tensor:
+    return pair(y)
 
 
 _MAPS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)

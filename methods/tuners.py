@@ -36,7 +36,7 @@ _BOOKKEEPING = re.compile(
 decide whether the first step starts from the frozen backbone."""
 
 _FORCED = {"bias": "none", "save_projection": False, "progressbar": False}
-"""Projections are drawn from a constant seed, so that `apply` makes them again: no task has to
+"""Projections are drawn from a constant seed, so that `_apply` makes them again: no task has to
 store them."""
 
 
@@ -73,7 +73,7 @@ class PeftTuner(Method):
         except (ValueError, TypeError, AssertionError) as error:
             raise ValueError(f"{self.name}: {_one_line(error)}") from error
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Wraps the target layers in peft's."""
         self._inject(backbone)
 
@@ -166,7 +166,7 @@ class AdaLoRATuner(PeftTuner):
         target, initial = getattr(self, "target_r"), getattr(self, "init_r")
         self._require("target_r", target < initial, f"less than init_r={initial}")
 
-    def apply(self, backbone: Backbone, num_classes: int) -> None:
+    def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Wraps the target layers in peft's; the tuner, which knows the ranks, stays beside."""
         object.__setattr__(backbone.model, "adalora", self._inject(backbone))
 
@@ -188,19 +188,19 @@ class AdaLoRATuner(PeftTuner):
         if steps - config.tfinal >= 2:
             tuner.update_and_allocate(step)
 
-    def memory(self, backbone: Backbone) -> dict[str, Any]:
+    def state_dict(self, backbone: Backbone) -> dict[str, Any]:
         """The running scores of the entries, and the ranks once they are fixed."""
         tuner = cast(Any, backbone.model).adalora
         scores = {name: dict(getattr(tuner.rankallocator, name)) for name in _SCORES}
         return {"scores": scores, "ranks": tuner.peft_config["default"].rank_pattern}
 
-    def remember(self, backbone: Backbone, memory: Mapping[str, Any]) -> None:
-        """See `Method.remember`."""
+    def load_state_dict(self, backbone: Backbone, state: Mapping[str, Any]) -> None:
+        """See `Method.load_state_dict`."""
         tuner = cast(Any, backbone.model).adalora
-        for name, values in memory["scores"].items():
+        for name, values in state["scores"].items():
             device = next(cast(Any, backbone.model).parameters()).device
             setattr(tuner.rankallocator, name, {k: v.to(device) for k, v in values.items()})
-        tuner.peft_config["default"].rank_pattern = memory["ranks"]
+        tuner.peft_config["default"].rank_pattern = state["ranks"]
 
 
 @contextlib.contextmanager

@@ -210,7 +210,7 @@ class _Counter:
             if number is None:
                 backbone = self._build(self.NAME)
                 with next(backbone.model.parameters()).device:
-                    method.tune(backbone, self.CLASSES)
+                    method.apply(backbone, self.CLASSES)
                 number = sum(p.numel() for p in backbone.parameters() if p.requires_grad)
         except (Unsupported, ValueError, NotImplementedError, RuntimeError):
             # Some tuners compute with values, which this backbone does not have.

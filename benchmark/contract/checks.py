@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 import torch
 from safetensors.torch import load, save
@@ -11,6 +11,7 @@ from torch import Tensor
 from benchmark.contract.models import (
     CLASSES,
     KINDS,
+    Unequal,
     batch,
     loss_of,
     tiny,
@@ -89,7 +90,8 @@ class Case:
             backbone = tiny(self.family)
             pristine = snapshot(backbone)
             torch.manual_seed(1)
-            self.method.tune(backbone, CLASSES)
+            self.method.apply(backbone, CLASSES)
+            self.method.before_training(backbone, Unequal())
             torch.manual_seed(2)
             decoder = LinearDecoder(backbone.channels, backbone.strides, CLASSES)
             segmenter = Segmenter(backbone, decoder)
@@ -168,7 +170,7 @@ def trains_what_it_declares(case: Case) -> None:
 
 @check("count by formula")
 def counts_as_by_formula(case: Case) -> None:
-    """`count` gives what `apply` trains."""
+    """`count` gives what `_apply` trains."""
     wanted = case.method.count(tiny(case.family), CLASSES)
     if wanted is None:
         raise Unclaimed
@@ -260,16 +262,28 @@ def keeps_structure(case: Case) -> None:
     backbone, frozen = tiny(case.family), tiny(case.family)
     entering: dict[str, Tensor] = {}
     leaving: dict[str, Tensor] = {}
+
     # Hooks run in the order of their registration: these see what no hook of a method has touched.
-    for name in (name for stage in backbone.stage_blocks() for name in stage):
-        backbone.before(name, lambda x, name=name: entering.setdefault(name, x))  # type: ignore[misc]
-        backbone.after(name, lambda _, y, name=name: leaving.setdefault(name, y))  # type: ignore[misc]
+    def enter(x: Tensor, name: str) -> Tensor:
+        return entering.setdefault(name, x)
+
+    def leave(_: Tensor, y: Tensor, name: str) -> Tensor:
+        return leaving.setdefault(name, y)
+
+    blocks = [name for stage in backbone.stage_blocks() for name in stage]
+    for name in blocks:
+        backbone.before(name, partial(enter, name=name))
+        backbone.after(name, partial(leave, name=name))
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(4)
-        case.method.tune(backbone, CLASSES)
+        case.method.apply(backbone, CLASSES)
+        # A method may change the embedding: the first stage computes on what it made of it.
+        backbone.before(blocks[0], partial(enter, name="changed"))
         for parameter in backbone.inserted.parameters():
             parameter.normal_(0, 0.3)
         backbone(batch()[0])
+        embedding, entering[blocks[0]] = entering[blocks[0]], entering["changed"]
+        assert embedding.shape == entering[blocks[0]].shape, f"{blocks[0]} receives another shape"
         for stage in backbone.stage_blocks():
             for name, following in zip(stage, (*stage[1:], ""), strict=True):
                 block = frozen.model.get_submodule(name)

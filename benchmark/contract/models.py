@@ -55,9 +55,18 @@ def tiny_segmenter(family: str, method: Method, seed: int = 0, drawn: int = 1) -
     with torch.random.fork_rng():
         backbone = tiny(family, seed)
         torch.manual_seed(drawn)
-        method.tune(backbone, CLASSES)
+        method.apply(backbone, CLASSES)
         torch.manual_seed(seed + 2)
         return Segmenter(backbone, LinearDecoder(backbone.channels, backbone.strides, CLASSES))
+
+
+class Unequal:
+    """Training data of which the classes take unequal shares."""
+
+    def class_frequencies(self) -> Tensor:
+        """1 : 2 : ... : K."""
+        counts = torch.arange(1.0, CLASSES + 1)
+        return counts / counts.sum()
 
 
 def batch(size: tuple[int, int] = (64, 96), n: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,7 @@ def build_segmenter(
         backbone = build_backbone(spec.backbone, spec.weights, weights)
     pristine = deltas.snapshot(backbone)
     with torch_stream(spec.seed, "method-init"):
-        method.tune(backbone, classes)
+        method.apply(backbone, classes)
     with torch_stream(spec.seed, "decoder-init"):
         build = DECODERS.get(spec.protocol.decoder)
         decoder = build(backbone.channels, backbone.strides, classes)

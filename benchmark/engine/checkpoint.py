@@ -194,7 +194,7 @@ def save(
         "tensors": {name: tensor.detach().cpu() for name, tensor in moving(segmenter).items()},
         "optimiser": optimiser.state_dict(),
         "schedule": schedule.state_dict(),
-        "method": method.memory(segmenter.backbone),
+        "method": method.state_dict(segmenter.backbone),
         "random": random_state(next(segmenter.parameters()).device),
     }
     buffer = io.BytesIO()
@@ -274,7 +274,7 @@ def restore(
     try:
         optimiser.load_state_dict(checkpoint.optimiser)
         schedule.load_state_dict(checkpoint.schedule)
-        method.remember(segmenter.backbone, checkpoint.method)
+        method.load_state_dict(segmenter.backbone, checkpoint.method)
         for name, tensor in own.items():
             tensor.copy_(checkpoint.tensors[name])
         set_random_state(checkpoint.random, next(segmenter.parameters()).device)

@@ -34,6 +34,8 @@ from benchmark.core.seeding import torch_stream
 from benchmark.core.spec import Compute, RunSpec, short_hash
 from benchmark.data.base import Benchmark, Example, seal_test
 from benchmark.data.examples import Examples, Part
+from benchmark.data.subsample import take
+from benchmark.data.training_data import TrainingSplit
 from benchmark.engine import checkpoint
 from benchmark.engine.batching import spread
 from benchmark.engine.build import build_segmenter
@@ -235,6 +237,9 @@ def _prepare(run: RunState, environment: Environment) -> _Prepared:
         training = decoded(spec.benchmark, environment.data, "train")
         examples = decoded(spec.benchmark, environment.data, protocol.eval_split)
         feed = FeatureCacheLoader(segmenter, pristine, training, protocol, compute, spec.seed)
+        benchmark = open_benchmark(spec.benchmark, environment.data)
+        own = TrainingSplit(take(training, protocol.fraction, spec.seed), len(benchmark.classes))
+        run.method.before_training(segmenter.backbone, own)
         identity = run.identity(
             weights=segmenter.backbone.weights_sha256,
             data=short_hash([training.sha256, examples.sha256]),
@@ -249,7 +254,7 @@ def _prepare(run: RunState, environment: Environment) -> _Prepared:
             pristine=pristine,
             params=params,
             depth=depth,
-            benchmark=open_benchmark(spec.benchmark, environment.data),
+            benchmark=benchmark,
             training=training,
             examples=examples,
             feed=feed,

@@ -101,7 +101,7 @@ def check(cell: RunSpec, environment: Environment) -> str:
         )
     method = build_method(cell.method, cell.method_params)
     try:
-        method.tune(backbone, len(BENCHMARKS.get(cell.benchmark).classes))
+        method.apply(backbone, len(BENCHMARKS.get(cell.benchmark).classes))
     except Unsupported as reason:
         return str(reason)
     except ValueError as error:

@@ -24,7 +24,7 @@ from benchmark.models.introspect import (
     levels,
     roles_of,
 )
-from methods.base import Branch, Kind, Role
+from methods.base import Branch, Kind, Role, Unsupported
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -50,7 +50,8 @@ class StagedBackbone(nn.Module):
         std: per-channel standard deviation likewise.
 
     Attributes:
-        kind, model, channels, strides, prefix_tokens, inserted: see `methods.Backbone`.
+        kind, model, channels, strides, embedding_channels, prefix_tokens, inserted, pass_state: see
+            `methods.Backbone`.
         mean, std: normalisation of images in [0, 1], three numbers each.
         divisor: height and width of images must be multiples of it.
         stage_ends: names of the modules whose output is the output of a stage.
@@ -88,6 +89,7 @@ class StagedBackbone(nn.Module):
 
         self.model = model.eval().requires_grad_(False)
         self.inserted = nn.ModuleDict()
+        self.pass_state: dict[str, Any] = {}
         self._input_size = (0, 0)
         self._on_images: list[Callable[[Tensor], Tensor]] = []
         self._on_features: list[Callable[[list[Tensor]], list[Tensor]]] = []
@@ -105,6 +107,8 @@ class StagedBackbone(nn.Module):
         self.pretrained_names = frozenset(self.model.state_dict())
         self._layout: Layout = "NCHW"
         self.prefix_tokens = 0
+        self.embedding_channels = 0
+        self._embedding_shape: tuple[int, ...] = ()
         self._block_shapes: dict[str, tuple[int, ...]] = {}
         self._branches: tuple[Branch, ...] = ()
         self._probe()
@@ -119,6 +123,7 @@ class StagedBackbone(nn.Module):
             Four maps (N, channels[i], H / strides[i], W / strides[i]).
 
         """
+        self.pass_state.clear()
         for change_images in self._on_images:
             images = change_images(images)
         images = self.laid_out(images)
@@ -246,6 +251,21 @@ class StagedBackbone(nn.Module):
         self.after(self.stage_ends[stage], lambda _, y: self._on_map(stage, y, fn))
         self._at_boundaries[stage] = self._at_boundaries.get(stage, 0) + 1
 
+    def at_embedding(self, fn: Callable[[Tensor], Tensor]) -> None:
+        """Calls `fn` on the embedding as a map (N, C, H, W); prefix tokens pass by.
+
+        The embedding is what the first block receives. Several functions run in the order in which
+        they were attached.
+
+        Raises:
+            Unsupported: the first block receives no map.
+
+        """
+        tokens = len(self._embedding_shape) == 3
+        if tokens != (self._layout == "tokens"):
+            raise Unsupported(f"the first stage of {type(self.model).__name__} receives no map")
+        self.before(self._blocks[0][0], lambda x: self._on_map(0, x, fn))
+
     def to_map(self, stage: int, x: Tensor) -> tuple[Tensor, Tensor]:
         """Splits (N, H, W, C) or (N, tokens, C) of a stage into a map and its prefix tokens.
 
@@ -289,11 +309,12 @@ class StagedBackbone(nn.Module):
             outputs: of all four stages, in the model's own layout.
             size: height and width of the images.
         """
+        self.pass_state.clear()
         self._input_size = size
         features = []
         for stage, y in enumerate(outputs):
             y = self.model.get_submodule(self.stage_ends[stage])(y)
-            features.append(y if self._layout == "NCHW" else self.to_map(stage, y)[0])
+            features.append(self._as_map(stage, y))
         for change_features in self._on_features:
             features = change_features(features)
         return features
@@ -307,6 +328,7 @@ class StagedBackbone(nn.Module):
         for attached in (self._hooks, self._replaced, self._on_images, self._on_features):
             cast(list[Any], attached).clear()
         self._at_boundaries.clear()
+        self.pass_state.clear()
         self.inserted.clear()
 
     def _axis(self, shape: Iterable[int]) -> int:
@@ -318,6 +340,9 @@ class StagedBackbone(nn.Module):
             return fn(y)
         x, prefix = self.to_map(stage, y)
         return self.from_map(fn(x), prefix, y)
+
+    def _as_map(self, stage: int, y: Tensor) -> Tensor:
+        return y if self._layout == "NCHW" else self.to_map(stage, y)[0]
 
     @torch.no_grad()
     def _probe(self) -> None:
@@ -363,17 +388,18 @@ class StagedBackbone(nn.Module):
             self._layout = "NHWC"
         for stage, feature in enumerate(features):
             shape = (1, self.channels[stage], *(s // self.strides[stage] for s in self._input_size))
-            maps: list[Tensor] = []
             try:
-                self._on_map(stage, outputs[stage], lambda x, maps=maps: maps.append(x) or x)  # type: ignore[misc]
+                found = self._as_map(stage, outputs[stage])
             except (RuntimeError, IndexError) as error:
                 raise refusal from error
-            same = tuple(feature.shape) == shape and maps[0].shape == feature.shape
+            same = tuple(feature.shape) == shape and found.shape == feature.shape
             if not same or not (
-                feature.is_meta or torch.allclose(maps[0], feature, rtol=0, atol=0, equal_nan=True)
+                feature.is_meta or torch.allclose(found, feature, rtol=0, atol=0, equal_nan=True)
             ):
                 raise refusal
         blocks = [name for stage_blocks in self._blocks for name in stage_blocks]
+        self._embedding_shape = tuple(seen[blocks[0]].x.shape)
+        self.embedding_channels = self._embedding_shape[self._axis(self._embedding_shape)]
         self._block_shapes = {name: tuple(seen[name].y.shape) for name in blocks}
         self._roles = {
             role: [name for name in names if name in seen] for role, names in self._roles.items()

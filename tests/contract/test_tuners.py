@@ -30,7 +30,7 @@ def test_many_tuners_act_on_a_transformer() -> None:
     acting = []
     for name in TUNERS:
         backbone = tiny("vit")
-        METHODS[name]().tune(backbone, CLASSES)
+        METHODS[name]().apply(backbone, CLASSES)
         acting.append(name)
         assert any(p.requires_grad for p in backbone.parameters()), name
     assert len(acting) >= 18
@@ -43,7 +43,7 @@ def test_a_tuner_leaves_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(layer, "_FBD_CUDA", None)
     before = dict(os.environ)
-    METHODS["peft:boft"]().tune(tiny("vit"), CLASSES)
+    METHODS["peft:boft"]().apply(tiny("vit"), CLASSES)
     assert dict(os.environ) == before
 
 
@@ -59,7 +59,7 @@ def test_a_tuner_leaves_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -
 def test_refusals_name_their_reason(name: str, family: str, reason: str) -> None:
     skip_without(name)
     with pytest.raises(Unsupported, match=re.escape(reason)):
-        METHODS[name]().tune(tiny(family), CLASSES)
+        METHODS[name]().apply(tiny(family), CLASSES)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from methods.base import Method, register
 class Mine(Method):
     lr: float = 1e-3
 
-    def apply(self, backbone, num_classes):
+    def _apply(self, backbone, num_classes):
         for name, parameter in backbone.model.named_parameters():
             parameter.requires_grad_(name.endswith("bias"))
 """

@@ -70,7 +70,7 @@ BROKEN = f"""{IMPORTS}
 class Dead(Method):
     lr: float = 1e-3
 
-    def apply(self, backbone, num_classes):
+    def _apply(self, backbone, num_classes):
         for block in (b for stage in backbone.stage_blocks() for b in stage):
             width = backbone.width(block)
             down, up = nn.Linear(width, 4), nn.Linear(4, width)
@@ -88,7 +88,7 @@ class Dead(Method):
 class Drift(Method):
     lr: float = 1e-3
 
-    def apply(self, backbone, num_classes):
+    def _apply(self, backbone, num_classes):
         name = backbone.names("norm")[0]
         backbone.model.get_submodule(name).weight.requires_grad_(True)
         frozen = backbone.model.get_submodule(backbone.names("norm")[1])
@@ -105,7 +105,7 @@ class Drift(Method):
 class Boom(Method):
     lr: float = 1e-3
 
-    def apply(self, backbone, num_classes):
+    def _apply(self, backbone, num_classes):
         raise AttributeError("no such thing")
 """
 
@@ -119,7 +119,7 @@ class Meddler(Method):
     keeps_structure = True
     lr: float = 1e-3
 
-    def apply(self, backbone, num_classes):
+    def _apply(self, backbone, num_classes):
         block = backbone.stage_blocks()[1][0]
         layer = backbone.insert("meddler", nn.Linear(backbone.width(block), 1))
         nn.init.zeros_(layer.weight)
@@ -261,7 +261,7 @@ from methods.base import Method, register
 class Idle(Method):
     lr: float = 1e-3
 
-    def apply(self, backbone, num_classes):
+    def _apply(self, backbone, num_classes):
         pass
 """
 
@@ -349,3 +349,11 @@ def test_a_plugin_that_imports_a_moved_module_learns_its_place(
     with pytest.raises(UserError, match=re.escape(place)) as told:
         load_files([path])
     assert "\n" not in str(told.value)
+
+
+def test_a_method_that_overrides_a_renamed_hook_learns_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "older.py"
+    path.write_text(IDLE.replace("_apply", "apply"))
+    with pytest.raises(UserError, match="Idle: rename its method `apply` to `_apply`") as caught:
+        load_files([path])
+    assert "\n" not in str(caught.value)

@@ -38,11 +38,11 @@ class Killer(Method):
     keeps_structure = True
     folder: str = ""
 
-    def apply(self, backbone, num_classes):
+    def _apply(self, backbone, num_classes):
         self.note("applied")
 
-    def tune(self, backbone, num_classes):
-        self.apply(backbone, num_classes)
+    def apply(self, backbone, num_classes):
+        self._apply(backbone, num_classes)
 
     def note(self, what):
         with open(Path(self.folder, what), "a") as file:

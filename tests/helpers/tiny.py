@@ -35,7 +35,7 @@ class Strange(Method):
     nan_at: int = 0
     noise: float = 0.0
 
-    def apply(self, backbone, num_classes):
+    def _apply(self, backbone, num_classes):
         state = {"step": -1}  # the first pass only looks for the depth
 
         def images(x):
@@ -50,8 +50,8 @@ class Strange(Method):
 
         backbone.on_images(images)
 
-    def tune(self, backbone, num_classes):
-        self.apply(backbone, num_classes)
+    def apply(self, backbone, num_classes):
+        self._apply(backbone, num_classes)
 
 
 SIZES = {"steps": 6, "crop": 36, "batch_size": 4}

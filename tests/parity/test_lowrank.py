@@ -109,7 +109,7 @@ def test_a_tuned_backbone_is_that_of_peft_to_rounding(precision):
         model = timm.create_model("vit_tiny_patch16_224", dynamic_img_size=True, **kwargs)
         backbone = StagedBackbone(model)
         params = {"rank": 4, "alpha": 8} if name == "lora" else {"r": 4, "lora_alpha": 8}
-        build_method(name, params).tune(backbone, 3)
+        build_method(name, params).apply(backbone, 3)
         random = torch.Generator().manual_seed(1)
         trained = {n: p for n, p in backbone.named_parameters() if p.requires_grad}
         with torch.no_grad():

@@ -247,11 +247,11 @@ class Company(Method):
     supports = frozenset(("plain",))
     keeps_structure = True
 
-    def apply(self, backbone, num_classes):
+    def _apply(self, backbone, num_classes):
         backbone.on_images(lambda x: x + x.flip(0) / len(x))
 
-    def tune(self, backbone, num_classes):
-        self.apply(backbone, num_classes)
+    def apply(self, backbone, num_classes):
+        self._apply(backbone, num_classes)
 
 
 @pytest.fixture

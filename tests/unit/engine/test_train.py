@@ -75,10 +75,10 @@ class Nothing:
     def after_step(self, backbone, step, steps):
         pass
 
-    def memory(self, backbone):
+    def state_dict(self, backbone):
         return {}
 
-    def remember(self, backbone, memory):
+    def load_state_dict(self, backbone, state):
         pass
 
 
