@@ -236,10 +236,10 @@ def _prepare(run: RunState, environment: Environment) -> _Prepared:
     with run.phases("data"):
         training = decoded(spec.benchmark, environment.data, "train")
         examples = decoded(spec.benchmark, environment.data, protocol.eval_split)
-        feed = FeatureCacheLoader(segmenter, pristine, training, protocol, compute, spec.seed)
         benchmark = open_benchmark(spec.benchmark, environment.data)
         own = TrainingSplit(take(training, protocol.fraction, spec.seed), len(benchmark.classes))
         run.method.before_training(segmenter.backbone, own)
+        feed = FeatureCacheLoader(segmenter, pristine, training, protocol, compute, spec.seed)
         identity = run.identity(
             weights=segmenter.backbone.weights_sha256,
             data=short_hash([training.sha256, examples.sha256]),

@@ -136,7 +136,7 @@ def _figures(pictures: Sequence[Picture], name: str) -> list[str]:
         for picture in pictures:
             if picture.section == section:
                 image = f"figures/{picture.stem}"
-                parts.append(f"[![{picture.title}]({image}.png)]({image}.svg)")
+                parts.append(f"[![{picture.title}]({image}.png)]({image}.png)")
     return parts
 
 

@@ -39,7 +39,7 @@ def test_list_tells_what_is_ready(fake):
     rows = {line.split()[0]: line for line in result.stdout.splitlines() if line.strip()}
     assert "3 / 3 / 3" in rows["camvid"]
     assert "96 / 16 / 32" in rows["cells"]
-    assert "missing; data prepare" in " ".join(
+    assert "missing; run data prepare" in " ".join(
         line for line in result.stdout.splitlines() if "cocostuff164k" in line
     )
 

@@ -223,7 +223,7 @@ def test_bad_requests(tmp_path):
     for arguments, message in (
         (("zzz", run.name), "neither a folder nor a run"),
         (("", run.name), "neither a folder nor a run"),
-        ((run, tmp_path / "a"), "compare like with like"),
+        ((run, tmp_path / "a"), "compare two runs or two folders"),
         ((tmp_path / "a", empty), "no finished run"),
         ((tmp_path / "a", tmp_path / "b"), "no finished cell in common"),
     ):
