@@ -37,7 +37,8 @@ class LoRA(Method):
     On a k x k convolution A is a k x k convolution to r channels and B a 1x1 convolution. timm
     fuses query, key and value in one layer, so `qkv` has one shared A (r, D) and B (3D, r).
 
-    Function, gradients and merge agree with peft and loralib.
+    Function, gradients and merge agree with peft and loralib. The product is our own: in training
+    W + s B A is summed in full precision, rounded once, and multiplied once (`methods.lowrank`).
 
     Parameters: r (in + out) per linear layer, r (k k in + out) per convolution; `qkv` alone with
     r = 8 on ViT-B: 294,912.

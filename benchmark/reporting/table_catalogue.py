@@ -187,9 +187,14 @@ def _cost_columns() -> list[Column]:
             columns.append(Column(name, f"{kind} / {reference}".replace("_", " "), "ratio"))
             continue
         parts = name.removeprefix("costs.").split(".")
-        kind = next(kind for word, kind in _KINDS.items() if word in name.split(".")[-1] + parts[0])
-        columns.append(Column(name, " ".join(parts).replace("_", " "), kind))
+        columns.append(Column(name, " ".join(parts).replace("_", " "), kind_of(name)))
     return columns
+
+
+def kind_of(column: str) -> Kind:
+    """How a cost is printed, by the words of its column's name: `costs.stored.bytes` in bytes."""
+    words = re.split(r"[._]", column)
+    return next((kind for word, kind in _KINDS.items() if word in words), "number")
 
 
 def _plain(table: pd.DataFrame) -> list[Column]:

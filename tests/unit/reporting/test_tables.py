@@ -5,6 +5,7 @@ import pytest
 from rich.console import Console
 
 from benchmark.reporting.format import human
+from benchmark.reporting.table_catalogue import kind_of
 from benchmark.reporting.tables import Column, to_csv, to_latex, to_markdown, to_rich
 
 pytestmark = pytest.mark.no_torch
@@ -85,3 +86,19 @@ def test_terminal_shows_brackets_and_no_markup():
     console.print(to_rich(scores(**{"lora[rank=4]": 0.5, "[red]x": 0.4}), SCORES, "t[1]"))
     text = console.file.getvalue()
     assert "lora[rank=4]" in text and "[red]x" in text and "t[1]" in text and "[bold]" not in text
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        ("costs.params.inserted", "count"),
+        ("costs.stored.bytes_fp16", "bytes"),
+        ("costs.train.memory.peak_bytes", "bytes"),
+        ("costs.infer.flops", "count"),
+        ("costs.infer.latency_ms_p50", "ms"),
+        ("costs.train.seconds", "seconds"),
+        ("costs.train.energy_joules", "number"),
+    ],
+)
+def test_costs_are_printed_in_their_own_unit(column, kind):
+    assert kind_of(column) == kind
