@@ -39,7 +39,9 @@ class _FrozenLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(weight)
-        return product(x, weight, bias)
+        y = product(x.reshape(-1, x.shape[-1]), weight, bias)
+        # No view in autograd's eyes: wrappers of the layer may add to the result in place.
+        return torch.ops.aten._unsafe_view(y, [*x.shape[:-1], len(weight)])
 
     @staticmethod
     @once_differentiable

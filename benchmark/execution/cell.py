@@ -35,7 +35,6 @@ from benchmark.core.spec import Compute, RunSpec, short_hash
 from benchmark.data.base import Benchmark, Example, seal_test
 from benchmark.data.examples import Examples, Part
 from benchmark.data.subsample import take
-from benchmark.data.training_data import TrainingSplit
 from benchmark.engine import checkpoint
 from benchmark.engine.batching import spread
 from benchmark.engine.build import build_segmenter
@@ -47,6 +46,7 @@ from benchmark.engine.memory import known_memory
 from benchmark.engine.out_of_memory import is_out_of_memory
 from benchmark.engine.replicas import Replicas, replicate
 from benchmark.engine.train import Pays, Progress, Trained, train
+from benchmark.engine.training_data import TrainingSplit
 from benchmark.execution.environment import Environment, decoded, open_benchmark
 from benchmark.execution.run_state import RunState
 from benchmark.models import delta as deltas

@@ -49,9 +49,9 @@ def test_a_signal_while_a_run_is_made_again_promises_nothing(
 ):
     real = runner.train
 
-    def train(*arguments):
+    def train(*arguments, **options):
         os.kill(os.getpid(), number)
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(runner, "train", train)
     answer = call(tmp_path, recorded[0].run_id)

@@ -315,7 +315,9 @@ def test_a_cell_whose_method_changed_is_told_and_run_again(tiny, tmp_path):
     call = partial(succeeds, *words(tiny, tmp_path / "r", *more, steps=3))
     call()
     assert "stale" not in call()
-    method.write_text(source.replace("Mine.", "Changed."))
+    method.write_text(source.replace("Mine.", "Other words."))
+    assert "stale" not in call()
+    method.write_text(source + "    changed = True\n")
     told = call()
     assert "1 of the finished cells are stale: the source of the method has changed" in told
     assert "0 to run" in told

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from benchmark.data.base import Example
-from benchmark.data.training_data import TrainingSplit
+from benchmark.engine.training_data import TrainingSplit
 
 
 @pytest.mark.parametrize(
