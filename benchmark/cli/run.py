@@ -104,7 +104,8 @@ def run(
         todo += [cell for cell in cells if cell.run_id in outdated]
     elif outdated:
         why = ", ".join(dict.fromkeys(why for whys in outdated.values() for why in whys))
-        text = f"{len(outdated)} finished cells are stale: {why}; rerun them with --rerun stale"
+        what = "1 finished cell is" if len(outdated) == 1 else f"{len(outdated)} finished cells are"
+        text = f"{what} stale: {why}; to run again, add --rerun stale"
         console.print(text, style="yellow", highlight=False, soft_wrap=True)
     asked = {cell.run_id for cell in todo}
     grid.tidy([cell for cell in cells if cell.run_id not in asked], request.results)
