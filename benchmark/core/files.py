@@ -8,7 +8,7 @@ from benchmark.core.processes import tag
 
 
 def unused(path: Path) -> Path:
-    """The path, or where something lies there that with the first number behind it that is free."""
+    """The path if it is free, else the path with the first number appended that is free."""
     number, free = 0, path
     while os.path.lexists(free):
         number += 1

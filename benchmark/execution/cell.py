@@ -73,7 +73,7 @@ def run_cell(
 
     A cell that was interrupted, or ran out of time, goes on from its checkpoint; one that is done
     stays as it is where running it again fails. What the user could mend, such as an image that
-    was damaged meanwhile, is a failure of this cell, too.
+    was damaged after the check, is a failure of this cell, too.
 
     Raises:
         UserError: there is no such method, or the results cannot be written; nothing is stored.

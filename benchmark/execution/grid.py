@@ -173,7 +173,7 @@ def run_cells(
     """
     if not cells:
         return []
-    # Before the data are read, which may take long: what others finish meanwhile is not run again.
+    # Noted before the data are read, which may take long: what others finish by then is skipped.
     before = {cell.run_id: mark(results, cell) for cell in cells}
     for cell in cells:
         store.check_replaceable(results / cell.folder)
