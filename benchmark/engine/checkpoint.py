@@ -134,8 +134,21 @@ class Saving:
         Raises:
             OSError: it cannot be written; the former one is as it was.
         """
-        if self.path is not None:
-            save(self.path, state, segmenter, method, optimiser, schedule)
+        self._last = time.perf_counter()
+        if self.path is None:
+            return
+        content = {
+            "progress": asdict(state),
+            "tensors": {name: tensor.detach().cpu() for name, tensor in moving(segmenter).items()},
+            "optimiser": optimiser.state_dict(),
+            "schedule": schedule.state_dict(),
+            "method": method.state_dict(segmenter.backbone),
+            "random": random_state(next(segmenter.parameters()).device),
+        }
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        make_folder(self.path.parent)
+        write_atomic(self.path, buffer.getbuffer())
         self._last = time.perf_counter()
 
 
@@ -174,33 +187,6 @@ def moving(segmenter: Segmenter) -> dict[str, Tensor]:
     """The tensors that training may change, by name."""
     trained = {n: p for n, p in segmenter.named_parameters() if p.requires_grad}
     return trained | dict(segmenter.named_buffers())
-
-
-def save(
-    path: Path,
-    state: TrainState,
-    segmenter: Segmenter,
-    method: Method,
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-) -> None:
-    """Replaces the checkpoint.
-
-    Raises:
-        OSError: it cannot be written; the former one is as it was.
-    """
-    content = {
-        "progress": asdict(state),
-        "tensors": {name: tensor.detach().cpu() for name, tensor in moving(segmenter).items()},
-        "optimiser": optimiser.state_dict(),
-        "schedule": schedule.state_dict(),
-        "method": method.state_dict(segmenter.backbone),
-        "random": random_state(next(segmenter.parameters()).device),
-    }
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    make_folder(path.parent)
-    write_atomic(path, buffer.getbuffer())
 
 
 def load(path: Path, identity: Mapping[str, str]) -> Checkpoint | None:

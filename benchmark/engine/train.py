@@ -19,6 +19,7 @@ from benchmark.engine.losses import Losses
 from benchmark.engine.replicas import Replicas
 from benchmark.engine.step import Stepper, trained
 from benchmark.models.segmenter import Segmenter, phase
+from benchmark.planning.compile_policy import Pays
 from methods.base import Method
 
 ASKED_AFTER = 8
@@ -39,9 +40,6 @@ PHASES = (
 
 Progress = Callable[[int, float, float], None]
 """Called after each step with the step (from 1), the loss and images/s so far."""
-
-Pays = Callable[[float, int], bool]
-"""Whether compiling pays, by the seconds of a step as it is written and the steps that are left."""
 
 
 @dataclass(frozen=True)

@@ -45,14 +45,14 @@ from benchmark.engine.measure import first_trainable_depth, measure_inference
 from benchmark.engine.memory import known_memory
 from benchmark.engine.out_of_memory import is_out_of_memory
 from benchmark.engine.replicas import Replicas, replicate
-from benchmark.engine.train import Pays, Progress, Trained, train
+from benchmark.engine.train import Progress, Trained, train
 from benchmark.engine.training_data import TrainingSplit
 from benchmark.execution.environment import Environment, decoded, open_benchmark
 from benchmark.execution.run_state import RunState
 from benchmark.models import delta as deltas
 from benchmark.models.segmenter import Segmenter
 from benchmark.planning.catalogue import build_method
-from benchmark.planning.compile_policy import payback
+from benchmark.planning.compile_policy import Pays, payback
 from benchmark.results import predictions, provenance, store
 from benchmark.results.metrics import summarise
 from methods.base import Unsupported

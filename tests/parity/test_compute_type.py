@@ -177,7 +177,9 @@ def test_deltas_and_checkpoints_of_the_inside_are_those_of_the_outside(tmp_path)
         path = tmp_path / str(len(stored))
         with block:
             changed = delta(segmenter, pristine)
-            checkpoint.save(path, checkpoint.TrainState(), segmenter, method, optimiser, schedule)
+            checkpoint.Saving(path).save(
+                checkpoint.TrainState(), segmenter, method, optimiser, schedule
+            )
         saved = checkpoint.load(path, {})
         assert saved is not None
         stored.append((changed, saved.tensors))
