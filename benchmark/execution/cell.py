@@ -47,8 +47,9 @@ from benchmark.engine.out_of_memory import is_out_of_memory
 from benchmark.engine.replicas import Replicas, replicate
 from benchmark.engine.train import Progress, Trained, train
 from benchmark.engine.training_data import TrainingSplit
-from benchmark.execution.environment import Environment, decoded, open_benchmark
+from benchmark.execution.environment import Environment
 from benchmark.execution.run_state import RunState
+from benchmark.execution.splits import decoded, open_benchmark
 from benchmark.models import delta as deltas
 from benchmark.models.segmenter import Segmenter
 from benchmark.planning.catalogue import build_method

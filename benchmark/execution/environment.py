@@ -1,6 +1,5 @@
 """The machine that cells run on, and what is found out about it before the first one."""
 
-import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,10 +11,6 @@ from benchmark.core.errors import UserError
 from benchmark.core.interrupt import StopSignal
 from benchmark.core.machine import find_device
 from benchmark.core.spec import Compute, RunSpec
-from benchmark.data.base import Benchmark, Split, check_seal
-from benchmark.data.cache import Progress as Decoding
-from benchmark.data.cache import open_split
-from benchmark.data.examples import Examples
 from benchmark.engine.compute import choose
 from benchmark.models.weights import build_backbone
 from benchmark.planning.catalogue import BENCHMARKS, build_method
@@ -53,28 +48,6 @@ class Environment:
             UserError: the backbone's weights are missing or damaged.
         """
         return self.compute or choose(cell, self.device, self.weights)
-
-
-@functools.cache
-def open_benchmark(name: str, root: Path | None) -> Benchmark:
-    """The benchmark, once a process."""
-    return BENCHMARKS.get(name)(root)
-
-
-_OPEN: dict[tuple[str, Path | None, Split], Examples] = {}
-
-
-def decoded(
-    name: str, root: Path | None, split: Split, progress: Decoding | None = None
-) -> Examples:
-    """A split, opened once a process; training images at the benchmark's working scale."""
-    check_seal(name, split)  # one that is open already, too
-    key = (name, root, split)
-    if key not in _OPEN:
-        scaled = split == "train"
-        threads = torch.get_num_threads()  # processes side by side share the cores
-        _OPEN[key] = open_split(open_benchmark(name, root), split, scaled, progress, threads)
-    return _OPEN[key]
 
 
 def check(cell: RunSpec, environment: Environment) -> str:

@@ -193,7 +193,7 @@ def run_cells(
     )
     with watch.signals(), opened(setup, parts.jobs, watch) as pool:
         try:
-            found = preflight(cells, pool, listener)
+            found = preflight(cells, pool, listener, data, parts.threads)
         except Interrupted:
             return []
         if watch.signal:
@@ -224,13 +224,21 @@ class Preflight:
     computes: dict[str, Compute]
 
 
-def preflight(cells: Sequence[RunSpec], pool: Workers, listener: Listener) -> Preflight:
+def preflight(
+    cells: Sequence[RunSpec],
+    pool: Workers,
+    listener: Listener,
+    data: Path | None = None,
+    threads: int | None = None,
+) -> Preflight:
     """Finds out, before anything is trained or written, what would stop cells, and decodes data.
 
     Args:
         cells: what is to be run.
         pool: where.
         listener: hears of splits that are not in the cache.
+        data: data root.
+        threads: that decode a split; None = one a core.
 
     Raises:
         Interrupted: a signal came; what was decoded in part is given up.
@@ -249,11 +257,11 @@ def preflight(cells: Sequence[RunSpec], pool: Workers, listener: Listener) -> Pr
     kinds = {kind(cell): Check(cell) for cell in reversed(cells)}
     shapes = {shape(cell): Choose(cell) for cell in reversed(cells)}
     splits = {
-        (cell.benchmark, split): Decode(cell.benchmark, split)
+        (cell.benchmark, split): Decode(cell.benchmark, split, data, threads)
         for cell in cells
         for split in ("train", cell.protocol.eval_split)
     }
-    # The data come last, because they take longest.
+    # The data come last: they take longest, and the pool does the last first while it starts.
     tasks: deque[Task] = deque([*kinds.values(), *shapes.values(), *splits.values()])
     results = dict(pool.run(tasks, listener))
     for task, result in results.items():

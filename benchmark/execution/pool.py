@@ -10,9 +10,11 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from benchmark.core.errors import in_a_line, on_one_line
 from benchmark.core.spec import Compute
-from benchmark.execution.tasks import Listener, Task
+from benchmark.execution.tasks import Light, Listener, Task
 from benchmark.planning.plugins import load_files
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ PATIENCE_SECONDS = 600.0
 """For a process to end its step and save; then it is killed, and resumes an older checkpoint."""
 LOOK_SECONDS = 0.2
 """Between looks whether a signal came."""
+STARTING_SECONDS = 0.02
+"""The same while processes start."""
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Read when numerical libraries are loaded."""
@@ -160,8 +164,33 @@ class _Worker:
                 os.kill(self.process.pid, number)
 
 
+class _Helper:
+    """A thread of this process that does light tasks while processes start."""
+
+    def __init__(self, watch: "StopSignal") -> None:
+        self.connection, self._theirs = multiprocessing.Pipe()
+        self.task: Task | None = None
+        self._watch = watch
+
+    def give(self, task: Light) -> None:
+        self.task = task
+        threading.Thread(target=self._do, args=(task,), daemon=True).start()
+
+    def _do(self, task: Light) -> None:
+        listener: Any = _Sender(self._theirs, self._watch)
+        try:
+            result = task.alone(self._watch, listener)
+        except Exception as error:
+            _reply(self._theirs, "raised", _portable(error))
+        else:
+            _reply(self._theirs, "result", result)
+
+    def signal(self, number: int) -> None:
+        """It looks at the signal of this process by itself."""
+
+
 class Pool:
-    """Does tasks in several processes.
+    """Does tasks in several processes; until these have started, light ones in this process.
 
     Args:
         setup: of each process.
@@ -172,13 +201,20 @@ class Pool:
     def __init__(self, setup: Setup, count: int, watch: "StopSignal") -> None:
         self._setup, self._watch = setup, watch
         start_server()
-        self._workers = [_Worker(setup, number) for number in range(count)]
-        self._used = count
+        # The first process is there when the server has imported torch, which takes seconds.
+        starter = ThreadPoolExecutor(1)
+        self._starting = starter.submit(lambda: [_Worker(setup, n) for n in range(count)])
+        starter.shutdown(wait=False)
+        self._workers: list[_Worker] = []
+        self._helper = _Helper(watch)
+        self._used = self._count = count
 
     def __enter__(self) -> "Pool":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._starting.exception() is None:
+            self._workers = self._workers or self._starting.result()
         for worker in self._workers:
             with contextlib.suppress(OSError):
                 worker.connection.send(None)
@@ -194,29 +230,47 @@ class Pool:
 
     def limit(self, count: int) -> None:
         """From now on no more than so many processes get a task."""
-        self._used = max(1, min(count, len(self._workers)))
+        self._used = max(1, min(count, self._count))
 
     def run(self, tasks: deque[Task], listener: Listener) -> Iterator[tuple[Task, Any]]:
         """See `Workers`."""
         while True:
-            for worker in self._workers[: self._used]:
-                if worker.task is None and tasks and not self._watch.signal:
-                    worker.give(tasks.popleft())
-            busy = [worker for worker in self._workers if worker.task is not None]
-            if not busy:
+            starting = not self._starting.done()
+            if not self._watch.signal:
+                self._share_out(tasks, starting)
+            everyone: list[_Worker | _Helper] = [*self._workers, self._helper]
+            busy = [worker for worker in everyone if worker.task is not None]
+            if not busy and not (starting and tasks and not self._watch.signal):
                 return
             if self._watch.signal:
                 for worker in busy:
                     worker.signal(signal.Signals[self._watch.signal])
-            heard = wait([worker.connection for worker in busy], LOOK_SECONDS)
-            for number, worker in enumerate(self._workers):
+            seconds = STARTING_SECONDS if starting else LOOK_SECONDS
+            heard = wait([worker.connection for worker in busy], seconds)
+            for number, worker in enumerate(everyone):
                 if worker.connection in heard:
                     yield from self._hear(number, worker, listener)
 
-    def _hear(self, number: int, worker: _Worker, listener: Listener) -> Iterator[tuple[Task, Any]]:
+    def _share_out(self, tasks: deque[Task], starting: bool) -> None:
+        """Gives tasks to who has none: processes from the left, this one from the right."""
+        if starting:
+            if self._helper.task is None and tasks and isinstance(tasks[-1], Light):
+                light = tasks.pop()
+                assert isinstance(light, Light)
+                self._helper.give(light)
+            return
+        self._workers = self._workers or self._starting.result()
+        for worker in self._workers[: self._used]:
+            if worker.task is None and tasks:
+                worker.give(tasks.popleft())
+
+    def _hear(
+        self, number: int, worker: _Worker | _Helper, listener: Listener
+    ) -> Iterator[tuple[Task, Any]]:
         try:
             kind, *content = worker.connection.recv()
         except (EOFError, OSError):
+            assert isinstance(worker, _Worker)
             worker.process.join()
             task, code = worker.task, worker.process.exitcode or 0
             worker.connection.close()

@@ -23,7 +23,8 @@ from benchmark.engine.memory import training_memory
 from benchmark.engine.replicas import Replicas, replicate
 from benchmark.engine.train import Progress, train
 from benchmark.execution.cell import VERIFIED_IMAGES
-from benchmark.execution.environment import Environment, decoded, open_benchmark
+from benchmark.execution.environment import Environment
+from benchmark.execution.splits import decoded, open_benchmark
 from benchmark.models.segmenter import Segmenter
 from benchmark.planning.catalogue import build_method
 from benchmark.results.index import Entry, needed

@@ -17,7 +17,8 @@ from benchmark.data.base import Example
 from benchmark.data.corruptions import CORRUPTIONS, VERSION, corrupt
 from benchmark.engine.build import build_segmenter
 from benchmark.engine.evaluate import Counts, evaluate
-from benchmark.execution.environment import Environment, decoded, open_benchmark
+from benchmark.execution.environment import Environment
+from benchmark.execution.splits import decoded, open_benchmark
 from benchmark.models import delta as deltas
 from benchmark.models.segmenter import Segmenter
 from benchmark.planning.catalogue import build_method

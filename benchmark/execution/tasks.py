@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from benchmark.core.record import FINAL, Record, Status
 from benchmark.core.spec import Compute, RunSpec
 from benchmark.results import lease, store
 
 if TYPE_CHECKING:
+    from benchmark.core.interrupt import StopSignal
     from benchmark.data.base import Split
     from benchmark.execution.environment import Environment
 
@@ -65,6 +66,14 @@ class Task(Protocol):
         """Does it; an exception that it raises ends the grid."""
 
 
+@runtime_checkable
+class Light(Task, Protocol):
+    """A task without torch, which the command itself may do while its processes start."""
+
+    def alone(self, watch: "StopSignal", listener: Listener) -> Any:
+        """Does it without an environment."""
+
+
 class Outcome(Enum):
     """Why a cell was not run here."""
 
@@ -90,20 +99,33 @@ class Check:
 
 @dataclass(frozen=True, eq=False)
 class Decode:
-    """Opens a split of a benchmark, and decodes it where it is not in the cache."""
+    """Opens a split of a benchmark, and decodes it where it is not in the cache.
+
+    Attributes:
+        benchmark: its name.
+        split: which one.
+        data: data root.
+        threads: that decode; None = one a core.
+    """
 
     benchmark: str
     split: "Split"
+    data: Path | None
+    threads: int | None
 
     def __call__(self, environment: "Environment", listener: Listener) -> None:
+        """See `alone`."""
+        self.alone(environment.watch, listener)
+
+    def alone(self, watch: "StopSignal", listener: Listener) -> None:
         """Raises UserError where data are missing or damaged, Interrupted at a signal."""
-        from benchmark.execution.environment import decoded
+        from benchmark.execution.splits import decoded
 
         def watched(what: str, done: int, total: int) -> None:
-            environment.watch.check_signal(f"while {what} was decoded")
+            watch.check_signal(f"while {what} was decoded")
             listener.decoding(what, done, total)
 
-        decoded(self.benchmark, environment.data, self.split, watched)
+        decoded(self.benchmark, self.data, self.split, watched, self.threads)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ import pytest
 
 from benchmark.core.errors import UserError
 from benchmark.data.base import BENCHMARKS
-from benchmark.execution.environment import decoded
+from benchmark.execution.splits import decoded
 from benchmark.planning.plan import plan
 from benchmark.reporting.gallery_items import gallery_items
 from benchmark.results import predictions, store

@@ -172,24 +172,24 @@ def test_a_failed_attempt_leaves_a_finished_run_as_it_was(tmp_path):
 def test_the_test_split_is_sealed_for_selection(tmp_path, monkeypatch):
     from benchmark.data.base import seal_test
     from benchmark.data.cache import open_split
-    from benchmark.execution import environment
+    from benchmark.execution import splits
     from benchmark.planning.catalogue import BENCHMARKS
 
     asked = []
-    real = environment.open_split
-    monkeypatch.setattr(environment, "_OPEN", {})
+    real = splits.open_split
+    monkeypatch.setattr(splits, "_OPEN", {})
     monkeypatch.setattr(
-        environment,
+        splits,
         "open_split",
         lambda b, split, *rest: asked.append(split) or real(b, split, *rest),
     )
     (record,) = run(tmp_path, select(eval_split="val"))
     assert record.status == "done" and set(asked) == {"train", "val"}
     assert record.execution.opened_splits == {"val": 1}
-    environment.decoded("tiny", None, "test")  # open already
+    splits.decoded("tiny", None, "test")  # open already
     with seal_test():
         for read in (
-            lambda: environment.decoded("tiny", None, "test"),
+            lambda: splits.decoded("tiny", None, "test"),
             lambda: open_split(BENCHMARKS.get("tiny")(), "test"),
         ):
             with pytest.raises(RuntimeError, match="sealed"):

@@ -13,8 +13,9 @@ from benchmark.core.errors import UserError
 from benchmark.core.spec import Protocol, RunSpec
 from benchmark.data.base import Benchmark, read_example
 from benchmark.data.batches import CropParams, at_working_scale, cut
-from benchmark.execution.environment import Environment, open_benchmark
+from benchmark.execution.environment import Environment
 from benchmark.execution.probe import Rehearsal
+from benchmark.execution.splits import open_benchmark
 from benchmark.models.normalise import Normalise
 from benchmark.profiling.speed.loops import rehearse, usual_loss
 
