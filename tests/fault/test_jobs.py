@@ -5,15 +5,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from benchmark.core.errors import UserError
+from benchmark.core.interrupt import StopSignal
 from benchmark.core.processes import is_alive
 from benchmark.core.spec import Compute
-from benchmark.execution import grid, pool
+from benchmark.execution import grid, pool, splits
 from benchmark.planning.plan import plan
 from benchmark.results import index
 from tests.helpers.tiny import run, same, select, typed
@@ -125,6 +127,64 @@ def test_what_is_wrong_in_a_job_is_said_once_and_nothing_is_written(tiny, tmp_pa
     with pytest.raises(UserError, match=r"crop=38 is no multiple of"):
         run(tmp_path, select("linear,bitfit", crop=38), jobs=2)
     assert not list(tmp_path.rglob("record.json"))
+
+
+@pytest.fixture
+def starting(tmp_path, monkeypatch):
+    """Processes start no sooner than this event is set; nothing is decoded yet."""
+    event = threading.Event()
+
+    class Late(pool._Worker):
+        def __init__(self, *arguments):
+            assert event.wait(30)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(pool, "_Worker", Late)
+    monkeypatch.setattr(splits, "_OPEN", {})
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
+    return event
+
+
+def test_the_command_decodes_while_its_processes_start(tiny, tmp_path, monkeypatch, starting):
+    real, here = splits.open_split, []
+
+    def open_split(benchmark, split, *rest):
+        here.append(split)
+        if len(here) == 2:
+            starting.set()
+        return real(benchmark, split, *rest)
+
+    monkeypatch.setattr(splits, "open_split", open_split)
+    records = run(tmp_path / "r", select("linear,bitfit"), jobs=2)
+    assert here == ["test", "train"]  # in this process
+    assert {record.status for record in records} == {"done"}
+
+
+def test_what_is_wrong_with_data_is_said_though_no_process_has_started(
+    tiny, tmp_path, monkeypatch, starting
+):
+    def open_split(*_):
+        starting.set()
+        raise UserError("label.png is damaged")
+
+    monkeypatch.setattr(splits, "open_split", open_split)
+    with pytest.raises(UserError, match=r"label\.png is damaged"):
+        run(tmp_path / "r", select("linear,bitfit"), jobs=2)
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_signal_while_the_command_decodes_ends_it(tiny, tmp_path, starting):
+    class Impatient(Ear):
+        def decoding(self, what, done, total):
+            starting.set()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    watch, cells = StopSignal(), plan(select("linear,bitfit"))
+    records = grid.run_cells(
+        cells, tmp_path / "r", device="cpu", watch=watch, listener=Impatient(), jobs=2
+    )
+    assert records == [] and watch.signal == "SIGTERM"
+    assert not list((tmp_path / "r").rglob("record.json"))
 
 
 def descendants(pid):

@@ -29,9 +29,9 @@ pytestmark = pytest.mark.usefixtures("tiny", "strange")
 
 
 def test_a_signal_while_data_are_decoded_leaves_at_once(tmp_path, monkeypatch):
-    from benchmark.execution import environment
+    from benchmark.execution import splits
 
-    monkeypatch.setattr(environment, "_OPEN", {})
+    monkeypatch.setattr(splits, "_OPEN", {})
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
     watch, told = StopSignal(), []
 
