@@ -15,6 +15,7 @@ from rich.progress import (
 
 from benchmark.core.record import Record
 from benchmark.core.spec import RunSpec
+from benchmark.execution.tasks import Verdict
 
 
 def outcome(record: Record) -> str:
@@ -28,11 +29,12 @@ def outcome(record: Record) -> str:
     )
 
 
-def refusal(cells: Sequence[RunSpec], reason: str) -> str:
-    """One line on cells that a method cannot do."""
+def refusal(cells: Sequence[RunSpec], verdict: Verdict) -> str:
+    """One line on cells that cannot run."""
     pairs = dict.fromkeys(f"{cell.method_label} on {cell.backbone}" for cell in cells)
     number = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
-    return f"unsupported ({number}): {', '.join(pairs)}: {reason}"
+    what = verdict.status or "cannot run"
+    return f"{what} ({number}): {', '.join(pairs)}: {verdict.reason}"
 
 
 def label(spec: RunSpec) -> str:
@@ -46,6 +48,7 @@ class Lines:
     def __init__(self, console: Console, cells: int) -> None:
         self.console, self.cells, self.finished = console, cells, 0
         self.decoded: set[str] = set()
+        self.refusals: dict[str, str] = {}
 
     def decoding(self, what: str, done: int, total: int) -> None:
         """Prints when a split begins."""
@@ -53,9 +56,10 @@ class Lines:
             self.decoded.add(what)
             self._print(f"decoding {what}: {total} images")
 
-    def refused(self, cells: Sequence[RunSpec], reason: str) -> None:
+    def refused(self, cells: Sequence[RunSpec], verdict: Verdict) -> None:
         """Prints why, before anything runs."""
-        self._print(refusal(cells, reason))
+        self.refusals |= dict.fromkeys((cell.run_id for cell in cells), verdict.reason)
+        self._print(refusal(cells, verdict))
 
     def note(self, text: str) -> None:
         """Prints it."""
@@ -97,6 +101,7 @@ class Bars:
         self.progress = progress
         self.grid = progress.add_task("cells", total=cells, detail="")
         self.bars: dict[str, TaskID] = {}
+        self.refusals: dict[str, str] = {}
 
     def decoding(self, what: str, done: int, total: int) -> None:
         """Moves the split's bar."""
@@ -106,9 +111,10 @@ class Bars:
         if done == total:
             self._remove(what)
 
-    def refused(self, cells: Sequence[RunSpec], reason: str) -> None:
+    def refused(self, cells: Sequence[RunSpec], verdict: Verdict) -> None:
         """Prints why, before anything runs."""
-        self.note(refusal(cells, reason))
+        self.refusals |= dict.fromkeys((cell.run_id for cell in cells), verdict.reason)
+        self.note(refusal(cells, verdict))
 
     def note(self, text: str) -> None:
         """Prints it above the bars."""

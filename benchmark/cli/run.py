@@ -47,6 +47,10 @@ Timing = Annotated[
     bool,
     how("--timing", help="Afterwards, time all methods side by side, as `timing` does."),
 ]
+AcceptAudit = Annotated[
+    bool,
+    how("--accept-audit", help="Train although an audit finds that the data give wrong results."),
+]
 Jobs = Annotated[
     str,
     where(
@@ -66,6 +70,7 @@ def run(
     checkpoint: Checkpoint = None,
     compiling: Compile = "auto",
     timing: Timing = False,
+    accept_audit: AcceptAudit = False,
 ) -> None:
     """Train every selected combination that is unfinished.
 
@@ -113,7 +118,7 @@ def run(
     console.print(
         f"{len(cells)} cells, {skipped} already done, {len(todo)} to run", highlight=False
     )
-    records, signal = [], 0
+    records, signal, refusals = [], 0, dict[str, str]()
     if todo:
         from benchmark.core.interrupt import StopSignal
 
@@ -137,13 +142,15 @@ def run(
                 rerun=outdated if rerun else (),
                 jobs=number,
                 compiling=compiling,
+                accept_audit=accept_audit,
             )
+        refusals = watcher.refusals
         signal = watch.exit_code
     if timing and not signal:
         measure_cells(request, cells)
     _summary(console, request, cells)
     suggest(console, request, cells)
-    left = _unsuccessful(console, request, cells)
+    left = _unsuccessful(console, request, cells, refusals)
     # Where a cell that was finished is run again, the former result stays, and an error does, too.
     again = [record for record in records if record.status not in FINAL]
     if signal and (left or again):
@@ -152,27 +159,49 @@ def run(
         raise typer.Exit(1)
 
 
-def _unsuccessful(console: "Console", request: "Request", cells: "list[RunSpec]") -> "list[str]":
-    """Prints the cells that are neither done nor unsupported, and what to do."""
+def _unsuccessful(
+    console: "Console", request: "Request", cells: "list[RunSpec]", refusals: "dict[str, str]"
+) -> "set[str]":
+    """Prints the cells that are neither done nor unsupported, and what to do.
+
+    Args:
+        console: where.
+        request: names the results.
+        cells: all of them.
+        refusals: why cells were not run, by run id.
+
+    Returns:
+        Their states.
+    """
     from benchmark.results import store
 
-    left = []
+    alike: dict[tuple[str, str], list[RunSpec]] = {}
     for cell in cells:
         if store.is_done(request.results, cell):
             continue
         record = store.record_of(request.results, cell)
-        status, reason = (record.status, record.reason) if record else ("missing", "not run yet")
-        left.append(status)
+        state: tuple[str, str]
+        if record:
+            state = record.status, record.reason
+        elif cell.run_id in refusals:
+            state = "refused", refusals[cell.run_id]
+        else:
+            state = "missing", "not run yet"
+        alike.setdefault(state, []).append(cell)
+    for (status, reason), some in alike.items():
+        first = f"{some[0].method_label} on {some[0].benchmark}, seed {some[0].seed}"
+        more = f" and {len(some) - 1} more" if len(some) > 1 else ""
         console.print(
-            f"{status}: {cell.method_label} on {cell.benchmark}, seed {cell.seed}: {reason}",
+            f"{status}: {first}{more}: {reason}",
             style="red",
             markup=False,
             highlight=False,
             soft_wrap=True,
         )
-    if set(left) & {"interrupted", "missing"}:
+    left = {status for status, _ in alike}
+    if left & {"interrupted", "missing"}:
         console.print("to resume, repeat the command", highlight=False)
-    if set(left) - {"interrupted", "missing"}:
+    if left - {"interrupted", "missing", "refused"}:
         console.print("rerun unsuccessful cells with --retry failed, oom or all", highlight=False)
     return left
 

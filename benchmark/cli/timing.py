@@ -79,8 +79,8 @@ def measure_groups(
     from rich.console import Console
 
     from benchmark.execution.environment import prepare
-    from benchmark.execution.grid import preflight
     from benchmark.execution.pool import Here, threads_of
+    from benchmark.execution.preflight import preflight
     from benchmark.execution.tasks import Silent
     from benchmark.profiling.timing.groups import complete, former
     from benchmark.profiling.timing.measure import measure
@@ -98,11 +98,13 @@ def measure_groups(
         before = former(request.results, group[0])
         cells = complete(group, before, note)
         with threads_of(threads):
-            refusals = preflight(cells, Here(environment), Silent()).refusals
+            verdicts = preflight(
+                cells, Here(environment), Silent(), request.data, accept_audit=True
+            ).verdicts
         for cell in cells:
-            if refusals[cell.run_id]:
-                note(f"{cell.method_label} is skipped: {refusals[cell.run_id]}")
-        cells = [cell for cell in cells if not refusals[cell.run_id]]
+            if verdicts[cell.run_id].reason:
+                note(f"{cell.method_label} is skipped: {verdicts[cell.run_id].reason}")
+        cells = [cell for cell in cells if not verdicts[cell.run_id].reason]
         with _progress(errors) as tell:
             found, problems = measure(
                 cells, environment, steps=steps, rounds=rounds, threads=threads, tell=tell

@@ -197,6 +197,7 @@ class Record(_Part):
     traceback: str = ""  # its end, where an exception stopped the run
     command: str = ""  # runs this cell again
     execution: Execution | None = None
+    data_findings: tuple[str, ...] = ()  # serious ones of the audit, which the user accepted
     metrics: Metrics | None = None
     costs: Costs | None = None
     timings: dict[str, float] = {}  # seconds by phase

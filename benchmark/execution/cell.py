@@ -50,6 +50,7 @@ from benchmark.engine.training_data import TrainingSplit
 from benchmark.execution.environment import Environment
 from benchmark.execution.run_state import RunState
 from benchmark.execution.splits import decoded, open_benchmark
+from benchmark.execution.tasks import TRACEBACK_LINES
 from benchmark.models import delta as deltas
 from benchmark.models.segmenter import Segmenter
 from benchmark.planning.catalogue import build_method
@@ -61,14 +62,16 @@ from methods.base import Unsupported
 _WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 """Errors of the disk, which are nothing that a record of the cell could tell."""
 
-TRACEBACK_LINES = 30
-
 VERIFIED_IMAGES = 4
 """Test images, spread over the split, whose batches the stored delta is evaluated on again."""
 
 
 def run_cell(
-    spec: RunSpec, results: Path, environment: Environment, progress: Progress | None = None
+    spec: RunSpec,
+    results: Path,
+    environment: Environment,
+    progress: Progress | None = None,
+    findings: Sequence[str] = (),
 ) -> Record:
     """Runs one cell and stores it; an exception becomes a record with a status.
 
@@ -76,13 +79,20 @@ def run_cell(
     stays as it is where running it again fails. What the user could mend, such as an image that
     was damaged after the check, is a failure of this cell, too.
 
+    Args:
+        spec: what to run.
+        results: folder of the results.
+        environment: where.
+        progress: called after each step.
+        findings: of the audit, which the user accepted; they stand in the record.
+
     Raises:
         UserError: there is no such method, or the results cannot be written; nothing is stored.
         Superseded: another process took the cell over; nothing is stored.
     """
     method = build_method(spec.method, spec.method_params)
     environment = replace(environment, compute=environment.compute_of(spec))
-    run = RunState(results, spec, method)
+    run = RunState(results, spec, method, tuple(findings))
     environment.watch.restart()
     with store.staging(results, spec) as folder:
         try:
@@ -121,15 +131,20 @@ def run_cell(
 
 
 def store_failure(
-    spec: RunSpec, results: Path, environment: Environment, status: Status, reason: str
+    spec: RunSpec,
+    results: Path,
+    environment: Environment,
+    status: Status,
+    reason: str,
+    traceback: str = "",
 ) -> Record:
-    """Stores a cell that could not tell itself why it failed, and returns its record.
+    """Stores a cell that did not run, or could not tell why it failed, and returns its record.
 
     Raises:
         UserError: there is no such method, or the results cannot be written.
     """
     run = RunState(results, spec, build_method(spec.method, spec.method_params))
-    record = run.record(environment, status, reason)
+    record = run.record(environment, status, reason, traceback)
     with store.staging(results, spec) as folder:
         store.write_record(folder, record)
         if store.is_done(results, spec):

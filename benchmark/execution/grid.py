@@ -4,10 +4,8 @@ import signal
 import time
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.core.errors import UserError
 from benchmark.core.interrupt import Interrupted, StopSignal
 from benchmark.core.machine import available_memory, device_name, find_device
 from benchmark.core.record import FINAL, Record, Status
@@ -15,11 +13,9 @@ from benchmark.core.spec import Compute, RunSpec
 from benchmark.execution.jobs import Share, fitting, share
 from benchmark.execution.pool import Here, Lost, Pool, Setup, Workers, died
 from benchmark.execution.pool import workers as opened
+from benchmark.execution.preflight import Preflight, preflight
 from benchmark.execution.tasks import (
     Bury,
-    Check,
-    Choose,
-    Decode,
     Listener,
     Outcome,
     Silent,
@@ -141,6 +137,7 @@ def run_cells(
     jobs: int | None = 1,
     compiling: str = "auto",
     compute: Compute | None = None,
+    accept_audit: bool = False,
 ) -> list[Record]:
     """Checks everything that cells need, then runs them, beside other commands that do the same.
 
@@ -164,12 +161,13 @@ def run_cells(
             guard `if __name__ == "__main__"`, as Python's multiprocessing does.
         compiling: whether networks are compiled, one of `compile_policy.CHOICES`.
         compute: precision and attention; None = what is fast here.
+        accept_audit: train although an audit finds that results on the data would be wrong.
 
     Returns:
         The records of the cells that this command ran, in order of their ends.
 
     Raises:
-        UserError: something that would stop every cell is wrong; nothing has been written then.
+        UserError: no cell can run, and the user can mend that; nothing has been written then.
     """
     if not cells:
         return []
@@ -193,86 +191,40 @@ def run_cells(
     )
     with watch.signals(), opened(setup, parts.jobs, watch) as pool:
         try:
-            found = preflight(cells, pool, listener, data, parts.threads)
+            found = preflight(cells, pool, listener, data, parts.threads, accept_audit)
         except Interrupted:
             return []
         if watch.signal:
             return []
         store.check_writable(results)
-        for reason in dict.fromkeys(filter(None, found.refusals.values())):
-            refused = [cell for cell in cells if found.refusals[cell.run_id] == reason]
-            listener.refused(refused, reason)
+        for verdict in dict.fromkeys(found.verdicts.values()):
+            if verdict.reason:
+                alike = [cell for cell in cells if found.verdicts[cell.run_id] == verdict]
+                listener.refused(alike, verdict)
+            elif verdict.unmeasured:
+                alike = [cell for cell in cells if found.verdicts[cell.run_id] == verdict]
+                labels = ", ".join(dict.fromkeys(cell.method_label for cell in alike))
+                listener.note(f"{labels}: some costs will be missing: {verdict.unmeasured}")
+        able = [cell for cell in cells if cell.run_id in found.computes]
         if not isinstance(pool, Here):
-            _limit(pool, parts, cells, results, found, listener)
+            _limit(pool, parts, able, results, found, listener)
         tasks = [
-            Train(cell, results, before[id], id in rerun, found.computes[id])
-            for id, cell in ((cell.run_id, cell) for cell in cells)
+            Train(
+                cell,
+                results,
+                before[cell.run_id],
+                cell.run_id in rerun,
+                found.computes[cell.run_id],
+                found.findings[cell.run_id],
+            )
+            for cell in able
         ]
-        return list(_execute(tasks, pool, watch, listener))
-
-
-@dataclass(frozen=True)
-class Preflight:
-    """What was found out before the first cell, by run id.
-
-    Attributes:
-        refusals: why a method cannot act on a backbone; empty where it can.
-        computes: how the run will compute.
-    """
-
-    refusals: dict[str, str]
-    computes: dict[str, Compute]
-
-
-def preflight(
-    cells: Sequence[RunSpec],
-    pool: Workers,
-    listener: Listener,
-    data: Path | None = None,
-    threads: int | None = None,
-) -> Preflight:
-    """Finds out, before anything is trained or written, what would stop cells, and decodes data.
-
-    Args:
-        cells: what is to be run.
-        pool: where.
-        listener: hears of splits that are not in the cache.
-        data: data root.
-        threads: that decode a split; None = one a core.
-
-    Raises:
-        Interrupted: a signal came; what was decoded in part is given up.
-        UserError: weights or data are missing or damaged; a backbone cannot be staged or does not
-            take the crop; a hyperparameter does not fit a backbone.
-    """
-
-    def kind(cell: RunSpec) -> tuple[object, ...]:
-        return cell.method_label, cell.backbone, cell.weights, cell.protocol.crop
-
-    def shape(cell: RunSpec) -> tuple[object, ...]:
-        protocol = cell.protocol
-        size = protocol.batch_size, protocol.crop, protocol.precision
-        return cell.backbone, cell.weights, *size
-
-    kinds = {kind(cell): Check(cell) for cell in reversed(cells)}
-    shapes = {shape(cell): Choose(cell) for cell in reversed(cells)}
-    splits = {
-        (cell.benchmark, split): Decode(cell.benchmark, split, data, threads)
-        for cell in cells
-        for split in ("train", cell.protocol.eval_split)
-    }
-    # The data come last: they take longest, and the pool does the last first while it starts.
-    tasks: deque[Task] = deque([*kinds.values(), *shapes.values(), *splits.values()])
-    results = dict(pool.run(tasks, listener))
-    for task, result in results.items():
-        if isinstance(result, Lost):
-            raise UserError(f"{task}: {died(result)}; try --jobs 1")
-    if tasks:  # a signal came
-        raise Interrupted("before anything was trained")
-    return Preflight(
-        {cell.run_id: results[kinds[kind(cell)]] for cell in cells},
-        {cell.run_id: results[shapes[shape(cell)]] for cell in cells},
-    )
+        buried = [
+            Bury(cell, results, verdict.status, verdict.reason, verdict.traceback)
+            for cell, verdict in ((cell, found.verdicts[cell.run_id]) for cell in cells)
+            if verdict.status is not None
+        ]
+        return list(_execute([*buried, *tasks], pool, watch, listener))
 
 
 def _limit(
@@ -298,7 +250,7 @@ def _limit(
 
 
 def _execute(
-    tasks: Sequence[Train], pool: Workers, watch: StopSignal, listener: Listener
+    tasks: Sequence[Train | Bury], pool: Workers, watch: StopSignal, listener: Listener
 ) -> Iterator[Record]:
     """Runs cells that no other command works on, then waits for those that others do.
 
@@ -327,8 +279,8 @@ def _execute(
                 if deaths[task] < TRIES:
                     queue.append(task)
                 elif isinstance(task, Train):
-                    killed = outcome.exit_code == -signal.SIGKILL
-                    queue.append(Bury(task.cell, task.results, died(outcome), killed))
+                    status: Status = "oom" if outcome.exit_code == -signal.SIGKILL else "failed"
+                    queue.append(Bury(task.cell, task.results, status, died(outcome)))
         if len(busy) == asked and not watch.signal:
             if not waits:
                 listener.waiting(len(busy))

@@ -27,6 +27,7 @@ class RunState:
         results: the results folder.
         spec: of the run.
         method: of the run.
+        findings: of the audit of its data.
         started: UTC, ISO 8601.
         phases: seconds by phase.
         opened: times that a split was evaluated, by its name, over all attempts.
@@ -37,6 +38,7 @@ class RunState:
     results: Path
     spec: RunSpec
     method: Method
+    findings: tuple[str, ...] = ()
     started: str = field(default_factory=lambda: _now(), init=False)
     phases: Phases = field(default_factory=Phases, init=False)
     opened: dict[str, int] = field(init=False)
@@ -129,6 +131,7 @@ class RunState:
             traceback=traceback,
             command=command(spec),
             execution=self.execution(),
+            data_findings=self.findings,
             provenance=Provenance(
                 git_commit=commit,
                 git_dirty=dirty,

@@ -17,6 +17,7 @@ from benchmark.data.audit.near_duplicates import (
     look,
     near_copies,
 )
+from benchmark.data.audit.presence import classes_found
 from benchmark.data.base import IGNORE, SPLITS, Benchmark, Finding, Severity, Split
 
 if TYPE_CHECKING:
@@ -275,14 +276,7 @@ class _Tally:
                         "check the label values",
                     )
                 continue
-            yield from grouped(
-                "serious" if split == "train" else "warning",
-                f"classes absent from the {split} split",
-                names[summary.pixels == 0].tolist(),
-                "check the label values and the split; what is not trained on cannot be learnt"
-                if split == "train"
-                else "read means as those over the classes that occur, or split anew by class",
-            )
+            yield from classes_found(split, self.benchmark.classes, np.flatnonzero(summary.pixels))
         holding = np.sum([summary.holding for summary in self.splits.values()], axis=0)
         yield from grouped(
             "warning",
