@@ -76,9 +76,10 @@ class Lines:
             self._print(f"  {label(spec)}: step {step}/{steps}, {pace}")
 
     def cell_finished(self, record: Record) -> None:
-        """Prints the outcome."""
+        """Prints the outcome, unless `refused` did."""
         self.finished += 1
-        self._print(f"[{self.finished}/{self.cells}] {outcome(record)}")
+        if record.run_id not in self.refusals:
+            self._print(f"[{self.finished}/{self.cells}] {outcome(record)}")
 
     def cell_found(self, record: Record) -> None:
         """Prints the outcome, and that it is another's."""
@@ -132,9 +133,10 @@ class Bars:
             self.progress.update(self.bars[spec.run_id], completed=step, detail=detail)
 
     def cell_finished(self, record: Record) -> None:
-        """Moves the grid's bar and prints the outcome above the bars."""
+        """Moves the grid's bar and prints the outcome above the bars, unless `refused` did."""
         self._remove(record.run_id)
-        self.note(outcome(record))
+        if record.run_id not in self.refusals:
+            self.note(outcome(record))
         self.progress.advance(self.grid)
 
     def cell_found(self, record: Record) -> None:

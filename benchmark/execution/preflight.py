@@ -109,7 +109,7 @@ def _verdict(
                 "--accept-audit"
             )
             return Verdict(reason, by_user=True)
-    return Verdict()
+    return checked
 
 
 def _lines(opened: Iterable[Opened]) -> Iterable[str]:
