@@ -69,6 +69,10 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
     options |= _read_config(config) if config else {}
     protocol = options.get("set", {}) | _pairs(typed.get("set") or ())
     options |= {key: value for key, value in typed.items() if value is not None}
+    for name, value in options.items():
+        # Nothing must never stand for all that a suite holds.
+        if (isinstance(value, str) and not value.strip()) or value == []:
+            raise UserError(f"--{name} is empty; give it a value, or leave it out")
     weights = _strings(options.get("weights"))
     if "none" in weights and len(weights) > 1:
         raise UserError(f"--weights {' '.join(weights)}: none contradicts a folder; keep one")

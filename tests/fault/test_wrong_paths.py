@@ -69,6 +69,8 @@ def test_a_path_through_a_file_is_one_line(typed, tmp_path):
         (("run", "--jobs", "many"), ("--jobs 'many'", "auto")),
         (("run", "--max-seconds", "soon"), ("--max-seconds", "number")),
         (("run", "--max-seconds", "-1"), ("--max-seconds", "0")),
+        (("run", "--methods", ""), ("--methods is empty", "leave it out")),
+        (("run", "--suite", " "), ("--suite is empty",)),
         (("rum",), ("No such command 'rum'", "run")),
         (("results", "merge"), ("Missing argument", "results merge --help")),
         (("plan", "a\nb"), (r"a\x0ab", "plan --help")),
