@@ -1,6 +1,7 @@
 """How a running grid is shown: live bars on a terminal, plain lines elsewhere."""
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
@@ -42,6 +43,21 @@ def label(spec: RunSpec) -> str:
     return f"{spec.benchmark} / {spec.method_label} / seed {spec.seed}"
 
 
+def resuming(spec: RunSpec, step: int) -> str:
+    """One line on a cell that continues from its checkpoint."""
+    steps = spec.protocol.steps
+    if step == steps:
+        return f"{label(spec)}: training is complete; resuming with the evaluation"
+    return f"{label(spec)}: resuming at step {step} of {steps}"
+
+
+def stopping(name: str) -> None:
+    """Says, at a signal, what happens now; written at once, whatever is being printed."""
+    text = f"\n{name}: saving the running cells; press Ctrl-C again to stop at once\n"
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode())
+
+
 class Lines:
     """A line when a cell ends, and one each quarter of its steps."""
 
@@ -67,6 +83,10 @@ class Lines:
 
     def cell_started(self, spec: RunSpec) -> None:
         """Prints nothing: its first quarter says so."""
+
+    def resumed(self, spec: RunSpec, step: int) -> None:
+        """Prints where."""
+        self._print(f"  {resuming(spec, step)}")
 
     def step(self, spec: RunSpec, step: int, loss: float, images_per_second: float) -> None:
         """Prints at each quarter but the last."""
@@ -125,6 +145,11 @@ class Bars:
         """Adds the cell's bar."""
         self._remove(spec.run_id)  # of an attempt that died
         self._add(spec.run_id, label(spec).replace("[", r"\["), spec.protocol.steps)
+
+    def resumed(self, spec: RunSpec, step: int) -> None:
+        """Moves the cell's bar, and prints where above the bars."""
+        self.progress.update(self.bars[spec.run_id], completed=step)
+        self.note(resuming(spec, step))
 
     def step(self, spec: RunSpec, step: int, loss: float, images_per_second: float) -> None:
         """Moves the cell's bar."""

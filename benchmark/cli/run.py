@@ -92,7 +92,7 @@ def run(
     number = parse_jobs(jobs)
     from rich.console import Console
 
-    from benchmark.cli.progress import listener
+    from benchmark.cli.progress import listener, stopping
     from benchmark.core import answer_cache
     from benchmark.core.record import FINAL
     from benchmark.execution import grid
@@ -127,7 +127,7 @@ def run(
             # The summary needs these, and a core is idle while the server starts.
             for name in ("benchmark.reporting.terminal", "scipy.stats"):
                 importlib.import_module(name)
-        watch = StopSignal(max_seconds)
+        watch = StopSignal(max_seconds, stopping)
         with listener(console, len(todo)) as watcher:
             records = grid.run_cells(
                 todo,

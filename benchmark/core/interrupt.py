@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -33,10 +33,13 @@ class StopSignal:
 
     Args:
         max_seconds: of one run; None = as long as it takes.
+        heard: called with the name of the first signal, inside its handler.
     """
 
-    def __init__(self, max_seconds: float | None = None) -> None:
-        self.max_seconds = max_seconds
+    def __init__(
+        self, max_seconds: float | None = None, heard: Callable[[str], None] | None = None
+    ) -> None:
+        self.max_seconds, self._heard = max_seconds, heard
         self.signal: str = ""
         self.superseded = threading.Event()
         self._start = time.monotonic()
@@ -100,6 +103,8 @@ class StopSignal:
             if self.signal:
                 raise KeyboardInterrupt
             self.signal = signal.Signals(number).name
+            if self._heard:
+                self._heard(self.signal)
 
         former = {n: signal.signal(n, remember) for n in (signal.SIGINT, signal.SIGTERM)}
         try:

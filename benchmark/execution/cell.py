@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,6 +72,7 @@ def run_cell(
     environment: Environment,
     progress: Progress | None = None,
     findings: Sequence[str] = (),
+    resumed: Callable[[int], None] | None = None,
 ) -> Record:
     """Runs one cell and stores it; an exception becomes a record with a status.
 
@@ -84,7 +85,8 @@ def run_cell(
         results: folder of the results.
         environment: where.
         progress: called after each step.
-        findings: of the audit, which the user accepted; they stand in the record.
+        findings: of the audit, which the user accepted; the record names them.
+        resumed: called with the step that a checkpoint was taken at.
 
     Raises:
         UserError: there is no such method, or the results cannot be written; nothing is stored.
@@ -98,10 +100,10 @@ def run_cell(
         try:
             with seal_test() if spec.protocol.eval_split == "val" else contextlib.nullcontext():
                 try:
-                    record = _run(run, folder, environment, progress)
+                    record = _run(run, folder, environment, progress, resumed)
                 except checkpoint.Unfit as reason:
                     checkpoint.set_aside(run.checkpoint, f"not of this code: {reason}")
-                    record = _run(run, folder, environment, progress)
+                    record = _run(run, folder, environment, progress, resumed)
         except Superseded:
             raise
         except Exception as error:
@@ -206,11 +208,17 @@ class _Scored:
 
 
 def _run(
-    run: RunState, folder: Path, environment: Environment, progress: Progress | None
+    run: RunState,
+    folder: Path,
+    environment: Environment,
+    progress: Progress | None,
+    resumed: Callable[[int], None] | None,
 ) -> Record:
     """A cell from its beginning, or its checkpoint, to its record; files go to a folder."""
     phases, protocol = run.phases, run.spec.protocol
     prepared = _prepare(run, environment)
+    if prepared.saved and resumed:
+        resumed(prepared.saved.progress.step)
     trained = _train(run, prepared, environment, progress)
     with phases("evaluate"):
         run.opens(protocol.eval_split)

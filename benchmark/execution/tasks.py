@@ -44,6 +44,9 @@ class Listener(Protocol):
     def cell_started(self, spec: RunSpec) -> None:
         """A cell begins."""
 
+    def resumed(self, spec: RunSpec, step: int) -> None:
+        """A cell resumes from a checkpoint that was taken after this step."""
+
     def step(self, spec: RunSpec, step: int, loss: float, images_per_second: float) -> None:
         """A cell made a training step."""
 
@@ -225,6 +228,7 @@ class Train:
                     dataclasses.replace(environment, compute=self.compute),
                     lambda *progress: listener.step(cell, *progress),
                     self.findings,
+                    lambda step: listener.resumed(cell, step),
                 )
             except Superseded:
                 return Outcome.BUSY
