@@ -4,9 +4,8 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.analysis.costs import INSERTED
 from benchmark.analysis.leaderboard import GROUP, MIOU, cells
-
-INSERTED = "costs.params.inserted"
 
 
 def base_name(label: str) -> str:

@@ -11,29 +11,15 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
+from benchmark.analysis.costs import TRAINED, cost_columns, with_numbers
 from benchmark.analysis.memo import once
-from benchmark.results.timing_columns import LATENCY, TRAINING
 
 GROUP = ["backbone", "weights", "protocol_hash"]
 """Runs that differ in one of these columns are never ranked together."""
 
 MIOU = "metrics.miou"
-COSTS = [
-    "costs.params.inserted",
-    "costs.params.tuned_backbone",
-    "costs.params.decoder",
-    "costs.params.total_trainable",
-    "costs.stored.bytes",
-    TRAINING,
-    "costs.train.memory.peak_bytes",
-    LATENCY,
-]
-"""What methods are compared by. Of times those that were measured side by side: what a run took
-depends on what ran beside it."""
-
 _CLASS = "metrics.class_iou."
 _CELL = [*GROUP, "benchmark", "method"]
-_MEANS = [MIOU, *COSTS, "ppt"]
 
 
 def ppt(miou: Any, parameters: Any) -> Any:
@@ -106,17 +92,15 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
 def _cells(frame: pd.DataFrame) -> pd.DataFrame:
     """`cells` of what `_numbers` returned."""
     good = frame[frame["status"] == "done"].copy()
-    good["ppt"] = ppt(
-        good[MIOU], good["costs.params.inserted"] + good["costs.params.tuned_backbone"]
-    )
+    good["ppt"] = ppt(good[MIOU], good[TRAINED])
     table = _statuses(frame).to_frame()
     finished = good.groupby(_CELL)
     table["seeds"] = finished.size().reindex(table.index, fill_value=0).astype(int)
     table[MIOU] = finished[MIOU].mean()
     table["ci95"] = _t_intervals(finished[MIOU])
-    others = [*COSTS, "ppt"]
+    others = [*cost_columns(), "ppt"]
     table[others] = means(good, _CELL, others).reindex(table.index)
-    table.loc[table["status"] != "done", [*_MEANS, "ci95"]] = np.nan
+    table.loc[table["status"] != "done", [MIOU, "ci95", *others]] = np.nan
     return table.reset_index()
 
 
@@ -139,20 +123,23 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
     table = _cells(frame)
     intervals = _intervals_over_seeds(frame)
     everywhere = table.groupby(GROUP)["benchmark"].nunique()
+    others = [*cost_columns(), "ppt"]
     rows: list[dict[str, Any]] = []
-    for names, part in table.groupby([*GROUP, "method"]):
-        key = tuple(map(str, names))
+    for labels, part in table.groupby([*GROUP, "method"]):
+        key = tuple(map(str, labels))
         done = part[part["status"] == "done"]
         total = int(everywhere[key[:-1]])
         complete = len(done) == total
         row: dict[str, Any] = dict(zip([*GROUP, "method"], key, strict=True))
         row["complete"] = f"{len(done)}/{total}"
         row["seeds"] = int(done["seeds"].min()) if len(done) else 0
-        row |= {name: done[name].mean(skipna=False) if complete else np.nan for name in _MEANS}
+        row |= {
+            name: done[name].mean(skipna=False) if complete else np.nan for name in [MIOU, *others]
+        }
         row["ci95"] = intervals.get(key, np.nan) if complete else np.nan
         rows.append(row)
-    columns = [*GROUP, "rank", "method", MIOU, "ci95", "complete", "seeds", *COSTS, "ppt"]
-    board = pd.DataFrame(rows, columns=columns)
+    names = [*GROUP, "rank", "method", MIOU, "ci95", "complete", "seeds", *others]
+    board = pd.DataFrame(rows, columns=names)
     shown = board[MIOU].map(points, na_action="ignore").astype(float)
     ranks = shown.groupby([board[name] for name in GROUP]).rank(method="min", ascending=False)
     board["rank"] = ranks.astype("Int64")
@@ -234,23 +221,22 @@ def failures(runs: pd.DataFrame) -> pd.DataFrame:
 @once
 def current(runs: pd.DataFrame) -> pd.DataFrame:
     """One run per cell and seed: a finished one before a failed one, then the latest."""
-    needed = [*_CELL, "seed", "status", "provenance.started", MIOU, *COSTS]
+    needed = [*_CELL, "seed", "status", "provenance.started", MIOU]
     missing = [name for name in needed if name not in runs.columns]
-    frame = runs.reindex(columns=[*runs.columns, *missing])
-    numbers = [MIOU, *COSTS, *(name for name in frame.columns if name.startswith(_CLASS))]
-    frame[numbers] = frame[numbers].astype(float)
-    finished = frame["status"] == "done"
-    frame = frame.assign(_finished=finished).sort_values(
-        ["_finished", "provenance.started"], kind="stable"
-    )
-    frame = frame.drop_duplicates([*_CELL, "seed"], keep="last").drop(columns="_finished")
+    numbers = [MIOU, *(name for name in runs.columns if name.startswith(_CLASS))]
+    table = runs.reindex(columns=[*runs.columns, *missing]).reset_index(drop=True)
+    frame = with_numbers(table, numbers)
+    finished = (frame["status"] == "done").rename("finished")
+    order = pd.concat([finished, frame["provenance.started"]], axis=1)
+    frame = frame.loc[order.sort_values(["finished", "provenance.started"], kind="stable").index]
+    frame = frame.drop_duplicates([*_CELL, "seed"], keep="last")
     return frame.sort_values([*_CELL, "seed"]).reset_index(drop=True)
 
 
 @once
 def _numbers(runs: pd.DataFrame) -> pd.DataFrame:
     """`current`, with the columns alone that the means need: a record has many more."""
-    needed = [*_CELL, "seed", "status", "provenance.started", MIOU, *COSTS]
+    needed = [*_CELL, "seed", "status", "provenance.started", MIOU, *cost_columns()]
     return current(runs[[name for name in needed if name in runs.columns]])
 
 

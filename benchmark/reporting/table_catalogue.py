@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmark.analysis.ablation import INSERTED, ablation, families
-from benchmark.analysis.cost_tables import COMPONENTS, cost_table, storage
+from benchmark.analysis.ablation import ablation, families
+from benchmark.analysis.cost_tables import cost_table, storage
+from benchmark.analysis.costs import INSERTED, component_costs
 from benchmark.analysis.efficiency import (
     COMPARED,
     corruption_scores,
@@ -15,10 +16,9 @@ from benchmark.analysis.efficiency import (
     label_efficiency,
 )
 from benchmark.analysis.leaderboard import GROUP, MIOU, failures, per_benchmark, per_class
-from benchmark.reporting.format import Kind
+from benchmark.core.format import Kind
 from benchmark.reporting.inputs import ReportInputs
 from benchmark.reporting.tables import COLUMNS, Column, ranked
-from benchmark.results.timing_columns import RATIOS
 
 WHICH = [Column(name, name.removesuffix("_hash").capitalize()) for name in GROUP]
 
@@ -73,14 +73,6 @@ CORRUPTIONS = (
     Column("mean", "Corrupted", "points", "max"),
     Column("relative_drop", "Lost (%)", "points", "min"),
 )
-
-_KINDS: dict[str, Kind] = {
-    "bytes": "bytes",
-    "seconds": "seconds",
-    "ms": "ms",
-    "params": "count",
-    "flops": "count",
-}
 
 
 @dataclass(frozen=True)
@@ -181,20 +173,12 @@ def _corruptions(inputs: ReportInputs) -> pd.DataFrame:
 
 def _cost_columns() -> list[Column]:
     columns = [Column("method", "Method"), Column("complete", "Done")]
-    for name in COMPONENTS:
-        if name in RATIOS:
-            _, kind, reference = name.split(".", 2)
-            columns.append(Column(name, f"{kind} / {reference}".replace("_", " "), "ratio"))
-            continue
-        parts = name.removeprefix("costs.").split(".")
-        columns.append(Column(name, " ".join(parts).replace("_", " "), kind_of(name)))
+    for cost in component_costs():
+        words = cost.column.removeprefix("costs.").removeprefix("timing.").split(".")
+        if cost.reference:
+            words.insert(-1, "/")
+        columns.append(Column(cost.column, " ".join(words).replace("_", " "), cost.kind))
     return columns
-
-
-def kind_of(column: str) -> Kind:
-    """How a cost is printed, by the words of its column's name: `costs.stored.bytes` in bytes."""
-    words = re.split(r"[._]", column)
-    return next((kind for word, kind in _KINDS.items() if word in words), "number")
 
 
 def _plain(table: pd.DataFrame) -> list[Column]:

@@ -4,30 +4,32 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from benchmark.analysis.costs import COSTS
 from benchmark.analysis.leaderboard import failures, split_groups
 from benchmark.analysis.uncertainty import Assessment
-from benchmark.reporting.format import interval_text
+from benchmark.core.format import interval_text
 from benchmark.reporting.table_catalogue import benchmark_table, class_table
 from benchmark.reporting.tables import Column, ranked, to_rich
 from benchmark.reporting.timing_notes import explained, timed
-from benchmark.results.timing_columns import LATENCY, TRAINING
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+_MAIN = [
+    Column(cost.column, cost.short, cost.kind, "min")
+    for cost in COSTS
+    if cost.compared and cost.main
+]
 _COLUMNS = (
     Column("rank", "Rank", "integer"),
     Column("method", "Method"),
     Column("metrics.miou", "mIoU", "points", "max"),
     Column("interval", "95 %"),
-    Column("costs.params.total_trainable", "Trainable", "count", "min"),
-    Column("costs.stored.bytes", "Stored", "bytes", "min"),
+    *_MAIN[:2],
     Column("seeds", "Seeds", "integer"),
     Column("complete", "Done"),
-    Column(TRAINING, "Training", "ratio", "min"),
-    Column("costs.train.memory.peak_bytes", "Memory", "bytes", "min"),
-    Column(LATENCY, "Latency", "ratio", "min"),
+    *_MAIN[2:],
 )
 """The first ones are shown in every terminal, the last ones where they have room."""
 

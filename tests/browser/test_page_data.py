@@ -17,7 +17,7 @@ from benchmark.reporting.html.build import build
 from benchmark.reporting.html.curves import Curves, thin
 from benchmark.reporting.html.images import disagreement, fitting, image_miou, make_item
 from benchmark.reporting.html.payload import AVERAGE, SHARED, columns, number, to_json
-from benchmark.reporting.html.points import score_points, with_trained
+from benchmark.reporting.html.points import score_points, with_fields
 from benchmark.reporting.provenance import protocols, provenance
 from tests.browser import standin
 from tests.helpers import records
@@ -29,7 +29,7 @@ SMALL = ("linear", "norm", "ssf")
 
 
 def payload(runs, evidence=None, **more):
-    frame = with_trained(runs)
+    frame = with_fields(runs)
     points = score_points(frame, evidence)
     parts = {"gallery": (), "curves": Curves(), "reference": None} | more
     return build(frame, points, evidence, **parts)
@@ -77,7 +77,7 @@ def test_an_assessment_gives_intervals_and_ranks():
     runs = records.frame(records.grid(SMALL, seeds=2))
     evidence = standin.assess(runs)
     evidence.board["rank"] = 1
-    points = score_points(with_trained(runs), evidence)
+    points = score_points(with_fields(runs), evidence)
     average = points[points["scope"] == AVERAGE]
     assert (average["rank"] == 1).all()
     assert np.allclose(average["high"] - average["metrics.miou"], 0.009)

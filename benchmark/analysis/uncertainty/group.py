@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmark.analysis.leaderboard import COSTS, MIOU, means
+from benchmark.analysis.costs import cost_columns
+from benchmark.analysis.leaderboard import MIOU, means
 from benchmark.analysis.uncertainty.bootstrap import Resampled
 from benchmark.analysis.uncertainty.estimate import Estimate, mean, method_mean
 from benchmark.analysis.uncertainty.replicates import deviations, with_tails
@@ -80,7 +81,7 @@ class GroupSample:
     def costs(self, benchmarks: Sequence[str], methods: Sequence[str]) -> pd.DataFrame:
         """Mean costs over benchmarks, a row a method, in their order."""
         rows = self.table[self.table["benchmark"].isin(benchmarks)]
-        return means(rows, ["method"], COSTS).loc[list(methods)]
+        return means(rows, ["method"], cost_columns()).loc[list(methods)]
 
     def miou(self) -> pd.DataFrame:
         """Method x benchmark; NaN where a cell is not finished."""

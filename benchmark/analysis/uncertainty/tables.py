@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.analysis.leaderboard import COSTS, MIOU
+from benchmark.analysis.costs import TRAINED, compared_costs
+from benchmark.analysis.leaderboard import MIOU
 from benchmark.analysis.pareto import (
     bias_corrected,
     hypervolume,
@@ -128,7 +129,7 @@ def pareto(group: GroupSample) -> Rows:
         means = [mean([group.estimates[one, name] for one in benchmarks]) for name in names]
         values = np.array([[one.value] for one in means])
         drawn = values + group.moved(benchmarks, names)
-        for cost in COSTS:
+        for cost in compared_costs():
             column = costs[cost].to_numpy()
             front = pareto_front(column, values)[:, 0]
             chance = pareto_front(column, drawn).mean(1)
@@ -154,8 +155,8 @@ def hypervolumes(group: GroupSample) -> tuple[Rows, Rows]:
     # The first column is what was observed, the others are replicates of it.
     scores = np.hstack([values, values + group.moved(group.benchmarks, names)])
     all_costs = group.costs(group.benchmarks, names)
-    trained = all_costs["costs.params.inserted"] + all_costs["costs.params.tuned_backbone"]
-    for cost in COSTS:
+    trained = all_costs[TRAINED]
+    for cost in compared_costs():
         costs = all_costs[cost].to_numpy()
         if not (np.isfinite(costs).all() and np.isfinite(trained).all()):
             continue

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from benchmark.analysis.ablation import INSERTED, ablation, families
 from benchmark.analysis.efficiency import AVERAGE
 from benchmark.analysis.leaderboard import GROUP, MIOU, cells, leaderboard
+from benchmark.core.format import human_limit
 from benchmark.reporting.figures.panels import Words, bounds, draw_panels, even_ticks, whiskers
 from benchmark.reporting.figures.picture import GroupView, Picture
 from benchmark.reporting.figures.scales import clear, log_scale, roomy
-from benchmark.reporting.format import human_limit
 from benchmark.reporting.style import COLOURS, Style, look, trace
 from benchmark.reporting.table_catalogue import file_name
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.analysis.costs import BACKBONE, COSTS
 from benchmark.analysis.leaderboard import GROUP, MIOU, per_class, split_groups
 from benchmark.reporting.html import curves as lines
 from benchmark.reporting.html.evidence import (
@@ -27,7 +28,7 @@ from benchmark.reporting.html.payload import (
     columns,
     number,
 )
-from benchmark.reporting.html.points import COSTS, FIELDS, TRAINED, finished_by_all
+from benchmark.reporting.html.points import AXES, FIELDS, finished_by_all
 from benchmark.reporting.timing_notes import explained
 
 SYMBOLS = {
@@ -40,7 +41,7 @@ _DARK = {"#000000": "#f2f2f2", "#0072B2": "#3d9be0"}
 _WEIGHTS = {"pretrained": "", "none": ", random weights"}
 _CURRENT = [*GROUP, "benchmark", "method", "seed", "status", "provenance.started", MIOU]
 _RUN = ("seed", "status", "reason", "run_id", "command", "provenance.started")
-_COUNTED = {"total trainable": "costs.params.total_trainable", "backbone": TRAINED}
+_COUNTED = {cost.published: cost.column for cost in COSTS if cost.published}
 """What published numbers count: the cost that counts the same."""
 
 
@@ -55,7 +56,7 @@ def build(
     """Gathers what the script draws.
 
     Args:
-        runs: as `with_trained` returns them.
+        runs: as `with_fields` returns them.
         points: as `score_points` returns them.
         evidence: pairs, ranks and fronts; may be missing.
         gallery: pictures; those on which methods disagree least are left out if all are too large.
@@ -69,20 +70,20 @@ def build(
     drawn = lines.series(runs, curves, index)
     present = {line["kind"] for line in drawn}
     known = {key: place for place, key in enumerate(index.keys)}
-    costs = [cost for cost in COSTS if points[cost["column"]].notna().any()]
+    axes = [axis for axis in AXES if points[axis["column"]].notna().any()]
     return Payload(
         schema=SCHEMA_VERSION,
         groups=_groups(runs, points, evidence, index),
         methods=_methods(index),
         benchmarks=index.benchmarks,
-        costs=costs,
+        costs=axes,
         fields=[field for field in FIELDS if runs[field["column"]].notna().any()],
         points=_points(points, index),
         runs=_runs(runs, index),
         classes=_classes(runs, points, index),
         pairs=pair_frame(evidence, points, index),
         ranks=rank_frame(evidence, index),
-        fronts=front_frame(evidence, points, [cost["column"] for cost in costs], index),
+        fronts=front_frame(evidence, points, [axis["column"] for axis in axes], index),
         reference=_reference(reference),
         kinds=[kind for kind in lines.KINDS if kind["name"] in present],
         series=drawn,
@@ -111,7 +112,7 @@ def _groups(
                 benchmarks=index.scopes(benchmarks),
                 shared=index.scopes(pd.Series(finished_by_all(rows), dtype=object)),
                 critical_difference=critical_difference(evidence, key),
-                parameters=number(part["costs.params.backbone"].max()),
+                parameters=number(part[BACKBONE].max()),
                 timing=explained(part),
             )
         )
@@ -141,7 +142,7 @@ def _points(points: pd.DataFrame, index: Index) -> Frame:
         method=index.methods(points["method"]),
         miou=points[MIOU],
     )
-    costs = [cost["column"] for cost in COSTS if points[cost["column"]].notna().any()]
+    costs = [axis["column"] for axis in AXES if points[axis["column"]].notna().any()]
     names = ["group", "scope", "method", "rank", "miou", "low", "high", "complete", "status"]
     return columns(table, [*names, "seeds", "covers", "iqm", *costs])
 

@@ -13,7 +13,7 @@ from benchmark.reporting.html.curves import Curves
 from benchmark.reporting.html.evidence import Evidence
 from benchmark.reporting.html.images import Item
 from benchmark.reporting.html.payload import AVERAGE, to_json
-from benchmark.reporting.html.points import score_points, with_trained
+from benchmark.reporting.html.points import score_points, with_fields
 from benchmark.reporting.provenance import protocols, provenance
 
 _HERE = Path(__file__).parent
@@ -50,7 +50,7 @@ def render(
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from plotly.offline import get_plotlyjs
 
-    frame = with_trained(runs)
+    frame = with_fields(runs)
     points = score_points(frame, assessment)
     payload = build(frame, points, assessment, gallery, curves or Curves(), reference)
     environment = Environment(

@@ -46,7 +46,7 @@ class Method(TypedDict):
     symbol: str  # plotly's name of the marker
 
 
-class Cost(TypedDict):
+class Axis(TypedDict):
     """A cost that can be an axis; lower is better."""
 
     column: str
@@ -110,7 +110,7 @@ class Payload(TypedDict):
     groups: list[Group]
     methods: list[Method]
     benchmarks: list[str]
-    costs: list[Cost]
+    costs: list[Axis]
     fields: list[Field]
     points: Frame  # group, scope, method, rank, miou, low, high, complete, status, seeds, costs
     runs: Frame  # group, benchmark, method, seed, status, run_id, command, and `fields`

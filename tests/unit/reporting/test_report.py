@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from rich.console import Console
 
+from benchmark.analysis.costs import COSTS
 from benchmark.analysis.uncertainty import assess
 from benchmark.core.errors import UserError
 from benchmark.reporting import report
 from benchmark.reporting.figures.labels import Box, Scene, place_labels
-from benchmark.reporting.figures.pareto import MOST_LABELS, PARETO, method_styles, pareto_figure
+from benchmark.reporting.figures.pareto import MOST_LABELS, method_styles, pareto_figure
 from benchmark.reporting.report import write_report
 from benchmark.reporting.terminal import print_report
 from benchmark.results.timing_columns import LATENCY
@@ -122,7 +123,7 @@ def test_report_has_every_file_and_is_deterministic(tmp_path):
     tables = ["leaderboard", "per_benchmark", "per_class_camvid", "per_class_pets", "failures"]
     tables += ["pairs", "ranks", "iqm", "cost_ledger", "storage", "fronts", "hypervolumes"]
     tables += ["improvement"]
-    figures = [f"pareto_{name}" for name in PARETO]
+    figures = [f"pareto_{cost.figure}" for cost in COSTS if cost.figure]
     figures += ["ranks", "classes_camvid", "classes_pets", "storage"]
     expected = {f"tables/{name}.{end}" for name in tables for end in ("csv", "md", "tex")}
     expected |= {f"figures/{name}.{end}" for name in figures for end in ("png", "svg", "pdf")}
@@ -146,7 +147,8 @@ def test_each_group_has_its_figures(tmp_path, monkeypatch):
     pngs = {path.name for path in files if path.suffix == ".png"}
     kinds = {name.split("_")[0] for name in pngs}
     assert kinds == {"pareto", "ranks", "classes", "storage"}
-    assert len(pngs) == 2 * (len(PARETO) + 2) + 1  # a single method has no ranks
+    drawn = [cost for cost in COSTS if cost.figure]
+    assert len(pngs) == 2 * (len(drawn) + 2) + 1  # a single method has no ranks
     assert "pareto_latency_resnet18_pretrained_p2.png" in pngs
     text = (tmp_path / "out" / "README.md").read_text()
     assert all(f"(figures/{name})" in text for name in pngs)
