@@ -6,8 +6,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.analysis.costs import BACKBONE, DECODER, STORED, component_costs
-from benchmark.analysis.leaderboard import GROUP, current
-from benchmark.analysis.memo import once
+from benchmark.analysis.leaderboard import GROUP
 
 WHOLE = "separate copies of the whole model"
 """Row of `storage` for a backbone and a decoder per task, with nothing shared."""
@@ -18,12 +17,11 @@ TASKS = (1, 5, 19, 100)
 _BYTES = 4  # of a parameter of the shared backbone, kept in fp32
 
 
-@once
-def cost_table(runs: pd.DataFrame) -> pd.DataFrame:
+def cost_table(current: pd.DataFrame) -> pd.DataFrame:
     """One row a method: every cost, each apart, as mean over benchmarks of the mean over seeds.
 
     Args:
-        runs: one row a record.
+        current: what `leaderboard.current` returned.
 
     Returns:
         GROUP, `method`, `complete` ("4/5" benchmarks), `seeds` (that finished), and for each of
@@ -32,10 +30,9 @@ def cost_table(runs: pd.DataFrame) -> pd.DataFrame:
         unless every benchmark of the group has it from every seed: a mean over other benchmarks
         could not be compared.
     """
-    frame = current(runs)
-    everywhere = frame.groupby(GROUP)["benchmark"].nunique()
+    everywhere = current.groupby(GROUP)["benchmark"].nunique()
     rows: list[dict[str, Any]] = []
-    for names, part in frame.groupby([*GROUP, "method"], sort=True):
+    for names, part in current.groupby([*GROUP, "method"], sort=True):
         key = tuple(map(str, names))
         total = int(everywhere[key[:-1]])
         whole = (part["status"] == "done").groupby(part["benchmark"]).all()
@@ -50,14 +47,14 @@ def cost_table(runs: pd.DataFrame) -> pd.DataFrame:
     return table.astype(dict.fromkeys(ends, float))
 
 
-def storage(runs: pd.DataFrame, tasks: Sequence[int] = TASKS) -> pd.DataFrame:
+def storage(costs: pd.DataFrame, tasks: Sequence[int] = TASKS) -> pd.DataFrame:
     """Bytes on disk for T tasks: the shared backbone once, and T times what one task adds.
 
     The backbone counts 4 bytes a parameter (fp32; its few buffers are left out), and a task the
     mean size of `delta.safetensors` over the benchmarks, decoder included.
 
     Args:
-        runs: one row a record.
+        costs: what `cost_table` returned.
         tasks: numbers of tasks.
 
     Returns:
@@ -70,7 +67,7 @@ def storage(runs: pd.DataFrame, tasks: Sequence[int] = TASKS) -> pd.DataFrame:
     """
     if min(tasks, default=1) < 1:
         raise ValueError(f"numbers of tasks are 1 and more, not {min(tasks)}")
-    known = cost_table(runs).dropna(subset=[STORED, BACKBONE])
+    known = costs.dropna(subset=[STORED, BACKBONE])
     rows: list[dict[str, Any]] = []
     for names, part in known.groupby(GROUP, sort=True):
         key = dict(zip(GROUP, map(str, names), strict=True))

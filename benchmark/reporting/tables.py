@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmark.analysis.costs import COSTS, compared_costs
-from benchmark.analysis.leaderboard import GROUP, MIOU, leaderboard
-from benchmark.analysis.uncertainty import Assessment
+from benchmark.analysis.leaderboard import GROUP, MIOU
+from benchmark.analysis.runs import Runs
 from benchmark.core.format import MISSING, Kind, human
 
 FEWEST_LETTERS = 9
@@ -53,24 +53,22 @@ COLUMNS = (
 """The columns of the leaderboard."""
 
 
-def ranked(runs: pd.DataFrame, assessment: Assessment) -> pd.DataFrame:
+def ranked(runs: Runs, board: pd.DataFrame) -> pd.DataFrame:
     """The leaderboard, in which methods share a rank where the data cannot tell them apart.
 
     Args:
-        runs: one row a record.
-        assessment: of these runs, or of more.
+        runs: the records.
+        board: of an assessment, `board` or `shared`, of these runs or of more.
 
     Returns:
-        As `leaderboard.leaderboard`, best mean first, with the `rank` of the assessment, the ends
-        `low` and `high` of its 95 % interval (fractions) and what that `covers`.
+        As `leaderboard.leaderboard`, with the `rank` of the assessment, the ends `low` and `high`
+        of its 95 % interval (fractions) and what that `covers`.
     """
     keys = [*GROUP, "method"]
-    found = assessment.board[[*keys, "rank", "low", "high", "covers"]]
-    table = leaderboard(runs).drop(columns=["rank", "ci95"]).merge(found, on=keys, how="left")
+    found = board[[*keys, "rank", "low", "high", "covers"]]
+    table = runs.leaderboard.merge(found, on=keys, how="left")
     others = ["complete", "seeds", *compared_costs(), "ppt", "covers"]
-    table = table[[*GROUP, "rank", "method", MIOU, "low", "high", *others]]
-    order = [*GROUP, MIOU, "method"]
-    return table.sort_values(order, ascending=[True] * 3 + [False, True]).reset_index(drop=True)
+    return table[[*GROUP, "rank", "method", MIOU, "low", "high", *others]]
 
 
 def to_markdown(frame: pd.DataFrame, columns: Sequence[Column], group: Sequence[str] = ()) -> str:

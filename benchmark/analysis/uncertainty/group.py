@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.analysis.costs import cost_columns
-from benchmark.analysis.leaderboard import MIOU, means
+from benchmark.analysis.leaderboard import MIOU, means, shared_benchmarks
 from benchmark.analysis.uncertainty.bootstrap import Resampled
 from benchmark.analysis.uncertainty.estimate import Estimate, mean, method_mean
 from benchmark.analysis.uncertainty.replicates import deviations, with_tails
@@ -57,6 +57,15 @@ class GroupSample:
             name for name in names if all((one, name) in self.estimates for one in self.benchmarks)
         ]
         return sorted(done, key=lambda name: -self.average(name).value)
+
+    @cached_property
+    def shared(self) -> "GroupSample | None":
+        """The group over what every method with a result finished, where this is not all."""
+        names = shared_benchmarks(self.table)
+        if not names or len(names) == len(self.benchmarks):
+            return None
+        table = self.table[self.table["benchmark"].isin(names)]
+        return GroupSample(self.key, table, {name: self.samples[name] for name in names})
 
     def average(self, method: str) -> Estimate:
         """A complete method's mean over the benchmarks."""

@@ -13,8 +13,9 @@ from matplotlib.lines import Line2D
 
 from benchmark.analysis.costs import COSTS, by_column
 from benchmark.analysis.efficiency import AVERAGE
-from benchmark.analysis.leaderboard import GROUP, MIOU, cells, leaderboard
+from benchmark.analysis.leaderboard import GROUP, MIOU
 from benchmark.analysis.pareto import log_positions, pareto_front
+from benchmark.analysis.runs import Runs
 from benchmark.reporting.figures.labels import Box, Scene, Segment, place_labels
 from benchmark.reporting.figures.panels import DPI, Words, bounds, draw_panels, even_ticks
 from benchmark.reporting.figures.picture import GroupView, Picture
@@ -46,7 +47,7 @@ _GREY = Style("#777777", "o")
 
 def pictures(view: GroupView) -> Iterator[Picture]:
     """MIoU against each cost that the runs have."""
-    known, fronts = cells(view.runs), view.own(view.inputs.assessment.fronts)
+    known, fronts = view.runs.cells, view.own(view.inputs.assessment.fronts)
     for cost in COSTS:
         column = cost.column
         if not cost.figure or known[column].isna().all():
@@ -62,7 +63,7 @@ def pictures(view: GroupView) -> Iterator[Picture]:
 
 
 def pareto_figure(
-    runs: pd.DataFrame,
+    runs: Runs,
     cost_column: str,
     label: str,
     title: str,
@@ -98,10 +99,10 @@ def pareto_figure(
     Raises:
         ValueError: the runs are of several backbones, weights or protocols, or there are none.
     """
-    if runs[GROUP].drop_duplicates().shape[0] != 1:
+    if runs.frame[GROUP].drop_duplicates().shape[0] != 1:
         raise ValueError("a Pareto figure shows one backbone, one kind of weights, one protocol")
     panels = _panels(runs, cost_column, intervals, fronts, reference)
-    styles = _outlines(panels) | (styles or method_styles(list(runs["method"])))
+    styles = _outlines(panels) | (styles or method_styles(list(runs.frame["method"])))
     words = Words(title, label, "mIoU (points)", _note(panels))
     shown = sorted({name for data in panels.values() for name in data["method"]})
     with look():
@@ -128,7 +129,7 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
 
 
 def _panels(
-    runs: pd.DataFrame,
+    runs: Runs,
     cost: str,
     intervals: pd.DataFrame | None,
     fronts: pd.DataFrame | None,
@@ -139,7 +140,7 @@ def _panels(
     Columns: method, cost, x (where the cost stands on the axis), x_low, x_high, miou, low, high (in
     points), likely (on the front), source (of a published number, else empty).
     """
-    table, board = cells(runs), leaderboard(runs)
+    table, board = runs.cells, runs.leaderboard
     names = sorted(table["benchmark"].unique())
     parts = {name: (name, table[table["benchmark"] == name]) for name in names}
     if len(names) > 1:
@@ -156,7 +157,7 @@ def _panels(
         where = own[cost].where(own[cost] > 0, zero)
         points = {target: 100 * own[source] for target, source in _POINTS.items()}
         data = own[["method", "likely"]].assign(cost=own[cost], x=where, source="", **points)
-        low, high = _spread(runs, name, cost, data["method"])
+        low, high = _spread(runs.current, name, cost, data["method"])
         data = data.assign(x_low=low.fillna(where), x_high=high.fillna(where))
         data = data.sort_values("method").reset_index(drop=True)
         others = published[title]

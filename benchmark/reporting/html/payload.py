@@ -17,8 +17,6 @@ SCHEMA_VERSION = 1
 AVERAGE, SHARED = -1, -2
 """Scopes beside the benchmarks: the mean over all of a group, over those that all finished."""
 
-Key = tuple[str, str, str]
-"""backbone, weights, protocol_hash."""
 Frame = dict[str, list[Any]]
 """Name of a column: its values, all equally long; None is a missing value."""
 

@@ -1,16 +1,13 @@
 """Scores and costs of every method, on each benchmark and on average, with their intervals."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
-from benchmark.analysis.costs import COSTS, cost_columns, with_numbers
-from benchmark.analysis.leaderboard import GROUP, MIOU, cells, leaderboard, split_groups
+from benchmark.analysis.costs import COSTS, with_numbers
+from benchmark.analysis.leaderboard import GROUP, MIOU, best_first, shared_benchmarks
+from benchmark.analysis.runs import Runs
+from benchmark.analysis.uncertainty import Assessment
 from benchmark.reporting.html.payload import AVERAGE, SHARED, Axis, Field
-
-if TYPE_CHECKING:
-    from benchmark.reporting.html.evidence import Evidence
 
 AXES: tuple[Axis, ...] = tuple(
     Axis(column=cost.column, label=cost.title, short=cost.heading, kind=cost.kind, main=cost.main)
@@ -45,78 +42,47 @@ FIELDS: tuple[Field, ...] = (
     Field(column="costs.infer.images_per_second", label="Inference, images/s", kind="rate"),
 )
 
-_CELL = [*GROUP, "benchmark", "method"]
-
 
 def with_fields(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs with every column that the page may show; NaN where a run has it not."""
     return with_numbers(runs, [field["column"] for field in FIELDS])
 
 
-def score_points(runs: pd.DataFrame, evidence: "Evidence | None") -> pd.DataFrame:
+def score_points(runs: Runs, found: Assessment) -> pd.DataFrame:
     """Every point of every diagram, and every row of every leaderboard.
 
     Args:
-        runs: as `with_fields` returns them.
-        evidence: intervals and ranks; without it intervals are t intervals over seeds.
+        runs: the records.
+        found: their intervals and ranks.
 
     Returns:
         GROUP, `scope` (a benchmark's name, or AVERAGE or SHARED), `method`, `rank`, `metrics.miou`,
         `low`, `high` (fractions), `complete`, `status`, `seeds`, `covers`, `iqm` and the costs.
     """
-    # Records have two hundred columns, which the statistics would copy again and again.
-    needed = [*_CELL, "seed", "status", "provenance.started", MIOU, *cost_columns()]
-    slim = runs.reindex(columns=needed)
-    table = cells(slim).rename(columns={"benchmark": "scope"})
-    table["complete"] = ""
-    shown = table[MIOU].mul(100).round(1)
-    by = [table[name] for name in [*GROUP, "scope"]]
-    table["rank"] = shown.groupby(by).rank(method="min", ascending=False)
-    parts = [_averages(slim, AVERAGE), table]
-    for key, rows in split_groups(table):
-        shared = finished_by_all(rows)
-        if 1 < len(shared) < rows["scope"].nunique():
-            few = slim[slim["benchmark"].isin(shared) & (slim[GROUP] == list(key)).all(axis=1)]
-            parts.append(_averages(few, SHARED))
+    iqm = found.iqm[[*GROUP, "method", "iqm"]]
+    average = _averages(runs, found.board).merge(iqm, on=[*GROUP, "method"], how="left")
+    cells = best_first(runs.cells).merge(
+        found.cells[[*GROUP, "benchmark", "method", *_FOUND]],
+        on=[*GROUP, "benchmark", "method"],
+        how="left",
+    )
+    parts = [average.assign(scope=AVERAGE), cells.rename(columns={"benchmark": "scope"})]
+    for key, own in runs.groups.items():
+        names = shared_benchmarks(own.cells)
+        shared = found.shared[(found.shared[GROUP] == list(key)).all(axis=1)]
+        # Over a single one it would be the leaderboard of this benchmark again.
+        if len(shared) and len(names) > 1:
+            parts.append(_averages(own.over(names), shared).assign(scope=SHARED))
     points = pd.concat(parts, ignore_index=True)
-    points["low"], points["high"] = points[MIOU] - points["ci95"], points[MIOU] + points["ci95"]
-    points["covers"] = np.where(points["low"].notna(), "seeds", "")
-    points["iqm"] = np.nan
-    return points if evidence is None else _with_evidence(points, evidence)
+    points["complete"] = points["complete"].fillna("")
+    return points.astype({"rank": float, "iqm": float})
 
 
-def finished_by_all(rows: pd.DataFrame) -> list[str]:
-    """The benchmarks that every method with a result finished.
-
-    Args:
-        rows: of one group: `scope` (a benchmark), `method`, `status`.
-    """
-    done = rows[rows["status"] == "done"]
-    counts = done.groupby("scope")["method"].nunique()
-    return sorted(map(str, counts[counts == done["method"].nunique()].index))
+_FOUND = ["rank", "low", "high", "covers"]
 
 
-def _averages(runs: pd.DataFrame, scope: int) -> pd.DataFrame:
-    """Rows of the leaderboard over the benchmarks of `runs`."""
-    board = leaderboard(runs)
-    board["status"] = np.where(board["rank"].notna(), "done", "incomplete")
-    board["rank"] = board["rank"].astype(float)
-    return board.assign(scope=scope)
-
-
-def _with_evidence(points: pd.DataFrame, evidence: "Evidence") -> pd.DataFrame:
-    """Intervals of the bootstrap and ranks with ties in the place of the simple ones."""
-    keys = [*GROUP, "scope", "method"]
-    board = evidence.board.assign(scope=AVERAGE)
-    rows = evidence.cells.rename(columns={"benchmark": "scope"}).assign(rank=np.nan)
-    names = [*keys, "low", "high", "rank", "covers"]
-    known = pd.concat([board[names], rows[names]], ignore_index=True)
-    merged = points.merge(known, on=keys, how="left", suffixes=("", "_known"))
-    for name in ("low", "high", "rank"):
-        better = merged[f"{name}_known"].astype(float)
-        merged[name] = better.where(better.notna() & merged[MIOU].notna(), merged[name])
-    known_low = merged["low_known"].notna()
-    merged["covers"] = merged["covers_known"].where(known_low, merged["covers"])
-    merged = merged.drop(columns=[name for name in merged if str(name).endswith("_known")])
-    iqm = evidence.iqm[[*GROUP, "method", "iqm"]].assign(scope=AVERAGE)
-    return merged.drop(columns="iqm").merge(iqm, on=keys, how="left")
+def _averages(runs: Runs, board: pd.DataFrame) -> pd.DataFrame:
+    """The leaderboard with the ranks and intervals of an assessment, and all costs."""
+    keys = [*GROUP, "method"]
+    table = runs.leaderboard.merge(board[[*keys, *_FOUND]], on=keys, how="left")
+    return table.assign(status=np.where(table[MIOU].notna(), "done", "incomplete"))

@@ -5,9 +5,8 @@ import json
 import pytest
 import torch
 
-from benchmark.analysis.cost_tables import cost_table
 from benchmark.analysis.costs import COSTS, compared_costs
-from benchmark.analysis.leaderboard import cells, leaderboard
+from benchmark.analysis.runs import Runs
 from benchmark.core.errors import UserError
 from benchmark.core.spec import Compute, RunSpec
 from benchmark.execution.environment import Environment
@@ -236,10 +235,10 @@ def test_groups_of_several_methods_are_told_to_be_measured(tmp_path):
 def test_methods_are_compared_by_ratios_and_not_by_what_their_runs_took(tmp_path):
     runs = records.timed(grid(["linear", "full", "lora[rank=4]"], 2, ["camvid", "pets"]))
     assert {TRAINING, LATENCY} <= set(compared_costs())
-    assert not {"costs.train.seconds", "costs.infer.latency_ms_p50"} & set(cells(runs))
-    board = leaderboard(runs).set_index("method")
+    assert not {"costs.train.seconds", "costs.infer.latency_ms_p50"} & set(Runs(runs).cells)
+    board = Runs(runs).leaderboard.set_index("method")
     assert board.loc["linear", TRAINING] == 1 and board.loc["full", TRAINING] > 1.5
-    row = cost_table(runs).set_index("method").loc["full"]
+    row = Runs(runs).cost_table.set_index("method").loc["full"]
     assert row[f"{TRAINING}.min"] <= row[TRAINING] <= row[f"{TRAINING}.max"]
     assert row[column("training", FULL)] == 1 and row[column("latency_merged")] != row[TRAINING]
 
@@ -284,8 +283,8 @@ def test_figures_of_times_are_drawn_where_there_are_times():
     stems = {}
     for name, runs in (("with", records.timed(own)), ("without", frame(own))):
         runs = runs.assign(folder="")
-        inputs = ReportInputs("t", runs, Path(), assess(runs, Path(), replicates=10))
-        ((key, _),) = inputs.groups
+        inputs = ReportInputs("t", Runs(runs, Path()), assess(Runs(runs, Path()), replicates=10))
+        (key,) = inputs.runs.groups
         drawn = [picture.stem for picture in pictures(inputs, key)]
         stems[name] = [stem for stem in drawn if stem.startswith("pareto_")]
     assert stems["with"] == [f"pareto_{cost.figure}" for cost in COSTS if cost.figure]

@@ -25,7 +25,7 @@ costs.COSTS += (
                figure="energy", against="training energy"),
 )
 
-from benchmark.analysis.cost_tables import cost_table
+from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import assess
 from benchmark.reporting.figures.catalogue import pictures
 from benchmark.reporting.html import render
@@ -36,17 +36,18 @@ from tests.helpers.records import frame, grid
 
 runs = frame(grid(["full", "linear"], 1, ["camvid", "pets"])).assign(folder="")
 runs[ENERGY] = runs["method"].map({"full": 9000.0, "linear": 4000.0})
-inputs = ReportInputs("t", runs, Path(), assess(runs, Path(), replicates=10))
+table = Runs(runs, Path())
+inputs = ReportInputs("t", table, assess(table, replicates=10))
 tables = {table.stem: table for table in report_tables(inputs)}
 board = tables["leaderboard"]
-page = render("t", runs, inputs.assessment)
+page = render("t", table, inputs.assessment)
 payload = json.loads(page.split('id="payload">')[1].split("</script>")[0])
-((key, _),) = inputs.groups
+(key,) = inputs.runs.groups
 picture = next(p for p in pictures(inputs, key) if p.stem == "pareto_energy")
 print(json.dumps({
     "board": dict(zip(board.frame["method"], board.frame[ENERGY])),
     "text": to_markdown(board.frame, board.columns).splitlines(),
-    "ledger": dict(zip(cost_table(runs)["method"], cost_table(runs)[ENERGY])),
+    "ledger": dict(zip(table.cost_table["method"], table.cost_table[ENERGY])),
     "headings": [column.header for column in tables["cost_ledger"].columns],
     "front": sorted(set(tables["fronts"].frame.query("cost == @ENERGY")["method"])),
     "title": picture.title,

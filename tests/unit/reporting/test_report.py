@@ -12,6 +12,7 @@ from matplotlib.text import Annotation
 from rich.console import Console
 
 from benchmark.analysis.costs import COSTS
+from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import assess
 from benchmark.core.errors import UserError
 from benchmark.reporting import report
@@ -28,7 +29,7 @@ TRAINABLE = "costs.params.total_trainable"
 
 
 def draw(runs, cost=TRAINABLE):
-    return pareto_figure(runs, cost, "Cost", "Title")
+    return pareto_figure(Runs(runs), cost, "Cost", "Title")
 
 
 def panel_names(axis):
@@ -86,7 +87,7 @@ def test_one_panel_a_benchmark_and_the_average():
 @pytest.mark.parametrize("letters", [40, 90, 104, 107, 110, 160])
 def test_a_long_title_is_not_cut(letters):
     title = "mIoU against inference latency of some backbone 0123456789abcdef " * 3
-    figure = pareto_figure(timed(grid(["full", "linear"])), LATENCY, "ratio", title[:letters])
+    figure = pareto_figure(Runs(timed(grid(["full", "linear"]))), LATENCY, "ratio", title[:letters])
     figure.draw_without_rendering()
     assert figure._suptitle.get_window_extent().x1 <= figure.bbox.width
 
@@ -236,19 +237,19 @@ def test_no_runs_is_an_error_that_says_what_to_do(tmp_path):
 def test_terminal_report_fits_100_columns():
     console = Console(file=io.StringIO(), width=100)
     runs = timed(grid(seeds=2))
-    print_report(runs, assess(runs, Path()), console)
+    print_report(Runs(runs), assess(Runs(runs, Path())), console)
     text = console.file.getvalue()
     assert "lora[rank=4]" in text and "…" not in text
     assert max(map(len, text.splitlines())) <= 100
     assert all(word in text for word in ("Training", "Memory", "Done", "–"))
-    print_report(frame([]), assess(frame([record()]), Path()), console)
+    print_report(Runs(frame([])), assess(Runs(frame([record()]), Path())), console)
 
 
 @pytest.mark.parametrize("width", [60, 70, 80])
 def test_a_narrow_terminal_shows_names_scores_and_parameters(width):
     console = Console(file=io.StringIO(), width=width)
     runs = frame(grid(list(METHODS)[:4], 3, ["camvid"]))
-    print_report(runs, assess(runs, Path()), console)
+    print_report(Runs(runs), assess(Runs(runs, Path())), console)
     head = next(line for line in console.file.getvalue().splitlines() if "Method" in line)
     assert all(word in head for word in ("Rank", "mIoU", "95 %", "Trainable", "Stored"))
     assert all(name.split("[")[0] in console.file.getvalue() for name in list(METHODS)[:4])
