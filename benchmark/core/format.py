@@ -43,6 +43,16 @@ def human(value: Any, kind: Kind) -> str:
     return f"{text} ms" if kind == "ms" else text
 
 
+def size_text(count: float) -> str:
+    """Bytes as people read them: 45.3 kB."""
+    return human(count, "bytes")
+
+
+def points_text(miou: float | None) -> str:
+    """MIoU in points as people read it: 45.3."""
+    return human(miou, "points")
+
+
 def human_limit(value: float, kind: Kind) -> str:
     """`human` of a round number, such as a tick of an axis: 10 kB for 10.0 kB."""
     return human(value, kind).replace(".0 ", " ")
@@ -52,7 +62,7 @@ def interval_text(low: float, high: float) -> str:
     """An interval in points, such as "43.1–45.2"; empty where there is none."""
     if math.isnan(low) or math.isnan(high):
         return ""
-    return f"{human(low, 'points')}–{human(high, 'points')}"
+    return f"{points_text(low)}–{points_text(high)}"
 
 
 def _scaled(number: float, unit: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.core.errors import UserError
+from benchmark.core.format import size_text
 from benchmark.core.interrupt import Interrupted, StopSignal
 from benchmark.core.machine import available_memory, device_name, find_device
 from benchmark.core.record import FINAL, Record, Status
@@ -284,7 +285,7 @@ def _limit(
     if fit < per_device:
         listener.note(
             f"memory carries {fit * len(parts.devices)} of {parts.jobs} jobs: each may need "
-            f"{need / 2**30:.1f} GiB of {(available or 0) / 2**30:.1f} GiB"
+            f"{size_text(need)} of {size_text(available or 0)}"
         )
         pool.limit(fit * len(parts.devices))
 
