@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from benchmark.analysis.leaderboard import GROUP
-from benchmark.analysis.memo import once
 from benchmark.core.errors import printable
 
 CURVE = "curve.jsonl"
@@ -45,7 +44,6 @@ def read_curve(folder: Path) -> pd.DataFrame | None:
     return None if points is None else pd.DataFrame({"step": points[0], "loss": points[1]})
 
 
-@once
 def training_curves(runs: pd.DataFrame, root: Path) -> pd.DataFrame:
     """The curves of all finished runs.
 

@@ -14,6 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from benchmark.core.format import points_text
 from benchmark.core.record import Record
 from benchmark.core.spec import RunSpec
 from benchmark.execution.tasks import Verdict
@@ -25,7 +26,7 @@ def outcome(record: Record) -> str:
     if record.metrics is None or record.costs is None:
         return f"{name}: {record.status} ({record.reason})"
     return (
-        f"{name}: mIoU {100 * record.metrics.miou:.1f}, "
+        f"{name}: mIoU {points_text(record.metrics.miou)}, "
         f"{record.costs.params.total_trainable:,} trainable, {record.costs.train.seconds:.0f} s"
     )
 

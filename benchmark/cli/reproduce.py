@@ -51,6 +51,8 @@ def reproduce(
         raise typer.Exit(watch.exit_code) from None
     for difference in again.differences(record.provenance, made.provenance):
         console.print(f"differs: {difference}", markup=False)
+    for name in again.unchecked(record.provenance, made.provenance):
+        console.print(f"cannot be checked: {name}: the record's hash is of another scheme")
     if made.status != "done":
         console.print(f"{record.run_id}: {made.status}: {made.reason}", markup=False)
         raise typer.Exit(1)

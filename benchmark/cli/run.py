@@ -207,14 +207,16 @@ def _unsuccessful(
 
 
 def _summary(console: "Console", request: "Request", cells: "list[RunSpec]") -> None:
+    from benchmark.analysis.runs import Runs
     from benchmark.analysis.uncertainty import assess
     from benchmark.reporting.terminal import print_report
     from benchmark.results.load import load_results
 
-    runs = load_results(request.results, request.selection.suite)
-    runs = runs[runs["run_id"].isin([cell.run_id for cell in cells])]
-    print_report(runs, assess(runs, request.results), console)
-    if len(runs):
+    table = load_results(request.results, request.selection.suite)
+    own = table["run_id"].isin([cell.run_id for cell in cells])
+    runs = Runs(table[own], request.results)
+    print_report(runs, assess(runs), console)
+    if own.any():
         suite = request.selection.suite
         where = "" if request.results == Path("results") else f" --results {request.results}"
         console.print(

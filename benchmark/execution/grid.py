@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from benchmark.core.format import size_text
 from benchmark.core.interrupt import Interrupted, StopSignal
 from benchmark.core.machine import available_memory, device_name, find_device
 from benchmark.core.record import FINAL, Record, Status
@@ -244,7 +245,7 @@ def _limit(
     if fit < per_device:
         listener.note(
             f"memory carries {fit * len(parts.devices)} of {parts.jobs} jobs: each may need "
-            f"{need / 2**30:.1f} GiB of {(available or 0) / 2**30:.1f} GiB"
+            f"{size_text(need)} of {size_text(available or 0)}"
         )
         pool.limit(fit * len(parts.devices))
 

@@ -18,6 +18,7 @@ from benchmark.core.spec import RunSpec, one_line
 from benchmark.planning.catalogue import BENCHMARKS, build_method, method_label
 from benchmark.results import store
 from benchmark.results.metrics import CLASS_COUNTS, mean_iou
+from benchmark.results.provenance import comparable
 from benchmark.results.validate import spec_of
 
 if TYPE_CHECKING:
@@ -219,18 +220,25 @@ def bootstrap_interval(counts: Counts, seed: int = 0) -> tuple[float, float]:
 
 
 def differences(then: Provenance, now: Provenance) -> list[str]:
-    """What is another than it was, `name: then -> now` each; fields that lack a value are left out.
+    """What is another than it was, `name: then -> now` each; packages first.
 
-    Packages first, then code, hardware, weights and data.
+    Fields that lack a value are left out, and so is what is `unchecked`.
     """
     old, new = then.model_dump(), now.model_dump()
-    fields = [
-        name for name in old if name not in _NOT_COMPARED and None not in (old[name], new[name])
-    ]
+    skipped = {*_NOT_COMPARED, *unchecked(then, now)}
+    fields = [name for name in old if name not in skipped and None not in (old[name], new[name])]
     return [
         *_changes(old["packages"], new["packages"]),
         *_changes({n: old[n] for n in fields}, {n: new[n] for n in fields}),
     ]
+
+
+def unchecked(then: Provenance, now: Provenance) -> list[str]:
+    """Hashes that two schemes made, so that nobody knows whether what they stand for differs."""
+    old, new = then.model_dump(), now.model_dump()
+    hashes = [name for name in old if name.endswith("_sha256")]
+    both = [name for name in hashes if None not in (old[name], new[name])]
+    return [name for name in both if not comparable(old[name], new[name])]
 
 
 def _class_counts(counts: Counts) -> np.ndarray:
@@ -248,4 +256,5 @@ def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def _shown(values: Mapping[str, Any], name: str) -> str:
     text = str(values.get(name, ""))
-    return f"{text[:12]}..." if len(text) == 64 else text or "none"
+    scheme, colon, digest = text.rpartition(":")
+    return f"{scheme}{colon}{digest[:12]}..." if len(digest) == 64 else text or "none"

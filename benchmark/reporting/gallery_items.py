@@ -14,8 +14,8 @@ from benchmark.data.palette import palette
 from benchmark.results import predictions
 
 if TYPE_CHECKING:
+    from benchmark.analysis.leaderboard import Key
     from benchmark.reporting.html.images import Item
-    from benchmark.reporting.html.payload import Key
 
 MOST = 12
 """Methods of a group beside each other on one image: the best ones, but see `gallery_items`."""

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from benchmark.analysis.leaderboard import GROUP, cells, failures, leaderboard, shared_benchmarks
+from benchmark.analysis.leaderboard import GROUP, Key, shared_benchmarks
+from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
 from benchmark.reporting.figures.picture import WEIGHTS, Picture
-from benchmark.reporting.inputs import Key, ReportInputs, of_group
+from benchmark.reporting.inputs import ReportInputs, of_group
 from benchmark.reporting.provenance import Protocols, protocols, provenance
 from benchmark.reporting.table_catalogue import FAILURES, RANKS, benchmark_table, studies
 from benchmark.reporting.tables import COLUMNS, Column, ranked, to_markdown
@@ -36,9 +37,9 @@ def render(
     parts.append(
         "[index.html](index.html) is this report to play with: it needs no network and no server."
     )
-    origin = protocols(runs)
+    origin = protocols(runs.frame)
     parts += [f"**{text}**" for text in origin.guard]
-    for key, part in inputs.groups:
+    for key, part in runs.groups.items():
         name = f" of {key[0]}, {WEIGHTS[key[1]]}, protocol {key[2]}" if several else ""
         parts += _section(key, part, found, name)
         parts += _figures(pictures[key], name)
@@ -46,7 +47,7 @@ def render(
     if inputs.notes:
         parts += ["## What the numbers do not carry", _list(inputs.notes)]
     parts += ["## Runs that did not finish", _failures(runs)]
-    parts += ["## Protocol", _protocol(origin), "## Provenance", _provenance(runs)]
+    parts += ["## Protocol", _protocol(origin), "## Provenance", _provenance(runs.frame)]
     parts.append(
         "All numbers are in [tables](tables) as CSV, Markdown and LaTeX: also the IoU of each "
         "class, all pairs of methods with their tests, and every cost."
@@ -55,12 +56,13 @@ def render(
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
-def _summary(runs: pd.DataFrame) -> str:
+def _summary(runs: Runs) -> str:
+    frame = runs.frame
     parts = ("method", "backbone", "benchmark", "seed")
-    counts = [_count(runs[name].nunique(), name) for name in parts]
-    finished = int((runs["status"] == "done").sum())
-    text = f"{', '.join(counts)}; {finished} of {_count(len(runs), 'run')} finished."
-    table = cells(runs)
+    counts = [_count(frame[name].nunique(), name) for name in parts]
+    finished = int((frame["status"] == "done").sum())
+    text = f"{', '.join(counts)}; {finished} of {_count(len(frame), 'run')} finished."
+    table = runs.cells
     asked = sum(
         part["method"].nunique() * part["benchmark"].nunique() for _, part in table.groupby(GROUP)
     )
@@ -70,8 +72,8 @@ def _summary(runs: pd.DataFrame) -> str:
     return text
 
 
-def _about_seeds(runs: pd.DataFrame, found: Assessment) -> str:
-    seeds = cells(runs).loc[lambda table: table["status"] == "done", "seeds"]
+def _about_seeds(runs: Runs, found: Assessment) -> str:
+    seeds = runs.cells.loc[lambda table: table["status"] == "done", "seeds"]
     if seeds.empty:
         return "**No run finished, so there is nothing to compare.**"
     if seeds.max() == 1:
@@ -95,8 +97,8 @@ def _about_seeds(runs: pd.DataFrame, found: Assessment) -> str:
     return text
 
 
-def _section(key: Key, runs: pd.DataFrame, found: Assessment, name: str) -> list[str]:
-    board = ranked(runs, found)
+def _section(key: Key, runs: Runs, found: Assessment, name: str) -> list[str]:
+    board = ranked(runs, found.board)
     columns = [column for column in COLUMNS if column.name not in _BOARD]
     text = (
         f"Backbone {key[0]}, {WEIGHTS[key[1]]}. mIoU in points: mean over benchmarks of the "
@@ -105,15 +107,18 @@ def _section(key: Key, runs: pd.DataFrame, found: Assessment, name: str) -> list
         "Bold: best of a column. Trainable parameters are inserted, tuned backbone and decoder "
         "together."
     )
-    parts = [f"## Leaderboard{name}", f"{text} {explained(runs)}", to_markdown(board, columns)]
-    shared = shared_benchmarks(runs)
-    if board["rank"].isna().any() and shared:
-        part = runs[runs["benchmark"].isin(shared)]
+    parts = [
+        f"## Leaderboard{name}",
+        f"{text} {explained(runs.frame)}",
+        to_markdown(board, columns),
+    ]
+    shared = of_group(found.shared, key)
+    if len(shared):
+        names = shared_benchmarks(runs.cells)
         parts += [
-            f"## Leaderboard over {' and '.join(shared)}{name}",
-            "Every method with a result finished these, so here all of them are compared; by the "
-            "mean alone.",
-            to_markdown(leaderboard(part), [c for c in columns if c.name not in ("low", "high")]),
+            f"## Leaderboard over {' and '.join(names)}{name}",
+            "Every method with a result finished these, so here all of them are compared.",
+            to_markdown(ranked(runs.over(names), shared), columns),
         ]
     parts += [f"## mIoU per benchmark{name}", to_markdown(*benchmark_table(runs))]
     for method, (table, fields) in studies(runs).items():
@@ -144,8 +149,8 @@ def _list(lines: Sequence[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _failures(runs: pd.DataFrame) -> str:
-    table = failures(runs)
+def _failures(runs: Runs) -> str:
+    table = runs.failures
     if table.empty:
         return "None."
     columns = list(FAILURES)

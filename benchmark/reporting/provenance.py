@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.analysis.leaderboard import GROUP
-from benchmark.reporting.format import MISSING
+from benchmark.core.format import MISSING
 
 _PROTOCOL, _ORIGIN = "protocol.", "provenance."
 

@@ -11,7 +11,8 @@ import pandas as pd
 
 from benchmark.core.errors import printable
 from benchmark.core.parallel import spread, uncollected
-from benchmark.core.record import PUBLISHED, RECORD, Record, parse
+from benchmark.core.record import PUBLISHED, RECORD, Record
+from benchmark.results import record_file
 from benchmark.results.timing import add_columns
 
 _PARAMS = "method_params."
@@ -56,10 +57,7 @@ def load_results(root: Path, suite: str | None = None) -> pd.DataFrame:
 def _read(root: Path, folder: Path) -> dict[str, Any] | str:
     """The record of a folder by dotted names, or in one line why there is none."""
     try:
-        content = (folder / RECORD).read_bytes()
-        record = parse(content)
-        if b"\\ud" in content.lower():
-            record.model_dump_json()  # half of a surrogate pair is text that no file can hold
+        record = record_file.read(folder)
         return _flat(flat(record) | {"folder": folder.relative_to(root).as_posix()})
     except (OSError, ValueError) as error:
         return _one_line(error)

@@ -21,8 +21,9 @@ import numpy as np
 from benchmark.core.errors import UserError
 from benchmark.core.files import make_folder, sync, sync_folder, unused, write_atomic
 from benchmark.core.processes import is_alive, tag, writer
-from benchmark.core.record import FINAL, Record, UnknownVersion, parse
+from benchmark.core.record import FINAL, Record, UnknownVersion
 from benchmark.core.spec import RunSpec
+from benchmark.results import record_file
 
 SET_ASIDE = ".set-aside"
 CHECKPOINT = ".checkpoint"
@@ -50,7 +51,7 @@ def check_writable(root: Path) -> None:
 def read_record(folder: Path) -> Record | None:
     """The record in a run's folder; None where there is none that can be read."""
     try:
-        return parse((folder / "record.json").read_bytes())
+        return record_file.read(folder)
     except (OSError, ValueError):
         return None
 
@@ -69,7 +70,7 @@ def check_replaceable(folder: Path) -> None:
     """
     path = folder / "record.json"
     try:
-        parse(path.read_bytes())
+        record_file.read(folder)
     except (FileNotFoundError, NotADirectoryError):
         pass
     except UnknownVersion as error:

@@ -5,7 +5,6 @@ Nothing that lies there is trusted: a file may be torn, foreign, huge or a pipe.
 
 import json
 import os
-import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,19 +15,17 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from benchmark.core.errors import printable
-from benchmark.core.record import SCHEMA_VERSION, Metrics, Record, parse
+from benchmark.core.record import SCHEMA_VERSION, Metrics, Record, UnknownVersion
 from benchmark.core.spec import Protocol, RunSpec
-from benchmark.results import store
+from benchmark.results import record_file, store
 from benchmark.results import timing as timings
 from benchmark.results.load import RECORD
 from benchmark.results.metrics import CLASS_COUNTS, class_iou
+from benchmark.results.record_file import LARGEST, check_size, read_bytes
 from benchmark.results.robustness import Robustness
 
 TOLERANCE = 1e-9
 """A recorded mIoU differs from that of its counts by rounding at most."""
-
-LARGEST = 2**30
-"""Bytes of a file, packed or not, beyond which it is nothing that the store wrote."""
 
 AGAIN = "doctor --repair sets it aside; then run the cell again"
 _MEASURE = "`evaluate --corruptions` measures them anew"
@@ -88,12 +85,13 @@ def check_run(folder: Path) -> list[Finding]:
     Args:
         folder: the run's, at its full path `.../suite/benchmark/backbone/method/run_id`.
     """
-    record, problem = read_record(folder)
-    if record is None:
-        if attempt(_is_newer, folder / RECORD)[0]:
-            update = f"this petseg-bench reads up to version {SCHEMA_VERSION}; update it"
-            return [Finding("fault", folder, f"{RECORD}: {problem}", update)]
-        return [fault(folder, f"{RECORD} is torn or foreign: {problem}")]
+    try:
+        record = record_file.read(folder)
+    except UnknownVersion as error:
+        update = f"this petseg-bench reads up to version {SCHEMA_VERSION}; update it"
+        return [Finding("fault", folder, f"{RECORD}: {in_words(error)}", update)]
+    except Exception as error:
+        return [fault(folder, f"{RECORD} is torn or foreign: {in_words(error)}")]
     found = [fault(folder, what) for what in misplaced(folder, record)]
     if record.status != "done":
         return found
@@ -126,7 +124,7 @@ def _check_robustness(folder: Path, record: Record) -> Iterator[Finding]:
         if os.path.lexists(counts):
             yield Finding("note", counts, "counts without robustness.json", _MEASURE)
         return
-    scores, problem = attempt(lambda p: Robustness.model_validate_json(_content(p)), path)
+    scores, problem = attempt(lambda p: Robustness.model_validate_json(read_bytes(p)), path)
     if scores is None:
         yield Finding("fault", path, f"is torn or foreign: {problem}", _STRESS, True)
         return
@@ -146,7 +144,7 @@ def check_timing(path: Path) -> list[Finding]:
     Args:
         path: the file's, at its full path `.../suite/timing/name`.
     """
-    timing, problem = attempt(lambda p: timings.parse(_content(p)), path)
+    timing, problem = attempt(lambda p: timings.parse(read_bytes(p)), path)
     again = "doctor --repair sets it aside; `timing` measures anew"
     if timing is None:
         return [Finding("fault", path, f"is torn or foreign: {problem}", again, movable=True)]
@@ -182,28 +180,9 @@ def attempt(function: Callable[[Path], T], path: Path) -> tuple[T | None, str]:
         return None, in_words(error)
 
 
-def _content(path: Path) -> bytes:
-    check_size(path)
-    return path.read_bytes()
-
-
-def check_size(path: Path) -> int:
-    """Bytes of a regular file; opening a pipe would wait for ever."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError("not a file")
-    if status.st_size > LARGEST:
-        raise ValueError(f"larger than {LARGEST} bytes")
-    return status.st_size
-
-
 def read_record(folder: Path) -> tuple[Record | None, str]:
     """The record in a folder, or None and why it cannot be read."""
-    return attempt(lambda path: parse(_content(path)), folder / RECORD)
-
-
-def _is_newer(path: Path) -> bool:
-    return bool(json.loads(_content(path))["schema_version"] > SCHEMA_VERSION)
+    return attempt(record_file.read, folder)
 
 
 def misplaced(folder: Path, record: Record) -> list[str]:
@@ -258,7 +237,7 @@ def _check_miou(counts: Mapping[str, np.ndarray], recorded: float) -> str:
 
 
 def _check_curve(path: Path, record: Record) -> str:
-    lines = _content(path).decode().split("\n")
+    lines = read_bytes(path).decode().split("\n")
     if lines.pop():
         return "its last line is torn"
     points = [json.loads(line) for line in lines]

@@ -75,7 +75,7 @@ def test_records(folder: Path, content: bytes) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         table = load_results(folder / "results")
-    # What is a record may yet hold what no table can, such as half of a surrogate pair.
+    # What is a record may yet hold what no table can.
     assert len(table) == (not caught) and (found is not None or caught)
     assert all(len(str(warning.message).splitlines()) == 1 for warning in caught)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmark.analysis.leaderboard import GROUP, MIOU, current
+from benchmark.analysis.leaderboard import GROUP, MIOU
 from benchmark.results.counts_archive import Archive, Fingerprint
 
 Group = tuple[str, str, str]
@@ -93,17 +93,17 @@ class Source:
         return intersection.astype(np.float32), union.astype(np.float32)
 
 
-def blocks(runs: pd.DataFrame, cells: pd.DataFrame) -> Iterator[Block]:
+def blocks(current: pd.DataFrame, cells: pd.DataFrame) -> Iterator[Block]:
     """Yields the blocks of a table of records, sorted by group and benchmark.
 
     Cells with a failed seed are left out; of several runs of a cell and seed the latest counts.
 
     Args:
-        runs: one row a record.
-        cells: what `benchmark.analysis.leaderboard.cells` makes of them.
+        current: what `benchmark.analysis.leaderboard.current` returned.
+        cells: what `benchmark.analysis.leaderboard.cells` makes of it.
     """
     keys = [*GROUP, "benchmark", "method"]
-    frame = current(runs.reindex(columns=[*dict.fromkeys((*runs.columns, "folder"))]))
+    frame = current.reindex(columns=[*keys, "seed", MIOU, "folder"])
     frame = frame.merge(cells.loc[cells["status"] == "done", keys], on=keys)
     frame["folder"] = frame["folder"].astype(object).where(frame["folder"].notna(), "")
     for key, part in frame.groupby([*GROUP, "benchmark"], sort=True):

@@ -33,6 +33,7 @@ from urllib.request import (
 )
 
 from benchmark.core.errors import UserError, on_one_line
+from benchmark.core.format import size_text
 from benchmark.data.base import Source
 
 Progress = Callable[[int, int | None], None]
@@ -338,16 +339,3 @@ def _mismatch(path: Path, checksum: str) -> str:
 
 def _aside(path: Path) -> Path:
     return path.with_name(path.name + ".wrong")
-
-
-def size_text(count: int) -> str:
-    """Bytes for people.
-
-    Example:
-        >>> size_text(12_345_678)
-        '12.3 MB'
-    """
-    for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
-        if count >= 10**power:
-            return f"{count / 10**power:.1f} {unit}"
-    return f"{count} bytes"

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol, cast
 
 from benchmark.core.errors import UserError, on_one_line
-from benchmark.data.acquire.download import CHUNK, Progress, size_text
+from benchmark.core.format import size_text
+from benchmark.data.acquire.download import CHUNK, Progress
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 RATIO = 400

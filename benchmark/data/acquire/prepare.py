@@ -17,8 +17,9 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock, Timeout
 
 from benchmark.core.errors import DataError, UserError
+from benchmark.core.format import size_text
 from benchmark.data.acquire import manifest
-from benchmark.data.acquire.download import fetch, file_name, size_text
+from benchmark.data.acquire.download import fetch, file_name
 from benchmark.data.acquire.extract import ArchiveError, extract, is_archive
 from benchmark.data.base import SPLITS, Benchmark, Finding, Source, Split
 

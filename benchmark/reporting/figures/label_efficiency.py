@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark.analysis.efficiency import AVERAGE, label_efficiency
+from benchmark.analysis.efficiency import AVERAGE
 from benchmark.analysis.leaderboard import MIOU
 from benchmark.reporting.figures.panels import Words, bounds, draw_panels, even_ticks, whiskers
 from benchmark.reporting.figures.picture import WEIGHTS, Picture
@@ -22,7 +22,7 @@ _SECTION = "Fewer training images"
 
 def pictures_across(inputs: ReportInputs) -> Iterator[Picture]:
     """Label efficiency, each over the protocols that differ in the fraction alone."""
-    table = label_efficiency(inputs.runs)
+    table = inputs.runs.label_efficiency
     for names, part in table.groupby(["backbone", "weights", "family"], sort=True):
         backbone, weights, family = map(str, names)
         title = f"Label efficiency: {backbone}, {WEIGHTS[weights]}, protocols {family}"

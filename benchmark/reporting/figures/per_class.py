@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmark.analysis.leaderboard import GROUP, per_class
+from benchmark.analysis.leaderboard import GROUP
+from benchmark.analysis.runs import Runs
 from benchmark.reporting.figures.panels import DPI, lay_out, put_title
 from benchmark.reporting.figures.picture import GroupView, Picture
 from benchmark.reporting.style import look
@@ -29,13 +30,13 @@ _PITCH = 0.15  # inches that a class's name takes
 def pictures(view: GroupView) -> Iterator[Picture]:
     """The classes of each benchmark that a run finished."""
     runs = view.runs
-    for name in sorted(runs.loc[runs["status"] == "done", "benchmark"].unique()):
+    for name in sorted(runs.frame.loc[runs.frame["status"] == "done", "benchmark"].unique()):
         words = f"IoU per class of {name}"
         draw = partial(class_figure, runs, name, words + view.of)
         yield Picture(_SECTION, words, f"classes_{file_name(name)}{view.suffix}", draw)
 
 
-def class_figure(runs: pd.DataFrame, benchmark: str, title: str) -> Figure:
+def class_figure(runs: Runs, benchmark: str, title: str) -> Figure:
     """Draws class IoU in points, the best method on top; classes without labels are left out.
 
     Args:
@@ -51,9 +52,9 @@ def class_figure(runs: pd.DataFrame, benchmark: str, title: str) -> Figure:
         ValueError: the runs are of several backbones, weights or protocols, or none of them
             finished the benchmark.
     """
-    if runs[GROUP].drop_duplicates().shape[0] != 1:
+    if runs.frame[GROUP].drop_duplicates().shape[0] != 1:
         raise ValueError("a class figure shows one backbone, one kind of weights, one protocol")
-    table = per_class(runs, benchmark).set_index("method").drop(columns=GROUP)
+    table = runs.per_class(benchmark).set_index("method").drop(columns=GROUP)
     if table.empty:
         raise ValueError(f"no run finished {benchmark}")
     with look():

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from benchmark.analysis.costs import STORED
 from benchmark.analysis.leaderboard import MIOU
 from benchmark.analysis.pareto import pareto_front
-from benchmark.reporting.format import Kind, human, human_limit
+from benchmark.core.format import Kind, human, human_limit
 from benchmark.results.timing_columns import TRAINING, references
 
-STORED = "costs.stored.bytes"
 CLOSE = 0.01
 """Fraction of mIoU that counts as close where no test tells methods apart."""
 _MOST_BUDGETS, _MOST_NAMES = 3, 6

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from benchmark.analysis.ablation import INSERTED, ablation, families
-from benchmark.analysis.leaderboard import GROUP
+from benchmark.analysis.leaderboard import GROUP, Key
 from benchmark.reporting.html.evidence import Index
-from benchmark.reporting.html.payload import Key, Kind, Series, numbers
+from benchmark.reporting.html.payload import Kind, Series, numbers
 
 MOST_POINTS = 200
 """Of one training curve."""

@@ -17,8 +17,6 @@ SCHEMA_VERSION = 1
 AVERAGE, SHARED = -1, -2
 """Scopes beside the benchmarks: the mean over all of a group, over those that all finished."""
 
-Key = tuple[str, str, str]
-"""backbone, weights, protocol_hash."""
 Frame = dict[str, list[Any]]
 """Name of a column: its values, all equally long; None is a missing value."""
 
@@ -46,7 +44,7 @@ class Method(TypedDict):
     symbol: str  # plotly's name of the marker
 
 
-class Cost(TypedDict):
+class Axis(TypedDict):
     """A cost that can be an axis; lower is better."""
 
     column: str
@@ -110,7 +108,7 @@ class Payload(TypedDict):
     groups: list[Group]
     methods: list[Method]
     benchmarks: list[str]
-    costs: list[Cost]
+    costs: list[Axis]
     fields: list[Field]
     points: Frame  # group, scope, method, rank, miou, low, high, complete, status, seeds, costs
     runs: Frame  # group, benchmark, method, seed, status, run_id, command, and `fields`

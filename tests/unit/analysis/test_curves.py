@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.analysis.curves import CURVE, KEYS, read_curve, smooth, smoothed, training_curves
+from benchmark.analysis.curves import CURVE, KEYS, read_curve, smooth, smoothed
+from benchmark.analysis.runs import Runs
 from tests.helpers.records import frame, record
 
 pytestmark = pytest.mark.no_torch
@@ -62,10 +63,10 @@ def test_curves_of_finished_runs_with_a_folder(tmp_path):
     runs["folder"] = ["one", "", "three", "nowhere"]
     store(tmp_path / "one", [1.0, 0.5])
     store(tmp_path / "three", [9.0])
-    found = training_curves(runs, tmp_path)
+    found = Runs(runs, tmp_path).training_curves
     assert found["method"].tolist() == ["a", "a"] and found["loss"].tolist() == [1.0, 0.5]
     assert list(found.columns) == [*KEYS, "step", "loss"]
-    assert training_curves(runs.drop(columns="folder"), tmp_path).empty
+    assert Runs(runs.drop(columns="folder"), tmp_path).training_curves.empty
 
 
 @given(st.lists(st.floats(0, 9), min_size=1, max_size=40), st.integers(0, 12))

@@ -12,6 +12,7 @@ from benchmark.execution.reproduce import (
     judge,
     read_recorded,
     respecify,
+    unchecked,
 )
 from benchmark.planning.plan import Selection, plan
 from benchmark.results import store
@@ -182,6 +183,25 @@ def test_differences_name_packages_and_hardware():
         "device: cpu -> gpu",
         "weights_sha256: abababababab... -> efefefefefef...",
     ]
+
+
+def test_hashes_of_another_scheme_cannot_be_checked():
+    then = record().provenance.model_copy(
+        update={"method_sha256": "12" * 32, "benchmark_sha256": "tree:" + "34" * 32}
+    )
+    now = then.model_copy(
+        update={
+            "method_sha256": "tree:" + "56" * 32, "benchmark_sha256": "tree:" + "78" * 32,
+            "data_sha256": "splits:" + "9a" * 32,
+        }
+    )  # fmt: skip
+    assert unchecked(then, now) == ["data_sha256", "method_sha256"]
+    assert differences(then, now) == [
+        "benchmark_sha256: tree:343434343434... -> tree:787878787878..."
+    ]
+    assert unchecked(then, then) == unchecked(now, now) == []
+    without = then.model_copy(update={"method_sha256": None})
+    assert "method_sha256" not in unchecked(without, now)
 
 
 def test_a_judgement_cannot_be_changed():

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from benchmark.analysis.cost_tables import cost_table
-from benchmark.analysis.leaderboard import COSTS, cells, leaderboard
+from benchmark.analysis.costs import COSTS, compared_costs
+from benchmark.analysis.runs import Runs
 from benchmark.core.errors import UserError
 from benchmark.core.spec import Compute, RunSpec
 from benchmark.execution.environment import Environment
@@ -16,7 +16,6 @@ from benchmark.profiling.timing.machine_load import Watcher
 from benchmark.profiling.timing.measure import Shelf
 from benchmark.reporting import report
 from benchmark.reporting.figures.catalogue import pictures
-from benchmark.reporting.figures.pareto import PARETO
 from benchmark.reporting.report import write_report
 from benchmark.reporting.timing_notes import explained, timed
 from benchmark.results import store
@@ -235,11 +234,11 @@ def test_groups_of_several_methods_are_told_to_be_measured(tmp_path):
 
 def test_methods_are_compared_by_ratios_and_not_by_what_their_runs_took(tmp_path):
     runs = records.timed(grid(["linear", "full", "lora[rank=4]"], 2, ["camvid", "pets"]))
-    assert {TRAINING, LATENCY} <= set(COSTS)
-    assert not {"costs.train.seconds", "costs.infer.latency_ms_p50"} & set(cells(runs))
-    board = leaderboard(runs).set_index("method")
+    assert {TRAINING, LATENCY} <= set(compared_costs())
+    assert not {"costs.train.seconds", "costs.infer.latency_ms_p50"} & set(Runs(runs).cells)
+    board = Runs(runs).leaderboard.set_index("method")
     assert board.loc["linear", TRAINING] == 1 and board.loc["full", TRAINING] > 1.5
-    row = cost_table(runs).set_index("method").loc["full"]
+    row = Runs(runs).cost_table.set_index("method").loc["full"]
     assert row[f"{TRAINING}.min"] <= row[TRAINING] <= row[f"{TRAINING}.max"]
     assert row[column("training", FULL)] == 1 and row[column("latency_merged")] != row[TRAINING]
 
@@ -284,11 +283,11 @@ def test_figures_of_times_are_drawn_where_there_are_times():
     stems = {}
     for name, runs in (("with", records.timed(own)), ("without", frame(own))):
         runs = runs.assign(folder="")
-        inputs = ReportInputs("t", runs, Path(), assess(runs, Path(), replicates=10))
-        ((key, _),) = inputs.groups
+        inputs = ReportInputs("t", Runs(runs, Path()), assess(Runs(runs, Path()), replicates=10))
+        (key,) = inputs.runs.groups
         drawn = [picture.stem for picture in pictures(inputs, key)]
         stems[name] = [stem for stem in drawn if stem.startswith("pareto_")]
-    assert stems["with"] == [f"pareto_{name}" for name in PARETO]
+    assert stems["with"] == [f"pareto_{cost.figure}" for cost in COSTS if cost.figure]
     assert set(stems["with"]) - set(stems["without"]) == {"pareto_train_time", "pareto_latency"}
 
 

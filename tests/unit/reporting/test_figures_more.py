@@ -11,8 +11,9 @@ from matplotlib.text import Annotation, Text
 from benchmark.analysis.ablation import ablation
 from benchmark.analysis.cost_tables import WHOLE, storage
 from benchmark.analysis.curves import KEYS
-from benchmark.analysis.efficiency import COMPARED, label_efficiency
+from benchmark.analysis.efficiency import COMPARED
 from benchmark.analysis.leaderboard import MIOU
+from benchmark.analysis.runs import Runs
 from benchmark.core.spec import Protocol
 from benchmark.reporting.figures.ablation import ablation_figure, numeric_fields
 from benchmark.reporting.figures.corruptions import corruption_figure
@@ -89,7 +90,7 @@ def test_many_ranks_do_not_overlap():
 
 def test_the_heat_map_holds_the_class_ious():
     runs = frame([record("a", miou=0.4), record("b", miou=0.6)])
-    axis = class_figure(runs, "camvid", "Classes").axes[0]
+    axis = class_figure(Runs(runs), "camvid", "Classes").axes[0]
     mesh = next(part for part in axis.collections if isinstance(part, QuadMesh))
     assert np.asarray(mesh.get_array()).reshape(2, 2) == pytest.approx(
         np.array([[70, 50], [50, 30]])  # the best method on top
@@ -103,7 +104,7 @@ def test_many_classes_have_colours_alone_and_names_that_do_not_touch():
     runs = frame(grid(list(METHODS)[:5], 1, ["camvid"]))
     names = [f"metrics.class_iou.a class of number {i}" for i in range(148)]
     runs = pd.concat([runs, pd.DataFrame(0.5, runs.index, names)], axis=1).copy()
-    figure = class_figure(runs, "camvid", "Classes")
+    figure = class_figure(Runs(runs), "camvid", "Classes")
     axis = figure.axes[0]
     mesh = next(part for part in axis.collections if isinstance(part, QuadMesh))
     assert np.asarray(mesh.get_array()).size == 5 * 150 and not axis.texts
@@ -114,9 +115,9 @@ def test_many_classes_have_colours_alone_and_names_that_do_not_touch():
 
 def test_classes_of_several_groups_or_of_no_run_are_refused():
     with pytest.raises(ValueError, match="one protocol"):
-        class_figure(frame([record("a"), record("a", protocol_hash="p")]), "camvid", "")
+        class_figure(Runs(frame([record("a"), record("a", protocol_hash="p")])), "camvid", "")
     with pytest.raises(ValueError, match="no run finished pets"):
-        class_figure(frame([record("a")]), "pets", "")
+        class_figure(Runs(frame([record("a")])), "pets", "")
 
 
 # Curves
@@ -155,7 +156,7 @@ def test_curves_of_several_groups_or_none_are_refused():
 
 def test_storage_lines_are_the_table():
     runs = frame(grid(list(METHODS)))
-    table = storage(runs, range(1, 101))
+    table = storage(Runs(runs).cost_table, range(1, 101))
     figure = storage_figure(table, "Storage")
     axis = figure.axes[0]
     for name in [*METHODS, WHOLE]:
@@ -186,8 +187,9 @@ def fractions():
         for item in grid(TWO, 2, ["camvid", "pets"]):
             rows.append(item.model_copy(
                 update={"protocol": own.model_dump(), "protocol_hash": own.hash}))  # fmt: skip
-    return label_efficiency(frame(rows).assign(
-        **{MIOU: lambda runs: runs[MIOU] * runs["protocol.fraction"] ** 0.1}))  # fmt: skip
+    runs = frame(rows)
+    scores = runs[MIOU] * runs["protocol.fraction"] ** 0.1
+    return Runs(runs.assign(**{MIOU: scores})).label_efficiency
 
 
 def test_fraction_lines_are_the_table():

@@ -118,6 +118,7 @@ function hoverText(point, cost, chance) {
 }
 
 fill(costSelect, data.costs.map((cost) => [cost.column, cost.label]));
+if (data.costs.some((cost) => cost.column === 'costs.stored.bytes')) costSelect.value = 'costs.stored.bytes';
 costSelect.addEventListener('change', drawPareto);
 referenceBox?.addEventListener('change', drawPareto);
 painters.push(drawPareto);

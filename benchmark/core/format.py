@@ -1,9 +1,7 @@
-"""Numbers as people read them, the same in tables, figures and the answers of the page."""
+"""Numbers as people read them, the same everywhere: in tables, figures, the page and messages."""
 
 import math
 from typing import Any, Literal
-
-import pandas as pd
 
 Kind = Literal[
     "text", "integer", "points", "count", "bytes", "seconds", "ms", "rate", "ratio", "number"
@@ -26,7 +24,7 @@ def human(value: Any, kind: Kind) -> str:
     Returns:
         The text; a dash for a missing value.
     """
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return MISSING
     if kind == "text":
         return str(value)
@@ -45,6 +43,16 @@ def human(value: Any, kind: Kind) -> str:
     return f"{text} ms" if kind == "ms" else text
 
 
+def size_text(count: float) -> str:
+    """Bytes as people read them: 45.3 kB."""
+    return human(count, "bytes")
+
+
+def points_text(miou: float | None) -> str:
+    """MIoU in points as people read it: 45.3."""
+    return human(miou, "points")
+
+
 def human_limit(value: float, kind: Kind) -> str:
     """`human` of a round number, such as a tick of an axis: 10 kB for 10.0 kB."""
     return human(value, kind).replace(".0 ", " ")
@@ -52,7 +60,9 @@ def human_limit(value: float, kind: Kind) -> str:
 
 def interval_text(low: float, high: float) -> str:
     """An interval in points, such as "43.1–45.2"; empty where there is none."""
-    return "" if pd.isna(low) or pd.isna(high) else f"{100 * low:.1f}–{100 * high:.1f}"
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    return f"{points_text(low)}–{points_text(high)}"
 
 
 def _scaled(number: float, unit: str) -> str:
