@@ -161,8 +161,8 @@ def write(folder: Path, result: Robustness, counts: Counts) -> None:
 def _stacked(counts: Counts) -> dict[str, np.ndarray]:
     """One array a kind: labels, the same in every pair, then take almost no space."""
     pairs = list(dict.fromkeys(key.rpartition("/")[0] for key in counts))
-    arrays = {kind: np.stack([counts[f"{pair}/{kind}"] for pair in pairs]) for kind in CLASS_COUNTS}
-    return {"pairs": np.array(pairs), **arrays}
+    arrays = {kind: np.array([counts[f"{pair}/{kind}"] for pair in pairs]) for kind in CLASS_COUNTS}
+    return {"pairs": np.array(pairs, dtype=str), **arrays}
 
 
 def _unstacked(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

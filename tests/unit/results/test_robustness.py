@@ -80,6 +80,12 @@ def test_many_pairs_take_little_space(tmp_path):
     assert (tmp_path / "robustness.npz").stat().st_size < 3 * drawn.nbytes
 
 
+def test_nothing_measured_is_written_and_read(tmp_path):
+    robustness.write(tmp_path, made(), {})
+    assert robustness.read_counts(tmp_path, 1) == {}
+    assert robustness.read_names(tmp_path / "robustness.npz") == set()
+
+
 @pytest.mark.parametrize("content", [b"", b"PK", b"nonsense"])
 def test_damaged_counts_are_measured_again(tmp_path, content):
     robustness.write(tmp_path, made(("fog", 1)), counts(("fog", 1)))
