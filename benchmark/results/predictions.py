@@ -4,7 +4,6 @@ All runs of a benchmark keep the same images. `predictions.npz` lies beside a re
 one array `0`, `1`, ... (h, w) uint8 of class indices for each, no longer than `LONGEST_SIDE`.
 """
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from benchmark.core.seeding import stream
 from benchmark.data.base import Example
+from benchmark.results.npz import DAMAGE, write_npz
 
 KEPT = 6
 """Images of a split."""
@@ -52,8 +52,7 @@ class PredictionRecorder:
     def write(self, folder: Path) -> None:
         """Writes predictions.npz."""
         arrays = {str(number): values for number, values in enumerate(self.maps.values())}
-        # mypy takes the arrays for the keyword that says whether pickles are allowed.
-        np.savez_compressed(folder / "predictions.npz", ids=np.array([*self.maps]), **arrays)  # type: ignore[arg-type]
+        write_npz(folder / "predictions.npz", {"ids": np.array([*self.maps]), **arrays})
 
 
 def read(folder: Path) -> dict[str, np.ndarray]:
@@ -62,5 +61,5 @@ def read(folder: Path) -> dict[str, np.ndarray]:
         with np.load(folder / "predictions.npz", allow_pickle=False) as archive:
             ids = [str(id) for id in archive["ids"]]
             return {id: archive[str(number)] for number, id in enumerate(ids)}
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+    except DAMAGE:
         return {}

@@ -22,7 +22,7 @@ from benchmark.results import timing as timings
 from benchmark.results.load import RECORD
 from benchmark.results.metrics import CLASS_COUNTS, class_iou
 from benchmark.results.record_file import LARGEST, check_size, read_bytes
-from benchmark.results.robustness import Robustness
+from benchmark.results.robustness import Robustness, read_names
 
 TOLERANCE = 1e-9
 """A recorded mIoU differs from that of its counts by rounding at most."""
@@ -132,7 +132,7 @@ def _check_robustness(folder: Path, record: Record) -> Iterator[Finding]:
         what = f"holds the scores of run {told(scores.run_id)}"
         yield Finding("fault", path, what, _STRESS, True)
     names = {f"{s.corruption}/{s.severity}/{kind}" for s in scores.scores for kind in CLASS_COUNTS}
-    held, problem = attempt(_members, counts)
+    held, problem = attempt(_count_names, counts)
     if held is None or not held >= names:
         what = problem or "lacks counts that robustness.json sums up"
         yield Finding("fault", counts, what, _STRESS, True)
@@ -154,10 +154,9 @@ def check_timing(path: Path) -> list[Finding]:
     return []
 
 
-def _members(path: Path) -> set[str]:
+def _count_names(path: Path) -> set[str]:
     check_size(path)
-    with np.load(path, allow_pickle=False) as archive:
-        return set(archive.files)
+    return read_names(path)
 
 
 def fault(folder: Path, what: str) -> Finding:

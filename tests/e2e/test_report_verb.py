@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import forked
+from tests.helpers.pages import unpacked
 from tests.helpers.records import record, write
 from tests.helpers.simulated import World, write_grid
 
@@ -45,7 +46,7 @@ def test_a_report_with_published_numbers(results):
     out = results.parent / "out" / "small"
     assert "95 % intervals cover seeds and images" in done.stdout
     assert str(out / "index.html") in done.stdout.replace("\n", "")
-    page = (out / "index.html").read_text(encoding="utf-8")
+    page = unpacked((out / "index.html").read_text(encoding="utf-8"))
     assert "A table of theirs" in page and "http-equiv" in page
     text = (out / "README.md").read_text()
     assert "3 seeds or more each" in text and "partial" not in text

@@ -1,6 +1,7 @@
 """Renders the page: one HTML file with its styles, scripts and data inside."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from benchmark.reporting.html.answers import Answer, answer
 from benchmark.reporting.html.build import build, grid_status
 from benchmark.reporting.html.curves import Curves
 from benchmark.reporting.html.images import Item
-from benchmark.reporting.html.payload import AVERAGE, to_json
+from benchmark.reporting.html.payload import AVERAGE, packed, to_json
 from benchmark.reporting.html.points import score_points
 from benchmark.reporting.provenance import protocols, provenance
 
@@ -46,9 +47,8 @@ def render(
     Returns:
         HTML; encode it as UTF-8.
     """
-    # Both are slow to load, and a table in the terminal needs neither.
+    # Slow to load, and a table in the terminal does not need it.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from plotly.offline import get_plotlyjs
 
     points = score_points(runs, assessment)
     payload = build(runs, points, assessment, gallery, curves or Curves(), reference)
@@ -71,12 +71,20 @@ def render(
         shown=_sections(payload),
         left_out=len(gallery) - len(payload["shots"]),
         css=_read("page.css"),
-        plotly=get_plotlyjs(),
+        plotly=_plotly(),
         scripts="\n".join(_read(f"{name}.js") for name in SCRIPTS),
-        payload=to_json(payload),
+        payload=packed(to_json(payload)),
     )
     # A name may hold half of a surrogate pair, which no file can.
     return str(text).encode("utf-8", "replace").decode("utf-8")
+
+
+@cache
+def _plotly() -> str:
+    """The library that draws, packed: a quarter of a second."""
+    from plotly.offline import get_plotlyjs
+
+    return packed(get_plotlyjs())
 
 
 def _answers(

@@ -36,8 +36,8 @@ def curves(*losses, method="a"):
 
 def test_what_is_written_is_read(tmp_path):
     store(tmp_path, [2.0, 1.5, 0.25])
-    found = read_curve(tmp_path)
-    assert found["step"].tolist() == [1, 2, 3] and found["loss"].tolist() == [2.0, 1.5, 0.25]
+    steps, losses = read_curve(tmp_path)
+    assert steps.tolist() == [1, 2, 3] and losses.tolist() == [2.0, 1.5, 0.25]
 
 
 def test_a_missing_curve_is_none_without_a_word(tmp_path):
@@ -104,7 +104,7 @@ def test_steps_without_a_finite_loss_are_left_out():
 def test_published_curves_agree_with_their_records():
     path = next((PUBLISHED / "demo").rglob("record.json"))
     curve = json.loads(path.read_text())["curve"]
-    found = read_curve(path.parent)
+    steps, losses = read_curve(path.parent)
     tenth = max(1, curve["steps"] // 10)
-    assert found["step"].tolist() == list(range(1, curve["steps"] + 1))
-    assert found["loss"].iloc[-tenth:].mean() == pytest.approx(curve["last_loss"])
+    assert steps.tolist() == list(range(1, curve["steps"] + 1))
+    assert losses[-tenth:].mean() == pytest.approx(curve["last_loss"])

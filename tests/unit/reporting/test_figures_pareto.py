@@ -3,12 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import same_color, to_hex
+from PIL import Image
 
 from benchmark.analysis.costs import TRAINED, compared_costs
 from benchmark.analysis.leaderboard import GROUP, MIOU
 from benchmark.analysis.runs import Runs
-from benchmark.reporting.figures.panels import bounds
+from benchmark.reporting.figures.panels import DPI, bounds
 from benchmark.reporting.figures.pareto import pareto_figure, save_figure
 from benchmark.reporting.style import method_styles
 from tests.helpers.artists import keys_of, line_of, segments, texts_of, xy
@@ -161,6 +163,20 @@ def test_equal_figures_are_equal_bytes(tmp_path):
     assert [path.suffix for path in drawn[0]] == [".png", ".svg", ".pdf"]
     for first, second in zip(*drawn, strict=True):
         assert first.read_bytes() == second.read_bytes() != b"", first.name
+
+
+def test_a_png_of_few_colours_looks_like_the_figure(tmp_path):
+    figure = pareto_figure(frame(grid(None, 2, ["camvid", "pets"])), MEMORY, "s", "t")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    drawn = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
+    path, *_ = save_figure(figure, tmp_path / "a")
+    with Image.open(path) as image:
+        assert image.mode == "P" and image.info["dpi"] == pytest.approx((DPI, DPI), abs=0.1)
+        saved = np.asarray(image.convert("RGB")).astype(int)
+    assert saved.shape == drawn.shape and (saved[0, 0] == 255).all()
+    off = np.abs(saved - drawn).max(axis=-1)
+    assert off.max() <= 32 and off.mean() < 1
 
 
 def test_bounds_know_what_they_were_not_told():
