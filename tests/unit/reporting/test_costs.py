@@ -32,6 +32,7 @@ from benchmark.reporting.html import render
 from benchmark.reporting.inputs import ReportInputs
 from benchmark.reporting.table_catalogue import report_tables
 from benchmark.reporting.tables import to_markdown
+from tests.helpers.pages import unpacked
 from tests.helpers.records import frame, grid
 
 runs = frame(grid(["full", "linear"], 1, ["camvid", "pets"])).assign(folder="")
@@ -40,7 +41,7 @@ table = Runs(runs, Path())
 inputs = ReportInputs("t", table, assess(table, replicates=10))
 tables = {table.stem: table for table in report_tables(inputs)}
 board = tables["leaderboard"]
-page = render("t", table, inputs.assessment)
+page = unpacked(render("t", table, inputs.assessment))
 payload = json.loads(page.split('id="payload">')[1].split("</script>")[0])
 (key,) = inputs.runs.groups
 picture = next(p for p in pictures(inputs, key) if p.stem == "pareto_energy")
