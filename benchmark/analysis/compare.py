@@ -105,11 +105,11 @@ def find(text: str, results: Path) -> Path:
     if not found:
         raise UserError(
             f"{told(text)!r} is neither a folder nor a run in {told(results)}; "
-            "`plan` prints the ids"
+            "`plan` lists planned runs"
         )
     if len(found) > 1:
         ids = ", ".join(folder.name for folder in found[:6])
-        raise UserError(f"run id {text!r} fits {len(found)} runs ({ids}); type more of it")
+        raise UserError(f"run id {text!r} matches {len(found)} runs ({ids}); type more of it")
     return found[0]
 
 
@@ -283,7 +283,7 @@ def _counts(folder: Path) -> Counts:
 def _record(folder: Path) -> Record:
     record = store.read_record(folder)
     if record is None:
-        raise UserError(f"{told(folder / RECORD)} cannot be read; `doctor` tells why")
+        raise UserError(f"{told(folder / RECORD)} cannot be read; `doctor` says why")
     return record
 
 

@@ -89,7 +89,7 @@ def storage(runs: pd.DataFrame, tasks: Sequence[int] = TASKS) -> pd.DataFrame:
         ValueError: a number of tasks is not positive.
     """
     if min(tasks, default=1) < 1:
-        raise ValueError(f"numbers of tasks are 1 and more, not {min(tasks)}")
+        raise ValueError(f"numbers of tasks must be at least 1, not {min(tasks)}")
     known = cost_table(runs).dropna(subset=[STORED, BACKBONE])
     rows: list[dict[str, Any]] = []
     for names, part in known.groupby(GROUP, sort=True):

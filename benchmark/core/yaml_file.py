@@ -44,7 +44,7 @@ def _refuse_twins(node: yaml.Node | None, seen: set[int]) -> None:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for k, key in enumerate(keys):
             if key in keys[:k] and key != "<<":
-                raise yaml.YAMLError(f"{key!r} stands twice in line {node.start_mark.line + 1} on")
+                raise yaml.YAMLError(f"{key!r} is given twice, see line {node.start_mark.line + 1}")
         for _, value in node.value:
             _refuse_twins(value, seen)
     elif isinstance(node, yaml.SequenceNode):

@@ -83,11 +83,11 @@ def open_split(
                 return found
             need = _forecast(benchmark, ids, scaled)
             if not make_room(where, need):
-                raise OSError(f"it needs {need / 2**30:.1f} GiB, more than there is room for")
+                raise OSError(f"it needs {need / 2**30:.1f} GiB, which do not fit")
             return _build(benchmark, split, ids, scaled, target, progress, threads)
     except OSError as error:
         warnings.warn(
-            f"{benchmark.name}: the {split} split is decoded anew at each use, because the cache "
+            f"{benchmark.name}: the {split} split is decoded again at each use, because the cache "
             f"{where.folder} cannot take it ({error.strerror or error}); make room there or name "
             f"another folder by {FOLDER}",
             stacklevel=2,

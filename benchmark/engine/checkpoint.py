@@ -218,14 +218,14 @@ def load(path: Path, identity: Mapping[str, str]) -> Checkpoint | None:
         if is_out_of_memory(error):
             raise
         # A torn or foreign file makes torch raise almost anything.
-        set_aside(path, "torn or foreign")
+        set_aside(path, "damaged or not a checkpoint")
         return None
-    set_aside(path, f"of another state of {', '.join(other)}")
+    set_aside(path, f"of a run with other {', '.join(other)}")
     return None
 
 
 def set_aside(path: Path, reason: str) -> None:
-    """Keeps a checkpoint that cannot be used beside its place, and warns; the run begins anew.
+    """Renames a checkpoint that cannot be used, and warns; training starts over.
 
     Raises:
         OSError: it cannot be moved.
@@ -233,8 +233,7 @@ def set_aside(path: Path, reason: str) -> None:
     kept = unused(path.with_name(f"{path.name}.broken"))
     path.rename(kept)
     warnings.warn(
-        f"the checkpoint {path} is {reason}; it is kept as {kept.name}, and the training begins "
-        "anew",
+        f"the checkpoint {path} is {reason}; it is kept as {kept.name}, and training starts over",
         stacklevel=2,
     )
 

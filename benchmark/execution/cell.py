@@ -89,7 +89,7 @@ def run_cell(
                 try:
                     record = _run(run, folder, environment, progress)
                 except checkpoint.Unfit as reason:
-                    checkpoint.set_aside(run.checkpoint, f"not of this code: {reason}")
+                    checkpoint.set_aside(run.checkpoint, f"of other code: {reason}")
                     record = _run(run, folder, environment, progress)
         except Superseded:
             raise
@@ -98,7 +98,7 @@ def run_cell(
                 raise
             if not folder.is_dir():
                 raise OSError(
-                    errno.ENOENT, "the folder was removed while the run went on"
+                    errno.ENOENT, "the folder was removed during the run"
                 ) from None
             tail = traceback.format_exc().splitlines()
             (folder / "log.txt").write_text("\n".join(tail) + "\n")

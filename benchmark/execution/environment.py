@@ -96,7 +96,7 @@ def check(cell: RunSpec, environment: Environment) -> str:
     if crop % divisor:
         near = max(divisor, crop // divisor * divisor)
         raise UserError(
-            f"crop={crop} is no multiple of {divisor}, which backbone {cell.backbone!r} needs; "
+            f"crop={crop} is not a multiple of {divisor}, as backbone {cell.backbone!r} needs; "
             f"use --set crop={near} or --set crop={near + divisor}"
         )
     method = build_method(cell.method, cell.method_params)

@@ -275,7 +275,7 @@ def _limit(
     found: Preflight,
     listener: Listener,
 ) -> None:
-    """Lets fewer processes run cells where memory does not carry all of them."""
+    """Lets fewer processes run cells if there is not enough memory for all of them."""
     per_device = -(-parts.jobs // len(parts.devices))
     device = find_device(parts.devices[0])
     forecaster = Forecaster(list(read_index(results).entries.values()), device_name(device))
@@ -283,7 +283,7 @@ def _limit(
     fit, need = fitting(per_device, cells, found.computes, forecaster, available)
     if fit < per_device:
         listener.note(
-            f"memory carries {fit * len(parts.devices)} of {parts.jobs} jobs: each may need "
+            f"memory is enough for {fit * len(parts.devices)} of {parts.jobs} jobs: each may need "
             f"{need / 2**30:.1f} GiB of {(available or 0) / 2**30:.1f} GiB"
         )
         pool.limit(fit * len(parts.devices))

@@ -172,8 +172,8 @@ def _stress(
     now = robustness.miou(_evaluate(spec, segmenter, examples, environment))
     if abs(now - clean) > TOLERANCE:
         raise UserError(
-            f"run {spec.run_id} scored mIoU {clean:.4f} and scores {now:.4f} now: its code, data "
-            "or weights are not what they were; run the cell again"
+            f"run {spec.run_id} scored mIoU {clean:.4f} and now scores {now:.4f}: its code, data "
+            "or weights have changed; run the cell again"
         )
     counts: Counts = robustness.read_counts(folder, VERSION)
     asked = [(name, severity) for name in names for severity in severities]

@@ -61,7 +61,7 @@ def respecify(record: Record) -> RunSpec:
         UserError: it would be another run, and why: the method, the benchmark's description or the
             protocol has changed, or the record was edited.
     """
-    where = f"run {record.run_id} cannot be made again"
+    where = f"run {record.run_id} cannot be repeated"
     method = build_method(record.method.partition("[")[0], record.method_params)
     try:
         recorded = spec_of(record)
@@ -81,7 +81,7 @@ def respecify(record: Record) -> RunSpec:
         *_changes({"version": record.benchmark_version}, {"version": spec.benchmark_version}),
         *(["the protocol"] if spec.protocol.hash != record.protocol_hash else []),
     ]
-    what = "; ".join(changes) or "a field of its record was edited, or how ids are made"
+    what = "; ".join(changes) or "a field of its record, or how ids are computed"
     raise UserError(
         f"{where}: it would be run {spec.run_id} now (changed: {what}); "
         "check out the commit that its provenance names"
@@ -140,7 +140,7 @@ def rerun(
             )
             if watch.signal and (not made or made[0].status != "done"):
                 raise Interrupted(
-                    f"{watch.signal} before run {spec.run_id} was made again; nothing of it is kept"
+                    f"{watch.signal} before run {spec.run_id} was repeated; nothing of it is kept"
                 )
             (again,) = made
             counts = store.read_counts(results / spec.folder) if again.status == "done" else {}

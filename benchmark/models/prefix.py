@@ -113,7 +113,7 @@ def go_on(backbone: StagedBackbone, prefix: Prefix) -> list[Tensor]:
     """What `backbone(images)` returns for the images of a prefix.
 
     The modules before the first stage run on an empty image of the right size, and their output
-    is not looked at; with all four stages known, nothing of the model runs.
+    is not looked at; with all four stages cached, nothing of the model runs.
     """
     # In memory as if they had just been computed, or sums would round differently.
     prefix = Prefix(tuple(backbone.laid_out(y) for y in prefix.outputs), prefix.size)

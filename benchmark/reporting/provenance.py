@@ -78,12 +78,16 @@ def protocols(runs: pd.DataFrame) -> Protocols:
     guard = []
     if runs[GROUP].drop_duplicates().shape[0] > 1:
         guard.append(
-            "Backbones, weights and protocols that differ are ranked apart; numbers of different "
-            "groups are not comparable."
+            "Each group (equal backbone, weights and protocol) is ranked separately; do not "
+            "compare between groups."
         )
-    different = [setting.name for setting in settings if setting.differs]
+    different = [
+        f"{setting.name} {_listed(list(dict.fromkeys(setting.values)))}"
+        for setting in settings
+        if setting.differs
+    ]
     if different:
-        guard.append(f"The protocols differ in {', '.join(different)}.")
+        guard.append(f"{len(hashes)} settings here: {'; '.join(different)}.")
     for name, within, words in _EQUAL:
         column = f"{_ORIGIN}{name}"
         if column not in runs:
@@ -95,9 +99,10 @@ def protocols(runs: pd.DataFrame) -> Protocols:
         if found.groupby([*(runs[key] for key in keys), scheme]).nunique().max() > 1:
             guard.append(f"Runs that are ranked together used different {words}.")
     if _OPENED in runs and (often := int((runs[_OPENED] > 1).sum())):
+        were, their = ("run was", "its score") if often == 1 else ("runs were", "their scores")
         guard.append(
-            f"{often} {'run' if often == 1 else 'runs'} evaluated the test split more than once "
-            "(run again, or by `evaluate`); how often stands in the records."
+            f"{often} {were} scored on the test images more than once, so {their} may be "
+            "optimistic; how often is in the records."
         )
     return Protocols(tuple(hashes), tuple(settings), tuple(guard))
 
@@ -128,6 +133,11 @@ def provenance(runs: pd.DataFrame) -> list[tuple[str, str]]:
         if name.startswith(prefix)
     ]
     return [*lines, ("Packages", ", ".join(versions))] if versions else lines
+
+
+def _listed(texts: list[str]) -> str:
+    """`200, 100 and 60`, of two texts or more."""
+    return f"{', '.join(texts[:-1])} and {texts[-1]}"
 
 
 def _texts(column: pd.Series) -> list[str]:

@@ -171,7 +171,7 @@ def test_fewer_run_side_by_side_where_memory_does_not_carry_all(tiny, tmp_path, 
     records = run(tmp_path, select("linear,bitfit"), jobs=2, listener=ear)
     assert {record.status for record in records} == {"done"}
     (note,) = ear.notes
-    assert note.startswith("memory carries 1 of 2 jobs")
+    assert note.startswith("memory is enough for 1 of 2 jobs")
 
 
 def test_a_job_whose_command_died_saves_and_ends():

@@ -101,7 +101,7 @@ def assess(
             disk.save(cache, key, made, notes)
         except OSError as error:
             reason = error.strerror or "an error of the system"
-            notes = [*notes, f"the statistics are not kept: {cache} cannot be written ({reason})"]
+            notes = [*notes, f"the statistics were not cached: {cache} cannot be written ({reason})"]
     return Assessment(**made, notes=notes)
 
 

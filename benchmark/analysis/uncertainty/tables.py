@@ -170,7 +170,7 @@ def hypervolumes(group: GroupSample) -> tuple[Rows, Rows]:
 
 
 def notes(group: GroupSample) -> list[str]:
-    """What the numbers of a group do not carry, in words."""
+    """Limits of the numbers of a group, a sentence each."""
     backbone, weights, protocol = group.key
     where = f"{backbone} ({weights} weights, protocol {protocol})"
     lines = []
@@ -179,19 +179,19 @@ def notes(group: GroupSample) -> list[str]:
             named = ", ".join(f"{run} ({reason})" for run, reason in problems[:3])
             more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
             lines.append(
-                f"{where}, {name}: left out of image-level inference: {named}{more}; "
-                "a method without any usable run has an interval over seeds only"
+                f"{where}, {name}: not resampled over images: {named}{more}; the interval of a "
+                "method without any usable run covers seeds only"
             )
     single = sum(not one.seeds for one in group.estimates.values())
     if single:
         lines.append(
             f"{where}: {single} of {len(group.estimates)} cells have one seed: their intervals "
-            "leave training out, and none of their differences is called significant"
+            "do not include training variation, and their differences are not tested"
         )
     if group.complete and len(group.benchmarks) < ranks.FEWEST_CELLS:
         lines.append(
-            f"{where}: {len(group.benchmarks)} of the {ranks.FEWEST_CELLS} benchmarks that a "
-            "critical difference needs"
+            f"{where}: the rank comparison needs {ranks.FEWEST_CELLS} benchmarks; you have "
+            f"{len(group.benchmarks)}"
         )
     return lines
 

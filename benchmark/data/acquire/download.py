@@ -177,13 +177,13 @@ def fetch(
         part.finish(_aside(final) if problem else final)
     except OSError as error:
         raise UserError(
-            f"{final} cannot be written ({error.strerror}); choose another data folder, or mend "
+            f"{final} cannot be written ({error.strerror}); choose another data folder, or fix "
             "its permissions"
         ) from error
     if problem:
         raise UserError(
-            f"{source.url}: {problem}; what came is kept as {_aside(final)}: run again to download "
-            "it anew, and if it comes so again, the origin has changed its file"
+            f"{source.url}: {problem}; the file is kept as {_aside(final)}. Download it again; if the "
+            "problem persists, the origin has changed its file"
         )
     return final
 
@@ -206,7 +206,7 @@ def _persist(
         if failures >= attempts:
             raise UserError(
                 f"{url}: gave up after {attempts} tries ({reason}); {size_text(size)} are kept in "
-                f"{part.path}: check the network, then run again to go on from there"
+                f"{part.path}: check the network; to resume, repeat the command"
             )
         time.sleep(pause * 2 ** (failures - 1))
 
@@ -281,7 +281,7 @@ def _receive(
     if total is not None and (free := shutil.disk_usage(where).free) < total - done:
         raise UserError(
             f"{where} has room for {size_text(free)}, but {name} needs {size_text(total - done)} "
-            "more; make room and run again, it goes on where it stopped"
+            "more; make room; to resume, repeat the command"
         )
     if progress:
         progress(done, total)
@@ -299,8 +299,7 @@ def _receive(
             raise
         more = "more room" if total is None else f"{size_text(total - part.size())} more"
         raise UserError(
-            f"{where} is full: {name} needs {more} there; make room and run again, it goes on "
-            "where it stopped"
+            f"{where} is full: {name} needs {more} there; make room; to resume, repeat the command"
         ) from error
     if total is not None and done < total:
         raise _Cut(f"the connection ended at {size_text(done)} of {size_text(total)}")

@@ -115,7 +115,7 @@ def extract(
     except OSError as error:
         raise UserError(
             f"{archive} cannot be unpacked into {folder} ({error.strerror or error}); make room "
-            "there, or mend its permissions, and run again"
+            "there, or fix its permissions, and repeat the command"
         ) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)

@@ -90,7 +90,7 @@ def read(path: Path) -> Manifest:
         return Manifest(header["benchmark"], header["edition"], counts, files)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"{path} is no manifest or cannot be read ({type(error).__name__}: {error}); remove it"
+            f"{path} is not a manifest or cannot be read ({type(error).__name__}: {error}); remove it"
         ) from error
 
 
@@ -115,7 +115,7 @@ def write(manifest: Manifest, path: Path) -> None:
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise UserError(
-            f"manifest {path} cannot be written ({error.strerror}); mend the folder's permissions"
+            f"manifest {path} cannot be written ({error.strerror}); fix the folder's permissions"
         ) from error
 
 
@@ -177,7 +177,7 @@ def compare(
         findings.append(Finding("serious", f"{name}: {_listed(absent)} missing", fetch))
     size = f"{_slashed(found)} examples"
     if not known:
-        what = f"{name}: {size}; no edition is known, so there are no checksums to compare"
+        what = f"{name}: {size}; no published checksums exist, so files were only counted"
         return [*findings, Finding("note", what, _RECORD if found.files else "nothing to do")]
     nearest = min(known, key=lambda it: (_distance(found, it), it.edition == LOCAL, not it.files))
     for key, expected in nearest.counts.items():
@@ -186,8 +186,8 @@ def compare(
             findings.append(Finding("serious", what, f"restore its files and lists, or {fetch}"))
     others = [f"{it.edition} {_slashed(it)}" for it in known if it.edition != LOCAL]
     if nearest.edition == LOCAL and others:
-        what = f"{name}: {size}, which fits none of the known editions ({', '.join(others)})"
-        findings.append(Finding("warning", what, "compare results on this very set only"))
+        what = f"{name}: {size}, as in none of the known editions ({', '.join(others)})"
+        findings.append(Finding("warning", what, "only compare results on this same set"))
     basis = nearest
     if not nearest.files:
         fitting = (it for it in known if it.edition == LOCAL and not _distance(it, nearest))
@@ -203,9 +203,11 @@ _RECORD = "run `data prepare` to record checksums of the files as they are now"
 def _note(found: Manifest, size: str, nearest: Manifest, basis: Manifest) -> Finding:
     """What the set was compared with."""
     what = f"{found.benchmark}: {size}, compared with edition {nearest.edition!r}"
+    if nearest.edition == LOCAL:
+        what = f"{found.benchmark}: {size}, compared with those found by `data prepare`"
     fix = "nothing to do"
     if nearest.edition == "subset":
-        fix = "results on a subset do not compare with those on the full set"
+        fix = "do not compare results on a subset with those on the full set"
     if not found.files:
         what += "; it has no files of its own"
     elif not basis.files:
@@ -222,17 +224,17 @@ def _differences(
     name, edition = found.benchmark, f"edition {expected.edition!r}"
     if expected.edition == LOCAL:
         fetch += (
-            f"; if the change is meant, remove {_LOCAL.format(name)} in its folder and run "
+            f"; if the change is intended, remove {_LOCAL.format(name)} in its folder and run "
             "`data prepare`"
         )
     both = found.files.keys() & expected.files.keys()
     sizes = {path for path in both if found.files[path][0] != expected.files[path][0]}
     digests = {path for path in both if found.files[path][1] != expected.files[path][1]}
     groups = {
-        f"in no split, but in {edition}": expected.files.keys() - found.files.keys() - {*absent},
+        f"in {edition}, but in no split": expected.files.keys() - found.files.keys() - {*absent},
         f"in a split, but not in {edition}": found.files.keys() - expected.files.keys(),
-        f"not of the size that {edition} has": sizes,
-        f"changed: the checksum is not that of {edition}": digests - sizes,
+        f"of another size than in {edition}": sizes,
+        f"changed: the checksum differs from {edition}": digests - sizes,
     }
     return [
         Finding("serious", f"{name}: {_listed(sorted(paths))} {problem}", fetch)

@@ -129,11 +129,11 @@ def _alone(root: Path) -> Iterator[None]:
             yield
     except Timeout:
         raise UserError(
-            f"another process is preparing data in {root}; wait until it has ended"
+            f"another process is preparing data in {root}; wait until it is done"
         ) from None
     except OSError as error:
         raise UserError(
-            f"{root} cannot be written ({error.strerror}); make room or mend its permissions, or "
+            f"{root} cannot be written ({error.strerror}); make room or fix its permissions, or "
             "choose another folder by BENCHMARK_DATA or --data"
         ) from error
 
@@ -155,8 +155,8 @@ def _install(kind: type[Benchmark], root: Path, progress: Progress, keep: bool) 
         _opened(kind, root)
     except DataError as error:
         raise DataError(
-            f"{error}; all downloads of {kind.name} are in place: mend that and run again, or "
-            f"remove {journal} to fetch them anew"
+            f"{error}; all downloads of {kind.name} are complete: fix that and repeat the command, "
+            f"or remove {journal} to download them again"
         ) from error
     journal.unlink()
     return len(pending)
@@ -217,7 +217,7 @@ def _record(benchmark: Benchmark, downloaded: int, progress: Progress) -> Prepar
         try:
             manifest.write(found, local)
         except UserError as error:
-            note = Finding("note", str(error), "without it, verifying may know no checksums")
+            note = Finding("note", str(error), "without it, `data verify` may have no checksums to compare")
             path, findings = None, [*findings, note]
     else:
         findings = manifest.compare(found, manifest.known(benchmark), (), benchmark.origin)

@@ -221,7 +221,7 @@ def copies(examples: Sequence[Seen]) -> Iterator[Finding]:
         "warning",
         "images that occur more than once in their split",
         inside,
-        "remove the copies, or know that they count more than once",
+        "remove the copies; otherwise they count more than once",
     )
 
 
@@ -247,15 +247,15 @@ def near_copies(examples: Sequence[Seen]) -> Iterator[Finding]:
     tests = sum(seen.split == "test" for seen in examples)
     yield from grouped(
         "warning",
-        f"pairs of nearly the same image across splits, with {len(tested)} of {tests} test images "
+        f"pairs of nearly the same image across splits; {len(tested)} of {tests} test images are "
         "near one in train",
         across,
-        "split anew so that a scene or an object stays in one split, or do not read the scores "
-        "as those on new ones",
+        "keep each scene or object in one split; otherwise scores do not show how methods do on "
+        "new ones",
     )
     yield from grouped(
         "note",
         "pairs of nearly the same image inside a split",
         inside,
-        "know that the split holds fewer independent images than it counts",
+        "nothing, but the split has fewer independent images than it counts",
     )

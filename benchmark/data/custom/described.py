@@ -261,6 +261,8 @@ def _problem(error: ValidationError) -> str:
     label = ".".join((*parents[1:], field))
     if first["type"] in ("missing", "value_error"):
         return f"{label}: {text}" if label else text
+    if first["type"] == "tuple_type":
+        return f"{label} must be a list: [{shown(first['input'])}]"
     return f"{label}: {text} (got {shown(first['input'])})"
 
 

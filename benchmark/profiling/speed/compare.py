@@ -120,11 +120,11 @@ class Comparison:
     def _known(self, wanted: dict) -> Iterator[Row]:
         for label, least in wanted["methods"].items():
             own = self.cell(label)
-            self.told(f"{own.method_label}, frozen stages known and computed")
+            self.told(f"{own.method_label}, frozen stages cached and computed")
             times, stages, same = with_and_without(own, self.environment, self.steps, self.rounds)
             row = self._row(own, times, KNOWN, COMPUTED, least)
-            note = f"{stages} stages known, {'equal' if same else 'DIFFERENT'} results"
-            yield Row(f"{own.method_label}, frozen stages known", row.here, "computed", row.there,
+            note = f"{stages} stages cached, {'equal' if same else 'DIFFERENT'} results"
+            yield Row(f"{own.method_label}, frozen stages cached", row.here, "computed", row.there,
                       row.ratio, least, note=note)  # fmt: skip
 
     def _memory(self, wanted: dict) -> Iterator[Row]:

@@ -128,7 +128,7 @@ def usual_loss(logits: Tensor, labels: Tensor) -> Tensor:
 def with_and_without(
     cell: RunSpec, environment: Environment, steps: int, rounds: int
 ) -> tuple[Times, int, bool]:
-    """Times a cell with fixed views, with its frozen stages known and computed each time.
+    """Times a cell with fixed views, with its frozen stages cached and computed each time.
 
     The first turn, which is not looked at, makes known what the others need.
 

@@ -87,7 +87,7 @@ def complete(
         except UserError as error:
             assert timing is not None
             raise UserError(
-                f"{timing.path} holds times of {label}, which cannot be measured again ({error}); "
+                f"{timing.path} has times of {label}, which cannot be measured again ({error}); "
                 "name its file with --plugin, or remove the timing"
             ) from error
         found.setdefault(label, _changed(first, label, fields))

@@ -78,16 +78,13 @@ def ranks_figure(
 
 def _note(table: pd.DataFrame, critical_difference: float | None) -> str:
     cells = int(table["cells"].min()) if "cells" in table else None
-    over = "" if cells is None else f" over {cells} cell{'' if cells == 1 else 's'}"
+    over = "" if cells is None else f" over {cells} benchmark{'' if cells == 1 else 's'}"
     if critical_difference:
         return (
-            f"Average ranks{over}, 1 is best. A bar joins methods that the Nemenyi test at 5 % "
-            "does not tell apart."
+            f"Average ranks{over}, 1 is best. A bar joins methods whose ranks do not differ "
+            "significantly (Nemenyi test, 5 %)."
         )
-    return (
-        f"Average ranks{over}, 1 is best. Too few cells for a critical difference, which takes "
-        "five: no difference is claimed."
-    )
+    return f"Average ranks{over}, 1 is best. Too few benchmarks to group methods: five are needed."
 
 
 def _bars(at: dict[str, float], cliques: Sequence[Sequence[str]]) -> list[tuple[float, float, int]]:

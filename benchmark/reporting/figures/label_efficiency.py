@@ -78,9 +78,9 @@ def fraction_figure(
         even_ticks(axis)
 
     error = ", with 95 % intervals" if (data["low"] < data["high"]).any() else ""
-    note = f"Means over seeds{error}. All else in the protocols is equal, steps too."
+    note = f"Means over seeds{error}. The protocols are otherwise equal, steps included."
     if AVERAGE in panels:
-        note += " The average is over the benchmarks that every fraction has."
+        note += " The average is over the benchmarks that have every fraction."
     words = Words(title, "Share of the training images", "mIoU (points)", note)
     tint = next((panel for panel, name in panels.items() if name == AVERAGE), None)
     with look():

@@ -275,7 +275,9 @@ def _outlines(panels: dict[str, pd.DataFrame]) -> dict[str, Style]:
 def _note(panels: dict[str, pd.DataFrame]) -> str:
     """Where published numbers come from."""
     sources = sorted({text for data in panels.values() for text in data["source"] if text})
-    return f"Hollow: published, {'; '.join(sources)}. Not our protocol." if sources else ""
+    if not sources:
+        return ""
+    return f"Hollow: published under other protocols ({'; '.join(sources)})."
 
 
 def _draw(

@@ -20,13 +20,13 @@ TRAINING, FRACTION, CORRUPTION, ABLATION = "training", "fraction", "corruption",
 
 KINDS: tuple[Kind, ...] = (
     Kind(name=TRAINING, label="Training loss", x="Step", y="Loss", log=False,
-         note="Mean of neighbouring steps, which smooths; seeds are averaged."),
+         note="Smoothed over neighbouring steps and averaged over seeds."),
     Kind(name=FRACTION, label="Label efficiency", x="Share of the training images", y="mIoU",
-         log=True, note="Each share is a protocol of its own; all else is equal along a line."),
+         log=True, note="The points of a line differ only in the share of training images."),
     Kind(name=CORRUPTION, label="Corruptions", x="Severity (0: clean)", y="mIoU", log=False,
          note="Mean over the corruptions of a group that were measured for every method."),
     Kind(name=ABLATION, label="Settings of a method", x="Value", y="mIoU", log=True,
-         note="One line a benchmark, over the benchmarks that all settings finished."),
+         note="One line per benchmark, for the benchmarks that all settings finished."),
 )  # fmt: skip
 
 
