@@ -12,10 +12,10 @@ from benchmark.core.spec import Protocol, short_hash
 from benchmark.results.robustness import read
 
 AVERAGE = "average"
-"""Stands in the column `benchmark` for the mean over benchmarks."""
+"""In the column `benchmark`: the mean over benchmarks."""
 
 ALL = "all"
-"""Stands in the column `group` for all corruptions together."""
+"""In the column `group`: all corruptions together."""
 
 FRACTION = "protocol.fraction"
 COMPARED = ["backbone", "weights", "protocol_hash", "corruptions_version"]
@@ -66,7 +66,7 @@ def corruption_scores(runs: pd.DataFrame, root: Path) -> pd.DataFrame:
 
     Returns:
         `COMPARED`, `benchmark`, `method`, `seed`, `group`, `corruption`, `severity` and `miou`; the
-        clean mIoU of a run stands at severity 0 with group and corruption "clean".
+        clean mIoU of a run is at severity 0 with group and corruption "clean".
     """
     columns = [
         *COMPARED, "benchmark", "method", "seed", "group", "corruption", "severity", "miou",
@@ -116,8 +116,8 @@ def corruption_table(scores: pd.DataFrame) -> pd.DataFrame:
 def corruption_curves(scores: pd.DataFrame) -> pd.DataFrame:
     """MIoU against severity for each group of corruptions and for all of them.
 
-    A corruption counts where it was measured at every severity of its group, so that a line never
-    bends because it goes on over other corruptions.
+    A corruption counts if it was measured at every severity of its group, so that all points of a
+    line are over the same corruptions.
 
     Args:
         scores: as `corruption_scores` returns them.

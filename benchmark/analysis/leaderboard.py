@@ -28,7 +28,7 @@ COSTS = [
     "costs.train.memory.peak_bytes",
     LATENCY,
 ]
-"""What methods are compared by. Of times those that were measured side by side: what a run took
+"""What methods are compared by. Only times that were measured side by side: how long a run took
 depends on what ran beside it."""
 
 _CLASS = "metrics.class_iou."
@@ -124,8 +124,8 @@ def _cells(frame: pd.DataFrame) -> pd.DataFrame:
 def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
     """Ranks the methods of each (backbone, weights, protocol_hash) by their mean over benchmarks.
 
-    A method is ranked when it finished every benchmark of its group; else it stands below the
-    ranked ones with its count and without means, which would be over other benchmarks.
+    A method is ranked when it finished every benchmark of its group; otherwise it comes after the
+    ranked ones, with its count and without means, which would be over other benchmarks.
 
     Args:
         runs: one row a record.
@@ -168,7 +168,7 @@ def per_benchmark(runs: pd.DataFrame, values: str = MIOU) -> pd.DataFrame:
 
     Args:
         runs: one row a record.
-        values: column of `cells` to show: the mIoU, or "status" for what is behind a gap.
+        values: column of `cells` to show: the mIoU, or "status" for the reason of a gap.
 
     Returns:
         The group's columns, `method`, one column a benchmark, and for numbers `average` (NaN
@@ -249,13 +249,13 @@ def current(runs: pd.DataFrame) -> pd.DataFrame:
 
 @once
 def _numbers(runs: pd.DataFrame) -> pd.DataFrame:
-    """`current`, with the columns alone that the means need: a record has many more."""
+    """`current` with only the columns that the means need: a record has many more."""
     needed = [*_CELL, "seed", "status", "provenance.started", MIOU, *COSTS]
     return current(runs[[name for name in needed if name in runs.columns]])
 
 
 def _statuses(frame: pd.DataFrame) -> pd.Series:
-    """What stands in each cell: done, failed, unsupported, or how many of the seeds failed."""
+    """What to print for each cell: done, failed, unsupported, or how many of the seeds failed."""
     bad = frame[frame["status"] != "done"]
     table = frame.groupby(_CELL).size().rename("all").to_frame()
     table["bad"] = bad.groupby(_CELL).size()

@@ -15,9 +15,9 @@ _known: dict[Any, tuple[pd.DataFrame, Any]] | None = None
 
 @contextmanager
 def remembering() -> Iterator[None]:
-    """Inside the block, functions that are marked by `once` are called once a table.
+    """Inside the block, functions marked by `once` are called once per table.
 
-    Nobody may change a table in the block after it was given to such a function.
+    A table must not be changed in the block after it was given to such a function.
     """
     global _known
     former, _known = _known, {} if _known is None else _known

@@ -285,7 +285,9 @@ def keeps_structure(case: Case) -> None:
             parameter.normal_(0, 0.3)
         backbone(batch()[0])
         embedding, entering[blocks[0]] = entering[blocks[0]], entering["changed"]
-        assert embedding.shape == entering[blocks[0]].shape, f"the input of {blocks[0]} has another shape"
+        assert embedding.shape == entering[blocks[0]].shape, (
+            f"the input of {blocks[0]} has another shape"
+        )
         for stage in backbone.stage_blocks():
             for name, following in zip(stage, (*stage[1:], ""), strict=True):
                 block = frozen.model.get_submodule(name)
@@ -332,7 +334,9 @@ def merged_is_equal(case: Case) -> None:
     assert difference < 1e-4, f"logits differ by {difference:.1e} of the largest one"
     names = set(segmenter.backbone.state_dict())
     wanted = {f"model.{name}" for name in segmenter.backbone.pretrained_names}
-    assert names == wanted, f"after merging, names differ from the backbone's: {sorted(names ^ wanted)[:3]}"
+    assert names == wanted, (
+        f"after merging, names differ from the backbone's: {sorted(names ^ wanted)[:3]}"
+    )
 
 
 @dataclass

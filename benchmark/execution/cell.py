@@ -58,7 +58,7 @@ from benchmark.results.metrics import summarise
 from methods.base import Unsupported
 
 _WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
-"""Errors of the disk, which are nothing that a record of the cell could tell."""
+"""Errors of the disk, on which no record of the cell can be stored."""
 
 TRACEBACK_LINES = 30
 
@@ -71,9 +71,9 @@ def run_cell(
 ) -> Record:
     """Runs one cell and stores it; an exception becomes a record with a status.
 
-    A cell that was interrupted, or ran out of time, goes on from its checkpoint; one that is done
-    stays as it is where running it again fails. What the user could mend, such as an image that
-    was damaged after the check, is a failure of this cell, too.
+    A cell that was interrupted, or ran out of time, resumes from its checkpoint; one that is done
+    stays as it is if running it again fails. An error that the user could fix, such as an image
+    damaged after the check, is a failure of this cell, too.
 
     Raises:
         UserError: there is no such method, or the results cannot be written; nothing is stored.
@@ -97,9 +97,7 @@ def run_cell(
             if isinstance(error, OSError) and error.errno in _WRITING:
                 raise
             if not folder.is_dir():
-                raise OSError(
-                    errno.ENOENT, "the folder was removed during the run"
-                ) from None
+                raise OSError(errno.ENOENT, "the folder was removed during the run") from None
             tail = traceback.format_exc().splitlines()
             (folder / "log.txt").write_text("\n".join(tail) + "\n")
             status = status_of(error)
@@ -122,7 +120,7 @@ def run_cell(
 def store_failure(
     spec: RunSpec, results: Path, environment: Environment, status: Status, reason: str
 ) -> Record:
-    """Stores a cell that could not tell itself why it failed, and returns its record.
+    """Stores a cell as failed after its process died, and returns its record.
 
     Raises:
         UserError: there is no such method, or the results cannot be written.
@@ -165,7 +163,7 @@ class _Prepared:
         training: its training images.
         examples: the images that are evaluated.
         feed: the batches.
-        saved: where to go on; None = from the beginning.
+        saved: checkpoint to resume from; None = start from the beginning.
     """
 
     compute: Compute

@@ -1,4 +1,4 @@
-"""Runs a recorded run again and judges whether the same came out."""
+"""Repeats a recorded run and compares the results."""
 
 import dataclasses
 import os
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from benchmark.core.interrupt import StopSignal
 
 Verdict = Literal["same", "inside", "outside"]
-"""same: every count of every image, bit for bit. inside: the mIoU lies in the recorded interval."""
+"""same: every count of every image, bit for bit. inside: the mIoU is in the recorded interval."""
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -37,7 +37,7 @@ Counts = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Judgement:
-    """How a run came out the second time.
+    """The result of a repeated run.
 
     Attributes:
         verdict: see `Verdict`.
@@ -96,10 +96,10 @@ def rerun(
     device: str = "auto",
     watch: "StopSignal | None" = None,
 ) -> tuple[Record, Counts]:
-    """Runs a cell into a folder that is removed again; its look at the test split selects nothing.
+    """Repeats a run in a temporary folder.
 
     On a CPU with as many threads as the record has, if there are as many cores: sums over other
-    parts round otherwise. The look at the test split is not counted, since nothing is stored.
+    parts round differently. Evaluating the test split is not counted, since nothing is stored.
 
     Args:
         spec: what to run.
@@ -107,7 +107,7 @@ def rerun(
         data: data root.
         weights: folders with weight files.
         device: auto, cpu, cuda or cuda:N.
-        watch: the limits of the run; its `signal` tells afterwards whether one came.
+        watch: the limits of the run; its `signal` says afterwards whether one came.
 
     Returns:
         The new record, and its per-image counts; empty where it is not done.
@@ -219,7 +219,7 @@ def bootstrap_interval(counts: Counts, seed: int = 0) -> tuple[float, float]:
 
 
 def differences(then: Provenance, now: Provenance) -> list[str]:
-    """What is another than it was, `name: then -> now` each; fields that lack a value are left out.
+    """What has changed, `name: then -> now` each; fields that lack a value are left out.
 
     Packages first, then code, hardware, weights and data.
     """

@@ -1,4 +1,4 @@
-"""Everything that a report is made of, and the sections in which it is told."""
+"""Everything that a report is made from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,11 +26,11 @@ class ReportInputs:
     Attributes:
         title: heading, usually the suite.
         runs: one row a record, with `folder`.
-        root: the results folder, below which the folders of the runs lie.
+        root: the results folder; the runs' folders are below it.
         assessment: statistics of the runs.
         gallery: test images with predictions.
         reference: published numbers, or None.
-        notes: what a reader must know of the inputs, a sentence each.
+        notes: what a reader must know about the inputs, a sentence each.
     """
 
     title: str

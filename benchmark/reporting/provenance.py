@@ -1,4 +1,4 @@
-"""What was measured how: protocols side by side, what differs in them, and where runs came from."""
+"""How runs were made: protocols side by side, what differs in them, and where runs came from."""
 
 import json
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ class Protocols:
 
 
 def protocols(runs: pd.DataFrame) -> Protocols:
-    """The protocols of the runs, and what forbids or weakens a comparison."""
+    """The protocols of the runs, and what must not be compared."""
     hashes = sorted(map(str, runs["protocol_hash"].unique()))
     # The hash fixes the fields, so any run of a protocol shows them.
     samples = [runs[runs["protocol_hash"] == text].iloc[0] for text in hashes]
@@ -108,7 +108,7 @@ def protocols(runs: pd.DataFrame) -> Protocols:
 
 
 def provenance(runs: pd.DataFrame) -> list[tuple[str, str]]:
-    """Names and values of what produced the runs; folders of somebody's machine are cut off."""
+    """Names and values of what produced the runs, without folders of the machine."""
     lines = []
     for name, label in _FACTS:
         column = f"{_ORIGIN}{name}"

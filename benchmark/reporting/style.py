@@ -60,7 +60,7 @@ def method_styles(methods: Sequence[str]) -> dict[str, Style]:
 
 
 def look() -> AbstractContextManager[None]:
-    """Settings under which figures are drawn and saved, whatever the user's own are."""
+    """Settings under which figures are drawn and saved, in place of the user's own."""
     context: AbstractContextManager[None] = matplotlib.style.context(["default", RC])
     return context
 
@@ -80,7 +80,7 @@ def hollow(name: str, style: Style, x: Sequence[float] = (), y: Sequence[float] 
 
 
 def pale(name: str, style: Style, x: Sequence[float] = (), y: Sequence[float] = ()) -> Line2D:
-    """The marker of a method that does not stand out: its colour, mixed with white."""
+    """The marker of a method that is not highlighted: its colour, mixed with white."""
     line = handle(name, style, x, y)
     line.set(markerfacecolor=lighter(style.colour), markeredgecolor=style.colour, zorder=2.8)
     return line

@@ -15,7 +15,7 @@ from benchmark.reporting.format import MISSING, Kind, human
 from benchmark.results.timing_columns import LATENCY, TRAINING, references
 
 FEWEST_LETTERS = 9
-"""Of a name in a terminal, whatever its width; rich would else drop a column without a word."""
+"""Width of a name in any terminal; otherwise rich silently drops a column."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ COLUMNS = (
 
 
 def ranked(runs: pd.DataFrame, assessment: Assessment) -> pd.DataFrame:
-    """The leaderboard, in which methods share a rank where the data cannot tell them apart.
+    """The leaderboard; methods that do not differ significantly share a rank.
 
     Args:
         runs: one row a record.

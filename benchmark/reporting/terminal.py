@@ -56,7 +56,7 @@ def print_report(
         console.print(_fitting(board, f"Leaderboard: {name}", console))
         covers = " and ".join(sorted(set(board["covers"]) - {"nothing"})) or "nothing"
         console.print(
-            f"95 % intervals cover {covers}. Methods that do not differ significantly share a rank.",
+            f"95 % intervals cover {covers}; methods that do not differ significantly share ranks.",
             style="dim",
             highlight=False,
         )

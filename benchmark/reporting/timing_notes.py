@@ -15,7 +15,7 @@ def how(timing: Timing) -> str:
 
 
 def explained(runs: pd.DataFrame) -> str:
-    """What a reader of a group's times must know.
+    """How a group's times were measured, or how to measure them.
 
     Args:
         runs: of one group, one row a record.

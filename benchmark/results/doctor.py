@@ -42,7 +42,7 @@ _TWIN = "a second record of the run in"
 
 
 def examine(root: Path) -> list[Finding]:
-    """Everything in a results folder that is not as it should be; reads, and changes nothing.
+    """All problems of a results folder; reads, and changes nothing.
 
     Args:
         root: the results folder.
@@ -160,7 +160,9 @@ def _check_link(path: Path, root: Path) -> list[Finding]:
         return []
     where = "to nowhere" if target is None or not target.exists() else "out of the results folder"
     what = f"a link {where}{': ' if problem else ''}{problem}; reports do not follow it"
-    return [Finding("fault", path, what, "replace it by the folder or file it points to, or remove it")]
+    return [
+        Finding("fault", path, what, "replace it by the folder or file it points to, or remove it")
+    ]
 
 
 def _check_hidden(path: Path) -> list[Finding]:

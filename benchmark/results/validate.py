@@ -40,10 +40,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be, or worth knowing.
+    """One thing that is wrong, or worth knowing.
 
     Attributes:
-        severity: fault: it is in the way of a run or of a report; note: good to know.
+        severity: fault: it breaks a run or a report; note: good to know.
         path: the folder or file, below the results folder that was looked through.
         what: what was found, on one line of printable characters.
         fix: what to do about it, on one line.

@@ -280,7 +280,7 @@ def test_too_little_room_is_told_before(
     Usage = namedtuple("Usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**6, 10**6 - 1000, 1000))
     message = fails(source(server), tmp_path)
-    for part in (str(tmp_path), "1.0 kB", "300.0 kB", "make room", "to resume, repeat the command"):
+    for part in (str(tmp_path), "1.0 kB", "300.0 kB", "make room", "repeat the command to resume"):
         assert part in message
     assert not (tmp_path / "set.zip.part").exists()
 
@@ -299,7 +299,7 @@ def test_a_disk_that_fills_up(server: FileServer, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "unlink", unlink)
         message = fails(source(server), tmp_path)
-    for text in (f"{tmp_path} is full", "300.0 kB", "make room", "to resume, repeat the command"):
+    for text in (f"{tmp_path} is full", "300.0 kB", "make room", "repeat the command to resume"):
         assert text in message
     assert len(server.asked) == 1
 

@@ -47,8 +47,8 @@ class Assessment:
     Attributes:
         cells: a row a benchmark and method: mIoU, low, high, seeds, images, covers; NaN where a
             seed failed.
-        board: methods by mean over benchmarks: mIoU, low, high, rank (shared where the data cannot
-            tell; missing below the ranked ones), seeds (fewest), complete ("4/5"), covers.
+        board: methods by mean over benchmarks: mIoU, low, high, rank (shared without a significant
+            difference; missing if not all are finished), seeds (fewest), complete ("4/5"), covers.
         pairs: method_a (the better mean), method_b, difference a - b, low, high, p, p_holm over
             the pairs of the same benchmark, significant, covers, benchmarks (how many both have).
         ranks: average rank over `cells` benchmarks, critical_difference of the group (or NaN).
@@ -58,10 +58,10 @@ class Assessment:
         improvement: probability that a run of method_a beats one of method_b.
         fronts: by cost: on_front by the means, probability over the replicates.
         hypervolumes: by cost, in decades x mIoU: value, low, high, on average over benchmarks.
-        own_hypervolumes: likewise of each method alone.
+        own_hypervolumes: the same for each method alone.
         agreement: Kendall's tau between two backbones or decoders (`kind`), named a and b; the
             column of GROUP in which the two differ is "".
-        notes: what the numbers do not carry, a sentence each.
+        notes: limits of the numbers, a sentence each.
     """
 
     cells: pd.DataFrame
@@ -88,7 +88,7 @@ def assess(
         runs: one row a record, with `folder` relative to `root` ("" or missing: seeds only).
         root: the results folder, where images.npz are read.
         cache: a file that keeps the result until a record or an images.npz changes; one that
-            cannot be read is made anew, one that cannot be written is named in the notes.
+            cannot be read is rebuilt, one that cannot be written is named in the notes.
         replicates: B, of the bootstrap.
     """
     key = disk.key(runs, root, replicates) if cache else ""
@@ -101,7 +101,10 @@ def assess(
             disk.save(cache, key, made, notes)
         except OSError as error:
             reason = error.strerror or "an error of the system"
-            notes = [*notes, f"the statistics were not cached: {cache} cannot be written ({reason})"]
+            notes = [
+                *notes,
+                f"the statistics were not cached: {cache} cannot be written ({reason})",
+            ]
     return Assessment(**made, notes=notes)
 
 

@@ -43,7 +43,7 @@ def pairs(group: GroupSample) -> Rows:
 
 
 def board(group: GroupSample, compared: Rows) -> Rows:
-    """Methods by mean over benchmarks; those that did not finish all stand below, without rank.
+    """Methods by mean over benchmarks; those that did not finish all come last, without rank.
 
     Args:
         group: of the methods.

@@ -1,4 +1,4 @@
-"""Unpacking of archives that nobody has vouched for.
+"""Unpacking of untrusted archives.
 
 Nothing that an archive says about itself is trusted: names must stay below the target, only plain
 files and folders are made, and bytes are counted as they are written. Everything is unpacked into
@@ -26,7 +26,7 @@ from benchmark.data.acquire.download import CHUNK, Progress, size_text
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 RATIO = 400
-"""How many times its own size an archive may unpack to, if nobody says otherwise."""
+"""How many times its own size an archive may unpack to, by default."""
 MEMBERS = 2_000_000
 DEPTH = 64
 HEADER = 1 << 20
@@ -66,7 +66,7 @@ def extract(
     in several archives. Modes, owners and dates are not taken from the archive.
 
     Args:
-        archive: its kind is told from its first bytes.
+        archive: its kind is recognised by its first bytes.
         folder: where to; made if it is missing.
         inside: folder within the archive whose content is taken, `*` for one component of any
             name; empty = everything.
@@ -179,7 +179,7 @@ def _tar_members(stream: _Readable) -> Iterator[_Member]:
                 info.name,
                 info.isdir(),
                 "" if plain else "is a link or a device",
-                # None for what is no file, which nobody opens.
+                # None for members that are not files; they are never opened.
                 cast(Callable[[], IO[bytes]], partial(archive.extractfile, info)),
             )
         # A damaged header ends the loop above like the true end, which is all zeros.
@@ -217,13 +217,13 @@ class _TarReader:
 
 @contextmanager
 def _reading(archive: Path) -> Iterator[None]:
-    """Tells whatever reading an archive raises on one line."""
+    """Reports any error of reading an archive on one line."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        # The readers report damage by whatever exception the damage happens to trigger.
+        # Damage can raise almost any exception in the readers.
         raise ArchiveError(
             f"{archive} is truncated, damaged or no zip or tar archive ({on_one_line(error)}); "
             "fetch it again"

@@ -3,10 +3,10 @@
 A manifest is text: lines `# key<TAB>value` (benchmark, edition, and how many examples each split
 has), then a line `path<TAB>bytes<TAB>digest` a file, sorted by path. Paths are relative to the
 benchmark's folder; the digest is the first 16 hex digits of the file's SHA-256. A manifest without
-files knows the counts only; `train+val` stands for both where val is carved out of train.
+files knows the counts only; `train+val` means both where val is carved out of train.
 
 The manifests in the folder beside this module are part of the project, one for each known edition
-of a set. Where a set was prepared, a manifest of what was found then lies in its own folder.
+of a set. `data prepare` writes a manifest of the files it found to the set's own folder.
 """
 
 import hashlib
@@ -90,7 +90,8 @@ def read(path: Path) -> Manifest:
         return Manifest(header["benchmark"], header["edition"], counts, files)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"{path} is not a manifest or cannot be read ({type(error).__name__}: {error}); remove it"
+            f"{path} is not a manifest or cannot be read ({type(error).__name__}: {error}); remove "
+            "it"
         ) from error
 
 
@@ -120,7 +121,7 @@ def write(manifest: Manifest, path: Path) -> None:
 
 
 def local_path(benchmark: Benchmark) -> Path:
-    """Where the manifest of a prepared set lies; benchmarks that share a folder have their own."""
+    """Path of a prepared set's manifest; benchmarks that share a folder have one each."""
     return _base(benchmark) / _LOCAL.format(benchmark.name)
 
 

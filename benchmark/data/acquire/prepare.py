@@ -1,8 +1,8 @@
 """Preparing a benchmark: download, check, unpack, open, and record what is there.
 
-Work in progress lies in `.downloads` below the data root. While a set is being prepared, a journal
+Work in progress is in `.downloads` below the data root. While a set is being prepared, a journal
 `.downloads/<benchmark>.json` names the sources that are in place already: a set with a journal is
-not whole, however complete it looks, and the next call goes on from there.
+incomplete, even if all its files are there, and the next call resumes from there.
 """
 
 import hashlib
@@ -183,7 +183,7 @@ def _place(source: Source, root: Path, progress: Progress) -> None:
     )
     if not is_archive(name):
         target.mkdir(parents=True, exist_ok=True)
-        # A copy, since the target may lie on another disk.
+        # A copy, since the target may be on another disk.
         draft = target / f".{name}.unpacking"
         shutil.copyfile(path, draft)
         os.replace(draft, target / name)
@@ -217,7 +217,9 @@ def _record(benchmark: Benchmark, downloaded: int, progress: Progress) -> Prepar
         try:
             manifest.write(found, local)
         except UserError as error:
-            note = Finding("note", str(error), "without it, `data verify` may have no checksums to compare")
+            note = Finding(
+                "note", str(error), "without it, `data verify` may have no checksums to compare"
+            )
             path, findings = None, [*findings, note]
     else:
         findings = manifest.compare(found, manifest.known(benchmark), (), benchmark.origin)

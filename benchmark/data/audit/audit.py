@@ -108,7 +108,7 @@ class Audit:
 
 
 def audit(benchmark: Benchmark, progress: Progress | None = None) -> Audit:
-    """Reads every example of every split once, and goes on after whatever is wrong.
+    """Reads every example of every split once, and continues after any problem.
 
     Keeps about 5 KB of each image. Comparing 20,000 images takes about 20 s besides reading them.
 
@@ -279,7 +279,7 @@ class _Tally:
                 "serious" if split == "train" else "warning",
                 f"classes absent from the {split} split",
                 names[summary.pixels == 0].tolist(),
-                "check the label values and the split; a class without training pixels cannot be learnt"
+                "check the label values and the split; a class that is not trained on is not learnt"
                 if split == "train"
                 else "means leave these classes out; to include them, change the split",
             )
@@ -340,9 +340,21 @@ _KINDS: dict[str, tuple[Severity, str, str]] = {
         "images without a labelled pixel",
         "check the label, or remove the image from its split",
     ),
-    "constant": ("warning", "images of one colour", "download the image again, or remove it from its split"),
-    "dark": ("warning", "nearly black images", "look at the image; if it is broken, remove it from its split"),
-    "bright": ("warning", "nearly white images", "look at the image; if it is broken, remove it from its split"),
+    "constant": (
+        "warning",
+        "images of one colour",
+        "download the image again, or remove it from its split",
+    ),
+    "dark": (
+        "warning",
+        "nearly black images",
+        "look at the image; if it is broken, remove it from its split",
+    ),
+    "bright": (
+        "warning",
+        "nearly white images",
+        "look at the image; if it is broken, remove it from its split",
+    ),
 }
 
 

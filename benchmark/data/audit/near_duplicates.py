@@ -32,9 +32,9 @@ Chosen by looking at the pairs of five real sets: false ones, such as two magnet
 make or two round cells, stay below 0.6.
 """
 NEIGHBOURS = 16
-"""Images compared in detail with each image; more copies than that still hang together."""
+"""Images compared in detail with each image; more copies than that are still linked in a chain."""
 ENOUGH = 32
-"""Least number of images of which what they share is told apart from what two of them share."""
+"""Least number of images for which what all of them share is subtracted."""
 EXAMPLES = 3
 """How many cases a finding names; the others are counted."""
 _LEVELS = 30.0
@@ -162,8 +162,8 @@ class Seen:
         size: height and width in pixels.
         image: digest of the pixels.
         label: digest of the label.
-        look: what the image looks like; None if it is of one colour. Such images are told as what
-            they are; that they equal each other adds nothing.
+        look: what the image looks like; None for images of one colour, which are reported as such
+            and not also as duplicates of each other.
     """
 
     split: Split

@@ -43,7 +43,7 @@ class Comparison:
         environment: where.
         steps: timed ones a loop and round.
         rounds: looked at.
-        told: what is running.
+        told: called with what is running.
     """
 
     cell: Callable[[str], RunSpec]

@@ -63,7 +63,7 @@ def complete(
     Args:
         cells: of one group, on one benchmark.
         timing: that is to be replaced.
-        tell: what is left out, and why.
+        tell: called with what is left out, and why.
 
     Raises:
         UserError: a method that was measured before cannot be built any more.

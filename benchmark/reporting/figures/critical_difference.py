@@ -1,4 +1,4 @@
-"""The critical-difference diagram: average ranks, and which methods cannot be told apart."""
+"""The critical-difference diagram: average ranks, and which methods do not differ significantly."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -44,8 +44,8 @@ def ranks_figure(
 ) -> Figure:
     """Draws average ranks as proposed by Demsar (JMLR 2006), the best at the left.
 
-    A bar joins methods that the Nemenyi test does not tell apart. Without a critical difference,
-    as with less than five cells, ranks are shown without bars and a note says why.
+    A bar joins methods that do not differ significantly by the Nemenyi test. Without a critical
+    difference (fewer than five cells), ranks are shown without bars and a note says why.
 
     Args:
         ranks: of one group: `method`, `average_rank`, and, if known, `cells` (how many were
@@ -134,7 +134,7 @@ def _draw(
     axis.set_xticks(range(math.ceil(best), math.floor(worst) + 1, step))
     for place, name in enumerate(names):
         first = name in left
-        # Outer names stand highest, so that no line crosses another.
+        # Outer names are highest, so that no line crosses another.
         row = place if first else len(names) - 1 - place
         level = below + _ROW * (row + 0.5)
         edge, text = (0.0, "right") if first else (1.0, "left")

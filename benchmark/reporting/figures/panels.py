@@ -22,13 +22,13 @@ _KEYS = [*GROUP, "benchmark", "method"]
 
 @dataclass(frozen=True)
 class Words:
-    """What stands on a sheet beside the panels.
+    """The texts of a sheet around the panels.
 
     Attributes:
         title: of the figure.
         x: label of the horizontal axes.
         y: label of the vertical axes.
-        note: what a reader must know of the data, below the legend.
+        note: what a reader must know about the data, below the legend.
     """
 
     title: str
@@ -52,7 +52,7 @@ def draw_panels(
         draw: draws one panel, given its axes and its name.
         words: title, labels and note.
         keys: handles of the legend.
-        tint: name of the panel that stands on a darker ground, because it sums up the others.
+        tint: name of the panel with a darker background, because it sums up the others.
         size: width of the figure and height of a panel, inches; by default by their number.
 
     Returns:
@@ -193,8 +193,8 @@ def apart(at: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
     Args:
         at: (n,) wanted places.
         gap: least distance of two places.
-        low: no place lies below, if all fit.
-        high: no place lies above, if all fit.
+        low: no place is below, if all fit.
+        high: no place is above, if all fit.
 
     Returns:
         (n,) places.

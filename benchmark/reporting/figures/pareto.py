@@ -70,7 +70,7 @@ PARETO = {
 
 MOST_LABELS = 8  # direct labels up to here, a legend beyond
 PROBABLE = 0.5
-"""A method stands out where it is on the front at least this often."""
+"""A method is highlighted where it is on the front at least this often."""
 
 TRAINED = "costs.params.trainable_backbone"
 """Inserted and tuned backbone parameters together; a cost column that this module derives."""
@@ -178,7 +178,7 @@ def _panels(
 ) -> dict[str, pd.DataFrame]:
     """The points of each panel by its title.
 
-    Columns: method, cost, x (where the cost stands on the axis), x_low, x_high, miou, low, high (in
+    Columns: method, cost, x (position of the cost on the axis), x_low, x_high, miou, low, high (in
     points), likely (on the front), source (of a published number, else empty).
     """
     table, board = cells(runs), leaderboard(runs)
@@ -222,7 +222,7 @@ def _with_cost(table: pd.DataFrame, cost: str) -> pd.DataFrame:
 def _likely(
     part: pd.DataFrame, name: str, cost: str, fronts: pd.DataFrame | None
 ) -> pd.Series | bool:
-    """Which methods stand out; all of them where nobody knows."""
+    """Which methods are highlighted; all of them where no probability is known."""
     if fronts is None:
         return True
     own = fronts[(fronts["benchmark"] == name) & (fronts["cost"] == cost)]
@@ -373,7 +373,7 @@ def _rows(data: pd.DataFrame) -> list[Any]:
 
 
 def _staircase(data: pd.DataFrame, right: float) -> tuple[list[float], list[float]]:
-    """The best score to be had up to each cost, as corners of a line that ends at `right`."""
+    """The best score at or below each cost, as corners of a line that ends at `right`."""
     own = data[data["source"] == ""]
     front = own[pareto_front(own["cost"], own["miou"])].sort_values("x")
     x = [*front["x"].repeat(2).iloc[1:], right] if len(front) else []

@@ -38,7 +38,7 @@ class Answer:
 
     Attributes:
         findings: lines of the answer, the most important first.
-        caveats: sentences without which the findings would mislead.
+        caveats: sentences that a reader must know along with the findings.
     """
 
     findings: tuple[Finding, ...]

@@ -11,7 +11,7 @@ from benchmark.analysis.pareto import pareto_front
 from benchmark.reporting.html.payload import AVERAGE, Frame, columns
 
 MOST_COMPARED = 40
-"""Methods of a matrix: beyond, nobody reads it, and its size grows with the square."""
+"""Methods shown in a matrix; a larger one is hard to read, and its size grows with the square."""
 
 
 class Evidence(Protocol):

@@ -167,7 +167,7 @@ def columns(table: pd.DataFrame, names: Sequence[str] = ()) -> Frame:
 
 
 def to_json(content: Any) -> str:
-    """JSON that is safe inside a script element, whatever the texts hold.
+    """JSON that is safe inside a script element, with any texts.
 
     Raises:
         ValueError: a number is not finite, which JSON cannot say.
