@@ -48,7 +48,7 @@ def log_positions(cost: ArrayLike) -> NDArray[np.float64]:
         cost: (n,) not negative.
 
     Returns:
-        (n,) the costs; zeros stand at a third of the smallest positive cost (at 1 if there is
+        (n,) the costs; zeros are at a third of the smallest positive cost (at 1 if there is
         none), left of all others, where the axis has to name them 0.
     """
     costs = np.asarray(cost, dtype=float)

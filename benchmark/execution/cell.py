@@ -273,7 +273,7 @@ def _train(
     if environment.compiling != "always":
         replicas = replicate(segmenter, lambda: _build(run, environment)[0], run.method, protocol)
     pays: Pays | None = None
-    # From known stages the network goes on in another way, and copies are not compiled.
+    # With cached stages only a part of the network runs, and copies are not compiled.
     if not run.known_stages and len(replicas.segmenters) == 1:
         device = device_name(str(environment.device))
         pays = payback(environment.compiling, run.spec, run.results, device)

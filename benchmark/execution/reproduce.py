@@ -81,7 +81,7 @@ def respecify(record: Record) -> RunSpec:
         *_changes({"version": record.benchmark_version}, {"version": spec.benchmark_version}),
         *(["the protocol"] if spec.protocol.hash != record.protocol_hash else []),
     ]
-    what = "; ".join(changes) or "a field of its record, or how ids are computed"
+    what = "; ".join(changes) or "its record was edited, or ids are computed differently"
     raise UserError(
         f"{where}: it would be run {spec.run_id} now (changed: {what}); "
         "check out the commit that its provenance names"

@@ -376,7 +376,7 @@ class StagedBackbone(nn.Module):
                 handle.remove()
 
         refusal = UserError(
-            f"backbone {self.name!r}: its four stages cannot be told apart ({self.stage_ends})"
+            f"backbone {self.name!r}: its four stages cannot be separated ({self.stage_ends})"
         )
         if len(features) != STAGES or not seen.keys() >= set(self.stage_ends):
             raise refusal

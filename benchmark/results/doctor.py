@@ -186,7 +186,7 @@ def _check_hidden(path: Path) -> list[Finding]:
     pid = None if draft is None else writer(draft[1])
     if pid is not None:
         dead = not is_alive(pid)
-    else:  # whoever wrote it may live on another host
+    else:  # its process may live on another host
         dead = age > DAY and bool(draft or _PASSING.fullmatch(path.name))
     if dead:
         what = "an unfinished file of a dead process"

@@ -209,7 +209,7 @@ def test_no_checkpoint_is_overwritten_by_another_that_was_set_aside(tmp_path):
     path = tmp_path / ".x.checkpoint"
     for content in ("first", "second", "third"):
         path.write_text(content)
-        with pytest.warns(UserWarning, match="torn or foreign"):
+        with pytest.warns(UserWarning, match="damaged or not a checkpoint"):
             assert checkpoint.load(path, {}) is None
     ends = ("", ".1", ".2")
     kept = [(tmp_path / f".x.checkpoint.broken{end}").read_text() for end in ends]

@@ -205,7 +205,7 @@ def _settings(group: GroupSample) -> list[tuple[str, list[str], list[str]]]:
 
 def _interval(one: Estimate | None) -> Row:
     low, high = one.interval() if one else (math.nan, math.nan)
-    # MIoU lies in [0, 1], of which Student's t knows nothing.
+    # MIoU is in [0, 1], but Student's t is unbounded.
     low, high = (float(np.clip(end, 0, 1)) for end in (low, high))
     return {MIOU: one.value if one else math.nan, "low": low, "high": high}
 

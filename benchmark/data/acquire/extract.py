@@ -79,10 +79,10 @@ def extract(
 
     Raises:
         ArchiveError: the archive is damaged, is none, has no folder `inside`, or has a member that
-            is dangerous, encrypted, a link or a device; nothing is left behind.
+            is dangerous, encrypted, a link or a device; no files are left.
         UserError: the disk is full, or the folder cannot be written.
     """
-    # In the nearest folder that exists: on the target's disk, and with no parents left behind.
+    # In the nearest folder that exists: on the target's disk, and without leaving parents.
     home = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     stage = home / f".unpacking-{archive.name}"
     shutil.rmtree(stage, ignore_errors=True)

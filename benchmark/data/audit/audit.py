@@ -279,7 +279,7 @@ class _Tally:
                 "serious" if split == "train" else "warning",
                 f"classes absent from the {split} split",
                 names[summary.pixels == 0].tolist(),
-                "check the label values and the split; a class that is not trained on is not learnt"
+                "check labels and split; a class without training images cannot be learnt"
                 if split == "train"
                 else "means leave these classes out; to include them, change the split",
             )

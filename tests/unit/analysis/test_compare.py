@@ -236,7 +236,7 @@ def test_bad_requests(tmp_path):
 def test_a_prefix_of_several_runs_is_not_guessed(tmp_path):
     ids = [store_run(tmp_path, seed=seed).name for seed in range(17)]
     first = next(x[0] for x in ids if sum(y[0] == x[0] for y in ids) > 1)
-    with pytest.raises(UserError, match="type more of it"):
+    with pytest.raises(UserError, match=r"matches \d+ runs"):
         c.find(first, tmp_path)
     assert c.find(ids[3], tmp_path).name == ids[3]
 

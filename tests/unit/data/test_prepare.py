@@ -179,7 +179,7 @@ def test_a_cut_download_goes_on(
 ) -> None:
     root = tmp_path / "data"
     server.answers = [Answer(cut=5000)] + [Answer(cut=0)] * 5
-    assert "run again" in fails(kind, root)
+    assert "to resume, repeat the command" in fails(kind, root)
     check(prepare(kind, root), origin, root)
     assert server.asked[-1].range == "bytes=5000-"
     assert sum(asked.sent for asked in server.asked) == len(server.files["/1/set.zip"])

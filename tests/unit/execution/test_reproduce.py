@@ -162,7 +162,7 @@ def test_a_run_is_found_by_the_start_of_its_id(tmp_path):
         folder.mkdir(parents=True)
         (folder / "record.json").write_text(record(run_id=name).model_dump_json())
     assert find_one(tmp_path, "ab1")[1].run_id == "ab1"
-    for prefix, words in (("x", "no run 'x'"), ("ab", r"fits 2 runs \(ab1, ab2\)")):
+    for prefix, words in (("x", "no run 'x'"), ("ab", r"matches 2 runs \(ab1, ab2\)")):
         with pytest.raises(UserError, match=words):
             find_one(tmp_path, prefix)
 

@@ -209,7 +209,7 @@ def test_what_cannot_be_built_is_left_out_unless_it_was_measured_before():
     assert said[0].startswith("gone is left out: ")
     before = timing(grid(["linear"], 1, ["camvid"]))
     before.methods["gone"] = before.methods["linear"].model_copy(update={"method": "gone"})
-    with pytest.raises(UserError, match="holds times of gone, which cannot be measured again"):
+    with pytest.raises(UserError, match="has times of gone, which cannot be measured again"):
         complete([cell], before, said.append)
 
 
@@ -250,7 +250,7 @@ def test_a_report_says_how_times_were_taken_or_how_to_get_them(tmp_path, monkeyp
     write_report(records.timed(own), tmp_path / "with", "small")
     text = (tmp_path / "with" / "README.md").read_text()
     how = (
-        "as multiples of those of `linear`. All methods took turns in one process, in 3 rounds on "
+        "as a multiple of that of `linear`. All methods took turns in one process, in 3 rounds on "
         "camvid (Some CPU, 2 cores, 1 thread, fp32, 2025-03-04; load average 0.3 to 1.1, 4 % of "
         "the CPU time taken by other processes)."
     )
@@ -259,7 +259,7 @@ def test_a_report_says_how_times_were_taken_or_how_to_get_them(tmp_path, monkeyp
     write_report(frame(own), tmp_path / "without", "small")
     for page in ("README.md", "index.html"):
         text = (tmp_path / "without" / page).read_text()
-        assert "python -m benchmark timing --suite small` measures them side by side" in text
+        assert "to compare them, run `python -m benchmark timing --suite small`." in text
 
 
 def test_a_method_that_was_not_measured_has_a_dash_and_is_named():
@@ -268,7 +268,7 @@ def test_a_method_that_was_not_measured_has_a_dash_and_is_named():
     columns = [name for name in some if name.startswith("timing.")]
     some.loc[some["method"] == "spm", columns] = None
     assert explained(some).endswith(
-        "Not measured: spm; `python -m benchmark timing --suite small` measures all."
+        "Not measured: spm; to measure all, run `python -m benchmark timing --suite small`."
     )
     assert "Not measured" not in explained(whole)
     assert timed(whole) and timed(frame(grid(["linear"]))) == []

@@ -69,7 +69,7 @@ def test_too_few_cells_have_no_bars_and_a_reason(difference):
     table = ranks(a=1.0, b=2.0).assign(cells=3)
     figure = ranks_figure(table, difference, [["a", "b"]], "Ranks")
     assert not bars_of(figure.axes[0])
-    assert any("over 3 cells" in text and "takes five" in text for text in texts_of(figure))
+    assert any("over 3 benchmarks" in text and "five are" in text for text in texts_of(figure))
     assert not any("critical difference" in text.get_text() for text in figure.axes[0].texts)
 
 
