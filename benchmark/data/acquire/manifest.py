@@ -210,7 +210,7 @@ def _note(found: Manifest, size: str, nearest: Manifest, basis: Manifest) -> Fin
     if nearest.edition == "subset":
         fix = "do not compare results on a subset with those on the full set"
     if not found.files:
-        what += "; it has no files of its own"
+        what += "; it has no files to check"
     elif not basis.files:
         what, fix = f"{what} by count: it has no checksums", _RECORD
     elif basis is not nearest:
