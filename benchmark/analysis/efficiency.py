@@ -69,8 +69,15 @@ def corruption_scores(runs: pd.DataFrame, root: Path) -> pd.DataFrame:
         clean mIoU of a run is at severity 0 with group and corruption "clean".
     """
     columns = [
-        *COMPARED, "benchmark", "method", "seed", "group", "corruption", "severity", "miou",
-    ]  # fmt: skip
+        *COMPARED,
+        "benchmark",
+        "method",
+        "seed",
+        "group",
+        "corruption",
+        "severity",
+        "miou",
+    ]
     rows: list[dict[str, Any]] = []
     latest = current(runs)
     for key, folder in folders_of(latest[latest["status"] == "done"], root):

@@ -154,9 +154,16 @@ def test_thinned_points_are_means_of_neighbours():
 
 def test_published_numbers_stand_at_what_they_count():
     reference = pd.DataFrame(
-        {"method": ["x", "y"], "backbone": "B", "decoder": "D", "miou": [0.5, 0.4],
-         "params": [1e6, 2e6], "counts": ["total trainable", "backbone"], "source": "S"}
-    )  # fmt: skip
+        {
+            "method": ["x", "y"],
+            "backbone": "B",
+            "decoder": "D",
+            "miou": [0.5, 0.4],
+            "params": [1e6, 2e6],
+            "counts": ["total trainable", "backbone"],
+            "source": "S",
+        }
+    )
     made = payload(records.frame(records.grid(["linear"])), reference=reference)["reference"]
     assert made["cost"] == ["costs.params.total_trainable", "costs.params.trained_backbone"]
 
@@ -207,8 +214,9 @@ def test_the_most_telling_images_are_kept_when_space_is_short():
     assert sum(item.size for item in kept) <= room
     best = max(items[:3], key=lambda item: item.disagreement)
     assert [(item.benchmark, item.image) for item in kept] == [
-        ("camvid", best.image), ("pets", items[3].image),
-    ]  # fmt: skip
+        ("camvid", best.image),
+        ("pets", items[3].image),
+    ]
 
 
 def test_the_page_asks_no_server():

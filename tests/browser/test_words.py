@@ -40,9 +40,13 @@ def differences(*significant, among):
 
 
 FOUR = table(
-    [("big", 0.60, 9e6, 3.0), ("mid", 0.595, 9e5, 2.0), ("small", 0.57, 9e4, 1.5),
-     ("tiny", 0.40, 9e3, 1.0)]
-)  # fmt: skip
+    [
+        ("big", 0.60, 9e6, 3.0),
+        ("mid", 0.595, 9e5, 2.0),
+        ("small", 0.57, 9e4, 1.5),
+        ("tiny", 0.40, 9e3, 1.0),
+    ]
+)
 
 
 def said_by(result):
@@ -62,8 +66,9 @@ def test_who_is_best_who_is_as_good_and_which_of_them_is_cheapest():
     )
     assert said["Not distinguishable from it"] == (("mid",), "mIoU 59.5")
     assert said["Smallest that is not distinguishable from it"] == (
-        ("mid",), "mIoU 59.5; 900.0 kB instead of 9.0 MB",
-    )  # fmt: skip
+        ("mid",),
+        "mIoU 59.5; 900.0 kB instead of 9.0 MB",
+    )
     assert result.caveats == ()
 
 

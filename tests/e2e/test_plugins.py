@@ -289,9 +289,12 @@ def test_what_does_not_fit_stops_before_data_is_read(
         load_files([tmp_path / "idle.py"])
     # camvid without a data folder: were data read first, the message would be about that.
     selection = Selection(
-        suite="small", benchmarks="camvid", backbones="demo_vit", methods=methods,
+        suite="small",
+        benchmarks="camvid",
+        backbones="demo_vit",
+        methods=methods,
         protocol={"crop": 96},
-    )  # fmt: skip
+    )
     try:
         with pytest.raises(UserError, match=re.escape(message)) as caught:
             grid.run(selection, tmp_path / "results")

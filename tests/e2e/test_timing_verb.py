@@ -24,9 +24,10 @@ def test_a_grid_is_run_measured_and_reported(tmp_path):
     assert "side by side" not in again.stdout
     shown = call("report", "--no-figures", "--no-gallery", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
-    assert "All methods took turns in one process" in (
-        tmp_path / "reports" / "demo" / "README.md"
-    ).read_text()  # fmt: skip
+    assert (
+        "All methods took turns in one process"
+        in (tmp_path / "reports" / "demo" / "README.md").read_text()
+    )
     assert call("doctor", cwd=tmp_path).returncode == 0
 
 

@@ -77,9 +77,17 @@ def compare(
     jobs = machine.cores()
     compute = environment.compute_of(cell)
     setup = Setup(
-        (str(environment.device),), 1, environment.data, tuple(environment.weights),
-        environment.workers, None, None, tuple(plugins.loaded()), "never", compute,
-    )  # fmt: skip
+        (str(environment.device),),
+        1,
+        environment.data,
+        tuple(environment.weights),
+        environment.workers,
+        None,
+        None,
+        tuple(plugins.loaded()),
+        "never",
+        compute,
+    )
     single: dict[str, Loop] = {
         ONE: Harness.of(cell, environment),
         LIBRARY: HuggingFace.of(library, environment),

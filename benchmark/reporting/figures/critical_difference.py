@@ -142,21 +142,43 @@ def _draw(
         axis.plot([at[name], at[name], outside], [0, level, level], clip_on=False, **_LINE)
         axis.add_line(handle(name, styles[name], [at[name]], [0]))
         axis.lines[-1].set_clip_on(False)
-        axis.annotate(f"{name}  {at[name]:.2f}" if first else f"{at[name]:.2f}  {name}",
-                      (edge, level), (-4 if first else 4, 0), annotation_clip=False,
-                      xycoords=("axes fraction", "data"), textcoords="offset points",
-                      ha=text, va="center", fontsize=LABEL_SIZE)  # fmt: skip
+        axis.annotate(
+            f"{name}  {at[name]:.2f}" if first else f"{at[name]:.2f}  {name}",
+            (edge, level),
+            (-4 if first else 4, 0),
+            annotation_clip=False,
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha=text,
+            va="center",
+            fontsize=LABEL_SIZE,
+        )
     for low, high, row in bars:
         reach = 0.012 * (worst - best)
-        axis.plot([low - reach, high + reach], [0.2 + _BAR * row] * 2, color="#111111",
-                  linewidth=3, solid_capstyle="butt", clip_on=False, zorder=2.5)  # fmt: skip
+        axis.plot(
+            [low - reach, high + reach],
+            [0.2 + _BAR * row] * 2,
+            color="#111111",
+            linewidth=3,
+            solid_capstyle="butt",
+            clip_on=False,
+            zorder=2.5,
+        )
     if critical_difference:
         ruler = {"arrowstyle": "|-|,widthA=0.25,widthB=0.25", "linewidth": 1.2}
-        axis.annotate("", (best, -0.42), (best + critical_difference, -0.42),
-                      annotation_clip=False,
-                      arrowprops=ruler | {"shrinkA": 0, "shrinkB": 0})  # fmt: skip
-        axis.annotate(f"critical difference {critical_difference:.2f}", (best, -0.47),
-                      annotation_clip=False, fontsize=LABEL_SIZE)  # fmt: skip
+        axis.annotate(
+            "",
+            (best, -0.42),
+            (best + critical_difference, -0.42),
+            annotation_clip=False,
+            arrowprops=ruler | {"shrinkA": 0, "shrinkB": 0},
+        )
+        axis.annotate(
+            f"critical difference {critical_difference:.2f}",
+            (best, -0.47),
+            annotation_clip=False,
+            fontsize=LABEL_SIZE,
+        )
     put_title(figure, title)
     figure.text(0.012, 0.1 / height, note, va="bottom", color="#555555", fontsize=8)
     return figure

@@ -364,8 +364,15 @@ def _bars(axis: Any, data: pd.DataFrame, colours: list[str]) -> None:
             sure["x"], ends, CAP**2, list(sure["colour"]), marker="_", linewidth=1.0, zorder=2
         )
     spread = data[data["x_low"] < data["x_high"]]
-    axis.hlines(spread["miou"], spread["x_low"], spread["x_high"], spread["colour"],
-                linewidth=0.7, alpha=0.6, zorder=2)  # fmt: skip
+    axis.hlines(
+        spread["miou"],
+        spread["x_low"],
+        spread["x_high"],
+        spread["colour"],
+        linewidth=0.7,
+        alpha=0.6,
+        zorder=2,
+    )
 
 
 def _rows(data: pd.DataFrame) -> list[Any]:
@@ -402,11 +409,18 @@ def _name_points(figure: Figure, panels: dict[str, pd.DataFrame]) -> bool:
             pixel=pixel,
         )
         texts = [
-            axis.annotate(row.method, (row.x, row.miou), (0, 0), textcoords="offset points",
-                          va="bottom", ha="left", fontsize=LABEL_SIZE,
-                          color="#777777" if row.source else "#222222")
+            axis.annotate(
+                row.method,
+                (row.x, row.miou),
+                (0, 0),
+                textcoords="offset points",
+                va="bottom",
+                ha="left",
+                fontsize=LABEL_SIZE,
+                color="#777777" if row.source else "#222222",
+            )
             for row in _rows(data)
-        ]  # fmt: skip
+        ]
         extents = [text.get_window_extent() for text in texts]
         labels = place_labels([(box.width, box.height) for box in extents], scene)
         if labels is None:

@@ -35,8 +35,10 @@ def test_what_does_not_vary_has_no_ends():
 def test_every_component_stands_apart():
     row = cost_table(frame([record("a", inserted=7, tuned=11)])).iloc[0]
     assert [row[f"costs.params.{name}"] for name in ("inserted", "tuned_backbone", "decoder")] == [
-        7, 11, DECODER,
-    ]  # fmt: skip
+        7,
+        11,
+        DECODER,
+    ]
     assert row["costs.params.total_trainable"] == 18 + DECODER
     assert row["costs.stored.bytes_fp16"] == 2 * (18 + DECODER)
     assert row["costs.infer.flops"] == 2.5e9
@@ -53,8 +55,12 @@ def test_merged_costs_only_where_every_run_has_them():
 
 
 def test_an_incomplete_method_has_no_means():
-    records = [record("a"), record("a", "pets"), record("b"),
-               record("b", "pets", status="oom", reason="x")]  # fmt: skip
+    records = [
+        record("a"),
+        record("a", "pets"),
+        record("b"),
+        record("b", "pets", status="oom", reason="x"),
+    ]
     table = cost_table(frame(records)).set_index("method")
     assert table.loc["b", "complete"] == "1/2" and math.isnan(table.loc["b", MEMORY])
     assert "b" not in set(storage(frame(records))["method"])

@@ -76,8 +76,9 @@ def test_clean_set() -> None:
 
 def test_summaries() -> None:
     memory = Memory()
-    memory.data = {id: (image, np.full((60, 80), 1, np.uint8)) for id, (image, _) in
-                   memory.data.items()}  # fmt: skip
+    memory.data = {
+        id: (image, np.full((60, 80), 1, np.uint8)) for id, (image, _) in memory.data.items()
+    }
     label = memory.data["train0"][1]
     label[:30] = IGNORE
     label[30:45] = 0
@@ -240,9 +241,8 @@ def test_what_raises_is_told() -> None:
     assert told == {
         ("serious", "splits that cannot be listed (1): val: val.txt is missing; fetch it"),
         ("serious", "examples that cannot be read (1): KeyError: 'groundtruth'"),
-        ("warning", "the set's own checks could not be run: classes.json is "
-         "damaged; fetch it"),
-    }  # fmt: skip
+        ("warning", "the set's own checks could not be run: classes.json is damaged; fetch it"),
+    }
 
 
 def test_many_cases_make_one_finding() -> None:

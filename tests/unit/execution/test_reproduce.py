@@ -36,10 +36,15 @@ def counts(ious, label=100):
 def described(**changes):
     spec = plan(Selection(methods="lora[rank=4]", benchmarks="cells"))[0]
     usual = {
-        "run_id": spec.run_id, "suite": spec.suite, "backbone": spec.backbone,
-        "method_params": spec.method_params, "protocol": spec.protocol.model_dump(),
-        "protocol_hash": spec.protocol.hash, "weights": spec.weights, "seed": spec.seed,
-    }  # fmt: skip
+        "run_id": spec.run_id,
+        "suite": spec.suite,
+        "backbone": spec.backbone,
+        "method_params": spec.method_params,
+        "protocol": spec.protocol.model_dump(),
+        "protocol_hash": spec.protocol.hash,
+        "weights": spec.weights,
+        "seed": spec.seed,
+    }
     return spec, record(spec.method_label, "cells").model_copy(update=usual | changes)
 
 
@@ -171,10 +176,14 @@ def test_differences_name_packages_and_hardware():
     then = record().provenance
     now = then.model_copy(
         update={
-            "packages": {"torch": "9.0", "numpy": "1"}, "device": "gpu", "started": "later",
-            "git_dirty": True, "weights_sha256": "ef" * 32, "method_sha256": "12" * 32,
+            "packages": {"torch": "9.0", "numpy": "1"},
+            "device": "gpu",
+            "started": "later",
+            "git_dirty": True,
+            "weights_sha256": "ef" * 32,
+            "method_sha256": "12" * 32,
         }
-    )  # fmt: skip
+    )
     assert differences(then, then) == []
     assert differences(then, now) == [
         "torch: 2.11.0 -> 9.0",

@@ -153,8 +153,9 @@ def test_the_same_label_with_other_fields_is_another_method(tmp_path):
     other = made.methods["lora"].model_copy(update={"method_params": {"rank": 99}})
     write(tmp_path, made.model_copy(update={"methods": made.methods | {"lora": other}}))
     assert load_results(tmp_path).set_index("method")[TRAINING].notna().to_dict() == {
-        "linear": True, "lora": True,
-    }  # fmt: skip
+        "linear": True,
+        "lora": True,
+    }
     for run in runs:
         store_run(tmp_path, run.method, method_params={"rank": 8})
     found = load_results(tmp_path)
@@ -178,8 +179,9 @@ def test_groups_have_one_cell_a_method_on_one_benchmark(tmp_path):
     store_run(tmp_path, "lora", benchmark="wbc", backbone="other")
     first, second = sorted(groups(finished(tmp_path, "small")), key=len, reverse=True)
     assert [(c.method_label, c.benchmark, c.seed) for c in first] == [
-        ("linear", "camvid", 0), ("lora", "camvid", 0),
-    ]  # fmt: skip
+        ("linear", "camvid", 0),
+        ("lora", "camvid", 0),
+    ]
     assert [(c.method_label, c.backbone) for c in second] == [("lora", "other")]
 
 
@@ -204,8 +206,10 @@ def test_what_cannot_be_built_is_left_out_unless_it_was_measured_before():
     cell = spec_of_label("lora")
     gone = cell.model_copy(update={"method": "gone", "method_label": "gone"})
     assert [c.method_label for c in complete([cell, gone], None, said.append)] == [
-        "lora", LINEAR, FULL,
-    ]  # fmt: skip
+        "lora",
+        LINEAR,
+        FULL,
+    ]
     assert said[0].startswith("gone is left out: ")
     before = timing(grid(["linear"], 1, ["camvid"]))
     before.methods["gone"] = before.methods["linear"].model_copy(update={"method": "gone"})

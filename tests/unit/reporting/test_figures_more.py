@@ -124,11 +124,15 @@ def test_classes_of_several_groups_or_of_no_run_are_refused():
 
 def curves(**losses):
     keys = dict.fromkeys(KEYS, "x")
-    return pd.concat([
-        pd.DataFrame({"step": range(1, len(loss) + 1), "loss": loss}).assign(
-            **keys | {"method": name, "seed": seed})
-        for name, seeds in losses.items() for seed, loss in enumerate(seeds)
-    ])  # fmt: skip
+    return pd.concat(
+        [
+            pd.DataFrame({"step": range(1, len(loss) + 1), "loss": loss}).assign(
+                **keys | {"method": name, "seed": seed}
+            )
+            for name, seeds in losses.items()
+            for seed, loss in enumerate(seeds)
+        ]
+    )
 
 
 def test_lines_are_means_over_seeds_and_bands_their_ends():
@@ -184,10 +188,12 @@ def fractions():
     for share in (0.1, 1.0):
         own = Protocol(fraction=share)
         for item in grid(TWO, 2, ["camvid", "pets"]):
-            rows.append(item.model_copy(
-                update={"protocol": own.model_dump(), "protocol_hash": own.hash}))  # fmt: skip
-    return label_efficiency(frame(rows).assign(
-        **{MIOU: lambda runs: runs[MIOU] * runs["protocol.fraction"] ** 0.1}))  # fmt: skip
+            rows.append(
+                item.model_copy(update={"protocol": own.model_dump(), "protocol_hash": own.hash})
+            )
+    return label_efficiency(
+        frame(rows).assign(**{MIOU: lambda runs: runs[MIOU] * runs["protocol.fraction"] ** 0.1})
+    )
 
 
 def test_fraction_lines_are_the_table():
@@ -226,8 +232,15 @@ def scores():
         keys = dict.fromkeys(COMPARED, "v") | {"benchmark": "pets", "method": name, "seed": 0}
         for group, corruption in (("clean", "clean"), ("blur", "defocus"), ("noise", "shot")):
             for severity in (0,) if group == "clean" else (1, 3, 5):
-                rows.append(keys | {"group": group, "corruption": corruption, "severity": severity,
-                                    "miou": 0.8 - fall * severity})  # fmt: skip
+                rows.append(
+                    keys
+                    | {
+                        "group": group,
+                        "corruption": corruption,
+                        "severity": severity,
+                        "miou": 0.8 - fall * severity,
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -239,8 +252,11 @@ def test_corruption_lines_go_from_clean_to_the_worst():
         assert np.allclose(xy(line_of(axis, "a")), [[0, 80], [1, 70], [3, 50], [5, 30]])
         assert np.allclose(xy(line_of(axis, "b")), [[0, 80], [1, 75], [3, 65], [5, 55]])
     assert [text.get_text() for text in figure.axes[-1].get_xticklabels()] == [
-        "clean", "1", "3", "5",
-    ]  # fmt: skip
+        "clean",
+        "1",
+        "3",
+        "5",
+    ]
 
 
 def test_versions_of_corruptions_are_not_drawn_together():
@@ -257,8 +273,9 @@ def study(rows, benchmarks=("camvid", "pets")):
     items = []
     for params, inserted, miou in rows:
         label = f"m[{','.join(f'{k}={v}' for k, v in params.items())}]"
-        items += [record(label, b, miou=miou, inserted=inserted, method_params=params)
-                  for b in benchmarks]  # fmt: skip
+        items += [
+            record(label, b, miou=miou, inserted=inserted, method_params=params) for b in benchmarks
+        ]
     return frame(items)
 
 
@@ -275,11 +292,18 @@ def test_a_numeric_field_becomes_a_curve():
 
 
 def test_a_curve_changes_one_field_at_a_time():
-    table = ablation(study([
-        ({"rank": 1, "gate": "on"}, 1, 0.4), ({"rank": 2, "gate": "on"}, 1, 0.5),
-        ({"rank": 3, "gate": "on"}, 1, 0.3), ({"rank": 3, "gate": "off"}, 1, 0.9),
-        ({"rank": 4, "gate": "off"}, 1, 0.9),
-    ]), "m")  # fmt: skip
+    table = ablation(
+        study(
+            [
+                ({"rank": 1, "gate": "on"}, 1, 0.4),
+                ({"rank": 2, "gate": "on"}, 1, 0.5),
+                ({"rank": 3, "gate": "on"}, 1, 0.3),
+                ({"rank": 3, "gate": "off"}, 1, 0.9),
+                ({"rank": 4, "gate": "off"}, 1, 0.9),
+            ]
+        ),
+        "m",
+    )
     found = numeric_fields(table)
     assert list(found) == ["rank"]
     assert found["rank"]["rank"].tolist() == [1, 2, 3]

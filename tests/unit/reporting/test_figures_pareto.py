@@ -38,8 +38,9 @@ def test_given_intervals_take_the_place_of_the_t_interval():
     runs = frame(grid(TWO, 1, ["camvid", "pets"]))
     rows = [
         group_of(runs) | {"benchmark": b, "method": m, "low": 0.1, "high": 0.9}
-        for b in ("camvid", "pets", "average") for m in TWO
-    ]  # fmt: skip
+        for b in ("camvid", "pets", "average")
+        for m in TWO
+    ]
     figure = pareto_figure(runs, TRAINABLE, "", "", intervals=pd.DataFrame(rows))
     for axis in figure.axes:
         assert [(low[1], high[1]) for low, high in segments(axis)] == [(10.0, 90.0)] * 2
@@ -71,10 +72,13 @@ def test_whiskers_are_of_the_runs_of_their_panel():
 
 def test_unlikely_methods_are_pale():
     runs = frame([record("a", miou=0.4), record("b", miou=0.5), record("c", miou=0.6)])
-    fronts = pd.DataFrame([
-        group_of(runs) | {"benchmark": "camvid", "cost": TRAINABLE, "method": m, "probability": p}
-        for m, p in (("a", 0.49), ("b", 0.5))
-    ])  # fmt: skip
+    fronts = pd.DataFrame(
+        [
+            group_of(runs)
+            | {"benchmark": "camvid", "cost": TRAINABLE, "method": m, "probability": p}
+            for m, p in (("a", 0.49), ("b", 0.5))
+        ]
+    )
     figure = pareto_figure(runs, TRAINABLE, "", "", fronts=fronts)
     faces = {m: line_of(figure.axes[0], m).get_markerfacecolor() for m in "abc"}
     colours = {name: style.colour for name, style in method_styles(list("abc")).items()}
@@ -87,10 +91,21 @@ def test_unlikely_methods_are_pale():
 
 
 def published(benchmark="camvid", counts="total trainable"):
-    return pd.DataFrame([{
-        "method": "x", "backbone": "ViT-L", "decoder": "d", "benchmark": benchmark, "miou": 0.99,
-        "params": 2e6, "counts": counts, "memory_bytes": np.nan, "source": "A Paper, Table 3",
-    }])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "method": "x",
+                "backbone": "ViT-L",
+                "decoder": "d",
+                "benchmark": benchmark,
+                "miou": 0.99,
+                "params": 2e6,
+                "counts": counts,
+                "memory_bytes": np.nan,
+                "source": "A Paper, Table 3",
+            }
+        ]
+    )
 
 
 def test_published_numbers_are_hollow_and_never_on_the_front():

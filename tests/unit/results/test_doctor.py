@@ -311,10 +311,13 @@ def test_leases_of_the_dead(tmp_path, run):
 @pytest.mark.parametrize(
     ("status", "days", "severity"),
     [
-        ("done", 0, "fault"), ("unsupported", 0, "fault"), ("failed", 0, "note"),
-        ("failed", 2, "fault"), ("interrupted", 2, "note"),
+        ("done", 0, "fault"),
+        ("unsupported", 0, "fault"),
+        ("failed", 0, "note"),
+        ("failed", 2, "fault"),
+        ("interrupted", 2, "note"),
     ],
-)  # fmt: skip
+)
 def test_checkpoints(tmp_path, status, days, severity):
     run = store_run(tmp_path, status=status)
     checkpoint = run.with_name(f".{run.name}.checkpoint")
