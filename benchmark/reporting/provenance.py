@@ -82,7 +82,7 @@ def protocols(runs: pd.DataFrame) -> Protocols:
             "compare between groups."
         )
     different = [
-        f"{setting.name} {_listed(list(dict.fromkeys(setting.values)))}"
+        f"{setting.name} {_listed(sorted(set(setting.values)))}"
         for setting in settings
         if setting.differs
     ]

@@ -102,6 +102,8 @@ def fails(folder: Path, text: str = GOOD, kind: type[UserError] = DataError) -> 
         (COLOURED.replace("2'", "1'").replace("0202", "0101"), "'road' and 'tree' are both stored"),
         (GOOD + "void: ['#000000']", "void: '#000000' does not fit labels: index; use 0 to 255"),
         (GOOD + "void: [256]", "void: 256 does not fit labels: index; use 0 to 255"),
+        (COLOURED + "void: '#000000'", "void must be a list: ['#000000']"),
+        (GOOD + "void: 255", "void must be a list: [255]"),
         (GOOD + "void: [0]", "'sky' and 'void' are both stored as 0"),
         (GOOD + "offset: 254", "classes: 3 from offset 254 do not fit 8 bits"),
         (GOOD + "offset: -1", "offset: Input should be greater than or equal to 0 (got -1)"),
