@@ -84,7 +84,7 @@ def _about_seeds(runs: pd.DataFrame, found: Assessment) -> str:
     text = (
         f"At least {_count(int(seeds.min()), 'seed')} each. The 95 % intervals cover seeds and "
         "test images (hierarchical bootstrap with Student's t). A method shares the rank of better "
-        "ones unless it is significantly worse than the best of them (paired test, Holm-corrected); "
+        "ones unless it is significantly worse than the best of them (paired test, Holm); "
         f"{apart} of {_count(len(found.pairs), 'pair')} differ significantly."
     )
     if seeds.min() == 1:

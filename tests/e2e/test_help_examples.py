@@ -41,12 +41,12 @@ RUN = {
         *("--no-gallery", "--no-figures"),
     ],
     f"{B} show 3f2a": [],
-    f"{B} show 60d03924 --results results/published": [],
+    f"{B} show eff22a26 --results results/published": [],
     f"{B} compare 3f2a 91c0": [],
-    f"{B} compare 60d03924 f081f03c --results results/published": [],
-    f"{B} compare results/before results/after --tolerance 0.5": [],
+    f"{B} compare eff22a26 1b0ffe7b --results results/published": [],
+    f"{B} compare before/results after/results --tolerance 0.5": [],
     f"{B} reproduce 3f2a": [],
-    f"{B} reproduce 60d03924 --results results/published": [],
+    f"{B} reproduce eff22a26 --results results/published": [],
     f"{B} evaluate --methods lora": TINY,
     f"{B} evaluate --corruptions --only noise,fog --severities 1,3,5": ["--methods=spm", *TINY],
     f"{B} doctor": [],
@@ -75,7 +75,7 @@ RUN = {
 
 MAY_FIND = {
     f"{B} compare 3f2a 91c0",
-    f"{B} compare 60d03924 f081f03c --results results/published",
+    f"{B} compare eff22a26 1b0ffe7b --results results/published",
     f"{B} data verify camvid,dubai --data DIR",
     f"{B} data audit camvid,dubai --data DIR",
 }

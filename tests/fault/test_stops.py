@@ -94,7 +94,7 @@ def test_a_checkpoint_of_other_code_is_not_taken(tmp_path):
     content |= {key: {} for key in ("optimiser", "schedule", "method", "random")}
     torch.save(content, path)
     assert checkpoint.load(path, {"run": "a", "code": "old"}) is not None
-    with pytest.warns(UserWarning, match=r"of another state of code; it is kept as c\.broken"):
+    with pytest.warns(UserWarning, match=r"of a run with other code; it is kept as c\.broken"):
         assert checkpoint.load(path, {"run": "a", "code": "new"}) is None
     assert not path.exists()
 

@@ -97,6 +97,6 @@ def test_the_size_of_a_task_is_the_mean_over_benchmarks():
 def test_no_tasks_no_rows_and_none_below_one():
     runs = frame([record("a")])
     assert storage(runs, []).empty
-    with pytest.raises(ValueError, match="1 and more"):
+    with pytest.raises(ValueError, match="at least 1"):
         storage(runs, [0, 1])
     assert storage(frame([record(status="failed", reason="x")])).empty
