@@ -99,7 +99,7 @@ def test_a_cut_connection_goes_on_where_it_was(server: FileServer, tmp_path: Pat
 def test_another_call_goes_on_too(server: FileServer, tmp_path: Path) -> None:
     server.answers = [Answer(cut=CUT)]
     message = fails(source(server), tmp_path, attempts=1)
-    for part in (server.url("/set.zip"), "1 tries", "100.0 kB", "set.zip.part", "run again"):
+    for part in (server.url("/set.zip"), "1 tries", "100.0 kB", "set.zip.part", "epeat the command"):
         assert part in message
     assert fetch(source(server), tmp_path).read_bytes() == BODY
     assert [asked.sent for asked in server.asked] == [CUT, len(BODY) - CUT]
@@ -155,7 +155,7 @@ def test_a_part_of_unknown_version_starts_anew(server: FileServer, tmp_path: Pat
 def test_wrong_checksum(server: FileServer, tmp_path: Path, kind: str) -> None:
     expected, found = (hashlib.new(kind, body).hexdigest() for body in (OTHER, BODY))
     message = fails(source(server, f"{kind}:{expected}"), tmp_path)
-    for part in (server.url("/set.zip"), expected, found, kind, "set.zip.wrong", "run again"):
+    for part in (server.url("/set.zip"), expected, found, kind, "set.zip.wrong", "epeat the command"):
         assert part in message
     assert names(tmp_path) == ["set.zip.wrong"]
     server.files["/set.zip"] = OTHER
@@ -223,7 +223,7 @@ def test_a_redirect_from_https_to_http_is_not_followed() -> None:
 def test_cuts_without_end(server: FileServer, tmp_path: Path, answer: Answer) -> None:
     server.default = answer
     message = fails(source(server), tmp_path, attempts=4)
-    assert "gave up after 4 tries" in message and "run again" in message
+    assert "gave up after 4 tries" in message and "epeat the command" in message
     assert len(server.asked) == 4
 
 

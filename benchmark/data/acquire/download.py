@@ -181,8 +181,8 @@ def fetch(
         ) from error
     if problem:
         raise UserError(
-            f"{source.url}: {problem}; the file is kept as {_aside(final)}. Download it again; if "
-            "the problem persists, the origin has changed its file"
+            f"{source.url}: {problem}; the file is kept as {_aside(final)}. Repeat the command to "
+            "download it again; if the problem persists, the origin has changed its file"
         )
     return final
 

@@ -147,11 +147,11 @@ def test_counts_that_do_not_fit_the_record(tmp_path, run):
     store.write_counts(run, ["one"] * 30, numbers)
     assert "30 different images" in the_fault(tmp_path).what
     store.write_counts(run, names(30), numbers | {"label": numbers["label"][:, :2]})
-    assert "label (30, 2)" in the_fault(tmp_path).what
+    assert "label is (30, 2)" in the_fault(tmp_path).what
     store.write_counts(run, names(30), numbers | {"label": numbers["label"] * 1.0})
     assert "float64" in the_fault(tmp_path).what
     store.write_counts(run, names(30), numbers | {"nll": numbers["nll"][:7]})
-    assert "nll (7,)" in the_fault(tmp_path).what
+    assert "nll has shape (7,)" in the_fault(tmp_path).what
     hits = numbers["intersection"].copy()
     hits[0, 0] += 1
     store.write_counts(run, names(30), numbers | {"intersection": hits})
