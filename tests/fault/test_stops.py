@@ -139,7 +139,7 @@ def test_a_signal_saves_and_leaves(tiny, tmp_path, number, code):
     assert "Traceback" not in done.stderr
     records = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
     assert [record["status"] for record in records] == ["interrupted"]
-    assert "to resume, use --retry failed" in records[0]["reason"]
+    assert "to resume, repeat the command" in records[0]["reason"]
     succeeds(*arguments)
     records = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
     assert [record["status"] for record in records] == ["done", "done"]
