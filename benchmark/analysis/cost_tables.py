@@ -66,7 +66,7 @@ def storage(costs: pd.DataFrame, tasks: Sequence[int] = TASKS) -> pd.DataFrame:
         ValueError: a number of tasks is not positive.
     """
     if min(tasks, default=1) < 1:
-        raise ValueError(f"numbers of tasks are 1 and more, not {min(tasks)}")
+        raise ValueError(f"numbers of tasks must be at least 1, not {min(tasks)}")
     known = costs.dropna(subset=[STORED, BACKBONE])
     rows: list[dict[str, Any]] = []
     for names, part in known.groupby(GROUP, sort=True):

@@ -81,7 +81,7 @@ def read_curve(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def smooth(loss: np.ndarray, window: int) -> np.ndarray:
-    """Centred moving mean; at the ends, over the part of the window that lies inside.
+    """Centred moving mean; at the ends, over the part of the window that is inside.
 
     Args:
         loss: (n,) one value a step.

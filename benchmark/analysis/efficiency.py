@@ -11,10 +11,10 @@ from benchmark.core.spec import Protocol, short_hash
 from benchmark.results.robustness import read
 
 AVERAGE = "average"
-"""Stands in the column `benchmark` for the mean over benchmarks."""
+"""In the column `benchmark`: the mean over benchmarks."""
 
 ALL = "all"
-"""Stands in the column `group` for all corruptions together."""
+"""In the column `group`: all corruptions together."""
 
 FRACTION = "protocol.fraction"
 COMPARED = ["backbone", "weights", "protocol_hash", "corruptions_version"]
@@ -63,11 +63,18 @@ def corruption_scores(current: pd.DataFrame, root: Path) -> pd.DataFrame:
 
     Returns:
         `COMPARED`, `benchmark`, `method`, `seed`, `group`, `corruption`, `severity` and `miou`; the
-        clean mIoU of a run stands at severity 0 with group and corruption "clean".
+        clean mIoU of a run is at severity 0 with group and corruption "clean".
     """
     columns = [
-        *COMPARED, "benchmark", "method", "seed", "group", "corruption", "severity", "miou",
-    ]  # fmt: skip
+        *COMPARED,
+        "benchmark",
+        "method",
+        "seed",
+        "group",
+        "corruption",
+        "severity",
+        "miou",
+    ]
     rows: list[dict[str, Any]] = []
     for key, folder in folders_of(current[current["status"] == "done"], root):
         found = read(folder)
@@ -112,8 +119,8 @@ def corruption_table(scores: pd.DataFrame) -> pd.DataFrame:
 def corruption_curves(scores: pd.DataFrame) -> pd.DataFrame:
     """MIoU against severity for each group of corruptions and for all of them.
 
-    A corruption counts where it was measured at every severity of its group, so that a line never
-    bends because it goes on over other corruptions.
+    A corruption counts if it was measured at every severity of its group, so that all points of a
+    line are over the same corruptions.
 
     Args:
         scores: as `corruption_scores` returns them.

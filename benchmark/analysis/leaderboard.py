@@ -99,7 +99,7 @@ def cells(current: pd.DataFrame) -> pd.DataFrame:
 def leaderboard(current: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """Orders the methods of each (backbone, weights, protocol_hash) by their mean over benchmarks.
 
-    A method that did not finish every benchmark of its group stands below the others, with its
+    A method that did not finish every benchmark of its group comes after the others, with its
     count and without means, which would be over other benchmarks. Ranks are those of
     `benchmark.analysis.uncertainty`.
 
@@ -146,7 +146,7 @@ def per_benchmark(cells: pd.DataFrame, board: pd.DataFrame, values: str = MIOU) 
     Args:
         cells: what `cells` returned.
         board: what `leaderboard` made of them.
-        values: column of `cells` to show: the mIoU, or "status" for what is behind a gap.
+        values: column of `cells` to show: the mIoU, or "status" for the reason of a gap.
 
     Returns:
         The group's columns, `method`, one column a benchmark, and for numbers `average` (NaN
@@ -216,7 +216,7 @@ def current(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _statuses(frame: pd.DataFrame) -> pd.Series:
-    """What stands in each cell: done, failed, unsupported, or how many of the seeds failed."""
+    """What to print for each cell: done, failed, unsupported, or how many of the seeds failed."""
     bad = frame[frame["status"] != "done"]
     table = frame.groupby(_CELL).size().rename("all").to_frame()
     table["bad"] = bad.groupby(_CELL).size()

@@ -1,4 +1,4 @@
-"""`plan`: what `run` would do, and what that will take."""
+"""`plan`: what `run` would do, with estimates of time, memory and disk."""
 
 from collections import Counter
 from collections.abc import Sequence

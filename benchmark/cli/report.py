@@ -20,7 +20,7 @@ STATISTICS, FIGURES = "statistics.json", "figures"
 """What a report keeps for the next one, in a hidden folder of the results."""
 
 LOOK_SECONDS = 5.0
-"""Pause of `--watch` before it is looked again whether a run was added."""
+"""Pause of `--watch` before it looks for new runs again."""
 
 
 @options.takes("suite", "results", "data", "plugin")

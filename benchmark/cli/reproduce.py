@@ -1,4 +1,4 @@
-"""`reproduce`: runs a recorded run again and judges what came out."""
+"""`reproduce`: repeats a recorded run and compares the results."""
 
 from typing import TYPE_CHECKING, Annotated
 

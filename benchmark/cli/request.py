@@ -51,7 +51,7 @@ class Request:
 def resolve(config: Path | None = None, **typed: Any) -> Request:
     """Merges what is typed over the configuration file, and that over the environment.
 
-    Plug-ins are loaded here, so that whatever follows can select what they register.
+    Plug-ins are loaded here, so that what they register can be selected.
 
     Args:
         config: YAML file, or None.

@@ -87,8 +87,8 @@ def speed(
         f"{example.backbone} on {example.benchmark}, batch {protocol.batch_size}, crop "
         f"{protocol.crop}, on {device_name(str(environment.device))}, {torch.get_num_threads()} "
         f"{'thread' if torch.get_num_threads() == 1 else 'threads'}.",
-        f"Loops took turns in one process, each {rounds} times {steps} timed steps; a ratio is "
-        "the median over the rounds of the times of a step.",
+        f"Loops took turns in one process: {rounds} rounds of {steps} timed steps each. Ratios are "
+        "medians over the rounds.",
     ]
     console = Console()
     for line in about:

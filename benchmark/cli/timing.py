@@ -114,8 +114,8 @@ def measure_groups(
         lost = set(before.methods if before else ()) - set(found.methods)
         if before and lost:
             raise UserError(
-                f"{request.results / before.path} holds times of {', '.join(sorted(lost))}, which "
-                "could not be measured again; the file is unchanged. Remove it to go on without"
+                f"{request.results / before.path} has times of {', '.join(sorted(lost))}, which "
+                "could not be measured again; the file is unchanged. To continue, remove it"
             )
         path = write(request.results, found)
         _print(console, found)
@@ -123,7 +123,7 @@ def measure_groups(
 
 
 def suggest(console: "Console", request: "Request", cells: "list[RunSpec]") -> None:
-    """Says how to measure groups whose methods were not all measured side by side."""
+    """Prints how to measure groups whose methods were not all measured side by side."""
     from benchmark.profiling.timing.groups import unmeasured
     from benchmark.results import store
 
@@ -131,8 +131,8 @@ def suggest(console: "Console", request: "Request", cells: "list[RunSpec]") -> N
     if any(True for _ in unmeasured(request.results, done)):
         where = "" if request.results == Path("results") else f" --results {request.results}"
         console.print(
-            "training time and latency are not compared yet: `python -m benchmark timing --suite "
-            f"{request.selection.suite}{where}` measures them side by side",
+            "training time and latency are not compared yet; to compare them, run `python -m "
+            f"benchmark timing --suite {request.selection.suite}{where}`",
             markup=False,
             highlight=False,
             soft_wrap=True,

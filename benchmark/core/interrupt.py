@@ -9,7 +9,7 @@ from types import FrameType
 
 
 class Interrupted(Exception):
-    """A signal asked the process to stop; the run goes on from its checkpoint."""
+    """A signal asked the process to stop; the run can be resumed from its checkpoint."""
 
 
 class Superseded(Exception):
@@ -65,8 +65,8 @@ class StopSignal:
         taken = time.monotonic() - self._start
         if self.max_seconds is not None and taken > self.max_seconds:
             raise TimedOut(
-                f"over {self.max_seconds:g} s {where}; --retry failed with a larger --max-seconds "
-                "goes on from there"
+                f"over {self.max_seconds:g} s {where}; to resume, use --retry failed with a larger "
+                "--max-seconds"
             )
 
     def check_holder(self, where: str) -> None:
@@ -79,13 +79,13 @@ class StopSignal:
             raise Superseded(f"taken over by another process {where}")
 
     def check_signal(self, where: str) -> None:
-        """As `check`, but whatever the time.
+        """As `check`, but without the time limit.
 
         Raises:
             Interrupted: a signal came.
         """
         if self.signal:
-            raise Interrupted(f"{self.signal} {where}; the same command goes on from there")
+            raise Interrupted(f"{self.signal} {where}; to resume, repeat the command")
 
     @property
     def exit_code(self) -> int:

@@ -20,7 +20,7 @@ PUBLISHED = "published"
 
 Status = Literal["done", "failed", "oom", "nan", "timeout", "interrupted", "unsupported"]
 """done: evaluated. failed: an exception. oom: out of memory even image by image. nan: the loss is
-not a finite number. timeout: over --max-seconds. interrupted: stopped on purpose, goes on from its
+not a finite number. timeout: over --max-seconds. interrupted: stopped by a signal, resumes from its
 checkpoint. unsupported: the method cannot act on the backbone."""
 
 FINAL: tuple[Status, ...] = ("done", "unsupported")
@@ -143,7 +143,7 @@ class Provenance(_Part):
     device: str
     threads: int
     precision: str  # fp32 | bf16, as chosen on this machine
-    attention: str | None = None  # fused | explicit, likewise; None: older than the field
+    attention: str | None = None  # fused | explicit, as chosen here; None: older than the field
     weights: str  # "<file or source>" | "none (random)"
     weights_sha256: str | None
     data_sha256: str | None  # of the splits that were read; see provenance.data_sha256
@@ -162,14 +162,14 @@ class Compiled(_Part):
 
     after_step: int  # the last one as it is written; throughput and memory are of those up to it
     seconds: float  # that compiling took, all starts together
-    gain: float | None  # times as fast afterwards; None: no step was left to tell
+    gain: float | None  # times as fast afterwards; None: no step was left to measure
 
 
 class Execution(_Part):
     """How a run came about."""
 
     starts: int  # times it was started or resumed
-    resumed_at: tuple[int, ...]  # steps from which it went on after an interruption
+    resumed_at: tuple[int, ...]  # steps from which it resumed after an interruption
     micro_batch: int  # images a forward pass; below the batch size after memory ran out
     opened_splits: dict[str, int]  # times that a split was evaluated, by its name
     known_stages: int = 0  # leading stages whose output was kept and shared between runs

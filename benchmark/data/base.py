@@ -81,8 +81,8 @@ class Benchmark(ABC):
         title: one line for people.
         domain: driving, aerial, ...
         classes: names; the label value is the index.
-        folder: folder below the data root in its origin layout; None = does not lie there: it is
-            generated, or a user's own.
+        folder: folder below the data root in its origin layout; None = not there: it is generated,
+            or a user's own.
         origin: where the files come from, and how to get them.
         licence: licence of the data.
         citation: how to cite it.
@@ -141,7 +141,7 @@ class Benchmark(ABC):
 
     @property
     def fingerprint(self) -> str:
-        """Of whatever decides the examples besides ids, `files` and code; empty if nothing does."""
+        """Of anything that decides the examples besides ids, `files` and code; empty if nothing."""
         return ""
 
     def oddities(self) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from benchmark.data.base import IGNORE, Benchmark
 
 
 class FolderBenchmark(Benchmark):
-    """A benchmark whose files lie in `folder` below the data root.
+    """A benchmark whose files are in `folder` below the data root.
 
     Attributes:
         path: the folder itself.
@@ -51,7 +51,7 @@ def stems(folder: Path, pattern: str, origin: str) -> list[str]:
 
 
 def read_with(path: Path, origin: str, decode: Callable[[BinaryIO], Any]) -> Any:
-    """What `decode` makes of an open file, with its failures told as a `DataError`.
+    """What `decode` makes of an open file; its failures become a `DataError`.
 
     Raises:
         DataError: the file is missing, not permitted to be read, or cannot be decoded.
@@ -64,7 +64,7 @@ def read_with(path: Path, origin: str, decode: Callable[[BinaryIO], Any]) -> Any
     except PermissionError:
         raise DataError(f"{path} may not be read; change its permissions") from None
     except Exception as error:
-        # Decoders report damage by whatever exception the damage happens to trigger.
+        # Damage can raise almost any exception in the decoders.
         raise DataError(f"{path} is truncated or damaged; fetch it again from {origin}") from error
 
 

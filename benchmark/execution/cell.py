@@ -60,7 +60,7 @@ from benchmark.results.metrics import summarise
 from methods.base import Unsupported
 
 _WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
-"""Errors of the disk, which are nothing that a record of the cell could tell."""
+"""Errors of the disk, on which no record of the cell can be stored."""
 
 VERIFIED_IMAGES = 4
 """Test images, spread over the split, whose batches the stored delta is evaluated on again."""
@@ -76,9 +76,9 @@ def run_cell(
 ) -> Record:
     """Runs one cell and stores it; an exception becomes a record with a status.
 
-    A cell that was interrupted, or ran out of time, goes on from its checkpoint; one that is done
-    stays as it is where running it again fails. What the user could mend, such as an image that
-    was damaged after the check, is a failure of this cell, too.
+    A cell that was interrupted, or ran out of time, resumes from its checkpoint; one that is done
+    stays as it is if running it again fails. An error that the user could fix, such as an image
+    damaged after the check, is a failure of this cell, too.
 
     Args:
         spec: what to run.
@@ -102,7 +102,7 @@ def run_cell(
                 try:
                     record = _run(run, folder, environment, progress, resumed)
                 except checkpoint.Unfit as reason:
-                    checkpoint.set_aside(run.checkpoint, f"not of this code: {reason}")
+                    checkpoint.set_aside(run.checkpoint, f"of other code: {reason}")
                     record = _run(run, folder, environment, progress, resumed)
         except Superseded:
             raise
@@ -110,9 +110,7 @@ def run_cell(
             if isinstance(error, OSError) and error.errno in _WRITING:
                 raise
             if not folder.is_dir():
-                raise OSError(
-                    errno.ENOENT, "the folder was removed while the run went on"
-                ) from None
+                raise OSError(errno.ENOENT, "the folder was removed during the run") from None
             tail = traceback.format_exc().splitlines()
             (folder / "log.txt").write_text("\n".join(tail) + "\n")
             status = status_of(error)
@@ -140,7 +138,7 @@ def store_failure(
     reason: str,
     traceback: str = "",
 ) -> Record:
-    """Stores a cell that did not run, or could not tell why it failed, and returns its record.
+    """Stores a cell that did not run, or whose process died, and returns its record.
 
     Raises:
         UserError: there is no such method, or the results cannot be written.
@@ -183,7 +181,7 @@ class _Prepared:
         training: its training images.
         examples: the images that are evaluated.
         feed: the batches.
-        saved: where to go on; None = from the beginning.
+        saved: checkpoint to resume from; None = start from the beginning.
     """
 
     compute: Compute
@@ -299,7 +297,7 @@ def _train(
     if environment.compiling != "always":
         replicas = replicate(segmenter, lambda: _build(run, environment)[0], run.method, protocol)
     pays: Pays | None = None
-    # From known stages the network goes on in another way, and copies are not compiled.
+    # With cached stages only a part of the network runs, and copies are not compiled.
     if not run.known_stages and len(replicas.segmenters) == 1:
         device = device_name(str(environment.device))
         pays = payback(environment.compiling, run.spec, run.results, device)

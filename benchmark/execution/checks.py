@@ -42,7 +42,7 @@ def check(cell: RunSpec, environment: Environment) -> Verdict:
     if crop % divisor:
         near = max(divisor, crop // divisor * divisor)
         reason = (
-            f"crop={crop} is no multiple of {divisor}, which backbone {cell.backbone!r} needs; "
+            f"crop={crop} is not a multiple of {divisor}, as backbone {cell.backbone!r} needs; "
             f"use --set crop={near} or --set crop={near + divisor}"
         )
         return Verdict(reason, "unsupported", by_user=True)

@@ -1,4 +1,4 @@
-"""The machine that cells run on, and what is found out about it before the first one."""
+"""The machine that cells run on, and what is checked before the first one."""
 
 import os
 from collections.abc import Sequence

@@ -31,10 +31,10 @@ from benchmark.results import store
 from benchmark.results.index import read_index
 
 POLL_SECONDS = 2.0
-"""Pause before it is looked again whether other commands are done with their cells."""
+"""Pause before checking again whether other commands are done with their cells."""
 
 TRIES = 2
-"""Processes that may die at a cell before it counts as failed."""
+"""Processes that may die on a cell before it counts as failed."""
 
 RETRIES: dict[str, tuple[Status, ...]] = {
     "failed": ("failed", "nan", "timeout"),
@@ -154,7 +154,7 @@ def run_cells(
         listener: receives progress.
         workers: processes that cut training crops; None = as the device needs.
         checkpoint_seconds: between checkpoints of a training; None = none is written.
-        watch: the limits of a cell; its `signal` tells afterwards whether one came.
+        watch: the limits of a cell; its `signal` says afterwards whether one came.
         rerun: ids of runs that are finished and are to be run all the same; other finished ones
             are left alone, since another command may have finished them just now.
         jobs: processes that run cells side by side; None = one a core, or one a GPU, and fewer
@@ -172,7 +172,7 @@ def run_cells(
     """
     if not cells:
         return []
-    # Noted before the data are read, which may take long: what others finish by then is skipped.
+    # Noted before the data are read, which may take long: cells that others finish are skipped.
     before = {cell.run_id: mark(results, cell) for cell in cells}
     for cell in cells:
         store.check_replaceable(results / cell.folder)
@@ -236,7 +236,7 @@ def _limit(
     found: Preflight,
     listener: Listener,
 ) -> None:
-    """Lets fewer processes run cells where memory does not carry all of them."""
+    """Lets fewer processes run cells if there is not enough memory for all of them."""
     per_device = -(-parts.jobs // len(parts.devices))
     device = find_device(parts.devices[0])
     forecaster = Forecaster(list(read_index(results).entries.values()), device_name(device))
@@ -244,7 +244,7 @@ def _limit(
     fit, need = fitting(per_device, cells, found.computes, forecaster, available)
     if fit < per_device:
         listener.note(
-            f"memory carries {fit * len(parts.devices)} of {parts.jobs} jobs: each may need "
+            f"memory is enough for {fit * len(parts.devices)} of {parts.jobs} jobs: each may need "
             f"{size_text(need)} of {size_text(available or 0)}"
         )
         pool.limit(fit * len(parts.devices))
@@ -255,8 +255,8 @@ def _execute(
 ) -> Iterator[Record]:
     """Runs cells that no other command works on, then waits for those that others do.
 
-    A failed cell is a record with a status, and the others go on; a signal ends it all. A cell
-    whose process died is tried once more, and is then a failure, too.
+    A failed cell is a record with a status, and the others continue; a signal ends them all. A cell
+    whose process died is tried once more, and then counts as failed.
     """
     queue: deque[Task] = deque(tasks)
     deaths: Counter[Task] = Counter()

@@ -41,7 +41,7 @@ def parse_jobs(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise UserError(f"--jobs {text!r}: write auto, or a whole number from 1 on")
+        raise UserError(f"--jobs {text!r}: write auto, or a whole number of at least 1")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""What is known of a run while it goes on, and the record of one that ends early."""
+"""What is known of a run in progress, and the record of one that ends early."""
 
 import datetime
 import platform
@@ -21,7 +21,7 @@ from methods.base import Method
 
 @dataclass
 class RunState:
-    """What is known of a run so far, which its record tells wherever it ends.
+    """What is known of a run so far; its record says so, however it ends.
 
     Attributes:
         results: the results folder.
@@ -102,7 +102,7 @@ class RunState:
             environment: where it ran.
             status: how it ended.
             reason: why, if it is not done.
-            traceback: of what a user cannot mend.
+            traceback: of an error that a user cannot fix.
         """
         spec, device = self.spec, environment.device
         compute = environment.compute_of(spec)

@@ -54,14 +54,14 @@ class Listener(Protocol):
         """A cell is stored."""
 
     def cell_found(self, record: Record) -> None:
-        """Another command has stored a cell in the meantime."""
+        """Another command has stored a cell."""
 
     def waiting(self, cells: int) -> None:
         """Only cells that other commands work on are left."""
 
 
 class Silent:
-    """A listener that nobody hears."""
+    """A listener that does nothing."""
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_: None

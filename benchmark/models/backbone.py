@@ -40,14 +40,14 @@ class StagedBackbone(nn.Module):
     small forward pass at construction checks that the module which ends each stage really
     yields the features of that stage, in the layout this class believes it has.
 
-    What lies behind the last stage (classifier, final norm, head convolution) never enters a
+    What comes after the last stage (classifier, final norm, head convolution) never enters a
     feature map and is removed: otherwise `backbone parameters` would count dead ones.
 
     Args:
         model: a timm model created with `num_classes=0`.
         name: what users call it.
         mean: per-channel mean that images are normalised with; by default timm's.
-        std: per-channel standard deviation likewise.
+        std: per-channel standard deviation; by default timm's.
 
     Attributes:
         kind, model, channels, strides, embedding_channels, prefix_tokens, inserted, pass_state: see
@@ -243,7 +243,7 @@ class StagedBackbone(nn.Module):
         self.after(block, change)
 
     def at_boundary(self, stage: int, fn: Callable[[Tensor], Tensor]) -> None:
-        """Calls `fn` on the output of stage 0..3 as a map (N, C, H, W); prefix tokens pass by.
+        """Calls `fn` on the output of stage 0..3 as a map (N, C, H, W); prefix tokens bypass it.
 
         The next stage and the decoder both see what `fn` returns. Several functions at one
         boundary run in the order in which they were attached.
@@ -252,7 +252,7 @@ class StagedBackbone(nn.Module):
         self._at_boundaries[stage] = self._at_boundaries.get(stage, 0) + 1
 
     def at_embedding(self, fn: Callable[[Tensor], Tensor]) -> None:
-        """Calls `fn` on the embedding as a map (N, C, H, W); prefix tokens pass by.
+        """Calls `fn` on the embedding as a map (N, C, H, W); prefix tokens bypass it.
 
         The embedding is what the first block receives. Several functions run in the order in which
         they were attached.
@@ -376,7 +376,7 @@ class StagedBackbone(nn.Module):
                 handle.remove()
 
         refusal = UserError(
-            f"backbone {self.name!r}: its four stages cannot be told apart ({self.stage_ends})"
+            f"backbone {self.name!r}: its four stages cannot be separated ({self.stage_ends})"
         )
         if len(features) != STAGES or not seen.keys() >= set(self.stage_ends):
             raise refusal

@@ -40,7 +40,7 @@ def gallery_items(
     for name, part in done.groupby("benchmark", sort=True):
         maps = _kept(part, root)
         if not maps:
-            notes.append(f"{name}: none of the runs kept predictions, so the gallery has no image")
+            notes.append(f"{name}: no run stored predictions, so the gallery has no images of it")
             continue
         try:
             items += _of_benchmark(open_benchmark(str(name)), maps)

@@ -1,4 +1,4 @@
-"""Everything that a report is made of, and the sections in which it is told."""
+"""Everything that a report is made from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class ReportInputs:
         assessment: statistics of the runs.
         gallery: test images with predictions.
         reference: published numbers, or None.
-        notes: what a reader must know of the inputs, a sentence each.
+        notes: what a reader must know about the inputs, a sentence each.
     """
 
     title: str

@@ -35,7 +35,7 @@ def render(
     drawn = any(pictures.values())
     parts = [MARK, f"# {inputs.title}", _summary(runs), _about_seeds(runs, found)]
     parts.append(
-        "[index.html](index.html) is this report to play with: it needs no network and no server."
+        "[index.html](index.html) is the interactive version of this report; it works offline."
     )
     origin = protocols(runs.frame)
     parts += [f"**{text}**" for text in origin.guard]
@@ -45,12 +45,12 @@ def render(
         parts += _figures(pictures[key], name)
     parts += _figures(across, "")
     if inputs.notes:
-        parts += ["## What the numbers do not carry", _list(inputs.notes)]
+        parts += ["## Limits of these numbers", _list(inputs.notes)]
     parts += ["## Runs that did not finish", _failures(runs)]
     parts += ["## Protocol", _protocol(origin), "## Provenance", _provenance(runs.frame)]
     parts.append(
-        "All numbers are in [tables](tables) as CSV, Markdown and LaTeX: also the IoU of each "
-        "class, all pairs of methods with their tests, and every cost."
+        "All numbers are in [tables](tables) as CSV, Markdown and LaTeX, including the IoU of each "
+        "class, the tests of all pairs of methods, and every cost."
         + (" The figures are in [figures](figures) as PNG, SVG and PDF." if drawn else "")
     )
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
@@ -68,7 +68,7 @@ def _summary(runs: Runs) -> str:
     )
     done = int((table["status"] == "done").sum())
     if done < asked:
-        text += f" **A partial report: {done} of {asked} cells of method and benchmark are there.**"
+        text += f" **Partial: {done} of {asked} pairs of method and benchmark are finished.**"
     return text
 
 
@@ -78,21 +78,21 @@ def _about_seeds(runs: Runs, found: Assessment) -> str:
         return "**No run finished, so there is nothing to compare.**"
     if seeds.max() == 1:
         return (
-            "**One seed: no difference between methods is called significant**, so all share a "
-            "rank. Another seed moves every number, and may swap neighbours. The 95 % intervals "
-            "cover the choice of test images only."
+            "**One seed: differences between methods are not tested**, so all share a rank. "
+            "Another seed would change every number and could swap neighbours. The 95 % intervals "
+            "do not include training variation."
         )
     apart = int(found.pairs["significant"].sum())
     text = (
-        f"{_count(int(seeds.min()), 'seed')} or more each; 95 % intervals cover seeds and test "
-        "images (a hierarchical bootstrap with Student's t). Methods share a rank unless the "
-        "paired test, corrected after Holm, tells them from the best of their rank: "
-        f"{apart} of {_count(len(found.pairs), 'pair')} differ."
+        f"At least {_count(int(seeds.min()), 'seed')} each. The 95 % intervals cover seeds and "
+        "test images (hierarchical bootstrap with Student's t). A method shares the rank of better "
+        "ones unless it is significantly worse than the best of them (paired test, Holm); "
+        f"{apart} of {_count(len(found.pairs), 'pair')} differ significantly."
     )
     if seeds.min() == 1:
         text += (
-            " **Cells with one seed: their intervals cover test images only, and none of their "
-            "differences is called significant.**"
+            " **Some cells have one seed: their intervals do not include training variation, and "
+            "their differences are not tested.**"
         )
     return text
 
@@ -102,10 +102,9 @@ def _section(key: Key, runs: Runs, found: Assessment, name: str) -> list[str]:
     columns = [column for column in COLUMNS if column.name not in _BOARD]
     text = (
         f"Backbone {key[0]}, {WEIGHTS[key[1]]}. mIoU in points: mean over benchmarks of the "
-        "mean over seeds; costs are means over benchmarks. Methods that the data cannot tell "
-        "apart share a rank. A method that did not finish every benchmark is listed without one. "
-        "Bold: best of a column. Trainable parameters are inserted, tuned backbone and decoder "
-        "together."
+        "mean over seeds; costs are means over benchmarks. Methods that do not differ "
+        "significantly share a rank. A method that did not finish every benchmark has no rank. "
+        "Bold: best in the column. Trainable: inserted, tuned and decoder parameters together."
     )
     parts = [
         f"## Leaderboard{name}",
@@ -117,7 +116,7 @@ def _section(key: Key, runs: Runs, found: Assessment, name: str) -> list[str]:
         names = shared_benchmarks(runs.cells)
         parts += [
             f"## Leaderboard over {' and '.join(names)}{name}",
-            "Every method with a result finished these, so here all of them are compared.",
+            "Every method with a result finished these benchmarks, so all of them are compared here.",
             to_markdown(ranked(runs.over(names), shared), columns),
         ]
     parts += [f"## mIoU per benchmark{name}", to_markdown(*benchmark_table(runs))]
@@ -158,8 +157,8 @@ def _failures(runs: Runs) -> str:
         columns.insert(0, Column("backbone", "Backbone"))
     return (
         to_markdown(table, columns)
-        + "\nA failed run is tried again by `python -m benchmark run --retry failed`; an "
-        "unsupported one is not."
+        + "\n`python -m benchmark run --retry failed` tries failed runs again, but not unsupported "
+        "ones."
     )
 
 

@@ -55,7 +55,7 @@ def write_report(
         assessment: statistics of the runs, by default made here.
         gallery: test images with predictions, as `gallery_items` returns them.
         reference: published numbers, as `read_reference` returns them.
-        notes: more that a reader must know, a sentence each.
+        notes: anything else that a reader must know, a sentence each.
         figures: also draw the static ones, which takes most of the time.
         keep: folder that keeps the figures until something that they show changes.
 
@@ -63,8 +63,7 @@ def write_report(
         The files, in the order of writing.
 
     Raises:
-        UserError: there are no runs, `out` holds something else than a report, or it cannot be
-            written.
+        UserError: there are no runs, `out` is not a report, or it cannot be written.
     """
     table = Runs(publishable(runs), root)
     found = assess(table) if assessment is None else assessment

@@ -15,7 +15,7 @@ from benchmark.analysis.runs import Runs
 from benchmark.core.format import MISSING, Kind, human
 
 FEWEST_LETTERS = 9
-"""Of a name in a terminal, whatever its width; rich would else drop a column without a word."""
+"""Width of a name in any terminal; otherwise rich silently drops a column."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ COLUMNS = (
 
 
 def ranked(runs: Runs, board: pd.DataFrame) -> pd.DataFrame:
-    """The leaderboard, in which methods share a rank where the data cannot tell them apart.
+    """The leaderboard; methods that do not differ significantly share a rank.
 
     Args:
         runs: the records.

@@ -58,7 +58,7 @@ def print_report(
         console.print(_fitting(board, f"Leaderboard: {name}", console))
         covers = " and ".join(sorted(set(board["covers"]) - {"nothing"})) or "nothing"
         console.print(
-            f"95 % intervals cover {covers}; methods that the data cannot tell apart share a rank.",
+            f"95 % intervals cover {covers}; methods that do not differ significantly share ranks.",
             style="dim",
             highlight=False,
         )
@@ -71,7 +71,8 @@ def print_report(
             console.print(to_rich(*class_table(part, benchmark), f"IoU per class: {benchmark}"), "")
     missing = len(runs.failures)
     if missing:
-        console.print(f"{missing} runs did not finish; the report says why.", highlight=False)
+        number = "1 run" if missing == 1 else f"{missing} runs"
+        console.print(f"{number} did not finish; the report says why.", highlight=False)
 
 
 def _fitting(board: pd.DataFrame, title: str, console: "Console") -> "Table":

@@ -1,8 +1,8 @@
 """What a results folder holds, at a glance: one short entry a run, kept in `.index.json`.
 
 The index is derived and disposable. An entry holds for as long as size and time of its record stay
-the same; whatever is missing, torn, of another version or not readable is read anew from the
-records, and a folder that cannot be written is read without leaving an index.
+the same. Entries that are missing, damaged or of another version are read from the records again,
+and a folder that cannot be written is read without leaving an index.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ class Entry(NamedTuple):
     memory_bytes: int | None = None  # the larger of what training and inference need
     other_seconds: float | None = None  # of all phases but training
     disk_bytes: int | None = None  # of the run's folder, with its delta
-    compile_seconds: float | None = None  # None: not compiled, or too late to tell
+    compile_seconds: float | None = None  # None: not compiled, or too late to be known
     compile_gain: float | None = None  # times as fast as before
 
 

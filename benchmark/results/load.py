@@ -26,7 +26,7 @@ def load_results(root: Path, suite: str | None = None) -> pd.DataFrame:
 
     Args:
         root: the results folder (suites inside), or one suite's folder. Hidden folders are left
-            out, and so is `published` unless `root` is that folder or lies in it.
+            out, and so is `published` unless `root` is that folder or is in it.
         suite: load this suite only; None loads all.
 
     Returns:
@@ -88,7 +88,7 @@ def _tell_apart(rows: list[dict[str, Any]]) -> None:
     """Gives runs of one label but other fields other labels.
 
     A label names the fields that differ from the defaults of its day; when a default has changed
-    since, the same label stands for two settings, which must not be averaged. A field that a run
+    since, the same label means two settings, which must not be averaged. A field that a run
     lacks was added later, with the default that leaves the method as it was.
     """
     by_label: dict[str, list[dict[str, Any]]] = {}
@@ -115,7 +115,7 @@ def _params(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_folders(root: Path) -> Iterator[Path]:
-    """Folders with a record, sorted; `published` only where `root` is it or lies in it.
+    """Folders with a record, sorted; `published` only where `root` is it or is in it.
 
     Hidden folders are left out, and links to folders are not followed.
     """

@@ -1,6 +1,6 @@
 """Predicted label maps of a few images that every run keeps, to look at methods side by side.
 
-All runs of a benchmark keep the same images. `predictions.npz` lies beside a record: `ids` (n,) and
+All runs of a benchmark keep the same images. `predictions.npz` is beside a record: `ids` (n,) and
 one array `0`, `1`, ... (h, w) uint8 of class indices for each, no longer than `LONGEST_SIDE`.
 """
 
@@ -33,7 +33,7 @@ def thin(values: np.ndarray) -> np.ndarray:
 
 
 class PredictionRecorder:
-    """Told every prediction of an evaluation; keeps the chosen ones.
+    """Receives every prediction of an evaluation and keeps the chosen ones.
 
     Args:
         ids: of the split.

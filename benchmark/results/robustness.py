@@ -1,6 +1,6 @@
 """What corrupted images do to a run's mIoU: the schema of `robustness.json`, beside a record.
 
-Numpy only: counts lie in `robustness.npz`, so that every figure here can be derived again: `pairs`
+Numpy only: counts are in `robustness.npz`, so that every figure here can be derived again: `pairs`
 (P,) of `<corruption>/<severity>`, and the kinds of counts of `images.npz`, each (P, N, K).
 """
 
@@ -113,7 +113,7 @@ def make(
 
 
 def read(folder: Path) -> Robustness | None:
-    """What lies in a run's folder; None where there is nothing that can be read."""
+    """The scores in a run's folder; None where there are none that can be read."""
     try:
         return Robustness.model_validate_json((folder / "robustness.json").read_bytes())
     except (OSError, ValidationError):

@@ -14,9 +14,13 @@ from tests.helpers import records
 
 EVIL = "<script>alert(1)</script>"
 FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu",
-    "--host-resolver-rules=MAP * ~NOTFOUND", "--force-device-scale-factor=1",
-)  # fmt: skip
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-gpu",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--force-device-scale-factor=1",
+)
 
 
 @pytest.fixture(scope="session")

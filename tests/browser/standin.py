@@ -88,8 +88,13 @@ def lines(runs: pd.DataFrame, benchmark: str) -> Curves:
         for y, method in ((rising + 0.01 * n, method) for n, (_, method) in enumerate(known))
     ]
     corruptions = [
-        Line(f"{benchmark}, noise", method, levels, [0.5 - (0.03 + 0.002 * n) * s for s in levels],
-             group=group)
+        Line(
+            f"{benchmark}, noise",
+            method,
+            levels,
+            [0.5 - (0.03 + 0.002 * n) * s for s in levels],
+            group=group,
+        )
         for n, (group, method) in enumerate(known)
-    ]  # fmt: skip
+    ]
     return Curves(training, fractions, corruptions)

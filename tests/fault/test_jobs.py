@@ -126,7 +126,7 @@ def test_a_cell_whose_process_dies_twice_is_a_failure_and_the_others_go_on(tiny,
 
 
 def test_what_is_wrong_in_a_job_is_said_once_and_nothing_is_written(tiny, tmp_path):
-    with pytest.raises(UserError, match=r"crop=38 is no multiple of"):
+    with pytest.raises(UserError, match=r"crop=38 is not a multiple of"):
         run(tmp_path, select("linear,bitfit", crop=38), jobs=2)
     assert not list(tmp_path.rglob("record.json"))
 
@@ -233,7 +233,7 @@ def test_fewer_run_side_by_side_where_memory_does_not_carry_all(tiny, tmp_path, 
     records = run(tmp_path, select("linear,bitfit"), jobs=2, listener=ear)
     assert {record.status for record in records} == {"done"}
     (note,) = ear.notes
-    assert note.startswith("memory carries 1 of 2 jobs")
+    assert note.startswith("memory is enough for 1 of 2 jobs")
 
 
 def test_a_job_whose_command_died_saves_and_ends():

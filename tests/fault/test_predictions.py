@@ -93,8 +93,9 @@ def test_a_gallery_without_data_or_predictions_says_why(tmp_path):
         raise UserError(f"{name}: its data are not here")
 
     assert gallery_items(runs, tmp_path, missing) == (
-        [], ["tiny: no images in the gallery: tiny: its data are not here"]
-    )  # fmt: skip
+        [],
+        ["tiny: no images in the gallery: tiny: its data are not here"],
+    )
     for path in tmp_path.rglob("predictions.npz"):
         path.unlink()
     items, notes = gallery_items(runs, tmp_path, missing)

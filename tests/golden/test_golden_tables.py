@@ -22,8 +22,9 @@ def tables() -> dict[str, str]:
         for name, value in (("camvid", 0.50), ("pets", 0.80))
         for seed in (0, 1)
     ]
-    records += [record("lora[rank=4]", name, miou=0.655, inserted=147_000)
-                for name in ("camvid", "pets")]  # fmt: skip
+    records += [
+        record("lora[rank=4]", name, miou=0.655, inserted=147_000) for name in ("camvid", "pets")
+    ]
     records += [record("linear", "camvid", miou=0.44)]
     records += [record("vpt_deep", "pets", status="failed", reason="loss is NaN at step 40")]
     runs = timed(records)

@@ -48,8 +48,8 @@ class Assessment:
     Attributes:
         cells: a row a benchmark and method: mIoU, low, high, rank, seeds, images, covers; NaN
             where a seed failed.
-        board: methods by mean over benchmarks: mIoU, low, high, rank (shared where the data cannot
-            tell; missing below the ranked ones), seeds (fewest), complete ("4/5"), covers.
+        board: methods by mean over benchmarks: mIoU, low, high, rank (shared without a significant
+            difference; missing if not all are finished), seeds (fewest), complete ("4/5"), covers.
         shared: the same over the benchmarks that every method with a result finished, of the
             groups in which these are not all.
         pairs: method_a (the better mean), method_b, difference a - b, low, high, p, p_holm over
@@ -61,10 +61,10 @@ class Assessment:
         improvement: probability that a run of method_a beats one of method_b.
         fronts: by cost: on_front by the means, probability over the replicates.
         hypervolumes: by cost, in decades x mIoU: value, low, high, on average over benchmarks.
-        own_hypervolumes: likewise of each method alone.
+        own_hypervolumes: the same for each method alone.
         agreement: Kendall's tau between two backbones or decoders (`kind`), named a and b; the
             column of GROUP in which the two differ is "".
-        notes: what the numbers do not carry, a sentence each.
+        notes: limits of the numbers, a sentence each.
     """
 
     cells: pd.DataFrame
@@ -89,7 +89,7 @@ def assess(runs: Runs, cache: Path | None = None, replicates: int = 1000) -> Ass
     Args:
         runs: images.npz are read in their column `folder` ("" or missing: seeds only).
         cache: a file that keeps the result until a record or an images.npz changes; one that
-            cannot be read is made anew, one that cannot be written is named in the notes.
+            cannot be read is rebuilt, one that cannot be written is named in the notes.
         replicates: B, of the bootstrap.
     """
     key = disk.key(runs.frame, runs.root, replicates) if cache else ""
@@ -102,7 +102,10 @@ def assess(runs: Runs, cache: Path | None = None, replicates: int = 1000) -> Ass
             disk.save(cache, key, made, notes)
         except OSError as error:
             reason = error.strerror or "an error of the system"
-            notes = [*notes, f"the statistics are not kept: {cache} cannot be written ({reason})"]
+            notes = [
+                *notes,
+                f"the statistics were not cached: {cache} cannot be written ({reason})",
+            ]
     return Assessment(**made, notes=notes)
 
 

@@ -1,4 +1,4 @@
-"""From records to samples: scores of methods x seeds on a benchmark, and the counts behind them.
+"""From records to samples: scores of methods x seeds on a benchmark, and their per-image counts.
 
 Test images are crossed with seeds and methods: every run of a benchmark was evaluated on the same
 ones. Counts are streamed, so that thousands of runs need little memory.
@@ -160,7 +160,7 @@ def images(block: Block, root: Path) -> Images:
         except ValueError as error:
             problems += [problem(block, place, error) for place in places]
     ids, label = reference or (np.array([], dtype=str), np.zeros((0, 0), dtype=int))
-    # An image without a label says nothing, and a draw of such images alone has no mIoU.
+    # Images without labels carry no information, and a draw of only such images has no mIoU.
     kept = label.sum(1) > 0
     runs = [
         (place, Source(one.archive, one.rows[kept], label[kept])) for place, one in sorted(sources)

@@ -55,7 +55,7 @@ def pairs(group: GroupSample) -> Rows:
 
 
 def board(group: GroupSample, compared: Rows) -> Rows:
-    """Methods by mean over benchmarks; those that did not finish all stand below, without rank.
+    """Methods by mean over benchmarks; those that did not finish all come last, without rank.
 
     Args:
         group: of the methods.
@@ -187,7 +187,7 @@ def hypervolumes(group: GroupSample) -> tuple[Rows, Rows]:
 
 
 def notes(group: GroupSample) -> list[str]:
-    """What the numbers of a group do not carry, in words."""
+    """Limits of the numbers of a group, a sentence each."""
     backbone, weights, protocol = group.key
     where = f"{backbone} ({weights} weights, protocol {protocol})"
     lines = []
@@ -196,19 +196,19 @@ def notes(group: GroupSample) -> list[str]:
             named = ", ".join(f"{run} ({reason})" for run, reason in problems[:3])
             more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
             lines.append(
-                f"{where}, {name}: left out of image-level inference: {named}{more}; "
-                "a method without any usable run has an interval over seeds only"
+                f"{where}, {name}: not resampled over images: {named}{more}; the interval of a "
+                "method without any usable run covers seeds only"
             )
     single = sum(not one.seeds for one in group.estimates.values())
     if single:
         lines.append(
             f"{where}: {single} of {len(group.estimates)} cells have one seed: their intervals "
-            "leave training out, and none of their differences is called significant"
+            "do not include training variation, and their differences are not tested"
         )
     if group.complete and len(group.benchmarks) < ranks.FEWEST_CELLS:
         lines.append(
-            f"{where}: {len(group.benchmarks)} of the {ranks.FEWEST_CELLS} benchmarks that a "
-            "critical difference needs"
+            f"{where}: the rank comparison needs {ranks.FEWEST_CELLS} benchmarks; you have "
+            f"{len(group.benchmarks)}"
         )
     return lines
 
@@ -222,7 +222,7 @@ def _settings(group: GroupSample) -> list[tuple[str, list[str], list[str]]]:
 
 def _interval(one: Estimate | None) -> Row:
     low, high = one.interval() if one else (math.nan, math.nan)
-    # MIoU lies in [0, 1], of which Student's t knows nothing.
+    # MIoU is in [0, 1], but Student's t is unbounded.
     low, high = (float(np.clip(end, 0, 1)) for end in (low, high))
     return {MIOU: one.value if one else math.nan, "low": low, "high": high}
 

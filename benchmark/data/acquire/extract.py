@@ -1,4 +1,4 @@
-"""Unpacking of archives that nobody has vouched for.
+"""Unpacking of untrusted archives.
 
 `zipfile` and `tarfile` read; nothing that an archive says about itself is trusted. Names must stay
 below the target, only plain files and folders are made, and bytes are counted as they are written.
@@ -31,7 +31,7 @@ from benchmark.data.acquire.download import CHUNK, Progress
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 RATIO = 400
-"""How many times its own size an archive may unpack to, if nobody says otherwise."""
+"""How many times its own size an archive may unpack to, by default."""
 MEMBERS = 2_000_000
 DEPTH = 64
 HEADER = 1 << 20
@@ -67,7 +67,7 @@ def extract(
     in several archives. Modes, owners and dates are not taken from the archive.
 
     Args:
-        archive: its kind is told from its first bytes.
+        archive: its kind is recognised by its first bytes.
         folder: where to; made if it is missing.
         inside: folder within the archive whose content is taken, `*` for one component of any
             name; empty = everything.
@@ -80,10 +80,10 @@ def extract(
 
     Raises:
         ArchiveError: the archive is damaged, is none, has no folder `inside`, or has a member that
-            is dangerous, encrypted, a link or a device; nothing is left behind.
+            is dangerous, encrypted, a link or a device; no files are left.
         UserError: the disk is full, or the folder cannot be written.
     """
-    # In the nearest folder that exists: on the target's disk, and with no parents left behind.
+    # In the nearest folder that exists: on the target's disk, and without leaving parents.
     home = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     stage = home / f".unpacking-{archive.name}"
     shutil.rmtree(stage, ignore_errors=True)
@@ -135,7 +135,7 @@ def extract(
     except OSError as error:
         raise UserError(
             f"{archive} cannot be unpacked into {folder} ({error.strerror or on_one_line(error)}); "
-            "make room there, or mend its permissions, and run again"
+            "make room there, or fix its permissions, and repeat the command"
         ) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
@@ -209,13 +209,13 @@ class _TarReader(io.BufferedReader):
 
 @contextmanager
 def _reading(archive: Path) -> Iterator[None]:
-    """Tells whatever reading an archive raises on one line."""
+    """Reports any error of reading an archive on one line."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        # The readers report damage by whatever exception the damage happens to trigger.
+        # Damage can raise almost any exception in the readers.
         raise ArchiveError(
             f"{archive} is truncated, damaged or no zip or tar archive ({on_one_line(error)}); "
             "fetch it again"

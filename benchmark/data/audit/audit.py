@@ -109,7 +109,7 @@ class Audit:
 
 
 def audit(benchmark: Benchmark, progress: Progress | None = None) -> Audit:
-    """Reads every example of every split once, and goes on after whatever is wrong.
+    """Reads every example of every split once, and continues after any problem.
 
     Keeps about 5 KB of each image. Comparing 20,000 images takes about 20 s besides reading them.
 
@@ -140,8 +140,8 @@ def _oddities(benchmark: Benchmark) -> Iterator[Finding]:
     except Exception as error:
         yield Finding(
             "warning",
-            f"what is special about this set could not be checked: {_told(error)}",
-            "mend what the message names, then audit again",
+            f"the set's own checks could not be run: {_told(error)}",
+            "fix what the message says, then audit again",
         )
 
 
@@ -260,7 +260,7 @@ class _Tally:
             yield Finding(
                 "note",
                 f"{self.grey} of {len(self.seen)} images are grey, the others in colour",
-                "nothing, if that is how they were taken; else fetch the originals",
+                "nothing, if they were taken like that; else download the originals",
             )
         yield from copies(self.seen)
         yield from near_copies(self.seen)
@@ -282,7 +282,7 @@ class _Tally:
             "warning",
             "classes in fewer than 2 images of the whole set",
             names[holding == 1].tolist(),
-            "merge the class with a related one, or do not read its IoU",
+            "merge the class with a related one, or ignore its IoU",
         )
 
 
@@ -302,7 +302,7 @@ def _kind(values: object) -> str:
 
 
 _KINDS: dict[str, tuple[Severity, str, str]] = {
-    "unlisted": ("serious", "splits that cannot be listed", "mend what the message names"),
+    "unlisted": ("serious", "splits that cannot be listed", "fix what the message says"),
     "empty split": (
         "serious",
         "empty splits",
@@ -317,26 +317,38 @@ _KINDS: dict[str, tuple[Severity, str, str]] = {
     "malformed": (
         "serious",
         "examples that are not an image (H, W, 3) and a label (H, W) of uint8",
-        "mend `read` of the benchmark",
+        "fix `read` of the benchmark",
     ),
     "size mismatch": (
         "serious",
-        "labels of another size than their image",
+        "labels whose size differs from their image's",
         "restore the original pair",
     ),
     "out of range": (
         "serious",
-        "labels with values that are no class",
+        "labels with values that are not a class",
         "map the values to a class or to void (255) in `read`, or fetch the labels again",
     ),
     "all void": (
         "warning",
         "images without a labelled pixel",
-        "check the label, or unlist the image",
+        "check the label, or remove the image from its split",
     ),
-    "constant": ("warning", "images of one colour", "fetch the image again, or unlist it"),
-    "dark": ("warning", "nearly black images", "look at the image; if it is broken, unlist it"),
-    "bright": ("warning", "nearly white images", "look at the image; if it is broken, unlist it"),
+    "constant": (
+        "warning",
+        "images of one colour",
+        "download the image again, or remove it from its split",
+    ),
+    "dark": (
+        "warning",
+        "nearly black images",
+        "look at the image; if it is broken, remove it from its split",
+    ),
+    "bright": (
+        "warning",
+        "nearly white images",
+        "look at the image; if it is broken, remove it from its split",
+    ),
 }
 
 

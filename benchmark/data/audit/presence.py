@@ -34,12 +34,12 @@ def classes_found(split: Split, names: Sequence[str], occurs: np.ndarray) -> Ite
     """
     absent = [name for k, name in enumerate(names) if k not in occurs]
     if split == "train":
-        fix = "check the label values and the split; what is not trained on cannot be learnt"
+        fix = "check labels and split; a class without training images cannot be learnt"
         yield from grouped("serious", "classes absent from the train split", absent, fix)
     elif len(occurs) < 2 <= len(names):
-        fix = "check the label values and the split; one class alone cannot be told from another"
-        what = f"classes absent from the {split} split, in which one class is everywhere"
+        fix = "check labels and split; scores need at least two classes"
+        what = f"classes absent from the {split} split, which has one class only"
         yield from grouped("serious", what, absent, fix)
     else:
-        fix = "read means as those over the classes that occur, or split anew by class"
+        fix = "means leave these classes out; to include them, change the split"
         yield from grouped("warning", f"classes absent from the {split} split", absent, fix)

@@ -98,7 +98,7 @@ def _found(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
-        # File managers and archives leave hidden files behind; those are not images.
+        # File managers and archives leave hidden files, which are not images.
         if path.suffix.lower() not in suffixes or any(p.startswith(".") for p in inside.parts):
             continue
         stem = inside.with_suffix("").as_posix()

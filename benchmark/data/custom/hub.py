@@ -170,7 +170,7 @@ def _hub(description: Description) -> Hub:
 
 
 def _beside(files: Any, home: Path) -> Any:
-    """Data files with those that lie beside the YAML file named by where they are."""
+    """Data files, with full paths for those beside the YAML file."""
     if isinstance(files, dict):
         return {split: _beside(names, home) for split, names in files.items()}
     if isinstance(files, tuple):

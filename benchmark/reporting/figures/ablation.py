@@ -145,8 +145,15 @@ def _scores(
 
 def _draw_scores(axis: Any, line: pd.DataFrame, style: Style) -> None:
     for row in line.itertuples():
-        axis.errorbar(row.x, row.at, yerr=whiskers(row, "at", "low", "high"), color=style.colour,
-                      elinewidth=1, capsize=2, fmt="none")  # fmt: skip
+        axis.errorbar(
+            row.x,
+            row.at,
+            yerr=whiskers(row, "at", "low", "high"),
+            color=style.colour,
+            elinewidth=1,
+            capsize=2,
+            fmt="none",
+        )
     axis.add_line(trace("mIoU", style, line["x"].to_numpy(), line["at"].to_numpy(dtype=float)))
     low, high = line["low"].min(), line["high"].max()
     room = max(0.16 * (high - low), (_LEAST_SPAN - (high - low)) / 2)

@@ -69,8 +69,8 @@ def corruption_figure(
 
     count = scores["benchmark"].nunique()
     note = (
-        f"Mean over {count} benchmark{'' if count == 1 else 's'}, on the corruptions and "
-        "severities on which every run shown was measured."
+        f"Mean over {count} benchmark{'' if count == 1 else 's'}, for the corruptions and "
+        "severities that were measured for every run."
     )
     words = Words(title, "Severity", "mIoU (points)", note)
     tint = next((panel for panel, name in panels.items() if name == ALL), None)

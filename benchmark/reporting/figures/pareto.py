@@ -40,7 +40,7 @@ _SECTION = "Costs against mIoU"
 
 MOST_LABELS = 8  # direct labels up to here, a legend beyond
 PROBABLE = 0.5
-"""A method stands out where it is on the front at least this often."""
+"""A method is highlighted where it is on the front at least this often."""
 
 CAP = 5.0  # width of the end of an interval, in typographic points
 _GREY = Style("#777777", "o")
@@ -148,7 +148,7 @@ def _panels(
 ) -> dict[str, pd.DataFrame]:
     """The points of each panel by its title.
 
-    Columns: method, cost, x (where the cost stands on the axis), x_low, x_high, miou, low, high (in
+    Columns: method, cost, x (position of the cost on the axis), x_low, x_high, miou, low, high (in
     points), likely (on the front), source (of a published number, else empty).
     """
     table, board = runs.cells, runs.leaderboard
@@ -184,7 +184,7 @@ _POINTS = {"miou": MIOU, "low": "low", "high": "high"}
 def _likely(
     part: pd.DataFrame, name: str, cost: str, fronts: pd.DataFrame | None
 ) -> pd.Series | bool:
-    """Which methods stand out; all of them where nobody knows."""
+    """Which methods are highlighted; all of them where no probability is known."""
     if fronts is None:
         return True
     own = fronts[(fronts["benchmark"] == name) & (fronts["cost"] == cost)]
@@ -238,7 +238,9 @@ def _outlines(panels: dict[str, pd.DataFrame]) -> dict[str, Style]:
 def _note(panels: dict[str, pd.DataFrame]) -> str:
     """Where published numbers come from."""
     sources = sorted({text for data in panels.values() for text in data["source"] if text})
-    return f"Hollow: published, {'; '.join(sources)}. Not our protocol." if sources else ""
+    if not sources:
+        return ""
+    return f"Hollow: published under other protocols ({'; '.join(sources)})."
 
 
 def _draw(
@@ -325,8 +327,15 @@ def _bars(axis: Any, data: pd.DataFrame, colours: list[str]) -> None:
             sure["x"], ends, CAP**2, list(sure["colour"]), marker="_", linewidth=1.0, zorder=2
         )
     spread = data[data["x_low"] < data["x_high"]]
-    axis.hlines(spread["miou"], spread["x_low"], spread["x_high"], spread["colour"],
-                linewidth=0.7, alpha=0.6, zorder=2)  # fmt: skip
+    axis.hlines(
+        spread["miou"],
+        spread["x_low"],
+        spread["x_high"],
+        spread["colour"],
+        linewidth=0.7,
+        alpha=0.6,
+        zorder=2,
+    )
 
 
 def _rows(data: pd.DataFrame) -> list[Any]:
@@ -334,7 +343,7 @@ def _rows(data: pd.DataFrame) -> list[Any]:
 
 
 def _staircase(data: pd.DataFrame, right: float) -> tuple[list[float], list[float]]:
-    """The best score to be had up to each cost, as corners of a line that ends at `right`."""
+    """The best score at or below each cost, as corners of a line that ends at `right`."""
     own = data[data["source"] == ""]
     front = own[pareto_front(own["cost"], own["miou"])].sort_values("x")
     x = [*front["x"].repeat(2).iloc[1:], right] if len(front) else []
@@ -363,11 +372,18 @@ def _name_points(figure: Figure, panels: dict[str, pd.DataFrame]) -> bool:
             pixel=pixel,
         )
         texts = [
-            axis.annotate(row.method, (row.x, row.miou), (0, 0), textcoords="offset points",
-                          va="bottom", ha="left", fontsize=LABEL_SIZE,
-                          color="#777777" if row.source else "#222222")
+            axis.annotate(
+                row.method,
+                (row.x, row.miou),
+                (0, 0),
+                textcoords="offset points",
+                va="bottom",
+                ha="left",
+                fontsize=LABEL_SIZE,
+                color="#777777" if row.source else "#222222",
+            )
             for row in _rows(data)
-        ]  # fmt: skip
+        ]
         extents = [text.get_window_extent() for text in texts]
         labels = place_labels([(box.width, box.height) for box in extents], scene)
         if labels is None:

@@ -78,19 +78,29 @@ def _draw(table: pd.DataFrame, title: str) -> Figure:
     axis: Any = figure.subplots()
     every = 1 if numbers else math.ceil(_PITCH / (inner / classes))
     seaborn.heatmap(
-        table, ax=axis, vmin=0, vmax=100, cmap="cividis", annot=numbers, fmt=".0f",
-        annot_kws={"fontsize": 7.5}, linewidths=0.6 if numbers else 0, linecolor="white",
-        xticklabels=every, yticklabels=1,
+        table,
+        ax=axis,
+        vmin=0,
+        vmax=100,
+        cmap="cividis",
+        annot=numbers,
+        fmt=".0f",
+        annot_kws={"fontsize": 7.5},
+        linewidths=0.6 if numbers else 0,
+        linecolor="white",
+        xticklabels=every,
+        yticklabels=1,
         cbar_kws={"label": "IoU (points)", "aspect": max(10, 4.5 * height), "pad": 0.02},
-    )  # fmt: skip
+    )
     axis.grid(False)
     for text in axis.texts:
         text.set_color("white" if float(text.get_text()) < _DARK else "#1A1A1A")
     axis.tick_params(length=0 if numbers else 2.5)
     axis.tick_params(axis="y", length=0)
     axis.set(xlabel="" if every == 1 else f"every {_ordinal(every)} class is named", ylabel="")
-    axis.set_xticklabels(axis.get_xticklabels(), fontsize=8,
-                         rotation=0 if longest < inner / classes else 90)  # fmt: skip
+    axis.set_xticklabels(
+        axis.get_xticklabels(), fontsize=8, rotation=0 if longest < inner / classes else 90
+    )
     axis.set_yticklabels(axis.get_yticklabels(), rotation=0, fontsize=8.5)
     put_title(figure, title)
     lay_out(figure)

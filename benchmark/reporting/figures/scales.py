@@ -37,7 +37,7 @@ def log_scale(
         ends: the limits, positive.
         kind: unit of the values, for the labels.
         ticks: where to put ticks; by default round values.
-        zero: where zero stands, which has no place on such an axis; its tick says 0.
+        zero: position of zero, which a logarithmic axis does not have; its tick says 0.
     """
     places = list(log_ticks(*ends) if ticks is None else ticks)
     if zero is not None:

@@ -52,8 +52,8 @@ def storage_figure(
     styles = styles or method_styles([name for name in table["method"] if name != WHOLE])
     methods = list(table["method"].unique())
     note = (
-        "One backbone in fp32 (4 bytes a parameter) and a delta file per task, decoder included. "
-        "Dashed: nothing is shared."
+        "One backbone in fp32 (4 bytes per parameter) and a delta file per task, decoder included. "
+        "Dashed: a full model per task."
     )
     words = Words(title, "Tasks", "Bytes on disk", note)
     lines, texts = [], []

@@ -10,7 +10,7 @@ from benchmark.analysis.uncertainty import Assessment
 from benchmark.reporting.html.payload import AVERAGE, Frame, columns
 
 MOST_COMPARED = 40
-"""Methods of a matrix: beyond, nobody reads it, and its size grows with the square."""
+"""Methods shown in a matrix; a larger one is hard to read, and its size grows with the square."""
 
 
 def scopes(names: pd.Series) -> pd.Series:

@@ -1,4 +1,4 @@
-"""Reads the lines of the page from what lies beside the records."""
+"""Reads the lines of the page from the files beside the records."""
 
 from benchmark.analysis.efficiency import ALL, corruption_curves
 from benchmark.analysis.leaderboard import GROUP, MIOU, Key

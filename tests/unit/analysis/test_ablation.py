@@ -38,8 +38,13 @@ def test_only_methods_with_several_settings_have_a_table() -> None:
 def test_fields_that_differ_over_the_benchmarks_that_all_settings_finished() -> None:
     table = ablation(frame(RUNS), "m")
     assert list(table.columns[3:]) == [
-        "method", "depth", "costs.params.inserted", "camvid", "wbc", "average",
-    ]  # fmt: skip
+        "method",
+        "depth",
+        "costs.params.inserted",
+        "camvid",
+        "wbc",
+        "average",
+    ]
     assert table["method"].tolist() == ["m[depth=1]", "m"]
     assert table["average"].tolist() == pytest.approx([0.7, 0.6])
     assert table["costs.params.inserted"].tolist() == [80, 100]

@@ -37,8 +37,10 @@ def test_what_does_not_vary_has_no_ends():
 def test_every_component_stands_apart():
     row = Runs(frame([record("a", inserted=7, tuned=11)])).cost_table.iloc[0]
     assert [row[f"costs.params.{name}"] for name in ("inserted", "tuned_backbone", "decoder")] == [
-        7, 11, DECODER,
-    ]  # fmt: skip
+        7,
+        11,
+        DECODER,
+    ]
     assert row["costs.params.total_trainable"] == 18 + DECODER
     assert row["costs.stored.bytes_fp16"] == 2 * (18 + DECODER)
     assert row["costs.infer.flops"] == 2.5e9
@@ -93,6 +95,6 @@ def test_the_size_of_a_task_is_the_mean_over_benchmarks():
 def test_no_tasks_no_rows_and_none_below_one():
     runs = frame([record("a")])
     assert storage(Runs(runs).cost_table, []).empty
-    with pytest.raises(ValueError, match="1 and more"):
+    with pytest.raises(ValueError, match="at least 1"):
         storage(Runs(runs).cost_table, [0, 1])
     assert storage(Runs(frame([record(status="failed", reason="x")])).cost_table).empty

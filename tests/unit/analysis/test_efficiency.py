@@ -100,11 +100,16 @@ def store(root, item, scores, clean=None, version=1):
     folder = root / item.run_id
     folder.mkdir()
     found = robustness.Robustness(
-        run_id=item.run_id, split="test", clean_miou=item.metrics.miou if clean is None else clean,
-        corruptions_version=version, git_commit=None, git_dirty=None,
-        scores=tuple(robustness.Score(group=g, corruption=c, severity=s, miou=m)
-                     for g, c, s, m in scores),
-    )  # fmt: skip
+        run_id=item.run_id,
+        split="test",
+        clean_miou=item.metrics.miou if clean is None else clean,
+        corruptions_version=version,
+        git_commit=None,
+        git_dirty=None,
+        scores=tuple(
+            robustness.Score(group=g, corruption=c, severity=s, miou=m) for g, c, s, m in scores
+        ),
+    )
     robustness.write(folder, found, {})
 
 
@@ -121,12 +126,15 @@ BLUR1 = ("blur", "defocus", 1)
 
 
 def test_a_table_by_hand(tmp_path):
-    scores = corrupted(tmp_path, [
-        (record("a", "pets", miou=0.8), [(*FOG1, 0.6), (*FOG3, 0.4)]),
-        (record("a", "drive", miou=0.6), [(*FOG1, 0.4), (*FOG3, 0.2)]),
-        (record("b", "pets", miou=0.5), [(*FOG1, 0.5), (*FOG3, 0.5)]),
-        (record("b", "drive", miou=0.5), [(*FOG1, 0.5), (*FOG3, 0.4)]),
-    ])  # fmt: skip
+    scores = corrupted(
+        tmp_path,
+        [
+            (record("a", "pets", miou=0.8), [(*FOG1, 0.6), (*FOG3, 0.4)]),
+            (record("a", "drive", miou=0.6), [(*FOG1, 0.4), (*FOG3, 0.2)]),
+            (record("b", "pets", miou=0.5), [(*FOG1, 0.5), (*FOG3, 0.5)]),
+            (record("b", "drive", miou=0.5), [(*FOG1, 0.5), (*FOG3, 0.4)]),
+        ],
+    )
     table = corruption_table(scores).set_index("method")
     assert table.index.tolist() == ["b", "a"]
     assert table.loc["a", ["clean", "mean"]].tolist() == pytest.approx([0.7, 0.4])
@@ -136,35 +144,49 @@ def test_a_table_by_hand(tmp_path):
 
 
 def test_only_pairs_that_all_runs_have_are_compared(tmp_path):
-    scores = corrupted(tmp_path, [
-        (record("a", miou=0.8), [(*FOG1, 0.6), (*BLUR1, 0.1)]),
-        (record("b", miou=0.8), [(*FOG1, 0.5), (*SNOW3, 0.1)]),
-    ])  # fmt: skip
+    scores = corrupted(
+        tmp_path,
+        [
+            (record("a", miou=0.8), [(*FOG1, 0.6), (*BLUR1, 0.1)]),
+            (record("b", miou=0.8), [(*FOG1, 0.5), (*SNOW3, 0.1)]),
+        ],
+    )
     assert set(scores["corruption"]) == {"clean", "fog"}
     assert corruption_table(scores).set_index("method")["mean"].to_dict() == {"a": 0.6, "b": 0.5}
 
 
 def test_only_benchmarks_that_all_methods_have_are_compared(tmp_path):
-    scores = corrupted(tmp_path, [
-        (record("a", "pets", miou=0.8), [(*FOG1, 0.6)]),
-        (record("a", "drive", miou=0.8), [(*FOG1, 0.1)]),
-        (record("b", "pets", miou=0.8), [(*FOG1, 0.6)]),
-    ])  # fmt: skip
+    scores = corrupted(
+        tmp_path,
+        [
+            (record("a", "pets", miou=0.8), [(*FOG1, 0.6)]),
+            (record("a", "drive", miou=0.8), [(*FOG1, 0.1)]),
+            (record("b", "pets", miou=0.8), [(*FOG1, 0.6)]),
+        ],
+    )
     assert set(scores["benchmark"]) == {"pets"}
 
 
 def test_versions_of_corruptions_are_never_mixed(tmp_path):
-    scores = corrupted(tmp_path, [
-        (record("a", miou=0.8), [(*FOG1, 0.6)], 1), (record("b", miou=0.8), [(*FOG1, 0.5)], 2),
-    ])  # fmt: skip
+    scores = corrupted(
+        tmp_path,
+        [
+            (record("a", miou=0.8), [(*FOG1, 0.6)], 1),
+            (record("b", miou=0.8), [(*FOG1, 0.5)], 2),
+        ],
+    )
     table = corruption_table(scores)
     assert table[["corruptions_version", "method"]].to_numpy().tolist() == [[1, "a"], [2, "b"]]
 
 
 def test_nothing_in_common_leaves_nothing(tmp_path):
-    scores = corrupted(tmp_path, [
-        (record("a", miou=0.8), [(*FOG1, 0.6)]), (record("b", miou=0.8), [(*BLUR1, 0.5)]),
-    ])  # fmt: skip
+    scores = corrupted(
+        tmp_path,
+        [
+            (record("a", miou=0.8), [(*FOG1, 0.6)]),
+            (record("b", miou=0.8), [(*BLUR1, 0.5)]),
+        ],
+    )
     assert scores.empty and corruption_table(scores).empty and corruption_curves(scores).empty
     assert Runs(frame([record("a")]), tmp_path).corruption_scores.empty
 
@@ -172,18 +194,23 @@ def test_nothing_in_common_leaves_nothing(tmp_path):
 def test_curves_start_clean_and_keep_their_corruptions(tmp_path):
     pairs = [(*FOG1, 0.6), (*FOG3, 0.4), (*SNOW3, 0.0), (*BLUR1, 0.7)]
     curves = corruption_curves(corrupted(tmp_path, [(record("a", miou=0.8), pairs)]))
-    lines = {group: dict(zip(part["severity"], part["miou"], strict=True))
-             for group, part in curves.groupby("group")}  # fmt: skip
+    lines = {
+        group: dict(zip(part["severity"], part["miou"], strict=True))
+        for group, part in curves.groupby("group")
+    }
     assert lines["weather"] == {0: 0.8, 1: 0.6, 3: 0.4}  # snow has no severity 1
     assert lines["blur"] == {0: 0.8, 1: 0.7}
     assert lines[ALL] == {0: 0.8, 1: 0.6, 3: 0.4}
 
 
 def test_seeds_are_averaged(tmp_path):
-    scores = corrupted(tmp_path, [
-        (record("a", miou=0.8, seed=0), [(*FOG1, 0.6)]),
-        (record("a", miou=0.6, seed=1), [(*FOG1, 0.2)]),
-    ])  # fmt: skip
+    scores = corrupted(
+        tmp_path,
+        [
+            (record("a", miou=0.8, seed=0), [(*FOG1, 0.6)]),
+            (record("a", miou=0.6, seed=1), [(*FOG1, 0.2)]),
+        ],
+    )
     row = corruption_table(scores).iloc[0]
     assert (row["clean"], row["mean"]) == (pytest.approx(0.7), pytest.approx(0.4))
 

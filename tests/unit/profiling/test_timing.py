@@ -153,8 +153,9 @@ def test_the_same_label_with_other_fields_is_another_method(tmp_path):
     other = made.methods["lora"].model_copy(update={"method_params": {"rank": 99}})
     write(tmp_path, made.model_copy(update={"methods": made.methods | {"lora": other}}))
     assert load_results(tmp_path).set_index("method")[TRAINING].notna().to_dict() == {
-        "linear": True, "lora": True,
-    }  # fmt: skip
+        "linear": True,
+        "lora": True,
+    }
     for run in runs:
         store_run(tmp_path, run.method, method_params={"rank": 8})
     found = load_results(tmp_path)
@@ -178,8 +179,9 @@ def test_groups_have_one_cell_a_method_on_one_benchmark(tmp_path):
     store_run(tmp_path, "lora", benchmark="wbc", backbone="other")
     first, second = sorted(groups(finished(tmp_path, "small")), key=len, reverse=True)
     assert [(c.method_label, c.benchmark, c.seed) for c in first] == [
-        ("linear", "camvid", 0), ("lora", "camvid", 0),
-    ]  # fmt: skip
+        ("linear", "camvid", 0),
+        ("lora", "camvid", 0),
+    ]
     assert [(c.method_label, c.backbone) for c in second] == [("lora", "other")]
 
 
@@ -204,12 +206,14 @@ def test_what_cannot_be_built_is_left_out_unless_it_was_measured_before():
     cell = spec_of_label("lora")
     gone = cell.model_copy(update={"method": "gone", "method_label": "gone"})
     assert [c.method_label for c in complete([cell, gone], None, said.append)] == [
-        "lora", LINEAR, FULL,
-    ]  # fmt: skip
+        "lora",
+        LINEAR,
+        FULL,
+    ]
     assert said[0].startswith("gone is left out: ")
     before = timing(grid(["linear"], 1, ["camvid"]))
     before.methods["gone"] = before.methods["linear"].model_copy(update={"method": "gone"})
-    with pytest.raises(UserError, match="holds times of gone, which cannot be measured again"):
+    with pytest.raises(UserError, match="has times of gone, which cannot be measured again"):
         complete([cell], before, said.append)
 
 
@@ -250,7 +254,7 @@ def test_a_report_says_how_times_were_taken_or_how_to_get_them(tmp_path, monkeyp
     write_report(records.timed(own), tmp_path / "with", "small")
     text = (tmp_path / "with" / "README.md").read_text()
     how = (
-        "as multiples of those of `linear`. All methods took turns in one process, in 3 rounds on "
+        "as a multiple of that of `linear`. All methods took turns in one process, in 3 rounds on "
         "camvid (Some CPU, 2 cores, 1 thread, fp32, 2025-03-04; load average 0.3 to 1.1, 4 % of "
         "the CPU time taken by other processes)."
     )
@@ -259,7 +263,7 @@ def test_a_report_says_how_times_were_taken_or_how_to_get_them(tmp_path, monkeyp
     write_report(frame(own), tmp_path / "without", "small")
     page = unpacked((tmp_path / "without" / "index.html").read_text())
     for text in ((tmp_path / "without" / "README.md").read_text(), page):
-        assert "python -m benchmark timing --suite small` measures them side by side" in text
+        assert "to compare them, run `python -m benchmark timing --suite small`." in text
 
 
 def test_a_method_that_was_not_measured_has_a_dash_and_is_named():
@@ -268,7 +272,7 @@ def test_a_method_that_was_not_measured_has_a_dash_and_is_named():
     columns = [name for name in some if name.startswith("timing.")]
     some.loc[some["method"] == "spm", columns] = None
     assert explained(some).endswith(
-        "Not measured: spm; `python -m benchmark timing --suite small` measures all."
+        "Not measured: spm; to measure all, run `python -m benchmark timing --suite small`."
     )
     assert "Not measured" not in explained(whole)
     assert timed(whole) and timed(frame(grid(["linear"]))) == []

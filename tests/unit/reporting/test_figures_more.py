@@ -70,7 +70,7 @@ def test_too_few_cells_have_no_bars_and_a_reason(difference):
     table = ranks(a=1.0, b=2.0).assign(cells=3)
     figure = ranks_figure(table, difference, [["a", "b"]], "Ranks")
     assert not bars_of(figure.axes[0])
-    assert any("over 3 cells" in text and "takes five" in text for text in texts_of(figure))
+    assert any("over 3 benchmarks" in text and "five are" in text for text in texts_of(figure))
     assert not any("critical difference" in text.get_text() for text in figure.axes[0].texts)
 
 
@@ -125,11 +125,15 @@ def test_classes_of_several_groups_or_of_no_run_are_refused():
 
 def curves(**losses):
     keys = dict.fromkeys(KEYS, "x")
-    return pd.concat([
-        pd.DataFrame({"step": range(1, len(loss) + 1), "loss": loss}).assign(
-            **keys | {"method": name, "seed": seed})
-        for name, seeds in losses.items() for seed, loss in enumerate(seeds)
-    ])  # fmt: skip
+    return pd.concat(
+        [
+            pd.DataFrame({"step": range(1, len(loss) + 1), "loss": loss}).assign(
+                **keys | {"method": name, "seed": seed}
+            )
+            for name, seeds in losses.items()
+            for seed, loss in enumerate(seeds)
+        ]
+    )
 
 
 def test_lines_are_means_over_seeds_and_bands_their_ends():
@@ -228,8 +232,15 @@ def scores():
         keys = dict.fromkeys(COMPARED, "v") | {"benchmark": "pets", "method": name, "seed": 0}
         for group, corruption in (("clean", "clean"), ("blur", "defocus"), ("noise", "shot")):
             for severity in (0,) if group == "clean" else (1, 3, 5):
-                rows.append(keys | {"group": group, "corruption": corruption, "severity": severity,
-                                    "miou": 0.8 - fall * severity})  # fmt: skip
+                rows.append(
+                    keys
+                    | {
+                        "group": group,
+                        "corruption": corruption,
+                        "severity": severity,
+                        "miou": 0.8 - fall * severity,
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -241,8 +252,11 @@ def test_corruption_lines_go_from_clean_to_the_worst():
         assert np.allclose(xy(line_of(axis, "a")), [[0, 80], [1, 70], [3, 50], [5, 30]])
         assert np.allclose(xy(line_of(axis, "b")), [[0, 80], [1, 75], [3, 65], [5, 55]])
     assert [text.get_text() for text in figure.axes[-1].get_xticklabels()] == [
-        "clean", "1", "3", "5",
-    ]  # fmt: skip
+        "clean",
+        "1",
+        "3",
+        "5",
+    ]
 
 
 def test_versions_of_corruptions_are_not_drawn_together():
@@ -259,8 +273,9 @@ def study(rows, benchmarks=("camvid", "pets")):
     items = []
     for params, inserted, miou in rows:
         label = f"m[{','.join(f'{k}={v}' for k, v in params.items())}]"
-        items += [record(label, b, miou=miou, inserted=inserted, method_params=params)
-                  for b in benchmarks]  # fmt: skip
+        items += [
+            record(label, b, miou=miou, inserted=inserted, method_params=params) for b in benchmarks
+        ]
     return frame(items)
 
 
@@ -277,11 +292,18 @@ def test_a_numeric_field_becomes_a_curve():
 
 
 def test_a_curve_changes_one_field_at_a_time():
-    table = ablation(study([
-        ({"rank": 1, "gate": "on"}, 1, 0.4), ({"rank": 2, "gate": "on"}, 1, 0.5),
-        ({"rank": 3, "gate": "on"}, 1, 0.3), ({"rank": 3, "gate": "off"}, 1, 0.9),
-        ({"rank": 4, "gate": "off"}, 1, 0.9),
-    ]), "m")  # fmt: skip
+    table = ablation(
+        study(
+            [
+                ({"rank": 1, "gate": "on"}, 1, 0.4),
+                ({"rank": 2, "gate": "on"}, 1, 0.5),
+                ({"rank": 3, "gate": "on"}, 1, 0.3),
+                ({"rank": 3, "gate": "off"}, 1, 0.9),
+                ({"rank": 4, "gate": "off"}, 1, 0.9),
+            ]
+        ),
+        "m",
+    )
     found = numeric_fields(table)
     assert list(found) == ["rank"]
     assert found["rank"]["rank"].tolist() == [1, 2, 3]

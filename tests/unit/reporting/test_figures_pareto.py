@@ -91,10 +91,21 @@ def test_unlikely_methods_are_pale():
 
 
 def published(benchmark="camvid", counts="total trainable"):
-    return pd.DataFrame([{
-        "method": "x", "backbone": "ViT-L", "decoder": "d", "benchmark": benchmark, "miou": 0.99,
-        "params": 2e6, "counts": counts, "memory_bytes": np.nan, "source": "A Paper, Table 3",
-    }])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "method": "x",
+                "backbone": "ViT-L",
+                "decoder": "d",
+                "benchmark": benchmark,
+                "miou": 0.99,
+                "params": 2e6,
+                "counts": counts,
+                "memory_bytes": np.nan,
+                "source": "A Paper, Table 3",
+            }
+        ]
+    )
 
 
 def test_published_numbers_are_hollow_and_never_on_the_front():

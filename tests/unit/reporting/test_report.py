@@ -159,8 +159,10 @@ def test_each_group_has_its_figures(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("no_figures")
 def test_page_is_honest_about_seeds(tmp_path):
-    for seeds, words in ((1, "no difference between methods is called significant"),
-                         (3, "a hierarchical bootstrap with Student's t")):  # fmt: skip
+    for seeds, words in (
+        (1, "differences between methods are not tested"),
+        (3, "hierarchical bootstrap with Student's t"),
+    ):
         write_report(frame(grid(["full", "linear"], seeds)), tmp_path / "out", "small")
         assert words in (tmp_path / "out" / "README.md").read_text()
 
@@ -178,7 +180,7 @@ def test_different_precisions_are_marked(tmp_path):
     write_report(runs, tmp_path / "out", "small")
     for page in ("README.md", "index.html"):
         text = (tmp_path / "out" / page).read_text(encoding="utf-8")
-        assert "1 run evaluated the test split more than once" in text
+        assert "1 run was scored on the test images more than once" in text
 
 
 @pytest.mark.usefixtures("no_figures")

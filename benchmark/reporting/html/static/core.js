@@ -131,7 +131,7 @@ let printing = false;
 const PAPER = 660; // pixels of a printed diagram
 const widthOf = (target) => (printing ? PAPER : target.clientWidth);
 
-/** The parts of a layout that hang on the theme and the paper. */
+/** The parts of a layout that depend on the theme and the paper. */
 function layout(target, more) {
   const axis = {
     gridcolor: style('--grid'), zeroline: false, linecolor: style('--soft'), tickcolor: style('--soft'),
