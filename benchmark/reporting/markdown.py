@@ -116,7 +116,7 @@ def _section(key: Key, runs: Runs, found: Assessment, name: str) -> list[str]:
         names = shared_benchmarks(runs.cells)
         parts += [
             f"## Leaderboard over {' and '.join(names)}{name}",
-            "Every method with a result finished these benchmarks, so all of them are compared here.",
+            "Every method with a result finished these benchmarks: all are compared here.",
             to_markdown(ranked(runs.over(names), shared), columns),
         ]
     parts += [f"## mIoU per benchmark{name}", to_markdown(*benchmark_table(runs))]
