@@ -156,3 +156,15 @@ def _text(value: Any) -> str:
     if str(value) in ("True", "False"):
         return "yes" if str(value) == "True" else "no"
     return f"{value:.12g}" if isinstance(value, (int, float)) else str(value)
+
+
+def data_notes(runs: pd.DataFrame) -> list[str]:
+    """Serious findings of audits that were accepted with `--accept-audit`, a sentence each."""
+    if "data_findings" not in runs:
+        return []
+    found = {
+        f"{name}: trained although the audit found: {what}."
+        for name, findings in zip(runs["benchmark"], runs["data_findings"], strict=True)
+        for what in findings
+    }
+    return sorted(found)

@@ -266,3 +266,13 @@ def test_reports_need_no_torch():
     code += "sys.exit('torch' in sys.modules)"
     root = Path(__file__).parents[3]
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_accepted_findings_of_the_audit_stand_in_the_report(tmp_path):
+    finding = "classes absent from the train split (1): mast"
+    runs = frame([record("a"), record("b", data_findings=(finding,))])
+    write_report(runs, tmp_path / "r", "small")
+    line = f"camvid: trained although the audit found: {finding}."
+    assert line in (tmp_path / "r" / "README.md").read_text()
+    assert line in unpacked((tmp_path / "r" / "index.html").read_text())
