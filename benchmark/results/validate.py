@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from benchmark.core.errors import printable
-from benchmark.core.record import SCHEMA_VERSION, Metrics, Record, UnknownVersion
+from benchmark.core.record import PUBLISHED, SCHEMA_VERSION, Metrics, Record, UnknownVersion
 from benchmark.core.spec import Protocol, RunSpec
 from benchmark.results import record_file, store
 from benchmark.results import timing as timings
@@ -111,8 +111,9 @@ def check_run(folder: Path) -> list[Finding]:
                 text = what or f"cannot be read: {problem}"
                 found.append(fault(folder, f"{name}: {told(text)}"))
         elif name == "delta.safetensors":
-            fix = "published records do not include it; only `evaluate` needs it"
-            found.append(Finding("note", folder, f"done, but {name} is missing", fix))
+            if PUBLISHED not in folder.resolve().parts:  # those are published without
+                fix = "to use it with `evaluate`, copy it here from where the run was made"
+                found.append(Finding("note", folder, f"done, but {name} is missing", fix))
         else:
             found.append(fault(folder, f"done, but {name} is missing"))
     return [*found, *_check_robustness(folder, record)]
