@@ -179,6 +179,6 @@ def packed(text: str) -> str:
     """A text compressed, as base64: what `unpack` of the page's script reads.
 
     The format has no date in it, so the same text gives the same page. Base64 can end no script
-    element, whatever the text holds.
+    element, with any text.
     """
     return base64.b64encode(zlib.compress(text.encode("utf-8"), 9)).decode("ascii")
