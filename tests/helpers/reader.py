@@ -10,6 +10,8 @@ from tests.helpers import forked
 from tests.helpers.documents import ROOT, fences
 
 PACKAGE = "python -m pip install -e . && "
+COPIES = ("host_a", "host_b", "before", "after")
+"""Folders of examples that hold copies of the results."""
 
 
 def furnish(folder):
@@ -41,16 +43,8 @@ def words_of(command, home):
         here["my_method"] = "stagescale"
     words = shlex.split(command.removeprefix(PACKAGE))
     assert words[:3] == ["python", "-m", "benchmark"]
-    for word in words:
-        if word in (
-            "A",
-            "B",
-            "host_a/results",
-            "host_b/results",
-            "results/before",
-            "results/after",
-        ):
-            shutil.copytree(home / "results/demo", home / word / "demo", dirs_exist_ok=True)
+    for word in {"A", "B", *(f"{name}/results" for name in COPIES)} & set(words):
+        shutil.copytree(home / "results/demo", home / word / "demo", dirs_exist_ok=True)
     return [here.get(word, word) for word in words[3:]]
 
 
