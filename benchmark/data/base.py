@@ -81,6 +81,7 @@ class Benchmark(ABC):
         title: one line for people.
         domain: driving, aerial, ...
         classes: names; the label value is the index.
+        channels: of an image; 3 = RGB.
         folder: folder below the data root in its origin layout; None = does not lie there: it is
             generated, or a user's own.
         origin: where the files come from, and how to get them.
@@ -102,6 +103,7 @@ class Benchmark(ABC):
     title: ClassVar[str]
     domain: ClassVar[str]
     classes: ClassVar[tuple[str, ...]]
+    channels: ClassVar[int] = 3
     folder: ClassVar[str | None] = None
     origin: ClassVar[str]
     licence: ClassVar[str]
