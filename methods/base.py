@@ -97,7 +97,7 @@ class Backbone(Protocol):
         """Registers a trainable module under `inserted[name]` and returns it."""
 
     def on_images(self, fn: Callable[[Tensor], Tensor]) -> None:
-        """Calls `fn` on the images (N, in_chans, H, W); it may pad them by multiples of the strides."""
+        """Calls `fn` on the images (N, C, H, W); it may pad them by multiples of the strides."""
 
     def on_features(self, fn: Callable[[list[Tensor]], list[Tensor]]) -> None:
         """Calls `fn` on the four maps that the decoder will see; the stages do not see them."""

@@ -126,7 +126,7 @@ def _code(cls: type[Benchmark]) -> str:
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(path.read_bytes())
-    for package in ("numpy", "pillow", "scipy"):
+    for package in ("numpy", "pillow", "scipy", "tifffile"):
         digest.update(metadata.version(package).encode())
     return digest.hexdigest()
 
