@@ -6,10 +6,9 @@ from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
-from benchmark.core.errors import DataError
+from benchmark.core.errors import DataError, on_one_line
 from benchmark.data.base import IGNORE, Benchmark
 from benchmark.data.pixels import Unfit, brightness, image_bytes, label_colours, label_values
-
 
 OWN = "your own source"
 """The origin of a user's files: what can be done about them is up to the user."""
@@ -68,17 +67,25 @@ def read_with(path: Path, origin: str, decode: Callable[[BinaryIO], Any]) -> Any
     """
     try:
         with path.open("rb") as file:
-            return decode(file)
-    except Unfit as reason:
-        fix = reason.fix if origin == OWN else f"fetch it again from {origin}"
-        raise DataError(f"{path} {reason.what}; {fix}") from reason
+            return decoded(file, str(path), origin, decode)
     except FileNotFoundError:
         raise DataError(f"{path} is missing; fetch it again from {origin}") from None
     except PermissionError:
         raise DataError(f"{path} may not be read; change its permissions") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in its name
+        raise DataError(f"{path} cannot be read ({on_one_line(error)})") from error
+
+
+def decoded(file: BinaryIO, where: str, origin: str, decode: Callable[[BinaryIO], Any]) -> Any:
+    """What `decode` makes of an open file, which comes from `where`; see `read_with`."""
+    try:
+        return decode(file)
+    except Unfit as reason:
+        fix = reason.fix if origin == OWN else f"fetch it again from {origin}"
+        raise DataError(f"{where} {reason.what}; {fix}") from reason
     except Exception as error:
         # Decoders report damage by whatever exception the damage happens to trigger.
-        raise DataError(f"{path} is truncated or damaged; fetch it again from {origin}") from error
+        raise DataError(f"{where} is truncated or damaged; fetch it again from {origin}") from error
 
 
 def read_rgb(path: Path, origin: str) -> np.ndarray:

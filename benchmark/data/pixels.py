@@ -5,6 +5,7 @@ of a photograph.
 """
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -143,8 +144,21 @@ def orientation(file: BinaryIO) -> int:
     """The EXIF orientation, 1 to 8; 1 = upright, or none is stated."""
     with _opened(file) as image:
         if image.format == "PNG":
+            if not _chunks(file) & {b"eXIf", b"tEXt", b"zTXt", b"iTXt"}:
+                return 1
             image.load()  # the tag may come after the pixels
         return _orientation(image)
+
+
+def _chunks(file: BinaryIO) -> set[bytes]:
+    """Names of the chunks of a PNG."""
+    place, found = file.tell(), set()
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        found.add(head[4:])
+        file.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)
+    file.seek(place)
+    return found
 
 
 def _label(file: BinaryIO, raw: bool) -> Stored:
