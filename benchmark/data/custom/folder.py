@@ -115,9 +115,13 @@ def _folder(description: Description, home: Path) -> Path:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Files below a folder, those behind links to folders included; each folder is walked once."""
-    waiting, seen = [folder], set()
-    links: list[Path] = []
+    """Files below a folder, those behind links to folders included; each folder is walked once.
+
+    A link to a folder that holds this one leads back, and is not followed.
+    """
+    waiting, links = [folder], list[Path]()
+    root = Path(os.path.realpath(folder))
+    seen = {str(parent) for parent in root.parents}
     while waiting or links:
         # Links last: a folder that is also there itself keeps its own name.
         here = waiting.pop() if waiting else links.pop(0)

@@ -157,7 +157,7 @@ class HubDataset(DescribedBenchmark):
                 found.append(io.BytesIO(stored["bytes"]))
             elif stored is not None:
                 path = self._inside(stored, id) if isinstance(stored, str) else stored["path"]
-                found.append(Path(path).open("rb"))
+                found.append(io.BytesIO(Path(path).read_bytes()))
         return found
 
     def files(self, id: str) -> tuple[Path, ...]:
