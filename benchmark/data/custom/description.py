@@ -416,7 +416,7 @@ def _is_number(value: object) -> bool:
 
 
 def _upper(value: Value) -> Value:
-    return value.upper() if isinstance(value, str) else value
+    return value.upper() if isinstance(value, str) and _is_colour(value) else value
 
 
 def read_description(path: Path) -> Description:
