@@ -4,6 +4,7 @@ Pillow reads all that it keeps exactly; tifffile reads TIFF with other depths or
 of a photograph.
 """
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -232,12 +233,20 @@ def _opened(file: BinaryIO) -> Image.Image:
     Raises:
         Unfit: it is too large.
     """
+    _quiet()
     try:
         image = Image.open(file)
     except Image.DecompressionBombError:
         raise Unfit(_TOO_LARGE, _TILES) from None
     _fits(*image.size, 1)
     return image
+
+
+@functools.cache
+def _quiet() -> None:
+    """Libraries log what is odd about a file; what matters here comes as an exception, once."""
+    for library in ("PIL", "tifffile"):
+        logging.getLogger(library).addHandler(logging.NullHandler())
 
 
 _TOO_LARGE = f"has more than {MOST_PIXELS // 10**6} million pixels"
@@ -278,8 +287,7 @@ def _unpacked(file: BinaryIO, how: str) -> tuple[np.ndarray, int]:
 
 def _tiff(file: BinaryIO, raw: bool) -> Stored | None:
     """What a TIFF stores; None if Pillow reads it exactly."""
-    # It logs what is odd about a file; what matters here comes as an exception.
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    _quiet()
     with tifffile.TiffFile(file) as tiff:
         page: Any = tiff.pages.first
         height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel
