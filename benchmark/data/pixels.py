@@ -7,6 +7,7 @@ of a photograph.
 import functools
 import logging
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -244,7 +245,8 @@ def _opened(file: BinaryIO) -> Image.Image:
 
 @functools.cache
 def _quiet() -> None:
-    """Libraries log what is odd about a file; what matters here comes as an exception, once."""
+    """Libraries tell what is odd about a file; what matters here comes as an exception, once."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     for library in ("PIL", "tifffile"):
         logging.getLogger(library).addHandler(logging.NullHandler())
 
@@ -295,7 +297,9 @@ def _tiff(file: BinaryIO, raw: bool) -> Stored | None:
         pages = [page, *(other for other in tiff.pages[1:] if _is_like(page, other))]
         if page.imagedepth != 1:
             raise Unfit("is a volume", "save its slices as images")
-        if len(pages) > 1 and (samples > 1 or not raw):
+        # tifffile itself writes an array (H, W, C) with many bands as H pages of W rows.
+        by_row = tiff.is_shaped and samples == 1 and len(pages) > width
+        if len(pages) > 1 and (samples > 1 or not (raw or by_row)):
             bands = "" if samples > 1 else ", or name those that are bands as in `bands: [0, 1, 2]`"
             raise Unfit(f"holds {len(pages)} images", f"save them apart{bands}")
         if len(pages) == 1 and _is_simple(page):
@@ -303,6 +307,7 @@ def _tiff(file: BinaryIO, raw: bool) -> Stored | None:
         _fits(height, width, len(pages) * samples * max(1, page.bitspersample // 8))
         layers = [_layer(one) for one in pages]
         values = layers[0] if len(layers) == 1 else np.concatenate(layers, axis=2)
+        values = values.transpose(2, 0, 1) if by_row else values
         photometric = getattr(page.photometric, "name", str(page.photometric))
         full = 2**page.bitspersample - 1
         if photometric == "MINISWHITE" and values.dtype.kind == "u":
