@@ -391,10 +391,20 @@ def _to_bytes(values: np.ndarray, bits: int, spans: Sequence[Span] | None) -> np
         raise Unfit(f"stores {values.dtype}", "convert it to numbers of 8 or 16 bits")
     out = np.empty(values.shape, np.uint8)
     for band in range(values.shape[2]):
-        low, high = spans[band % len(spans)]
-        scaled = (values[..., band].astype(np.float64) - low) * (255 / (high - low))
-        out[..., band] = np.rint(np.clip(scaled, 0, 255))
+        stored, span = values[..., band], spans[band % len(spans)]
+        if stored.dtype in (np.uint8, np.uint16):  # a table is faster, and takes no memory
+            table = _scaled(np.arange(np.iinfo(stored.dtype).max + 1), span)
+            out[..., band] = table[stored]
+        else:
+            out[..., band] = _scaled(stored, span)
     return out
+
+
+def _scaled(values: np.ndarray, span: Span) -> np.ndarray:
+    low, high = span
+    return np.rint(np.clip((values.astype(np.float64) - low) * 255 / (high - low), 0, 255)).astype(
+        np.uint8
+    )
 
 
 def _extent(values: np.ndarray) -> str:

@@ -88,11 +88,11 @@ class ImageFolder(DescribedBenchmark):
 
     def oddities(self) -> Iterator[Finding]:
         """See `Benchmark.oddities`: files below the folder that are not used."""
-        used = {path for pair in self._files.values() for path in pair}
+        used = {os.path.realpath(path) for pair in self._files.values() for path in pair}
         left = [
             path
             for path in _walk(self.path)
-            if path not in used
+            if os.path.realpath(path) not in used
             and not _is_hidden(path.relative_to(self.path))
             and path.suffix.lower() not in (".yaml", ".yml")
         ]

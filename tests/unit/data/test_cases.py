@@ -260,6 +260,7 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
         os.symlink(train, there / "back")
     benchmark = described(tmp_path / "set", THREE)
     right(benchmark, COLOURS)
+    assert "not used" not in findings(benchmark)
     names = ["again/p3", "again/p4", "again/p5", "p0", "p1", "p2"]
     assert benchmark.ids("train") == [f"train/{name}" for name in names]
 
