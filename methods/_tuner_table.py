@@ -1,4 +1,4 @@
-"""What has to be known of peft's tuners beyond what peft's own classes tell."""
+"""Facts about peft's tuners that peft's own classes do not give."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -52,7 +52,7 @@ def _feedforward(_: Any, layers: Layers) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Facts:
-    """What peft's configuration and layer classes do not tell about a tuner.
+    """What peft's configuration and layer classes do not say about a tuner.
 
     Attributes:
         reference: paper.
@@ -157,7 +157,7 @@ FACTS: dict[str, Facts] = {
         fit=_at_most_all("n_frequency"),
         identity=False,
     ),
-    # A constant for all channels is invisible behind a layer norm: it would never learn.
+    # A layer norm removes a constant added to all channels: it would never learn.
     "glora": Facts("Chavan et al., GLoRA, arXiv 2306.07967", defaults={"config_D_E": "vector"}),
     "gralora": Facts(
         "Jung et al., GraLoRA, arXiv 2505.20355",

@@ -1,4 +1,4 @@
-"""Adapters: small bottlenecks beside or behind the parts of a block."""
+"""Adapters: small bottlenecks beside or after the parts of a block."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -54,13 +54,13 @@ class Adapter(Method):
     Four published places for a bottleneck A(h) = Up(act(Down(h))), of width D and r inside:
 
         adaptformer     x + MLP(LN x) + s A(LN x)         ReLU; beside the MLP
-        houlsby         x + part(LN x) + A(part(LN x))    GELU; behind attention and behind the MLP
-        pfeiffer        the same, behind the MLP only
+        houlsby         x + part(LN x) + A(part(LN x))    GELU; after attention and after the MLP
+        pfeiffer        the same, after the MLP only
         adapter-plus    y + c * A(y), y = block(x)        GELU; c learnt per channel, starts at 1
 
     In a block without an MLP (ResNet, MobileNetV2) `adaptformer` is y + s A(y), y = block(x), a
-    residual adapter; in ConvNeXt it stands outside the layer scale. Only Up (and the biases) are
-    zero at the start: with both projections zero nothing but a bias would ever move.
+    residual adapter; in ConvNeXt it is outside the layer scale. Only Up (and the biases) are zero
+    at the start: with both projections zero only a bias would ever change.
 
     Departures: AdaptFormer's code feeds its adapter the stream before the norm (ours is the
     paper's equation) and has dropout 0.1. The code of Adapters Strike Back draws both projections
@@ -125,7 +125,7 @@ class Adapter(Method):
         return Bottleneck(width, self.bottleneck, gelu=self.form != "adaptformer")
 
     def _places(self, backbone: Backbone) -> tuple[list[Branch], list[str]]:
-        """The branches to change, and the blocks to stand behind."""
+        """The branches to change, and the blocks to attach after."""
         every = [block for stage in backbone.stage_blocks() for block in stage]
         if self.form == "adapter-plus":
             return [], every

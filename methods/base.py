@@ -15,8 +15,8 @@ Kind = Literal["plain", "hierarchical", "cnn"]
 """plain: ViT-like, one resolution. hierarchical: transformer with stages (Swin). cnn: the rest."""
 
 Role = Literal["block", "qkv", "proj", "fc1", "fc2", "mlp", "attention", "conv", "norm", "biased"]
-"""What a module does in a backbone. `conv`: dense (groups = 1) convolutions behind the stem.
-`biased`: linear layers, convolutions and norms with a bias, wherever they are."""
+"""What a module does in a backbone. `conv`: dense (groups = 1) convolutions after the stem.
+`biased`: all linear layers, convolutions and norms with a bias."""
 
 ALL_KINDS: frozenset[Kind] = frozenset(("plain", "hierarchical", "cnn"))
 
@@ -53,7 +53,7 @@ class Backbone(Protocol):
     """What a method may know of a backbone and do to it.
 
     Functions that a method attaches with `beside`, `behind` and `after_block` get and return
-    tensors with the channels last, (N, H, W, C) or (N, tokens, C), whatever the model's layout;
+    tensors with the channels last, (N, H, W, C) or (N, tokens, C), for every layout of the model;
     `to_map` turns these into maps.
 
     Attributes:
@@ -121,13 +121,13 @@ class Backbone(Protocol):
         """Calls `fn(y) -> y` on the output of a block."""
 
     def at_boundary(self, stage: int, fn: Callable[[Tensor], Tensor]) -> None:
-        """Calls `fn` on the output of stage 0..3 as a map (N, C, H, W); prefix tokens pass by.
+        """Calls `fn` on the output of stage 0..3 as a map (N, C, H, W); prefix tokens bypass it.
 
         The next stage and the decoder both see what `fn` returns. Stage modules stay untouched.
         """
 
     def at_embedding(self, fn: Callable[[Tensor], Tensor]) -> None:
-        """Calls `fn` on the embedding as a map (N, C, H, W); prefix tokens pass by.
+        """Calls `fn` on the embedding as a map (N, C, H, W); prefix tokens bypass it.
 
         The embedding is what the first stage receives: patches with their positions in a
         transformer, the output of the stem in a CNN. Stage modules stay untouched.
@@ -275,7 +275,7 @@ class Method(ABC):
 
         Args:
             backbone: the backbone this method was applied to.
-            data: of the run; what nobody asks of it is not computed.
+            data: of the run; what is not used is not computed.
 
         """
         return None
@@ -361,7 +361,7 @@ class Methods(Mapping[str, "type[Method]"]):
         return list(self._prefixes)
 
     def loaded(self) -> dict[str, "type[Method]"]:
-        """Those registered so far, without the families that nobody asked for yet."""
+        """Those registered so far, without the families that are not loaded yet."""
         return dict(self._loaded)
 
     def __getitem__(self, name: str) -> "type[Method]":

@@ -18,7 +18,7 @@ class BitFit(Method):
         y = W x + b,    b trained, W frozen
 
     Parameters: all biases that a feature depends on. ViT-B 102,144: the 102,912 of the literature
-    less the 768 of the final norm, which lies behind the last feature map.
+    less the 768 of the final norm, which comes after the last feature map.
 
     Attributes:
         lr: learning rate of the biases.

@@ -11,7 +11,7 @@ from methods.base import Backbone, Branch, Method, Unsupported, register
 
 
 class Bypass(nn.Module):
-    """Weights of one bypass; the equation stands in `Convpass`.
+    """Weights of one bypass; the equation is in `Convpass`.
 
     Args:
         width: channels D of the branch.

@@ -46,7 +46,7 @@ class LoRA(Method):
     Attributes:
         rank: r.
         alpha: numerator of the scale.
-        targets: `all` = qkv, proj, fc1, fc2 on transformers; dense convolutions behind the stem
+        targets: `all` = qkv, proj, fc1, fc2 on transformers; dense convolutions after the stem
             and fc1, fc2 on CNNs. `attention` = qkv, proj. `mlp` = fc1, fc2. `qkv`. `conv`.
         lr: learning rate of A and B.
 

@@ -15,7 +15,7 @@ LEAST_WIDTH = 8
 
 
 class Rung(nn.Module):
-    """One step of the ladder, s_i from h_i and s_{i-1}; the equations stand in `LST`.
+    """One step of the ladder, s_i from h_i and s_{i-1}; the equations are in `LST`.
 
     Args:
         channels: C of the block.
@@ -96,7 +96,7 @@ class LST(Method):
         self._require("reduction", self.reduction >= 1, "an integer of at least 1")
 
     def _apply(self, backbone: Backbone, num_classes: int) -> None:
-        """Inserts the rungs and the projections behind each stage."""
+        """Inserts the rungs and the projections after each stage."""
         rungs: dict[str, nn.Module] = {}
         for block, channels, width, before in self._rungs(backbone):
             rung = Rung(channels, width, before)

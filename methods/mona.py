@@ -1,4 +1,4 @@
-"""Mona: adapters that look at several scales, behind attention and behind the MLP."""
+"""Mona: adapters that look at several scales, after attention and after the MLP."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ KERNELS = (3, 5, 7)
 
 
 class MonaLayer(nn.Module):
-    """What one Mona adds to a map; the equations stand in `Mona`.
+    """What one Mona adds to a map; the equations are in `Mona`.
 
     Args:
         width: channels D of the map.
@@ -49,7 +49,7 @@ class MonaLayer(nn.Module):
 class Mona(Method):
     """Adds multi-scale convolutional adapters after every branch.
 
-    Changes the residual stream x behind attention and behind the MLP of each block:
+    Changes the residual stream x after attention and after the MLP of each block:
 
         x <- x + Up(GELU(pw(dw(Down(g * LN(x) + gx * x)))))
         dw(z) = z + (DWConv3x3(z) + DWConv5x5(z) + DWConv7x7(z)) / 3,    pw(z) = z + Conv1x1(z)
@@ -57,7 +57,8 @@ class Mona(Method):
     Down D->r, Up r->D; g and gx are learnt per channel and start at 1e-6 and 1; LN has an affine
     of its own. pw is residual in the published code. Nothing starts at zero, so the features
     change before the first step. The dropout (0.1) of the published code is left out. Prefix
-    tokens pass by. Blocks without these two branches (CNNs) have one Mona, behind the block.
+    tokens are left unchanged. Blocks without these two branches (CNNs) have one Mona, after the
+    block.
 
     Parameters of one: 2 D r + 5 D + r r + 88 r. ViT-B with r = 64, two per block: 2,684,928.
 
@@ -81,14 +82,14 @@ class Mona(Method):
         self._require("bottleneck", self.bottleneck >= 1, "an integer of at least 1")
 
     def _apply(self, backbone: Backbone, num_classes: int) -> None:
-        """Inserts one Mona behind each inner branch and one behind each block."""
+        """Inserts one Mona after each inner branch and one after each block."""
 
         def update(x: Tensor, stage: int, layer: MonaLayer) -> Tensor:
             grid, prefix = backbone.to_map(stage, x)
             return backbone.from_map(layer(grid), torch.zeros_like(prefix), x)
 
         def after_branch(y: Tensor, x: Tensor, stage: int, layer: MonaLayer) -> Tensor:
-            # The stream behind a branch is x + y, and what is added to y is added to it.
+            # The stream after a branch is x + y, and what is added to y is added to it.
             return y + update(x + y, stage, layer)
 
         def after_block(x: Tensor, stage: int, layer: MonaLayer) -> Tensor:

@@ -19,7 +19,7 @@ class Norm(Method):
 
     The running statistics of BatchNorm stay those of the pretraining. Parameters: 2 C per norm in
     front of a feature map. ViT-B 36,864: the 38,400 of the literature less the 2 * 768 of the
-    final norm, which lies behind the last feature map.
+    final norm, which comes after the last feature map.
 
     Attributes:
         lr: learning rate of the norms.

@@ -154,7 +154,7 @@ def _brought_back(lines: Tensor, down: Tensor, like: Tensor) -> Tensor:
 def _held(shape: tuple[int, ...], like: Tensor) -> Tensor:
     """Memory for so many lines of a tensor of this shape as are held at once.
 
-    It is used again for all of them: what is given back and taken anew, the system clears.
+    It is reused for all of them: memory that is freed and allocated again is cleared by the system.
     """
     lines, *rest = shape
     return like.new_empty(max(1, min(lines, held_on(like.device) // prod(rest))), *rest)

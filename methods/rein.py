@@ -1,4 +1,4 @@
-"""Rein: learnt tokens that refine the features behind every block."""
+"""Rein: learnt tokens that refine the features after every block."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +31,7 @@ class Reins(nn.Module):
         self.scale = nn.Parameter(torch.tensor([1e-3]))
 
     def forward(self, f: Tensor, block: int) -> Tensor:
-        """Features (..., C) behind a block, by its index, to the same shape."""
+        """Features (..., C) after a block, by its index, to the same shape."""
         tokens = self.a[block] @ self.b[block]
         shares = (f @ tokens.T * f.shape[-1] ** -0.5).softmax(-1)
         delta = shares[..., 1:] @ self.to_feature(tokens[1:])
@@ -43,7 +43,7 @@ class Reins(nn.Module):
 class Rein(Method):
     """Refines every block's features with learnt low-rank tokens.
 
-    Refines the patch features f (L, C) behind every block i with m low-rank tokens:
+    Refines the patch features f (L, C) after every block i with m low-rank tokens:
 
         T_i = A_i B_i,    A_i (m, r), B_i (r, C)
         S = softmax(f T_i^T / sqrt(C)),    d = S[:, 1:] (T_i[1:] W_T + b_T)
@@ -52,8 +52,8 @@ class Rein(Method):
     A share of the attention may go to the first token, which adds nothing. A_i and B_i belong to
     the block and start in U(-v, v), v = sqrt(6 / (3 * ph * pw + sqrt(C r))), with the stride of
     the first stage as patch size; W_T, W_f and the scalar c, which starts at 0.001, are shared by
-    all blocks of equal width. Prefix tokens pass by. The published link from the tokens to the
-    queries of a mask decoder is left out: there is no query decoder.
+    all blocks of equal width. Prefix tokens bypass it. The published link from the tokens
+    to the queries of a mask decoder is left out: there is no query decoder.
 
     The published code has lr 1e-4 and no weight decay on tokens and scale.
 
@@ -85,7 +85,7 @@ class Rein(Method):
         self._require("rank", fits, f"an integer from 1 to tokens={self.tokens}")
 
     def _apply(self, backbone: Backbone, num_classes: int) -> None:
-        """Inserts the tokens of each width and attaches them behind the blocks."""
+        """Inserts the tokens of each width and attaches them after the blocks."""
         # Only tokens (N, L, C) have a prefix; maps (N, H, W, C) keep all of their first axis.
         start = backbone.prefix_tokens
 

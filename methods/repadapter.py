@@ -55,8 +55,8 @@ class RepAdapter(Method):
     As everything is linear, it folds into the layer: with M = I + s Up Down and m = s (Up b_down +
     b_up), W <- W M and bias <- bias + W m.
 
-    The published code has dropout 0.1, which is left out here, and on ConvNeXt also stands in front
-    of conv_dw.
+    The published code has dropout 0.1, which is left out here, and on ConvNeXt also adapts the
+    input of conv_dw.
 
     Parameters per layer: D r + r for Down, D r / g + D for Up. ViT-B with r = 8, g = 2: 239,808.
 

@@ -15,7 +15,7 @@ IGNORED = 255
 
 
 class PromptMatcher(nn.Module):
-    """One matcher; the equations stand in `SPM`.
+    """One matcher; the equations are in `SPM`.
 
     Args:
         channels: C of the stage.
@@ -90,7 +90,7 @@ class SPM(Method):
 
         loss = CE(final) + aux_weight * mean over boundaries and t of CE(upsample m_t, y)
 
-    Parameters per boundary, whatever T: 2 C d + C + d + 2 d K + K + d + 20 d + 2 d d + d.
+    Parameters per boundary, for any T: 2 C d + C + d + 2 d K + K + d + 20 d + 2 d d + d.
 
     Attributes:
         width: d.
@@ -99,7 +99,7 @@ class SPM(Method):
         guidance: `semantic`, or `none`: same parameters, but a uniform map in place of
             softmax(m_t) and no auxiliary loss. The layer d->K then gets no gradient.
         feedback: `on`, or `off`: nothing is added to x, auxiliary losses only, and the layers
-            behind m_t do not exist. Frozen features and the decoder are those of a linear probe.
+            after m_t do not exist. Frozen features and the decoder are those of a linear probe.
         placement: boundaries, "1+2+3" = after stages 1, 2 and 3; "4" is before the decoder only.
         lr: learning rate of the matchers.
 

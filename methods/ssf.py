@@ -1,4 +1,4 @@
-"""SSF: scale and shift the features behind every layer."""
+"""SSF: scale and shift the features after every layer."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -42,8 +42,8 @@ class SSF(Method):
         y = g * layer(x) + b        g, b (C)
 
     A layer without a bias of its own is left out, because a shift could not fold into it. In CNNs
-    a norm stands right behind it, which makes its pair redundant; in Swin, where patches merge,
-    the norm stands in front, and its pair is all that acts there. Every pair folds into its
+    a norm comes right after it, which makes its pair redundant; in Swin, where patches merge, the
+    norm comes before it, and its pair is all that acts there. Every pair folds into its
     layer: W <- g W, bias <- g bias + b.
 
     Parameters: 2 C per layer with C outputs; ViT-B 204,288.
@@ -60,13 +60,13 @@ class SSF(Method):
     lr: float = 3e-3
 
     def _apply(self, backbone: Backbone, num_classes: int) -> None:
-        """Inserts one pair behind each layer."""
+        """Inserts one pair after each layer."""
         for name, layer in self._layers(backbone):
             axis = 1 if isinstance(layer, _MAPS) or _normalises_maps(layer) else -1
             pair = ScaleShift(_bias(layer).numel(), axis)
             backbone.insert(_key(name), pair)
             if isinstance(getattr(layer, "act", None), nn.Module):
-                # A norm with an activation inside: behind that, nothing would fold.
+                # A norm with an activation inside: after that, nothing would fold.
                 backbone.before(f"{name}.act", pair)
             else:
                 backbone.after(name, partial(_scaled, pair=pair))

@@ -48,7 +48,7 @@ class PeftTuner(Method):
 
     Attributes:
         targets: as of `lora`: `all` = qkv, proj, fc1, fc2 on transformers; dense convolutions
-            behind the stem and fc1, fc2 on CNNs, but only the linear ones of these where the
+            after the stem and fc1, fc2 on CNNs, but only the linear ones of these where the
             tuner has no convolutions. `attention`, `mlp`, `qkv`, `conv`.
 
     """

@@ -35,7 +35,7 @@ class Prompts(nn.Module):
 
 
 def prompt_sequence(backbone: Backbone, prompts: Prompts, deep: bool) -> None:
-    """Attaches what puts the prompts behind the prefix tokens and takes them out again.
+    """Attaches what puts the prompts after the prefix tokens and takes them out again.
 
     Deep ones are put in before each block and taken out after it. Shallow ones go through a whole
     stage, are taken out at its end and put back before the next one.

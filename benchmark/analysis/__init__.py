@@ -1,1 +1,1 @@
-"""Tables of runs in, tables of findings out. Nothing here knows torch or draws."""
+"""Tables of runs in, tables of findings out. Nothing here imports torch or draws."""

@@ -4,9 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.analysis.leaderboard import GROUP, MIOU, cells
-
-INSERTED = "costs.params.inserted"
+from benchmark.analysis.costs import INSERTED
+from benchmark.analysis.leaderboard import GROUP, MIOU, cells, current
 
 
 def base_name(label: str) -> str:
@@ -36,7 +35,7 @@ def ablation(runs: pd.DataFrame, name: str) -> pd.DataFrame:
     """
     own = runs[runs["method"].map(base_name) == name]
     fields = _differing(own)
-    table = cells(own)
+    table = cells(current(own))
     table = table[table["status"] == "done"]
     settings = own.drop_duplicates("method").set_index("method")
     rows: list[dict[str, Any]] = []

@@ -1,8 +1,8 @@
 """What differs between two runs, or between the runs of two results folders, and whether it counts.
 
 The statistics resample images: both runs of a pair saw the same ones, so the difference of their
-mIoU is far better known than either mIoU. What is not in it is the chance of training, for which
-one compares several seeds.
+mIoU is far better known than either mIoU. Training variation is not included; compare several
+seeds for that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,10 +62,10 @@ class Pair:
     """A run of A and a run of B.
 
     Attributes:
-        a: record of the one.
-        b: record of the other.
-        difference: None where they cannot be compared,
-        problem: for this reason.
+        a: record of the first.
+        b: record of the second.
+        difference: None where they cannot be compared.
+        problem: why not.
     """
 
     a: Record
@@ -76,7 +76,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two results folders; cells are told by `name`.
+    """Two results folders; cells are matched by `name`.
 
     Attributes:
         pairs: cells that are done in both.
@@ -105,11 +105,11 @@ def find(text: str, results: Path) -> Path:
     if not found:
         raise UserError(
             f"{told(text)!r} is neither a folder nor a run in {told(results)}; "
-            "`plan` prints the ids"
+            "`plan` lists planned runs"
         )
     if len(found) > 1:
         ids = ", ".join(folder.name for folder in found[:6])
-        raise UserError(f"run id {text!r} fits {len(found)} runs ({ids}); type more of it")
+        raise UserError(f"run id {text!r} matches {len(found)} runs ({ids}); type more of it")
     return found[0]
 
 
@@ -201,7 +201,7 @@ def difference(a: Counts, b: Counts, draws: int = DRAWS, seed: int = 0) -> Diffe
 
     Args:
         a: `ids` (N,) and `intersection`, `prediction`, `label`, each (N, K) pixels.
-        b: likewise; images are matched by id.
+        b: the same; images are matched by id.
         draws: B.
         seed: of the draws.
 
@@ -235,7 +235,7 @@ def _matched(a: Counts, b: Counts) -> tuple[list[np.ndarray], list[np.ndarray]]:
         raise ValueError("other classes")
     if not np.array_equal(a["label"][first], b["label"][second]):
         raise ValueError("other labels: the data differ")
-    # An image without a label says nothing, and a draw of such images alone has no mIoU.
+    # Images without labels carry no information, and a draw of only such images has no mIoU.
     labelled = a["label"][first].sum(1) > 0
     if not labelled.any():
         raise ValueError("no labelled image")
@@ -283,7 +283,7 @@ def _counts(folder: Path) -> Counts:
 def _record(folder: Path) -> Record:
     record = store.read_record(folder)
     if record is None:
-        raise UserError(f"{told(folder / RECORD)} cannot be read; `doctor` tells why")
+        raise UserError(f"{told(folder / RECORD)} cannot be read; `doctor` says why")
     return record
 
 

@@ -5,29 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.analysis.leaderboard import GROUP, current
-from benchmark.analysis.memo import once
-from benchmark.results.timing_columns import RATIOS
-
-BACKBONE = "costs.params.backbone"
-DECODER = "costs.params.decoder"
-STORED = "costs.stored.bytes"
-COMPONENTS = (
-    BACKBONE,
-    "costs.params.inserted",
-    "costs.params.tuned_backbone",
-    DECODER,
-    "costs.params.total_trainable",
-    STORED,
-    "costs.stored.bytes_fp16",
-    "costs.train.memory.peak_bytes",
-    "costs.infer.flops",
-    "costs.infer.memory.peak_bytes",
-    "costs.infer_merged.flops",
-    *RATIOS,
-)
-"""Columns of the records, and times that were measured side by side, as ratios; those of a merged
-method exist where it folds into the backbone."""
+from benchmark.analysis.costs import BACKBONE, DECODER, STORED, component_costs
+from benchmark.analysis.leaderboard import GROUP
 
 WHOLE = "separate copies of the whole model"
 """Row of `storage` for a backbone and a decoder per task, with nothing shared."""
@@ -38,24 +17,22 @@ TASKS = (1, 5, 19, 100)
 _BYTES = 4  # of a parameter of the shared backbone, kept in fp32
 
 
-@once
-def cost_table(runs: pd.DataFrame) -> pd.DataFrame:
+def cost_table(current: pd.DataFrame) -> pd.DataFrame:
     """One row a method: every cost, each apart, as mean over benchmarks of the mean over seeds.
 
     Args:
-        runs: one row a record.
+        current: what `leaderboard.current` returned.
 
     Returns:
         GROUP, `method`, `complete` ("4/5" benchmarks), `seeds` (that finished), and for each of
-        `COMPONENTS` the mean, `<component>.min` and `<component>.max` (smallest and largest run, of
+        `component_costs` the mean, `<column>.min` and `<column>.max` (smallest and largest run, of
         times the smallest and largest round; NaN where all cost the same). A cost has no value
         unless every benchmark of the group has it from every seed: a mean over other benchmarks
         could not be compared.
     """
-    frame = _numbers(runs)
-    everywhere = frame.groupby(GROUP)["benchmark"].nunique()
+    everywhere = current.groupby(GROUP)["benchmark"].nunique()
     rows: list[dict[str, Any]] = []
-    for names, part in frame.groupby([*GROUP, "method"], sort=True):
+    for names, part in current.groupby([*GROUP, "method"], sort=True):
         key = tuple(map(str, names))
         total = int(everywhere[key[:-1]])
         whole = (part["status"] == "done").groupby(part["benchmark"]).all()
@@ -65,19 +42,19 @@ def cost_table(runs: pd.DataFrame) -> pd.DataFrame:
         if whole.sum() == total:
             row |= _sums(done)
         rows.append(row)
-    ends = [f"{name}{end}" for name in COMPONENTS for end in ("", ".min", ".max")]
+    ends = [f"{cost.column}{end}" for cost in component_costs() for end in ("", ".min", ".max")]
     table = pd.DataFrame(rows, columns=[*GROUP, "method", "complete", "seeds", *ends])
     return table.astype(dict.fromkeys(ends, float))
 
 
-def storage(runs: pd.DataFrame, tasks: Sequence[int] = TASKS) -> pd.DataFrame:
+def storage(costs: pd.DataFrame, tasks: Sequence[int] = TASKS) -> pd.DataFrame:
     """Bytes on disk for T tasks: the shared backbone once, and T times what one task adds.
 
     The backbone counts 4 bytes a parameter (fp32; its few buffers are left out), and a task the
     mean size of `delta.safetensors` over the benchmarks, decoder included.
 
     Args:
-        runs: one row a record.
+        costs: what `cost_table` returned.
         tasks: numbers of tasks.
 
     Returns:
@@ -89,8 +66,8 @@ def storage(runs: pd.DataFrame, tasks: Sequence[int] = TASKS) -> pd.DataFrame:
         ValueError: a number of tasks is not positive.
     """
     if min(tasks, default=1) < 1:
-        raise ValueError(f"numbers of tasks are 1 and more, not {min(tasks)}")
-    known = cost_table(runs).dropna(subset=[STORED, BACKBONE])
+        raise ValueError(f"numbers of tasks must be at least 1, not {min(tasks)}")
+    known = costs.dropna(subset=[STORED, BACKBONE])
     rows: list[dict[str, Any]] = []
     for names, part in known.groupby(GROUP, sort=True):
         key = dict(zip(GROUP, map(str, names), strict=True))
@@ -108,11 +85,13 @@ def storage(runs: pd.DataFrame, tasks: Sequence[int] = TASKS) -> pd.DataFrame:
 
 def _sums(done: pd.DataFrame) -> dict[str, float]:
     """Mean, and ends where they differ, of the costs that all of these runs have."""
-    costs = done[list(COMPONENTS)]
+    costs = done[[cost.column for cost in component_costs()]]
     costs = costs.loc[:, costs.notna().all()]
     means = costs.groupby(done["benchmark"]).mean().mean()
     low, high = costs.min(), costs.max()
-    for name in (name for name in RATIOS if name in costs):
+    for name in (cost.column for cost in component_costs() if cost.reference):
+        if name not in costs:
+            continue
         # Measured once for all runs of a method, in several rounds.
         low[name], high[name] = (float(done[f"{name}.{end}"].min()) for end in ("low", "high"))
     varies = [name for name in costs.columns if low[name] < high[name]]
@@ -121,11 +100,3 @@ def _sums(done: pd.DataFrame) -> dict[str, float]:
         **{f"{name}.min": float(low[name]) for name in varies},
         **{f"{name}.max": float(high[name]) for name in varies},
     }
-
-
-@once
-def _numbers(runs: pd.DataFrame) -> pd.DataFrame:
-    """The current runs with every component as a number; NaN where no run has it."""
-    frame = current(runs)
-    frame = frame.reindex(columns=[*frame.columns, *(set(COMPONENTS) - set(frame.columns))])
-    return frame.astype(dict.fromkeys(COMPONENTS, float))

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from benchmark.analysis.leaderboard import GROUP
-from benchmark.analysis.memo import once
 from benchmark.core.errors import printable
 
 CURVE = "curve.jsonl"
@@ -31,21 +30,6 @@ def folders_of(runs: pd.DataFrame, root: Path) -> Iterator[tuple[dict[str, Any],
         yield {name: row[name] for name in KEYS}, root / str(row["folder"])
 
 
-def read_curve(folder: Path) -> pd.DataFrame | None:
-    """The curve of one run.
-
-    Args:
-        folder: of the run.
-
-    Returns:
-        `step` (from 1) and `loss` in the order of the steps; None where there is no curve, or,
-        with a warning, where it is damaged.
-    """
-    points = _points(folder / CURVE)
-    return None if points is None else pd.DataFrame({"step": points[0], "loss": points[1]})
-
-
-@once
 def training_curves(runs: pd.DataFrame, root: Path) -> pd.DataFrame:
     """The curves of all finished runs.
 
@@ -58,7 +42,7 @@ def training_curves(runs: pd.DataFrame, root: Path) -> pd.DataFrame:
     """
     keys, steps, losses = [], [], []
     for key, folder in folders_of(runs[runs["status"] == "done"], root):
-        points = _points(folder / CURVE)
+        points = read_curve(folder)
         if points is not None and len(points[0]):
             keys.append(key)
             steps.append(points[0])
@@ -71,8 +55,17 @@ def training_curves(runs: pd.DataFrame, root: Path) -> pd.DataFrame:
     return table.assign(step=np.concatenate(steps), loss=np.concatenate(losses))
 
 
-def _points(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """Steps, ascending, and losses of a file."""
+def read_curve(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """The curve of one run.
+
+    Args:
+        folder: of the run.
+
+    Returns:
+        Steps (from 1), ascending, and the loss of each; None where there is no curve, or, with a
+        warning, where it is damaged.
+    """
+    path = folder / CURVE
     try:
         # One list of all lines: thousands of curves are read at once.
         points = json.loads(f"[{','.join(path.read_text(encoding='utf-8').splitlines())}]")
@@ -88,7 +81,7 @@ def _points(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def smooth(loss: np.ndarray, window: int) -> np.ndarray:
-    """Centred moving mean; at the ends, over the part of the window that lies inside.
+    """Centred moving mean; at the ends, over the part of the window that is inside.
 
     Args:
         loss: (n,) one value a step.

@@ -7,15 +7,14 @@ import pandas as pd
 
 from benchmark.analysis.curves import folders_of
 from benchmark.analysis.leaderboard import GROUP, MIOU, cells, current, leaderboard
-from benchmark.analysis.memo import once
 from benchmark.core.spec import Protocol, short_hash
 from benchmark.results.robustness import read
 
 AVERAGE = "average"
-"""Stands in the column `benchmark` for the mean over benchmarks."""
+"""In the column `benchmark`: the mean over benchmarks."""
 
 ALL = "all"
-"""Stands in the column `group` for all corruptions together."""
+"""In the column `group`: all corruptions together."""
 
 FRACTION = "protocol.fraction"
 COMPARED = ["backbone", "weights", "protocol_hash", "corruptions_version"]
@@ -24,7 +23,6 @@ COMPARED = ["backbone", "weights", "protocol_hash", "corruptions_version"]
 _POINT = ["family", "fraction"]
 
 
-@once
 def label_efficiency(runs: pd.DataFrame) -> pd.DataFrame:
     """MIoU against the share of the training images, for protocols that differ in it alone.
 
@@ -53,27 +51,32 @@ def label_efficiency(runs: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values([*curve, "fraction"]).reset_index(drop=True)
 
 
-@once
-def corruption_scores(runs: pd.DataFrame, root: Path) -> pd.DataFrame:
+def corruption_scores(current: pd.DataFrame, root: Path) -> pd.DataFrame:
     """What corruptions do to each run, on what all methods were measured on.
 
     Runs are compared within `COMPARED`. Kept are the benchmarks on which every method there was
     measured, and of them the pairs of corruption and severity that every run has.
 
     Args:
-        runs: one row a record, with `folder`.
+        current: what `leaderboard.current` returned, with `folder`.
         root: what the runs were loaded from.
 
     Returns:
         `COMPARED`, `benchmark`, `method`, `seed`, `group`, `corruption`, `severity` and `miou`; the
-        clean mIoU of a run stands at severity 0 with group and corruption "clean".
+        clean mIoU of a run is at severity 0 with group and corruption "clean".
     """
     columns = [
-        *COMPARED, "benchmark", "method", "seed", "group", "corruption", "severity", "miou",
-    ]  # fmt: skip
+        *COMPARED,
+        "benchmark",
+        "method",
+        "seed",
+        "group",
+        "corruption",
+        "severity",
+        "miou",
+    ]
     rows: list[dict[str, Any]] = []
-    latest = current(runs)
-    for key, folder in folders_of(latest[latest["status"] == "done"], root):
+    for key, folder in folders_of(current[current["status"] == "done"], root):
         found = read(folder)
         if found is None or not found.scores:
             continue
@@ -116,8 +119,8 @@ def corruption_table(scores: pd.DataFrame) -> pd.DataFrame:
 def corruption_curves(scores: pd.DataFrame) -> pd.DataFrame:
     """MIoU against severity for each group of corruptions and for all of them.
 
-    A corruption counts where it was measured at every severity of its group, so that a line never
-    bends because it goes on over other corruptions.
+    A corruption counts if it was measured at every severity of its group, so that all points of a
+    line are over the same corruptions.
 
     Args:
         scores: as `corruption_scores` returns them.
@@ -172,12 +175,13 @@ def _plain(value: Any) -> Any:
 def _family_table(runs: pd.DataFrame) -> pd.DataFrame:
     """Cells and averages of the runs of one family, backbone and kind of weights."""
     points = runs[["protocol_hash", *_POINT]].drop_duplicates()
-    table = cells(runs)
+    latest = current(runs)
+    table = cells(latest)
     everywhere = table.groupby("benchmark")["protocol_hash"].nunique() == len(points)
     shared = everywhere.index[everywhere]
-    board = leaderboard(runs[runs["benchmark"].isin(shared)]).assign(benchmark=AVERAGE)
-    both = pd.concat([table, board] if len(shared) > 1 else [table])
-    return both.dropna(subset=[MIOU]).merge(points, on="protocol_hash")
+    common = [rows[rows["benchmark"].isin(shared)] for rows in (latest, table)]
+    both = [table, leaderboard(*common).assign(benchmark=AVERAGE)] if len(shared) > 1 else [table]
+    return pd.concat(both).dropna(subset=[MIOU]).merge(points, on="protocol_hash")
 
 
 def _shared(scores: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,7 @@ def pareto_front(cost: ArrayLike, score: ArrayLike) -> NDArray[np.bool_]:
     """Marks the points that no other point beats.
 
     A point beats another when it is at least as good in both and better in one, so points equal
-    in both stand or fall together.
+    in both are both on the front, or neither is.
 
     Args:
         cost: (M,) lower is better.
@@ -42,13 +42,13 @@ def pareto_front(cost: ArrayLike, score: ArrayLike) -> NDArray[np.bool_]:
 
 
 def log_positions(cost: ArrayLike) -> NDArray[np.float64]:
-    """Where costs stand on a logarithmic axis, on which zero has no place.
+    """Positions of costs on a logarithmic axis, which has none for zero.
 
     Args:
         cost: (n,) not negative.
 
     Returns:
-        (n,) the costs; zeros stand at a third of the smallest positive cost (at 1 if there is
+        (n,) the costs; zeros are at a third of the smallest positive cost (at 1 if there is
         none), left of all others, where the axis has to name them 0.
     """
     costs = np.asarray(cost, dtype=float)
@@ -57,11 +57,10 @@ def log_positions(cost: ArrayLike) -> NDArray[np.float64]:
 
 
 def reference_point(costs: Floats, scores: Floats, trained: Floats) -> tuple[Floats, float, Floats]:
-    """Where methods and the reference point stand on the axes of the hypervolume.
+    """Positions of methods and of the reference point on the axes of the hypervolume.
 
     The reference is made of two methods: the score of the one that trains the fewest parameters of
-    the backbone (what is to be had for nothing) and the cost of the one that trains most; the first
-    where several train as many.
+    the backbone and the cost of the one that trains most; the first where several train as many.
 
     Args:
         costs: (M,) not negative; zeros are where `log_positions` puts them.
@@ -99,7 +98,7 @@ def hypervolume(decades: Floats, scores: Floats, limit: float, floor: Floats) ->
 
 
 def bias_corrected(value: float, replicates: Floats) -> tuple[float, float]:
-    """95 % interval from replicates that may lie to one side of the value.
+    """95 % interval from replicates that may all be on one side of the value.
 
     The best of several noisy methods looks better than it is, and in replicates, which are noisy
     twice, more so; percentiles are shifted by as much as the median is off. Source: Efron,

@@ -68,14 +68,16 @@ def _reflowed(verb: Callable[..., None]) -> str:
     return "\n\n".join(" ".join(text.split()) for text in paragraphs)
 
 
+app.info.epilog = _epilog("benchmark")
 for _name, _verb in _VERBS.items():
-    app.command(_name, epilog=_epilog(_name))(_verb)
+    app.command(_name)(_verb)
 app.add_typer(data.app, name="data", epilog=_epilog("data"))
 app.add_typer(results.app, name="results", epilog=_epilog("results"))
-for _app in (app, data.app, results.app):
+for _app, _prefix in ((app, ""), (data.app, "data "), (results.app, "results ")):
     for _command in _app.registered_commands:
         assert _command.callback is not None
         _command.help = _reflowed(_command.callback)
+        _command.epilog = _epilog(f"{_prefix}{_command.name or _command.callback.__name__}")
 
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]

@@ -1,4 +1,4 @@
-"""`check`: whether methods keep their contract, and what else a plug-in registers works."""
+"""`check`: tests that methods keep their contract, and that decoders and benchmarks work."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

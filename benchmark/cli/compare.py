@@ -7,6 +7,7 @@ import typer
 
 from benchmark.cli import options
 from benchmark.core.errors import UserError
+from benchmark.core.format import points_text
 
 if TYPE_CHECKING:
     from benchmark.analysis.compare import Change, Comparison, Difference, Pair
@@ -106,7 +107,7 @@ def _as_they_are(a: Any, b: Any) -> str:
 
 
 def _points(a: float, b: float) -> str:
-    return f"{100 * a:.1f} -> {100 * b:.1f} ({100 * (b - a):+.1f})"
+    return f"{points_text(a)} -> {points_text(b)} ({100 * (b - a):+.1f})"
 
 
 def _ratio(a: Any, b: Any) -> str:

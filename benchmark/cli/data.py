@@ -10,6 +10,7 @@ import typer
 
 from benchmark.cli import options
 from benchmark.core.errors import UserError
+from benchmark.core.format import size_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -226,7 +227,7 @@ def _bar(console: "Console") -> "Iterator[Callable[[str, int, int | None], None]
 
 
 def _size(done: int, total: int | None) -> str:
-    return f"{done / 1e6:,.0f}" + (f" of {total / 1e6:,.0f} MB" if total else " MB")
+    return size_text(done) + (f" of {size_text(total)}" if total else "")
 
 
 def _slashed(numbers: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""`doctor`: what is not as it should be in a results folder."""
+"""`doctor`: finds problems in a results folder."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated

@@ -6,6 +6,7 @@ import typer
 
 from benchmark.cli import options
 from benchmark.core.errors import UserError
+from benchmark.core.format import points_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -126,8 +127,8 @@ def _stress(
                 continue
             found.append((cell, result))
             if not console.is_terminal:
-                text = f"{_points(result.clean_miou)} clean, {_points(result.mean())} corrupted"
-                _say(console, f"{_name(cell)}: {text}")
+                clean, noisy = points_text(result.clean_miou), points_text(result.mean())
+                _say(console, f"{_name(cell)}: {clean} clean, {noisy} corrupted")
     if found:
         console.print(_table(found))
     if not sound:
@@ -159,14 +160,10 @@ def _table(found: "list[tuple[RunSpec, Robustness]]") -> object:
             cell.benchmark,
             Text(cell.method_label),
             str(cell.seed),
-            *(Text(_points(number), justify="right") for number in numbers),
-            Text(_points(result.relative_drop) + " %", justify="right"),
+            *(Text(points_text(number), justify="right") for number in numbers),
+            Text(points_text(result.relative_drop) + " %", justify="right"),
         )
     return table
-
-
-def _points(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def _say(console: "Console", text: str) -> None:

@@ -1,4 +1,4 @@
-"""`plan`: what `run` would do, and what that will take."""
+"""`plan`: what `run` would do, with estimates of time, memory and disk."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from benchmark.cli import options
 from benchmark.cli.options import how
+from benchmark.core.format import size_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -129,7 +130,8 @@ def _forecast(
                 continue
             runs = [*runs, entry]
             console.print(
-                f"{what} {entry.images_per_second:.3g} images/s, {_size(entry.memory_bytes or 0)}",
+                f"{what} {entry.images_per_second:.3g} images/s, "
+                f"{size_text(entry.memory_bytes or 0)}",
                 markup=False,
                 soft_wrap=True,
             )
@@ -140,8 +142,8 @@ def _forecast(
             f"{total.cells} {_cells(total.cells)} to run: time left "
             f"{_time(total.seconds_left())} on one device "
             f"({total.device_seconds / 3600:.2g} device hours)"
-            + (f", peak memory {_size(total.memory_bytes)}" if total.memory_bytes else "")
-            + (f", disk {_size(total.disk_bytes)}" if total.disk_bytes else ""),
+            + (f", peak memory {size_text(total.memory_bytes)}" if total.memory_bytes else "")
+            + (f", disk {size_text(total.disk_bytes)}" if total.disk_bytes else ""),
             soft_wrap=True,
         )
     if total.without_basis:
@@ -155,15 +157,16 @@ def _forecast(
         kinds[f"{cell.method_label} on {cell.benchmark}, {cell.backbone}"] = need
     for kind, need in kinds.items():
         console.print(
-            f"will not fit: {kind}: {_size(need)} of memory, {_size(available or 0)} available",
+            f"will not fit: {kind}: {size_text(need)} of memory, "
+            f"{size_text(available or 0)} available",
             markup=False,
             soft_wrap=True,
         )
     free = free_disk(request.results)
     if total.disk_bytes > free:
         console.print(
-            f"will not fit: {_size(total.disk_bytes)} on disk, {_size(free)} free; make room or "
-            "choose another folder with --results DIR",
+            f"will not fit: {size_text(total.disk_bytes)} on disk, {size_text(free)} free; make "
+            "room or choose another folder with --results DIR",
             soft_wrap=True,
         )
 
@@ -177,11 +180,3 @@ def _time(seconds: float) -> str:
     if minutes < 2:
         return f"{seconds:.0f} s"
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
-
-
-def _size(number: float) -> str:
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if number < 1024:
-            return f"{number:.3g} {unit}" if unit != "bytes" else f"{number:.0f} bytes"
-        number /= 1024
-    return f"{number:.3g} TiB"

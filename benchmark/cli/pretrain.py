@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from benchmark.core.format import size_text
+
 
 def pretrain(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the weights.")] = Path(
@@ -28,4 +30,4 @@ def pretrain(
             bars.update(task, completed=step, total=total, description=f"loss {loss:.3f}")
 
         path = recipe.pretrain(out, steps=steps or recipe.STEPS, seed=seed, progress=show)
-    print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    print(f"wrote {path} ({size_text(path.stat().st_size)})")

@@ -34,8 +34,8 @@ def profile(
     from rich.console import Console
 
     from benchmark.execution.environment import prepare
-    from benchmark.execution.grid import preflight
     from benchmark.execution.pool import Here
+    from benchmark.execution.preflight import preflight
     from benchmark.execution.tasks import Silent
     from benchmark.planning import plan
     from benchmark.profiling.step_profile import profile as measure
@@ -45,9 +45,12 @@ def profile(
         raise UserError(f"{methods!r} selects several methods; name one")
     cell = cells[0]
     environment = prepare(request.data, request.weights, request.device, request.workers)
-    refusals = preflight([cell], Here(environment), Silent()).refusals
-    for reason in filter(None, refusals.values()):
-        raise UserError(reason)
+    verdicts = preflight(
+        [cell], Here(environment), Silent(), request.data, accept_audit=True
+    ).verdicts
+    for verdict in verdicts.values():
+        if verdict.reason:
+            raise UserError(verdict.reason)
     found = measure(cell, environment, steps)
     console = Console()
     protocol = cell.protocol

@@ -1,6 +1,7 @@
 """How a running grid is shown: live bars on a terminal, plain lines elsewhere."""
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
@@ -13,8 +14,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from benchmark.core.format import points_text
 from benchmark.core.record import Record
 from benchmark.core.spec import RunSpec
+from benchmark.execution.tasks import Verdict
 
 
 def outcome(record: Record) -> str:
@@ -23,21 +26,37 @@ def outcome(record: Record) -> str:
     if record.metrics is None or record.costs is None:
         return f"{name}: {record.status} ({record.reason})"
     return (
-        f"{name}: mIoU {100 * record.metrics.miou:.1f}, "
+        f"{name}: mIoU {points_text(record.metrics.miou)}, "
         f"{record.costs.params.total_trainable:,} trainable, {record.costs.train.seconds:.0f} s"
     )
 
 
-def refusal(cells: Sequence[RunSpec], reason: str) -> str:
-    """One line on cells that a method cannot do."""
+def refusal(cells: Sequence[RunSpec], verdict: Verdict) -> str:
+    """One line on cells that cannot run."""
     pairs = dict.fromkeys(f"{cell.method_label} on {cell.backbone}" for cell in cells)
     number = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
-    return f"unsupported ({number}): {', '.join(pairs)}: {reason}"
+    what = verdict.status or "cannot run"
+    return f"{what} ({number}): {', '.join(pairs)}: {verdict.reason}"
 
 
 def label(spec: RunSpec) -> str:
     """Which cell, as short as can be read."""
     return f"{spec.benchmark} / {spec.method_label} / seed {spec.seed}"
+
+
+def resuming(spec: RunSpec, step: int) -> str:
+    """One line on a cell that continues from its checkpoint."""
+    steps = spec.protocol.steps
+    if step == steps:
+        return f"{label(spec)}: training is complete; resuming with the evaluation"
+    return f"{label(spec)}: resuming at step {step} of {steps}"
+
+
+def stopping(name: str) -> None:
+    """Says, at a signal, what happens now; written at once, whatever is being printed."""
+    text = f"\n{name}: saving the running cells; press Ctrl-C again to stop at once\n"
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode())
 
 
 class Lines:
@@ -46,6 +65,7 @@ class Lines:
     def __init__(self, console: Console, cells: int) -> None:
         self.console, self.cells, self.finished = console, cells, 0
         self.decoded: set[str] = set()
+        self.refusals: dict[str, str] = {}
 
     def decoding(self, what: str, done: int, total: int) -> None:
         """Prints when a split begins."""
@@ -53,9 +73,10 @@ class Lines:
             self.decoded.add(what)
             self._print(f"decoding {what}: {total} images")
 
-    def refused(self, cells: Sequence[RunSpec], reason: str) -> None:
+    def refused(self, cells: Sequence[RunSpec], verdict: Verdict) -> None:
         """Prints why, before anything runs."""
-        self._print(refusal(cells, reason))
+        self.refusals |= dict.fromkeys((cell.run_id for cell in cells), verdict.reason)
+        self._print(refusal(cells, verdict))
 
     def note(self, text: str) -> None:
         """Prints it."""
@@ -63,6 +84,10 @@ class Lines:
 
     def cell_started(self, spec: RunSpec) -> None:
         """Prints nothing: its first quarter says so."""
+
+    def resumed(self, spec: RunSpec, step: int) -> None:
+        """Prints where."""
+        self._print(f"  {resuming(spec, step)}")
 
     def step(self, spec: RunSpec, step: int, loss: float, images_per_second: float) -> None:
         """Prints at each quarter but the last."""
@@ -72,9 +97,10 @@ class Lines:
             self._print(f"  {label(spec)}: step {step}/{steps}, {pace}")
 
     def cell_finished(self, record: Record) -> None:
-        """Prints the outcome."""
+        """Prints the outcome, unless `refused` did."""
         self.finished += 1
-        self._print(f"[{self.finished}/{self.cells}] {outcome(record)}")
+        if record.run_id not in self.refusals:
+            self._print(f"[{self.finished}/{self.cells}] {outcome(record)}")
 
     def cell_found(self, record: Record) -> None:
         """Prints the outcome, and that it is another's."""
@@ -97,6 +123,7 @@ class Bars:
         self.progress = progress
         self.grid = progress.add_task("cells", total=cells, detail="")
         self.bars: dict[str, TaskID] = {}
+        self.refusals: dict[str, str] = {}
 
     def decoding(self, what: str, done: int, total: int) -> None:
         """Moves the split's bar."""
@@ -106,9 +133,10 @@ class Bars:
         if done == total:
             self._remove(what)
 
-    def refused(self, cells: Sequence[RunSpec], reason: str) -> None:
+    def refused(self, cells: Sequence[RunSpec], verdict: Verdict) -> None:
         """Prints why, before anything runs."""
-        self.note(refusal(cells, reason))
+        self.refusals |= dict.fromkeys((cell.run_id for cell in cells), verdict.reason)
+        self.note(refusal(cells, verdict))
 
     def note(self, text: str) -> None:
         """Prints it above the bars."""
@@ -119,6 +147,11 @@ class Bars:
         self._remove(spec.run_id)  # of an attempt that died
         self._add(spec.run_id, label(spec).replace("[", r"\["), spec.protocol.steps)
 
+    def resumed(self, spec: RunSpec, step: int) -> None:
+        """Moves the cell's bar, and prints where above the bars."""
+        self.progress.update(self.bars[spec.run_id], completed=step)
+        self.note(resuming(spec, step))
+
     def step(self, spec: RunSpec, step: int, loss: float, images_per_second: float) -> None:
         """Moves the cell's bar."""
         detail = f"loss {loss:.3f}, {images_per_second:.0f} images/s"
@@ -126,9 +159,10 @@ class Bars:
             self.progress.update(self.bars[spec.run_id], completed=step, detail=detail)
 
     def cell_finished(self, record: Record) -> None:
-        """Moves the grid's bar and prints the outcome above the bars."""
+        """Moves the grid's bar and prints the outcome above the bars, unless `refused` did."""
         self._remove(record.run_id)
-        self.note(outcome(record))
+        if record.run_id not in self.refusals:
+            self.note(outcome(record))
         self.progress.advance(self.grid)
 
     def cell_found(self, record: Record) -> None:

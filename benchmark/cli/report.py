@@ -20,7 +20,7 @@ STATISTICS, FIGURES = "statistics.json", "figures"
 """What a report keeps for the next one, in a hidden folder of the results."""
 
 LOOK_SECONDS = 5.0
-"""Pause of `--watch` before it is looked again whether a run was added."""
+"""Pause of `--watch` before it looks for new runs again."""
 
 
 @options.takes("suite", "results", "data", "plugin")
@@ -77,7 +77,7 @@ def report(
 
 def _write(
     console: "Console",
-    runs: "pd.DataFrame",
+    frame: "pd.DataFrame",
     name: str,
     root: Path,
     out: Path,
@@ -88,28 +88,21 @@ def _write(
 ) -> None:
     import pandas as pd
 
-    from benchmark.analysis.memo import remembering
+    from benchmark.analysis.runs import Runs
     from benchmark.analysis.uncertainty import assess
     from benchmark.core.parallel import uncollected
-    from benchmark.reporting.report import PAGE, write_report
+    from benchmark.reporting.inputs import ReportInputs
+    from benchmark.reporting.report import PAGE, publishable, write
     from benchmark.reporting.terminal import print_report
 
-    items, notes = _gallery(runs, root, data) if gallery and len(runs) else ([], [])
+    items, notes = _gallery(frame, root, data) if gallery and len(frame) else ([], [])
     cache = root / f".report-{name}"
-    with remembering(), uncollected():
-        found = assess(runs, root, cache / STATISTICS)
-        files = write_report(
-            runs,
-            out / name,
-            name,
-            root,
-            assessment=found,
-            gallery=items,
-            reference=pd.concat(references, ignore_index=True) if references else None,
-            notes=notes,
-            figures=figures,
-            keep=cache / FIGURES,
-        )
+    published = pd.concat(references, ignore_index=True) if references else None
+    with uncollected():
+        runs = Runs(publishable(frame), root)
+        found = assess(runs, cache / STATISTICS)
+        inputs = ReportInputs(name, runs, found, items, published, [*notes, *found.notes])
+        files = write(inputs, out / name, figures=figures, keep=cache / FIGURES)
         print_report(runs, found, console, classes=True)
     console.print(f"{len(files)} files in {out / name}", highlight=False, soft_wrap=True)
     console.print(f"open {out / name / PAGE}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`reproduce`: runs a recorded run again and judges what came out."""
+"""`reproduce`: repeats a recorded run and compares the results."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,6 +51,8 @@ def reproduce(
         raise typer.Exit(watch.exit_code) from None
     for difference in again.differences(record.provenance, made.provenance):
         console.print(f"differs: {difference}", markup=False)
+    for name in again.unchecked(record.provenance, made.provenance):
+        console.print(f"cannot be checked: {name}: the record's hash is of another scheme")
     if made.status != "done":
         console.print(f"{record.run_id}: {made.status}: {made.reason}", markup=False)
         raise typer.Exit(1)

@@ -51,7 +51,7 @@ class Request:
 def resolve(config: Path | None = None, **typed: Any) -> Request:
     """Merges what is typed over the configuration file, and that over the environment.
 
-    Plug-ins are loaded here, so that whatever follows can select what they register.
+    Plug-ins are loaded here, so that what they register can be selected.
 
     Args:
         config: YAML file, or None.
@@ -69,6 +69,10 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
     options |= _read_config(config) if config else {}
     protocol = options.get("set", {}) | _pairs(typed.get("set") or ())
     options |= {key: value for key, value in typed.items() if value is not None}
+    for name, value in options.items():
+        # Nothing must never stand for all that a suite holds.
+        if (isinstance(value, str) and not value.strip()) or value == []:
+            raise UserError(f"--{name} is empty; give it a value, or leave it out")
     weights = _strings(options.get("weights"))
     if "none" in weights and len(weights) > 1:
         raise UserError(f"--weights {' '.join(weights)}: none contradicts a folder; keep one")

@@ -47,6 +47,10 @@ Timing = Annotated[
     bool,
     how("--timing", help="Afterwards, time all methods side by side, as `timing` does."),
 ]
+AcceptAudit = Annotated[
+    bool,
+    how("--accept-audit", help="Train although an audit finds that the data give wrong results."),
+]
 Jobs = Annotated[
     str,
     where(
@@ -66,6 +70,7 @@ def run(
     checkpoint: Checkpoint = None,
     compiling: Compile = "auto",
     timing: Timing = False,
+    accept_audit: AcceptAudit = False,
 ) -> None:
     """Train every selected combination that is unfinished.
 
@@ -87,7 +92,7 @@ def run(
     number = parse_jobs(jobs)
     from rich.console import Console
 
-    from benchmark.cli.progress import listener
+    from benchmark.cli.progress import listener, stopping
     from benchmark.core import answer_cache
     from benchmark.core.record import FINAL
     from benchmark.execution import grid
@@ -113,7 +118,7 @@ def run(
     console.print(
         f"{len(cells)} cells, {skipped} already done, {len(todo)} to run", highlight=False
     )
-    records, signal = [], 0
+    records, signal, refusals = [], 0, dict[str, str]()
     if todo:
         from benchmark.core.interrupt import StopSignal
 
@@ -122,7 +127,7 @@ def run(
             # The summary needs these, and a core is idle while the server starts.
             for name in ("benchmark.reporting.terminal", "scipy.stats"):
                 importlib.import_module(name)
-        watch = StopSignal(max_seconds)
+        watch = StopSignal(max_seconds, stopping)
         with listener(console, len(todo)) as watcher:
             records = grid.run_cells(
                 todo,
@@ -137,13 +142,15 @@ def run(
                 rerun=outdated if rerun else (),
                 jobs=number,
                 compiling=compiling,
+                accept_audit=accept_audit,
             )
+        refusals = watcher.refusals
         signal = watch.exit_code
     if timing and not signal:
         measure_cells(request, cells)
     _summary(console, request, cells)
     suggest(console, request, cells)
-    left = _unsuccessful(console, request, cells)
+    left = _unsuccessful(console, request, cells, refusals)
     # Where a cell that was finished is run again, the former result stays, and an error does, too.
     again = [record for record in records if record.status not in FINAL]
     if signal and (left or again):
@@ -152,40 +159,64 @@ def run(
         raise typer.Exit(1)
 
 
-def _unsuccessful(console: "Console", request: "Request", cells: "list[RunSpec]") -> "list[str]":
-    """Prints the cells that are neither done nor unsupported, and what to do."""
+def _unsuccessful(
+    console: "Console", request: "Request", cells: "list[RunSpec]", refusals: "dict[str, str]"
+) -> "set[str]":
+    """Prints the cells that are neither done nor unsupported, and what to do.
+
+    Args:
+        console: where.
+        request: names the results.
+        cells: all of them.
+        refusals: why cells were not run, by run id.
+
+    Returns:
+        Their states.
+    """
     from benchmark.results import store
 
-    left = []
+    alike: dict[tuple[str, str], list[RunSpec]] = {}
     for cell in cells:
         if store.is_done(request.results, cell):
             continue
         record = store.record_of(request.results, cell)
-        status, reason = (record.status, record.reason) if record else ("missing", "not run yet")
-        left.append(status)
+        state: tuple[str, str]
+        if record:
+            state = record.status, record.reason
+        elif cell.run_id in refusals:
+            state = "refused", refusals[cell.run_id]
+        else:
+            state = "missing", "not run yet"
+        alike.setdefault(state, []).append(cell)
+    for (status, reason), some in alike.items():
+        first = f"{some[0].method_label} on {some[0].benchmark}, seed {some[0].seed}"
+        more = f" and {len(some) - 1} more" if len(some) > 1 else ""
         console.print(
-            f"{status}: {cell.method_label} on {cell.benchmark}, seed {cell.seed}: {reason}",
+            f"{status}: {first}{more}: {reason}",
             style="red",
             markup=False,
             highlight=False,
             soft_wrap=True,
         )
-    if set(left) & {"interrupted", "missing"}:
+    left = {status for status, _ in alike}
+    if left & {"interrupted", "missing"}:
         console.print("to resume, repeat the command", highlight=False)
-    if set(left) - {"interrupted", "missing"}:
+    if left - {"interrupted", "missing", "refused"}:
         console.print("rerun unsuccessful cells with --retry failed, oom or all", highlight=False)
     return left
 
 
 def _summary(console: "Console", request: "Request", cells: "list[RunSpec]") -> None:
+    from benchmark.analysis.runs import Runs
     from benchmark.analysis.uncertainty import assess
     from benchmark.reporting.terminal import print_report
     from benchmark.results.load import load_results
 
-    runs = load_results(request.results, request.selection.suite)
-    runs = runs[runs["run_id"].isin([cell.run_id for cell in cells])]
-    print_report(runs, assess(runs, request.results), console)
-    if len(runs):
+    table = load_results(request.results, request.selection.suite)
+    own = table["run_id"].isin([cell.run_id for cell in cells])
+    runs = Runs(table[own], request.results)
+    print_report(runs, assess(runs), console)
+    if own.any():
         suite = request.selection.suite
         where = "" if request.results == Path("results") else f" --results {request.results}"
         console.print(

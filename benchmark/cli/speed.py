@@ -48,8 +48,8 @@ def speed(
     from benchmark.core.machine import device_name
     from benchmark.core.spec import RunSpec
     from benchmark.execution.environment import prepare
-    from benchmark.execution.grid import preflight
     from benchmark.execution.pool import Here
+    from benchmark.execution.preflight import preflight
     from benchmark.execution.tasks import Silent
     from benchmark.planning import plan
     from benchmark.profiling.speed.compare import PARTS, Comparison
@@ -75,17 +75,20 @@ def speed(
         lambda text: progress.print(text, highlight=False, soft_wrap=True, markup=False),
     )
     cells = [cell for part in chosen for cell in comparison.cells(part)]
-    refusals = preflight(cells, Here(environment), Silent()).refusals
-    for reason in filter(None, refusals.values()):
-        raise UserError(reason)
+    verdicts = preflight(
+        cells, Here(environment), Silent(), request.data, accept_audit=True
+    ).verdicts
+    for verdict in verdicts.values():
+        if verdict.reason:
+            raise UserError(verdict.reason)
     rows = [row for part in chosen for row in comparison.rows(part)]
     example, protocol = cells[0], cells[0].protocol
     about = [
         f"{example.backbone} on {example.benchmark}, batch {protocol.batch_size}, crop "
         f"{protocol.crop}, on {device_name(str(environment.device))}, {torch.get_num_threads()} "
         f"{'thread' if torch.get_num_threads() == 1 else 'threads'}.",
-        f"Loops took turns in one process, each {rounds} times {steps} timed steps; a ratio is "
-        "the median over the rounds of the times of a step.",
+        f"Loops took turns in one process: {rounds} rounds of {steps} timed steps each. Ratios are "
+        "medians over the rounds.",
     ]
     console = Console()
     for line in about:

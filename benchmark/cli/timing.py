@@ -79,8 +79,8 @@ def measure_groups(
     from rich.console import Console
 
     from benchmark.execution.environment import prepare
-    from benchmark.execution.grid import preflight
     from benchmark.execution.pool import Here, threads_of
+    from benchmark.execution.preflight import preflight
     from benchmark.execution.tasks import Silent
     from benchmark.profiling.timing.groups import complete, former
     from benchmark.profiling.timing.measure import measure
@@ -98,11 +98,13 @@ def measure_groups(
         before = former(request.results, group[0])
         cells = complete(group, before, note)
         with threads_of(threads):
-            refusals = preflight(cells, Here(environment), Silent()).refusals
+            verdicts = preflight(
+                cells, Here(environment), Silent(), request.data, accept_audit=True
+            ).verdicts
         for cell in cells:
-            if refusals[cell.run_id]:
-                note(f"{cell.method_label} is skipped: {refusals[cell.run_id]}")
-        cells = [cell for cell in cells if not refusals[cell.run_id]]
+            if verdicts[cell.run_id].reason:
+                note(f"{cell.method_label} is skipped: {verdicts[cell.run_id].reason}")
+        cells = [cell for cell in cells if not verdicts[cell.run_id].reason]
         with _progress(errors) as tell:
             found, problems = measure(
                 cells, environment, steps=steps, rounds=rounds, threads=threads, tell=tell
@@ -112,8 +114,8 @@ def measure_groups(
         lost = set(before.methods if before else ()) - set(found.methods)
         if before and lost:
             raise UserError(
-                f"{request.results / before.path} holds times of {', '.join(sorted(lost))}, which "
-                "could not be measured again; the file is unchanged. Remove it to go on without"
+                f"{request.results / before.path} has times of {', '.join(sorted(lost))}, which "
+                "could not be measured again; the file is unchanged. To continue, remove it"
             )
         path = write(request.results, found)
         _print(console, found)
@@ -121,7 +123,7 @@ def measure_groups(
 
 
 def suggest(console: "Console", request: "Request", cells: "list[RunSpec]") -> None:
-    """Says how to measure groups whose methods were not all measured side by side."""
+    """Prints how to measure groups whose methods were not all measured side by side."""
     from benchmark.profiling.timing.groups import unmeasured
     from benchmark.results import store
 
@@ -129,8 +131,8 @@ def suggest(console: "Console", request: "Request", cells: "list[RunSpec]") -> N
     if any(True for _ in unmeasured(request.results, done)):
         where = "" if request.results == Path("results") else f" --results {request.results}"
         console.print(
-            "training time and latency are not compared yet: `python -m benchmark timing --suite "
-            f"{request.selection.suite}{where}` measures them side by side",
+            "training time and latency are not compared yet; to compare them, run `python -m "
+            f"benchmark timing --suite {request.selection.suite}{where}`",
             markup=False,
             highlight=False,
             soft_wrap=True,

@@ -157,14 +157,16 @@ def starts_as_declared(case: Case) -> None:
         torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(before, after, strict=True)
     )
     declared = case.method.identity_at_init
-    assert equal == declared, f"identity_at_init is {declared}, but {equal} was found"
+    assert equal == declared, (
+        f"identity_at_init is {declared}, but the features {'are' if equal else 'are not'} equal"
+    )
 
 
 @check("declared parameters")
 def trains_what_it_declares(case: Case) -> None:
     """`parameter_groups` holds every trainable parameter of the backbone, once."""
     assert case.trained.each_once, (
-        "parameter_groups does not hold each parameter that requires gradients once, and no other"
+        "parameter_groups must hold each parameter that requires gradients once, and no other"
     )
 
 
@@ -175,12 +177,12 @@ def counts_as_by_formula(case: Case) -> None:
     if wanted is None:
         raise Unclaimed
     found = case.trained.counts.inserted + case.trained.counts.tuned_backbone
-    assert wanted == found, f"count says {wanted}, {found} are trained"
+    assert wanted == found, f"count gives {wanted}, but {found} are trained"
 
 
 @check("every tensor learns")
 def everything_learns(case: Case) -> None:
-    """After two steps every trainable tensor has had a gradient, but for the declared ones."""
+    """After two steps every trainable tensor has had a gradient, except the declared ones."""
     excused = case.method.without_gradient()
     silent = [n for n in case.trained.silent if not any(part in n for part in excused)]
     assert not silent, f"no gradient reaches {', '.join(silent[:3])}"
@@ -199,12 +201,12 @@ def frozen_stays_frozen(case: Case) -> None:
 def delta_restores(case: Case) -> None:
     """The stored tensors on a fresh backbone give the same logits, bit for bit.
 
-    The fresh method draws other random numbers: whatever it does not store must not depend on them.
+    The fresh method draws other random numbers: what it does not store must not depend on them.
     """
     trained, fresh = case.trained, case.fresh(drawn=7)
     numbers = sum(tensor.numel() for tensor in trained.stored.values())
     assert numbers >= trained.counts.inserted + trained.counts.decoder, (
-        "a trained tensor is missing"
+        "the delta lacks a trained tensor"
     )
     for parameter in fresh.decoder.parameters():
         torch.nn.init.zeros_(parameter)
@@ -212,7 +214,7 @@ def delta_restores(case: Case) -> None:
     images, _ = batch((96, 64), seed=1)
     with torch.no_grad():
         same = torch.equal(fresh.eval()(images), trained.segmenter(images))
-    assert same, "the delta on a fresh backbone computes something else"
+    assert same, "the delta on a fresh backbone gives other logits"
 
 
 @check("shares nothing")
@@ -220,8 +222,8 @@ def shares_nothing(case: Case) -> None:
     """Training one backbone leaves another of the same method as it was."""
     first, second = case.trained.segmenter, case.untrained
     shared = {id(p) for p in first.parameters()} & {id(p) for p in second.parameters()}
-    assert not shared, f"{len(shared)} parameters belong to two backbones"
-    assert case.trained.leaves_others, "training one changed the other"
+    assert not shared, f"two backbones share {len(shared)} parameters"
+    assert case.trained.leaves_others, "training one backbone changed the other"
 
 
 @check("bf16 autocast")
@@ -239,7 +241,7 @@ def trains_in_bf16(case: Case) -> None:
 
 @check("loss falls")
 def loss_falls(case: Case) -> None:
-    """Twelve steps on one batch lower the loss, with the decoder frozen if the method trains."""
+    """Twelve steps on one batch lower the loss; the decoder is frozen if the method trains."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
         segmenter = case.fresh()
@@ -253,7 +255,7 @@ def loss_falls(case: Case) -> None:
 
 @check("keeps structure")
 def keeps_structure(case: Case) -> None:
-    """The blocks of each stage compute, and hand on to each other, what the frozen ones do.
+    """The blocks of each stage compute, and pass on to each other, what the frozen ones do.
 
     With tuned values drawn at random, each block is called again in an untouched backbone.
     """
@@ -283,14 +285,16 @@ def keeps_structure(case: Case) -> None:
             parameter.normal_(0, 0.3)
         backbone(batch()[0])
         embedding, entering[blocks[0]] = entering[blocks[0]], entering["changed"]
-        assert embedding.shape == entering[blocks[0]].shape, f"{blocks[0]} receives another shape"
+        assert embedding.shape == entering[blocks[0]].shape, (
+            f"the input of {blocks[0]} has another shape"
+        )
         for stage in backbone.stage_blocks():
             for name, following in zip(stage, (*stage[1:], ""), strict=True):
                 block = frozen.model.get_submodule(name)
                 same = torch.equal(block(entering[name]), leaving[name])
-                assert same, f"{name} computes something else"
+                assert same, f"the output of {name} differs from that of the frozen block"
                 handed = not following or torch.equal(entering[following], leaving[name])
-                assert handed, f"{following} receives something else than {name} returns"
+                assert handed, f"{following} does not receive what {name} returns"
 
 
 @check("torch.compile")
@@ -308,7 +312,7 @@ def compiles(case: Case) -> None:
         torch._dynamo.reset()
         found = torch.compile(segmenter, backend="eager")(images)
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5), (
-        "compiled it computes other logits"
+        "the compiled network gives other logits"
     )
 
 
@@ -327,10 +331,12 @@ def merged_is_equal(case: Case) -> None:
         case.method.merge(segmenter.backbone)
         after = segmenter(images)
     difference = (after - before).abs().max().item() / max(1.0, before.abs().max().item())
-    assert difference < 1e-4, f"logits differ by {difference:.1e} of the largest"
+    assert difference < 1e-4, f"logits differ by {difference:.1e} of the largest one"
     names = set(segmenter.backbone.state_dict())
     wanted = {f"model.{name}" for name in segmenter.backbone.pretrained_names}
-    assert names == wanted, f"merged it still holds {sorted(names ^ wanted)[:3]}"
+    assert names == wanted, (
+        f"after merging, names differ from the backbone's: {sorted(names ^ wanted)[:3]}"
+    )
 
 
 @dataclass

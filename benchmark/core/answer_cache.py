@@ -1,9 +1,9 @@
-"""Answers that only code decides, kept so that a plan needs no torch.
+"""Answers that depend on code alone, cached so that a plan needs no torch.
 
-Which fields a method has, and which values fit them, its class alone can tell, and importing the
-classes takes torch, for seconds. What they answered is kept in the cache beside a hash of the
-names, sizes and times of the source files that answer, and of all installed packages with their
-versions: where any of them differs, nothing of it counts.
+Only a method's class knows its fields and which values fit them, and importing the classes takes
+torch, for seconds. The answers are cached with a hash of the names, sizes and times of the source
+files, and of all installed packages with their versions: if any of these differs, the cached
+answers are ignored.
 """
 
 import contextlib
@@ -37,9 +37,9 @@ def kept(question: str, module: str, ask: Callable[[], T]) -> T:
     Installed plug-ins may do so at any time; beside them nothing is kept.
 
     Args:
-        question: tells it from all others.
+        question: its unique name.
         module: what `ask` imports, which is slow.
-        ask: gives what JSON can hold; whatever it raises is raised, and not kept.
+        ask: gives what JSON can hold; what it raises is raised, and not cached.
     """
     folder = None if module in sys.modules or are_installed() else _folder()
     if folder is None:
@@ -78,7 +78,7 @@ def _read(path: Path, code: str) -> dict[str, Any]:
 
 @functools.cache
 def _code() -> str:
-    """Hash of what tells the code that answers, as a process finds it once."""
+    """Hash of what identifies the code that answers, computed once per process."""
     folders = [Path(folder) for folder in sys.path if os.path.isdir(folder)]
     told = [sys.version, *sorted(p.name for folder in folders for p in folder.glob("*-info"))]
     for package in _ANSWERING:

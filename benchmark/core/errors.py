@@ -1,4 +1,4 @@
-"""Errors that a user can mend. The command line prints them on one line and exits with code 2."""
+"""Errors that a user can fix. The command line prints them on one line and exits with code 2."""
 
 import reprlib
 import sys
@@ -43,6 +43,6 @@ class DataError(UserError):
 
 
 def in_a_line(message: Warning | str, category: type[Warning], *where: object) -> None:
-    """In place of `warnings.showwarning`: what only a developer can mend stays silent."""
+    """In place of `warnings.showwarning`: hides warnings that only a developer can act on."""
     if issubclass(category, UserWarning):
         print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)

@@ -3,13 +3,13 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 
 class Interrupted(Exception):
-    """A signal asked the process to stop; the run goes on from its checkpoint."""
+    """A signal asked the process to stop; the run can be resumed from its checkpoint."""
 
 
 class Superseded(Exception):
@@ -33,10 +33,13 @@ class StopSignal:
 
     Args:
         max_seconds: of one run; None = as long as it takes.
+        heard: called with the name of the first signal, inside its handler.
     """
 
-    def __init__(self, max_seconds: float | None = None) -> None:
-        self.max_seconds = max_seconds
+    def __init__(
+        self, max_seconds: float | None = None, heard: Callable[[str], None] | None = None
+    ) -> None:
+        self.max_seconds, self._heard = max_seconds, heard
         self.signal: str = ""
         self.superseded = threading.Event()
         self._start = time.monotonic()
@@ -62,8 +65,8 @@ class StopSignal:
         taken = time.monotonic() - self._start
         if self.max_seconds is not None and taken > self.max_seconds:
             raise TimedOut(
-                f"over {self.max_seconds:g} s {where}; --retry failed with a larger --max-seconds "
-                "goes on from there"
+                f"over {self.max_seconds:g} s {where}; to resume, use --retry failed with a larger "
+                "--max-seconds"
             )
 
     def check_holder(self, where: str) -> None:
@@ -76,13 +79,13 @@ class StopSignal:
             raise Superseded(f"taken over by another process {where}")
 
     def check_signal(self, where: str) -> None:
-        """As `check`, but whatever the time.
+        """As `check`, but without the time limit.
 
         Raises:
             Interrupted: a signal came.
         """
         if self.signal:
-            raise Interrupted(f"{self.signal} {where}; the same command goes on from there")
+            raise Interrupted(f"{self.signal} {where}; to resume, repeat the command")
 
     @property
     def exit_code(self) -> int:
@@ -100,6 +103,8 @@ class StopSignal:
             if self.signal:
                 raise KeyboardInterrupt
             self.signal = signal.Signals(number).name
+            if self._heard:
+                self._heard(self.signal)
 
         former = {n: signal.signal(n, remember) for n in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -146,7 +146,7 @@ def _gpu_driver() -> bool:
 
 
 def processor() -> str:
-    """Name of the CPU and number of its logical cores, as far as the system tells."""
+    """Name of the CPU and number of its logical cores, as far as the system reports them."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():

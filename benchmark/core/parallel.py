@@ -62,7 +62,7 @@ def _leave_garbage() -> None:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Lets garbage lie while many objects are made that are none: looking for it takes half."""
+    """Pauses garbage collection while many objects are made that live: it takes half the time."""
     was = gc.isenabled()
     gc.disable()
     try:

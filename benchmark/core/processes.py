@@ -16,7 +16,7 @@ TAG = rf"[0-9a-f]{{8}}-\d{{1,{LONGEST}}}-[0-9a-f]{{4}}"
 """Pattern of what `tag` makes."""
 
 HIDDEN = "hidden"
-"""Stands for the start of a process that lives, where other users may not see it."""
+"""In place of a live process's start time, where other users may not see it."""
 
 
 def is_alive(pid: int) -> bool:
@@ -59,7 +59,7 @@ def place() -> str:
 
 
 def tag() -> str:
-    """A new end for the name of a draft, which tells whose it is: `<place>-<pid>-<random>`.
+    """A new end for the name of a draft, which says whose it is: `<place>-<pid>-<random>`.
 
     Hosts and containers that share a folder have processes of the same number.
     """

@@ -20,7 +20,7 @@ PUBLISHED = "published"
 
 Status = Literal["done", "failed", "oom", "nan", "timeout", "interrupted", "unsupported"]
 """done: evaluated. failed: an exception. oom: out of memory even image by image. nan: the loss is
-not a finite number. timeout: over --max-seconds. interrupted: stopped on purpose, goes on from its
+not a finite number. timeout: over --max-seconds. interrupted: stopped by a signal, resumes from its
 checkpoint. unsupported: the method cannot act on the backbone."""
 
 FINAL: tuple[Status, ...] = ("done", "unsupported")
@@ -143,7 +143,7 @@ class Provenance(_Part):
     device: str
     threads: int
     precision: str  # fp32 | bf16, as chosen on this machine
-    attention: str | None = None  # fused | explicit, likewise; None: older than the field
+    attention: str | None = None  # fused | explicit, as chosen here; None: older than the field
     weights: str  # "<file or source>" | "none (random)"
     weights_sha256: str | None
     data_sha256: str | None  # of the splits that were read; see provenance.data_sha256
@@ -162,14 +162,14 @@ class Compiled(_Part):
 
     after_step: int  # the last one as it is written; throughput and memory are of those up to it
     seconds: float  # that compiling took, all starts together
-    gain: float | None  # times as fast afterwards; None: no step was left to tell
+    gain: float | None  # times as fast afterwards; None: no step was left to measure
 
 
 class Execution(_Part):
     """How a run came about."""
 
     starts: int  # times it was started or resumed
-    resumed_at: tuple[int, ...]  # steps from which it went on after an interruption
+    resumed_at: tuple[int, ...]  # steps from which it resumed after an interruption
     micro_batch: int  # images a forward pass; below the batch size after memory ran out
     opened_splits: dict[str, int]  # times that a split was evaluated, by its name
     known_stages: int = 0  # leading stages whose output was kept and shared between runs
@@ -197,6 +197,7 @@ class Record(_Part):
     traceback: str = ""  # its end, where an exception stopped the run
     command: str = ""  # runs this cell again
     execution: Execution | None = None
+    data_findings: tuple[str, ...] = ()  # serious ones of the audit, which the user accepted
     metrics: Metrics | None = None
     costs: Costs | None = None
     timings: dict[str, float] = {}  # seconds by phase
@@ -225,6 +226,13 @@ def parse(text: bytes) -> Record:
             later version.
     """
     try:
+        # In half the time, where it is of the present version and says so.
+        record = Record.model_validate_json(text)
+        if "schema_version" in record.model_fields_set and record.schema_version == SCHEMA_VERSION:
+            return record
+    except ValidationError:
+        pass  # an earlier version, or none: said below
+    try:
         content = json.loads(text)
         if not isinstance(content, dict):
             raise ValueError("not a record")
@@ -234,7 +242,10 @@ def parse(text: bytes) -> Record:
             raise (UnknownVersion if later else ValueError)(
                 f"schema version {version!r} is not known; update petseg-bench"
             )
-        return Record.model_validate(migrate(content))
+        record = Record.model_validate(migrate(content))
+        if b"\\ud" in text.lower():
+            record.model_dump_json()  # half of a surrogate pair is text that no file can hold
+        return record
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

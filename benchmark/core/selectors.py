@@ -20,7 +20,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def split_selectors(text: str) -> list[str]:
-    """Splits at commas that stand outside brackets.
+    """Splits at commas outside brackets.
 
     >>> split_selectors("name[a=4,b=8],v*")
     ['name[a=4,b=8]', 'v*']
@@ -30,7 +30,7 @@ def split_selectors(text: str) -> list[str]:
 
 
 def parse_selector(text: str) -> tuple[str, list[dict[str, str]]]:
-    """Reads `name[field=value,...]`; `a|b` as a value stands for both.
+    """Reads `name[field=value,...]`; `a|b` as a value means both.
 
     Returns:
         The name or glob, and one dict of fields per combination of values.

@@ -89,7 +89,7 @@ class Protocol(BaseModel):
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """The fields that tell protocols apart.
+        """The fields that distinguish protocols.
 
         A field that came after records were published is left out while it has the value that
         means what was done before there was such a field: old records keep their identity.
@@ -158,7 +158,7 @@ class RunSpec(BaseModel):
 
     @property
     def folder(self) -> Path:
-        """Where the run lies below the results folder, whatever characters its names hold."""
+        """Path of the run below the results folder; its names may hold any characters."""
         names = (self.suite, self.benchmark, self.backbone, self.method, self.run_id)
         return Path(*map(plain_name, names))
 
@@ -211,7 +211,7 @@ class Compute:
             Inference is as timm has it: forwards the fused kernel is the faster one.
         image_bytes: what a pass through the backbone keeps for the way back, an image; 0 where
             nothing was measured.
-        model_bytes: of the backbone's parameters, likewise.
+        model_bytes: of the backbone's parameters; 0 where nothing was measured.
     """
 
     precision: Literal["fp32", "bf16"]

@@ -82,8 +82,8 @@ class Benchmark(ABC):
         domain: driving, aerial, ...
         classes: names; the label value is the index.
         channels: of an image; 3 = RGB.
-        folder: folder below the data root in its origin layout; None = does not lie there: it is
-            generated, or a user's own.
+        folder: folder below the data root in its origin layout; None = not there: it is generated,
+            or a user's own.
         origin: where the files come from, and how to get them.
         licence: licence of the data.
         citation: how to cite it.
@@ -147,7 +147,7 @@ class Benchmark(ABC):
 
     @property
     def fingerprint(self) -> str:
-        """Of whatever decides the examples besides ids, `files` and code; empty if nothing does."""
+        """Of anything that decides the examples besides ids, `files` and code; empty if nothing."""
         return ""
 
     def oddities(self) -> Iterator[Finding]:
@@ -204,7 +204,7 @@ def read_example(benchmark: Benchmark, id: str) -> Example:
     if image.ndim != 3 or image.shape[2] != benchmark.channels:
         raise DataError(
             f"{benchmark.where(id)}: the image has the shape {image.shape}, but {benchmark.name} "
-            f"promises (H, W, {benchmark.channels}); mend `read` of the benchmark"
+            f"promises (H, W, {benchmark.channels}); fix `read` of the benchmark"
         )
     if image.shape[:2] != label.shape:
         raise DataError(

@@ -197,8 +197,8 @@ def batches(
         protocol: batch size, crop, zoom and mirror.
         seed: of the run.
         workers: processes that cut crops ahead; 0 = this one does.
-        skip: batches to leave out at the beginning, of a training that goes on.
-        pinned: in memory that a GPU reads while the processor goes on.
+        skip: batches to leave out at the beginning, of a resumed training.
+        pinned: in memory that a GPU reads while the processor continues.
 
     Raises:
         DataError: an example that is decoded only now is damaged.

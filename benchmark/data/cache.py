@@ -1,11 +1,11 @@
 """Decode once: a split as one memory-mapped file that all processes of a machine share.
 
-A split lies in `<cache>/<benchmark>-<split>-<key>.bin`, image and label of one example behind the
+A split is in `<cache>/<benchmark>-<split>-<key>.bin`, image and label of one example after the
 other, and beside it an index `.npz` with ids, sizes, fingerprint and the classes of each image. The
 key hashes paths, sizes and times of the source files and the code that decodes them: a changed file
 or loader makes another entry. The index is renamed into place last; an entry without index does not
-exist. Whoever builds an entry holds its lock, and others wait for it. At the limit, what was used
-longest ago is removed (a process that still maps it keeps it).
+exist. The process that builds an entry holds its lock, and others wait for it. At the limit, the
+least recently used entry is removed (a process that still maps it keeps it).
 
 Where an entry would not fit, or the folder cannot be written, or a benchmark does not say what its
 examples depend on, they are decoded whenever they are asked for: slower, with the same values.
@@ -67,7 +67,7 @@ def open_split(
         benchmark: whose split.
         split: which one.
         scaled: at the benchmark's working scale instead of native size.
-        progress: told about the decoding, which a full set takes minutes for.
+        progress: called while decoding, which takes minutes for a full set.
         threads: that decode; None = one a core.
 
     Raises:
@@ -96,11 +96,11 @@ def open_split(
                 return found
             need = _forecast(benchmark, ids, scaled)
             if not make_room(where, need):
-                raise OSError(f"it needs {need / 2**30:.1f} GiB, more than there is room for")
+                raise OSError(f"it needs {need / 2**30:.1f} GiB, which do not fit")
             return _build(benchmark, split, ids, scaled, target, progress, threads)
     except OSError as error:
         warnings.warn(
-            f"{benchmark.name}: the {split} split is decoded anew at each use, because the cache "
+            f"{benchmark.name}: the {split} split is decoded again at each use, because the cache "
             f"{where.folder} cannot take it ({error.strerror or error}); make room there or name "
             f"another folder by {FOLDER}",
             stacklevel=2,
@@ -121,7 +121,7 @@ def _key(benchmark: Benchmark, ids: Sequence[str], scaled: bool) -> str:
             try:
                 status = path.stat()
             except (OSError, ValueError):  # ValueError: a NUL in its name
-                continue  # reading it will tell
+                continue  # reading it will fail
             # The change time, too: a copy that keeps its times is another file all the same.
             add(os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     return digest.hexdigest()
@@ -169,7 +169,7 @@ def _forecast(benchmark: Benchmark, ids: Sequence[str], scaled: bool) -> int:
 
 
 def make_room(where: CacheFolder, need: int) -> bool:
-    """Removes what was used longest ago until `need` bytes fit; whether they do."""
+    """Removes the least recently used entries until `need` bytes fit; whether they do."""
     assert where.folder is not None
     _sweep(where.folder)
     if need > where.limit:
@@ -201,7 +201,7 @@ def _sweep(folder: Path) -> None:
                 if left.suffix == ".tmp" or not left.with_suffix(".npz").exists():
                     left.unlink(missing_ok=True)
         except Timeout:
-            continue  # somebody builds it
+            continue  # another process builds it
 
 
 def _size(path: Path) -> int:

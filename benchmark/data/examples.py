@@ -1,4 +1,4 @@
-"""Decoded examples as a sequence, wherever they lie."""
+"""Decoded examples as a sequence, from memory, the cache or files."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence

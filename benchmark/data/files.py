@@ -15,7 +15,7 @@ OWN = "your own source"
 
 
 class FolderBenchmark(Benchmark):
-    """A benchmark whose files lie in `folder` below the data root.
+    """A benchmark whose files are in `folder` below the data root.
 
     Attributes:
         path: the folder itself.
@@ -54,7 +54,7 @@ def stems(folder: Path, pattern: str, origin: str) -> list[str]:
 
 
 def read_with(path: Path, origin: str, decode: Callable[[BinaryIO], Any]) -> Any:
-    """What `decode` makes of an open file, with its failures told as a `DataError`.
+    """What `decode` makes of an open file; its failures become a `DataError`.
 
     Args:
         path: of the file.
@@ -84,7 +84,7 @@ def decoded(file: BinaryIO, where: str, origin: str, decode: Callable[[BinaryIO]
         fix = reason.fix if origin == OWN else f"fetch it again from {origin}"
         raise DataError(f"{where} {reason.what}; {fix}") from reason
     except Exception as error:
-        # Decoders report damage by whatever exception the damage happens to trigger.
+        # Damage can raise almost any exception in the decoders.
         raise DataError(f"{where} is truncated or damaged; fetch it again from {origin}") from error
 
 

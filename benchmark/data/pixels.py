@@ -245,7 +245,7 @@ def _opened(file: BinaryIO) -> Image.Image:
 
 @functools.cache
 def _quiet() -> None:
-    """Libraries tell what is odd about a file; what matters here comes as an exception, once."""
+    """Silences what libraries say of odd files; what matters here is an exception."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
     for library in ("PIL", "tifffile"):
         logging.getLogger(library).addHandler(logging.NullHandler())

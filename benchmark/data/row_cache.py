@@ -11,14 +11,14 @@ from benchmark.core.cache_folder import CacheFolder
 from benchmark.data.cache import make_room
 
 _CHECK = 4
-"""Bytes of the checksum behind a row: one that was never written, or half, does not have it."""
+"""Bytes of the checksum after a row; rows never or only partly written do not have a valid one."""
 
 
 class Rows:
-    """A file of rows, each of them written once, whoever needs it first.
+    """A file of rows, each written once, by the process that needs it first.
 
-    Who writes a row that another process writes at the same time writes the same bytes. Rows are
-    written by calls, which a full disk refuses, and read through a map of the file.
+    Processes that write a row at the same time write the same bytes. Rows are written by calls,
+    which fail on a full disk, and read through a map of the file.
 
     Args:
         path: of the file, which `create` made.
@@ -60,7 +60,7 @@ def create(where: CacheFolder, name: str, count: int, size: int) -> Rows:
 
     Args:
         where: the cache; it has a folder.
-        name: tells everything that the rows depend on.
+        name: contains everything that the rows depend on.
         count: rows.
         size: bytes of a row.
 

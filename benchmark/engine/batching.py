@@ -1,7 +1,7 @@
 """Which images pass the network together.
 
 Out of a block of consecutive images, those whose network input has one shape make batches. How
-images are grouped hangs on their order and shapes alone, so that it is the same whenever a split is
+images are grouped depends on their order and shapes alone, so it is the same whenever a split is
 evaluated; and the images of a batch, given alone, are that batch again, so that it can be repeated
 to the bit. Both matter, because the size of a batch may change how products are rounded.
 """

@@ -1,4 +1,4 @@
-"""Where training stands, on disk: enough to go on as if it had never stopped.
+"""The state of a training on disk: enough to resume as if it had never stopped.
 
 Saved are the trained tensors, all buffers, the optimiser with its schedule, the state of torch's
 generators, what a method remembers between steps, and the number of batches taken; the streams of
@@ -33,7 +33,7 @@ class TrainState:
         step: optimiser steps made.
         curve: a dict a step.
         seconds: of all steps, over all starts.
-        settled_seconds: of those behind the warm-up steps of each start, and
+        settled_seconds: of those after the warm-up steps of each start, and
         settled_steps: their number, for the throughput; none after the network was compiled.
         compiled_after: the step after which it was compiled; 0 = it is not.
         compile_seconds: that its first compiled steps took longer than those before.
@@ -41,7 +41,7 @@ class TrainState:
         compiled_steps: their number.
         micro_batch: images a forward pass; 0 = the batch, as long as memory carries it.
         starts: times the run was started or resumed.
-        resumed_at: steps from which it went on.
+        resumed_at: steps from which it resumed.
     """
 
     identity: dict[str, str] = field(default_factory=dict)
@@ -158,7 +158,7 @@ class Unfit(Exception):
 
 @dataclass
 class Checkpoint:
-    """Progress and every tensor that it takes to go on."""
+    """Progress and every tensor needed to resume."""
 
     progress: TrainState
     tensors: dict[str, Tensor]
@@ -192,10 +192,10 @@ def moving(segmenter: Segmenter) -> dict[str, Tensor]:
 def load(path: Path, identity: Mapping[str, str]) -> Checkpoint | None:
     """The checkpoint of a run; None where there is none that can be used.
 
-    One that is torn, or of something else, is set aside with a warning.
+    One that is damaged, or of another training, is set aside with a warning.
 
     Args:
-        path: where it lies.
+        path: of the file.
         identity: what the training depends on now; that of the checkpoint must be equal.
 
     Raises:
@@ -217,15 +217,15 @@ def load(path: Path, identity: Mapping[str, str]) -> Checkpoint | None:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        # A torn or foreign file makes torch raise almost anything.
-        set_aside(path, "torn or foreign")
+        # A damaged file, or one of another kind, makes torch raise almost anything.
+        set_aside(path, "damaged or not a checkpoint")
         return None
-    set_aside(path, f"of another state of {', '.join(other)}")
+    set_aside(path, f"of a run with other {', '.join(other)}")
     return None
 
 
 def set_aside(path: Path, reason: str) -> None:
-    """Keeps a checkpoint that cannot be used beside its place, and warns; the run begins anew.
+    """Renames a checkpoint that cannot be used, and warns; training starts over.
 
     Raises:
         OSError: it cannot be moved.
@@ -233,8 +233,7 @@ def set_aside(path: Path, reason: str) -> None:
     kept = unused(path.with_name(f"{path.name}.broken"))
     path.rename(kept)
     warnings.warn(
-        f"the checkpoint {path} is {reason}; it is kept as {kept.name}, and the training begins "
-        "anew",
+        f"the checkpoint {path} is {reason}; it is kept as {kept.name}, and training starts over",
         stacklevel=2,
     )
 

@@ -52,9 +52,10 @@ def evaluate(
         protocol: says when an image is cut into windows.
         precision: fp32 or bf16.
         full: also count borders and calibration; the class counts do not depend on it.
-        seen: told every prediction in order, (H, W) uint8 class indices at the label's resolution.
-        passed: told of every batch the numbers of its images; these images alone, in this order,
-            pass as this batch again.
+        seen: called with each prediction in order, (H, W) uint8 class indices at the label's
+            resolution.
+        passed: called with the numbers of the images of each batch; these images alone, in this
+            order, make the same batch again.
         limit: of a batch; None = that of the device.
 
     Returns:

@@ -158,7 +158,7 @@ class FeatureCacheLoader:
 
     def _give_up(self, error: OSError) -> None:
         warnings.warn(
-            f"what the frozen stages make of the images is computed at each use, because the cache "
+            f"the output of the frozen stages is computed at each use, because the cache "
             f"{cache_folder().folder} cannot take it ({error.strerror or error}); make room "
             "there or name another folder by BENCHMARK_CACHE",
             stacklevel=2,

@@ -1,9 +1,9 @@
 """Memory of a training step and of inference, counted in bytes of tensors.
 
 Every tensor that an operator takes or returns is followed from then on until its storage is freed;
-the largest sum is the peak. It is the same number on each repetition, whatever the allocator, the
-number of threads and other processes. What an operator uses inside and frees before it returns is
-not seen, nor is the memory of Python and its libraries.
+the largest sum is the peak. It is the same on each repetition, with any allocator, number of
+threads and other processes. What an operator uses inside and frees before it returns is not seen,
+nor is the memory of Python and its libraries.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from benchmark.engine.train import train
 from methods.base import Method
 
 STEPS = 2
-"""The first makes the optimiser's state, and whatever else stays; the second is looked at."""
+"""The first creates the optimiser's state and all else that stays; the second is measured."""
 
 
 class Count(TorchDispatchMode):
@@ -92,7 +92,7 @@ class Count(TorchDispatchMode):
 
 
 class _StepCount(Count):
-    """A count that tells the parts of a training step.
+    """A count that separates the parts of a training step.
 
     Attributes:
         steps: made so far.

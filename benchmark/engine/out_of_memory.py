@@ -1,4 +1,4 @@
-"""Telling that memory ran out."""
+"""Recognises that memory ran out."""
 
 import torch
 

@@ -96,8 +96,8 @@ def train(
         protocol: steps, rates, batch size.
         precision: fp32 or bf16.
         progress: called after each step.
-        state: filled as the training goes on.
-        saved: where to go on; None = from the beginning.
+        state: filled during training.
+        saved: checkpoint to resume from; None = start from the beginning.
         saving: where checkpoints are written; None = nowhere.
         watch: says when to stop; None = never.
         pays: says whether to compile the network; None = no.

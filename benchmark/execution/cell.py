@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,6 +50,7 @@ from benchmark.engine.training_data import TrainingSplit
 from benchmark.execution.environment import Environment
 from benchmark.execution.run_state import RunState
 from benchmark.execution.splits import decoded, open_benchmark
+from benchmark.execution.tasks import TRACEBACK_LINES
 from benchmark.models import delta as deltas
 from benchmark.models.segmenter import Segmenter
 from benchmark.planning.catalogue import build_method
@@ -59,22 +60,33 @@ from benchmark.results.metrics import summarise
 from methods.base import Unsupported
 
 _WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
-"""Errors of the disk, which are nothing that a record of the cell could tell."""
-
-TRACEBACK_LINES = 30
+"""Errors of the disk, on which no record of the cell can be stored."""
 
 VERIFIED_IMAGES = 4
 """Test images, spread over the split, whose batches the stored delta is evaluated on again."""
 
 
 def run_cell(
-    spec: RunSpec, results: Path, environment: Environment, progress: Progress | None = None
+    spec: RunSpec,
+    results: Path,
+    environment: Environment,
+    progress: Progress | None = None,
+    findings: Sequence[str] = (),
+    resumed: Callable[[int], None] | None = None,
 ) -> Record:
     """Runs one cell and stores it; an exception becomes a record with a status.
 
-    A cell that was interrupted, or ran out of time, goes on from its checkpoint; one that is done
-    stays as it is where running it again fails. What the user could mend, such as an image that
-    was damaged after the check, is a failure of this cell, too.
+    A cell that was interrupted, or ran out of time, resumes from its checkpoint; one that is done
+    stays as it is if running it again fails. An error that the user could fix, such as an image
+    damaged after the check, is a failure of this cell, too.
+
+    Args:
+        spec: what to run.
+        results: folder of the results.
+        environment: where.
+        progress: called after each step.
+        findings: of the audit, which the user accepted; the record names them.
+        resumed: called with the step that a checkpoint was taken at.
 
     Raises:
         UserError: there is no such method, or the results cannot be written; nothing is stored.
@@ -82,25 +94,23 @@ def run_cell(
     """
     method = build_method(spec.method, spec.method_params)
     environment = replace(environment, compute=environment.compute_of(spec))
-    run = RunState(results, spec, method)
+    run = RunState(results, spec, method, tuple(findings))
     environment.watch.restart()
     with store.staging(results, spec) as folder:
         try:
             with seal_test() if spec.protocol.eval_split == "val" else contextlib.nullcontext():
                 try:
-                    record = _run(run, folder, environment, progress)
+                    record = _run(run, folder, environment, progress, resumed)
                 except checkpoint.Unfit as reason:
-                    checkpoint.set_aside(run.checkpoint, f"not of this code: {reason}")
-                    record = _run(run, folder, environment, progress)
+                    checkpoint.set_aside(run.checkpoint, f"of other code: {reason}")
+                    record = _run(run, folder, environment, progress, resumed)
         except Superseded:
             raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _WRITING:
                 raise
             if not folder.is_dir():
-                raise OSError(
-                    errno.ENOENT, "the folder was removed while the run went on"
-                ) from None
+                raise OSError(errno.ENOENT, "the folder was removed during the run") from None
             tail = traceback.format_exc().splitlines()
             (folder / "log.txt").write_text("\n".join(tail) + "\n")
             status = status_of(error)
@@ -121,15 +131,20 @@ def run_cell(
 
 
 def store_failure(
-    spec: RunSpec, results: Path, environment: Environment, status: Status, reason: str
+    spec: RunSpec,
+    results: Path,
+    environment: Environment,
+    status: Status,
+    reason: str,
+    traceback: str = "",
 ) -> Record:
-    """Stores a cell that could not tell itself why it failed, and returns its record.
+    """Stores a cell that did not run, or whose process died, and returns its record.
 
     Raises:
         UserError: there is no such method, or the results cannot be written.
     """
     run = RunState(results, spec, build_method(spec.method, spec.method_params))
-    record = run.record(environment, status, reason)
+    record = run.record(environment, status, reason, traceback)
     with store.staging(results, spec) as folder:
         store.write_record(folder, record)
         if store.is_done(results, spec):
@@ -166,7 +181,7 @@ class _Prepared:
         training: its training images.
         examples: the images that are evaluated.
         feed: the batches.
-        saved: where to go on; None = from the beginning.
+        saved: checkpoint to resume from; None = start from the beginning.
     """
 
     compute: Compute
@@ -191,11 +206,17 @@ class _Scored:
 
 
 def _run(
-    run: RunState, folder: Path, environment: Environment, progress: Progress | None
+    run: RunState,
+    folder: Path,
+    environment: Environment,
+    progress: Progress | None,
+    resumed: Callable[[int], None] | None,
 ) -> Record:
     """A cell from its beginning, or its checkpoint, to its record; files go to a folder."""
     phases, protocol = run.phases, run.spec.protocol
     prepared = _prepare(run, environment)
+    if prepared.saved and resumed:
+        resumed(prepared.saved.progress.step)
     trained = _train(run, prepared, environment, progress)
     with phases("evaluate"):
         run.opens(protocol.eval_split)
@@ -276,7 +297,7 @@ def _train(
     if environment.compiling != "always":
         replicas = replicate(segmenter, lambda: _build(run, environment)[0], run.method, protocol)
     pays: Pays | None = None
-    # From known stages the network goes on in another way, and copies are not compiled.
+    # With cached stages only a part of the network runs, and copies are not compiled.
     if not run.known_stages and len(replicas.segmenters) == 1:
         device = device_name(str(environment.device))
         pays = payback(environment.compiling, run.spec, run.results, device)

@@ -1,4 +1,4 @@
-"""The machine that cells run on, and what is found out about it before the first one."""
+"""The machine that cells run on, and what is checked before the first one."""
 
 import os
 from collections.abc import Sequence
@@ -7,14 +7,10 @@ from pathlib import Path
 
 import torch
 
-from benchmark.core.errors import UserError
 from benchmark.core.interrupt import StopSignal
 from benchmark.core.machine import find_device
 from benchmark.core.spec import Compute, RunSpec
 from benchmark.engine.compute import choose
-from benchmark.models.weights import build_backbone
-from benchmark.planning.catalogue import BENCHMARKS, build_method
-from methods.base import Unsupported
 
 
 @dataclass(frozen=True)
@@ -48,41 +44,6 @@ class Environment:
             UserError: the backbone's weights are missing or damaged.
         """
         return self.compute or choose(cell, self.device, self.weights)
-
-
-def check(cell: RunSpec, environment: Environment) -> str:
-    """Finds out what would stop a cell, before anything is trained or written.
-
-    Args:
-        cell: its backbone, weights, crop and method matter.
-        environment: where.
-
-    Returns:
-        Why the method cannot act on the backbone; empty where it can.
-
-    Raises:
-        UserError: weights are missing or damaged; the backbone cannot be staged or does not take
-            the crop; a hyperparameter does not fit the backbone.
-    """
-    backbone = build_backbone(cell.backbone, cell.weights, environment.weights)
-    crop, divisor = cell.protocol.crop, backbone.divisor
-    if crop % divisor:
-        near = max(divisor, crop // divisor * divisor)
-        raise UserError(
-            f"crop={crop} is no multiple of {divisor}, which backbone {cell.backbone!r} needs; "
-            f"use --set crop={near} or --set crop={near + divisor}"
-        )
-    method = build_method(cell.method, cell.method_params)
-    try:
-        method.apply(backbone, len(BENCHMARKS.get(cell.benchmark).classes))
-    except Unsupported as reason:
-        return str(reason)
-    except ValueError as error:
-        raise UserError(f"{error} (backbone {cell.backbone!r})") from error
-    except Exception:
-        # A fault of the method's code stops its own cells only: they will fail with a traceback.
-        return ""
-    return ""
 
 
 def prepare(

@@ -4,10 +4,9 @@ import signal
 import time
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.core.errors import UserError
+from benchmark.core.format import size_text
 from benchmark.core.interrupt import Interrupted, StopSignal
 from benchmark.core.machine import available_memory, device_name, find_device
 from benchmark.core.record import FINAL, Record, Status
@@ -15,11 +14,9 @@ from benchmark.core.spec import Compute, RunSpec
 from benchmark.execution.jobs import Share, fitting, share
 from benchmark.execution.pool import Here, Lost, Pool, Setup, Workers, died
 from benchmark.execution.pool import workers as opened
+from benchmark.execution.preflight import Preflight, preflight
 from benchmark.execution.tasks import (
     Bury,
-    Check,
-    Choose,
-    Decode,
     Listener,
     Outcome,
     Silent,
@@ -34,10 +31,10 @@ from benchmark.results import store
 from benchmark.results.index import read_index
 
 POLL_SECONDS = 2.0
-"""Pause before it is looked again whether other commands are done with their cells."""
+"""Pause before checking again whether other commands are done with their cells."""
 
 TRIES = 2
-"""Processes that may die at a cell before it counts as failed."""
+"""Processes that may die on a cell before it counts as failed."""
 
 RETRIES: dict[str, tuple[Status, ...]] = {
     "failed": ("failed", "nan", "timeout"),
@@ -141,6 +138,7 @@ def run_cells(
     jobs: int | None = 1,
     compiling: str = "auto",
     compute: Compute | None = None,
+    accept_audit: bool = False,
 ) -> list[Record]:
     """Checks everything that cells need, then runs them, beside other commands that do the same.
 
@@ -156,7 +154,7 @@ def run_cells(
         listener: receives progress.
         workers: processes that cut training crops; None = as the device needs.
         checkpoint_seconds: between checkpoints of a training; None = none is written.
-        watch: the limits of a cell; its `signal` tells afterwards whether one came.
+        watch: the limits of a cell; its `signal` says afterwards whether one came.
         rerun: ids of runs that are finished and are to be run all the same; other finished ones
             are left alone, since another command may have finished them just now.
         jobs: processes that run cells side by side; None = one a core, or one a GPU, and fewer
@@ -164,16 +162,17 @@ def run_cells(
             guard `if __name__ == "__main__"`, as Python's multiprocessing does.
         compiling: whether networks are compiled, one of `compile_policy.CHOICES`.
         compute: precision and attention; None = what is fast here.
+        accept_audit: train although an audit finds that results on the data would be wrong.
 
     Returns:
         The records of the cells that this command ran, in order of their ends.
 
     Raises:
-        UserError: something that would stop every cell is wrong; nothing has been written then.
+        UserError: no cell can run, and the user can mend that; nothing has been written then.
     """
     if not cells:
         return []
-    # Noted before the data are read, which may take long: what others finish by then is skipped.
+    # Noted before the data are read, which may take long: cells that others finish are skipped.
     before = {cell.run_id: mark(results, cell) for cell in cells}
     for cell in cells:
         store.check_replaceable(results / cell.folder)
@@ -193,86 +192,40 @@ def run_cells(
     )
     with watch.signals(), opened(setup, parts.jobs, watch) as pool:
         try:
-            found = preflight(cells, pool, listener, data, parts.threads)
+            found = preflight(cells, pool, listener, data, parts.threads, accept_audit)
         except Interrupted:
             return []
         if watch.signal:
             return []
         store.check_writable(results)
-        for reason in dict.fromkeys(filter(None, found.refusals.values())):
-            refused = [cell for cell in cells if found.refusals[cell.run_id] == reason]
-            listener.refused(refused, reason)
+        for verdict in dict.fromkeys(found.verdicts.values()):
+            if verdict.reason:
+                alike = [cell for cell in cells if found.verdicts[cell.run_id] == verdict]
+                listener.refused(alike, verdict)
+            elif verdict.unmeasured:
+                alike = [cell for cell in cells if found.verdicts[cell.run_id] == verdict]
+                labels = ", ".join(dict.fromkeys(cell.method_label for cell in alike))
+                listener.note(f"{labels}: some costs will be missing: {verdict.unmeasured}")
+        able = [cell for cell in cells if cell.run_id in found.computes]
         if not isinstance(pool, Here):
-            _limit(pool, parts, cells, results, found, listener)
+            _limit(pool, parts, able, results, found, listener)
         tasks = [
-            Train(cell, results, before[id], id in rerun, found.computes[id])
-            for id, cell in ((cell.run_id, cell) for cell in cells)
+            Train(
+                cell,
+                results,
+                before[cell.run_id],
+                cell.run_id in rerun,
+                found.computes[cell.run_id],
+                found.findings[cell.run_id],
+            )
+            for cell in able
         ]
-        return list(_execute(tasks, pool, watch, listener))
-
-
-@dataclass(frozen=True)
-class Preflight:
-    """What was found out before the first cell, by run id.
-
-    Attributes:
-        refusals: why a method cannot act on a backbone; empty where it can.
-        computes: how the run will compute.
-    """
-
-    refusals: dict[str, str]
-    computes: dict[str, Compute]
-
-
-def preflight(
-    cells: Sequence[RunSpec],
-    pool: Workers,
-    listener: Listener,
-    data: Path | None = None,
-    threads: int | None = None,
-) -> Preflight:
-    """Finds out, before anything is trained or written, what would stop cells, and decodes data.
-
-    Args:
-        cells: what is to be run.
-        pool: where.
-        listener: hears of splits that are not in the cache.
-        data: data root.
-        threads: that decode a split; None = one a core.
-
-    Raises:
-        Interrupted: a signal came; what was decoded in part is given up.
-        UserError: weights or data are missing or damaged; a backbone cannot be staged or does not
-            take the crop; a hyperparameter does not fit a backbone.
-    """
-
-    def kind(cell: RunSpec) -> tuple[object, ...]:
-        return cell.method_label, cell.backbone, cell.weights, cell.protocol.crop
-
-    def shape(cell: RunSpec) -> tuple[object, ...]:
-        protocol = cell.protocol
-        size = protocol.batch_size, protocol.crop, protocol.precision
-        return cell.backbone, cell.weights, *size
-
-    kinds = {kind(cell): Check(cell) for cell in reversed(cells)}
-    shapes = {shape(cell): Choose(cell) for cell in reversed(cells)}
-    splits = {
-        (cell.benchmark, split): Decode(cell.benchmark, split, data, threads)
-        for cell in cells
-        for split in ("train", cell.protocol.eval_split)
-    }
-    # The data come last: they take longest, and the pool does the last first while it starts.
-    tasks: deque[Task] = deque([*kinds.values(), *shapes.values(), *splits.values()])
-    results = dict(pool.run(tasks, listener))
-    for task, result in results.items():
-        if isinstance(result, Lost):
-            raise UserError(f"{task}: {died(result)}; try --jobs 1")
-    if tasks:  # a signal came
-        raise Interrupted("before anything was trained")
-    return Preflight(
-        {cell.run_id: results[kinds[kind(cell)]] for cell in cells},
-        {cell.run_id: results[shapes[shape(cell)]] for cell in cells},
-    )
+        buried = [
+            Bury(cell, results, verdict.status, verdict.reason, verdict.traceback)
+            for cell, verdict in ((cell, found.verdicts[cell.run_id]) for cell in cells)
+            if verdict.status is not None
+        ]
+        return list(_execute([*buried, *tasks], pool, watch, listener))
 
 
 def _limit(
@@ -283,7 +236,7 @@ def _limit(
     found: Preflight,
     listener: Listener,
 ) -> None:
-    """Lets fewer processes run cells where memory does not carry all of them."""
+    """Lets fewer processes run cells if there is not enough memory for all of them."""
     per_device = -(-parts.jobs // len(parts.devices))
     device = find_device(parts.devices[0])
     forecaster = Forecaster(list(read_index(results).entries.values()), device_name(device))
@@ -291,19 +244,19 @@ def _limit(
     fit, need = fitting(per_device, cells, found.computes, forecaster, available)
     if fit < per_device:
         listener.note(
-            f"memory carries {fit * len(parts.devices)} of {parts.jobs} jobs: each may need "
-            f"{need / 2**30:.1f} GiB of {(available or 0) / 2**30:.1f} GiB"
+            f"memory is enough for {fit * len(parts.devices)} of {parts.jobs} jobs: each may need "
+            f"{size_text(need)} of {size_text(available or 0)}"
         )
         pool.limit(fit * len(parts.devices))
 
 
 def _execute(
-    tasks: Sequence[Train], pool: Workers, watch: StopSignal, listener: Listener
+    tasks: Sequence[Train | Bury], pool: Workers, watch: StopSignal, listener: Listener
 ) -> Iterator[Record]:
     """Runs cells that no other command works on, then waits for those that others do.
 
-    A failed cell is a record with a status, and the others go on; a signal ends it all. A cell
-    whose process died is tried once more, and is then a failure, too.
+    A failed cell is a record with a status, and the others continue; a signal ends them all. A cell
+    whose process died is tried once more, and then counts as failed.
     """
     queue: deque[Task] = deque(tasks)
     deaths: Counter[Task] = Counter()
@@ -327,8 +280,8 @@ def _execute(
                 if deaths[task] < TRIES:
                     queue.append(task)
                 elif isinstance(task, Train):
-                    killed = outcome.exit_code == -signal.SIGKILL
-                    queue.append(Bury(task.cell, task.results, died(outcome), killed))
+                    status: Status = "oom" if outcome.exit_code == -signal.SIGKILL else "failed"
+                    queue.append(Bury(task.cell, task.results, status, died(outcome)))
         if len(busy) == asked and not watch.signal:
             if not waits:
                 listener.waiting(len(busy))

@@ -1,7 +1,7 @@
 """How many processes share a grid, with how many threads each, and where they compute."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from benchmark.core import machine
@@ -41,7 +41,7 @@ def parse_jobs(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise UserError(f"--jobs {text!r}: write auto, or a whole number from 1 on")
+        raise UserError(f"--jobs {text!r}: write auto, or a whole number of at least 1")
     return int(text)
 
 
@@ -70,7 +70,7 @@ def share(wanted: int | None, cells: int, device: str) -> Share:
 def fitting(
     jobs: int,
     cells: Iterable[RunSpec],
-    computes: dict[str, Compute],
+    computes: Mapping[str, Compute],
     forecaster: Forecaster,
     available: int | None,
 ) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 The processes are forks of a server that has imported torch, which takes seconds, once. Each is in a
 process group of its own, so that a signal reaches it from this process alone, once. If this process
-dies, they see that nobody listens any more, save a checkpoint and end.
+dies, they notice it, save a checkpoint and end.
 """
 
 import contextlib
@@ -64,7 +64,7 @@ class Workers(Protocol):
     """Does tasks."""
 
     def run(self, tasks: deque[Task], listener: Listener) -> Iterator[tuple[Task, Any]]:
-        """Does tasks until none is left or a signal comes, in order of their ends.
+        """Does tasks until none is left or a signal comes, in the order in which they end.
 
         Args:
             tasks: taken from the left; more may be added on the way.
@@ -352,7 +352,7 @@ class _Sender:
         def send(*arguments: Any) -> None:
             try:
                 self._connection.send(("event", name, arguments))
-            except OSError:  # nobody listens: the process that began this is dead
+            except OSError:  # the process that started this one is dead
                 self._watch.signal = self._watch.signal or "SIGTERM"
 
         return send

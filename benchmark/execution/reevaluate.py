@@ -31,7 +31,7 @@ TOLERANCE = 1e-3
 """Other hardware rounds otherwise: mIoU may differ by this when a run is evaluated again."""
 
 Progress = Callable[[str, int, int], None]
-"""Told what is evaluated, and how many of how many evaluations are over."""
+"""Called with what is evaluated, the number of evaluations done, and their total."""
 
 
 def choose(text: str | None) -> list[str]:
@@ -84,7 +84,7 @@ def restore(spec: RunSpec, results: Path, environment: Environment) -> Segmenter
 
 
 def corrupted(examples: Sequence[Example], name: str, severity: int) -> Iterator[Example]:
-    """Corrupted copies, the same for every run: chance hangs on the image's id alone."""
+    """Corrupted copies, the same for every run: random numbers depend on the image's id alone."""
     for example in examples:
         random = stream(0, "corruption", name, severity, example.id)
         yield Example(example.id, corrupt(example.image, name, severity, random), example.label)
@@ -173,8 +173,8 @@ def _stress(
     now = robustness.miou(_evaluate(spec, segmenter, examples, environment))
     if abs(now - clean) > TOLERANCE:
         raise UserError(
-            f"run {spec.run_id} scored mIoU {clean:.4f} and scores {now:.4f} now: its code, data "
-            "or weights are not what they were; run the cell again"
+            f"run {spec.run_id} scored mIoU {clean:.4f} and now scores {now:.4f}: its code, data "
+            "or weights have changed; run the cell again"
         )
     counts: Counts = robustness.read_counts(folder, VERSION)
     asked = [(name, severity) for name in names for severity in severities]

@@ -1,4 +1,4 @@
-"""Runs a recorded run again and judges whether the same came out."""
+"""Repeats a recorded run and compares the results."""
 
 import dataclasses
 import os
@@ -18,13 +18,14 @@ from benchmark.core.spec import RunSpec, one_line
 from benchmark.planning.catalogue import BENCHMARKS, build_method, method_label
 from benchmark.results import store
 from benchmark.results.metrics import CLASS_COUNTS, mean_iou
+from benchmark.results.provenance import comparable
 from benchmark.results.validate import spec_of
 
 if TYPE_CHECKING:
     from benchmark.core.interrupt import StopSignal
 
 Verdict = Literal["same", "inside", "outside"]
-"""same: every count of every image, bit for bit. inside: the mIoU lies in the recorded interval."""
+"""same: every count of every image, bit for bit. inside: the mIoU is in the recorded interval."""
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -37,7 +38,7 @@ Counts = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Judgement:
-    """How a run came out the second time.
+    """The result of a repeated run.
 
     Attributes:
         verdict: see `Verdict`.
@@ -61,7 +62,7 @@ def respecify(record: Record) -> RunSpec:
         UserError: it would be another run, and why: the method, the benchmark's description or the
             protocol has changed, or the record was edited.
     """
-    where = f"run {record.run_id} cannot be made again"
+    where = f"run {record.run_id} cannot be repeated"
     method = build_method(record.method.partition("[")[0], record.method_params)
     try:
         recorded = spec_of(record)
@@ -81,7 +82,7 @@ def respecify(record: Record) -> RunSpec:
         *_changes({"version": record.benchmark_version}, {"version": spec.benchmark_version}),
         *(["the protocol"] if spec.protocol.hash != record.protocol_hash else []),
     ]
-    what = "; ".join(changes) or "a field of its record was edited, or how ids are made"
+    what = "; ".join(changes) or "its record was edited, or ids are computed differently"
     raise UserError(
         f"{where}: it would be run {spec.run_id} now (changed: {what}); "
         "check out the commit that its provenance names"
@@ -96,10 +97,10 @@ def rerun(
     device: str = "auto",
     watch: "StopSignal | None" = None,
 ) -> tuple[Record, Counts]:
-    """Runs a cell into a folder that is removed again; its look at the test split selects nothing.
+    """Repeats a run in a temporary folder.
 
     On a CPU with as many threads as the record has, if there are as many cores: sums over other
-    parts round otherwise. The look at the test split is not counted, since nothing is stored.
+    parts round differently. Evaluating the test split is not counted, since nothing is stored.
 
     Args:
         spec: what to run.
@@ -107,7 +108,7 @@ def rerun(
         data: data root.
         weights: folders with weight files.
         device: auto, cpu, cuda or cuda:N.
-        watch: the limits of the run; its `signal` tells afterwards whether one came.
+        watch: the limits of the run; its `signal` says afterwards whether one came.
 
     Returns:
         The new record, and its per-image counts; empty where it is not done.
@@ -140,7 +141,7 @@ def rerun(
             )
             if watch.signal and (not made or made[0].status != "done"):
                 raise Interrupted(
-                    f"{watch.signal} before run {spec.run_id} was made again; nothing of it is kept"
+                    f"{watch.signal} before run {spec.run_id} was repeated; nothing of it is kept"
                 )
             (again,) = made
             counts = store.read_counts(results / spec.folder) if again.status == "done" else {}
@@ -219,18 +220,25 @@ def bootstrap_interval(counts: Counts, seed: int = 0) -> tuple[float, float]:
 
 
 def differences(then: Provenance, now: Provenance) -> list[str]:
-    """What is another than it was, `name: then -> now` each; fields that lack a value are left out.
+    """What has changed, `name: then -> now` each; packages first.
 
-    Packages first, then code, hardware, weights and data.
+    Fields that lack a value are left out, and so is what is `unchecked`.
     """
     old, new = then.model_dump(), now.model_dump()
-    fields = [
-        name for name in old if name not in _NOT_COMPARED and None not in (old[name], new[name])
-    ]
+    skipped = {*_NOT_COMPARED, *unchecked(then, now)}
+    fields = [name for name in old if name not in skipped and None not in (old[name], new[name])]
     return [
         *_changes(old["packages"], new["packages"]),
         *_changes({n: old[n] for n in fields}, {n: new[n] for n in fields}),
     ]
+
+
+def unchecked(then: Provenance, now: Provenance) -> list[str]:
+    """Hashes that two schemes made, so that nobody knows whether what they stand for differs."""
+    old, new = then.model_dump(), now.model_dump()
+    hashes = [name for name in old if name.endswith("_sha256")]
+    both = [name for name in hashes if None not in (old[name], new[name])]
+    return [name for name in both if not comparable(old[name], new[name])]
 
 
 def _class_counts(counts: Counts) -> np.ndarray:
@@ -248,4 +256,5 @@ def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def _shown(values: Mapping[str, Any], name: str) -> str:
     text = str(values.get(name, ""))
-    return f"{text[:12]}..." if len(text) == 64 else text or "none"
+    scheme, colon, digest = text.rpartition(":")
+    return f"{scheme}{colon}{digest[:12]}..." if len(digest) == 64 else text or "none"

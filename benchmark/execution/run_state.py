@@ -1,4 +1,4 @@
-"""What is known of a run while it goes on, and the record of one that ends early."""
+"""What is known of a run in progress, and the record of one that ends early."""
 
 import datetime
 import platform
@@ -21,12 +21,13 @@ from methods.base import Method
 
 @dataclass
 class RunState:
-    """What is known of a run so far, which its record tells wherever it ends.
+    """What is known of a run so far; its record says so, however it ends.
 
     Attributes:
         results: the results folder.
         spec: of the run.
         method: of the run.
+        findings: of the audit of its data.
         started: UTC, ISO 8601.
         phases: seconds by phase.
         opened: times that a split was evaluated, by its name, over all attempts.
@@ -37,6 +38,7 @@ class RunState:
     results: Path
     spec: RunSpec
     method: Method
+    findings: tuple[str, ...] = ()
     started: str = field(default_factory=lambda: _now(), init=False)
     phases: Phases = field(default_factory=Phases, init=False)
     opened: dict[str, int] = field(init=False)
@@ -100,7 +102,7 @@ class RunState:
             environment: where it ran.
             status: how it ended.
             reason: why, if it is not done.
-            traceback: of what a user cannot mend.
+            traceback: of an error that a user cannot fix.
         """
         spec, device = self.spec, environment.device
         compute = environment.compute_of(spec)
@@ -129,6 +131,7 @@ class RunState:
             traceback=traceback,
             command=command(spec),
             execution=self.execution(),
+            data_findings=self.findings,
             provenance=Provenance(
                 git_commit=commit,
                 git_dirty=dirty,

@@ -11,14 +11,19 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from benchmark.core.errors import UserError
 from benchmark.core.record import FINAL, Record, Status
 from benchmark.core.spec import Compute, RunSpec
+from benchmark.data.base import Finding
 from benchmark.results import lease, store
 
 if TYPE_CHECKING:
     from benchmark.core.interrupt import StopSignal
     from benchmark.data.base import Split
     from benchmark.execution.environment import Environment
+
+TRACEBACK_LINES = 30
+"""Of a record."""
 
 Mark = tuple[str, str] | None
 """Status and start of a cell's record, by which a new one is known from the one that was there."""
@@ -30,14 +35,17 @@ class Listener(Protocol):
     def decoding(self, what: str, done: int, total: int) -> None:
         """Before the first cell: a split that is not in the cache is decoded."""
 
-    def refused(self, cells: Sequence[RunSpec], reason: str) -> None:
-        """Before the first cell: these will be unsupported."""
+    def refused(self, cells: Sequence[RunSpec], verdict: "Verdict") -> None:
+        """Before the first cell: these will not be trained."""
 
     def note(self, text: str) -> None:
         """Something about the grid as a whole, one line."""
 
     def cell_started(self, spec: RunSpec) -> None:
         """A cell begins."""
+
+    def resumed(self, spec: RunSpec, step: int) -> None:
+        """A cell resumes from a checkpoint that was taken after this step."""
 
     def step(self, spec: RunSpec, step: int, loss: float, images_per_second: float) -> None:
         """A cell made a training step."""
@@ -46,14 +54,14 @@ class Listener(Protocol):
         """A cell is stored."""
 
     def cell_found(self, record: Record) -> None:
-        """Another command has stored a cell in the meantime."""
+        """Another command has stored a cell."""
 
     def waiting(self, cells: int) -> None:
         """Only cells that other commands work on are left."""
 
 
 class Silent:
-    """A listener that nobody hears."""
+    """A listener that does nothing."""
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_: None
@@ -81,20 +89,50 @@ class Outcome(Enum):
     FOUND = "another command has finished it"
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a cell can run.
+
+    Attributes:
+        reason: why it cannot, on one line; empty = it can.
+        status: that it gets without running; None = none, because what is missing may be there the
+            next time.
+        traceback: of a fault in the method's code.
+        by_user: whether what was typed, or what is installed or stored, is the cause.
+        unmeasured: why costs will be missing, though the cell can run; empty = none will.
+    """
+
+    reason: str = ""
+    status: Status | None = None
+    traceback: str = ""
+    by_user: bool = False
+    unmeasured: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Check:
-    """Whether a cell's backbone can be built and its method can act on it.
-
-    The result is the reason why the method cannot, or an empty text.
-    """
+    """Whether a cell's backbone can be built, and its method trained and stored on it."""
 
     cell: RunSpec
 
-    def __call__(self, environment: "Environment", listener: Listener) -> str:
-        """Raises UserError where something would stop every such cell."""
-        from benchmark.execution.environment import check
+    def __call__(self, environment: "Environment", listener: Listener) -> Verdict:
+        """Trains nothing, reads no data."""
+        from benchmark.execution.checks import check
 
         return check(self.cell, environment)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A split that was opened.
+
+    Attributes:
+        problem: why it cannot be read, on one line; empty = it can.
+        findings: what makes results on it wrong.
+    """
+
+    problem: str = ""
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,19 +151,25 @@ class Decode:
     data: Path | None
     threads: int | None
 
-    def __call__(self, environment: "Environment", listener: Listener) -> None:
+    def __call__(self, environment: "Environment", listener: Listener) -> "Opened":
         """See `alone`."""
-        self.alone(environment.watch, listener)
+        return self.alone(environment.watch, listener)
 
-    def alone(self, watch: "StopSignal", listener: Listener) -> None:
-        """Raises UserError where data are missing or damaged, Interrupted at a signal."""
-        from benchmark.execution.splits import decoded
+    def alone(self, watch: "StopSignal", listener: Listener) -> "Opened":
+        """What is wrong with the split; raises Interrupted at a signal."""
+        from benchmark.data.audit.presence import serious
+        from benchmark.execution.splits import decoded, open_benchmark
 
         def watched(what: str, done: int, total: int) -> None:
             watch.check_signal(f"while {what} was decoded")
             listener.decoding(what, done, total)
 
-        decoded(self.benchmark, self.data, self.split, watched, self.threads)
+        try:
+            examples = decoded(self.benchmark, self.data, self.split, watched, self.threads)
+        except UserError as error:
+            return Opened(str(error))
+        benchmark = open_benchmark(self.benchmark, self.data)
+        return Opened(findings=tuple(serious(benchmark, self.split, examples)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,9 +178,12 @@ class Choose:
 
     cell: RunSpec
 
-    def __call__(self, environment: "Environment", listener: Listener) -> Compute:
-        """Raises UserError where the weights are missing or damaged."""
-        return environment.compute_of(self.cell)
+    def __call__(self, environment: "Environment", listener: Listener) -> Compute | None:
+        """None where the backbone cannot be built; `Check` says why."""
+        try:
+            return environment.compute_of(self.cell)
+        except UserError:
+            return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +196,7 @@ class Train:
         before: mark of its record when the cells were chosen; a newer record is another's work.
         again: run it though it is finished.
         compute: how.
+        findings: of the audit, which the user accepted.
     """
 
     cell: RunSpec
@@ -156,6 +204,7 @@ class Train:
     before: Mark
     again: bool
     compute: Compute
+    findings: tuple[str, ...] = ()
 
     def __call__(self, environment: "Environment", listener: Listener) -> Record | Outcome:
         """The record; an exception in the cell is a record with a status."""
@@ -178,6 +227,8 @@ class Train:
                     self.results,
                     dataclasses.replace(environment, compute=self.compute),
                     lambda *progress: listener.step(cell, *progress),
+                    self.findings,
+                    lambda step: listener.resumed(cell, step),
                 )
             except Superseded:
                 return Outcome.BUSY
@@ -185,19 +236,21 @@ class Train:
 
 @dataclass(frozen=True, eq=False)
 class Bury:
-    """Stores a cell as failed because the processes that ran it died.
+    """Stores a cell that cannot run, or whose processes died.
 
     Attributes:
         cell: the cell.
         results: folder of the results.
+        status: that it gets.
         reason: one line.
-        killed: by SIGKILL, as the system does where memory runs out.
+        traceback: of what a user cannot mend.
     """
 
     cell: RunSpec
     results: Path
+    status: Status
     reason: str
-    killed: bool
+    traceback: str = ""
 
     def __call__(self, environment: "Environment", listener: Listener) -> Record | Outcome:
         """The record that was stored."""
@@ -206,8 +259,9 @@ class Bury:
         with lease.hold(self.results, self.cell) as mine:
             if not mine:
                 return Outcome.BUSY
-            status: Status = "oom" if self.killed else "failed"
-            return store_failure(self.cell, self.results, environment, status, self.reason)
+            return store_failure(
+                self.cell, self.results, environment, self.status, self.reason, self.traceback
+            )
 
 
 def mark(results: Path, spec: RunSpec) -> Mark:

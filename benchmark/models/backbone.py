@@ -41,14 +41,14 @@ class StagedBackbone(nn.Module):
     small forward pass at construction checks that the module which ends each stage really
     yields the features of that stage, in the layout this class believes it has.
 
-    What lies behind the last stage (classifier, final norm, head convolution) never enters a
+    What comes after the last stage (classifier, final norm, head convolution) never enters a
     feature map and is removed: otherwise `backbone parameters` would count dead ones.
 
     Args:
         model: a timm model created with `num_classes=0`.
         name: what users call it.
-        mean: of R, G, B, that images are normalised with; by default timm's.
-        std: standard deviation likewise.
+        mean: of R, G and B, that images are normalised with; by default timm's.
+        std: standard deviation of R, G and B; by default timm's.
 
     Attributes:
         kind, model, in_chans, channels, strides, embedding_channels, prefix_tokens, inserted,
@@ -245,7 +245,7 @@ class StagedBackbone(nn.Module):
         self.after(block, change)
 
     def at_boundary(self, stage: int, fn: Callable[[Tensor], Tensor]) -> None:
-        """Calls `fn` on the output of stage 0..3 as a map (N, C, H, W); prefix tokens pass by.
+        """Calls `fn` on the output of stage 0..3 as a map (N, C, H, W); prefix tokens bypass it.
 
         The next stage and the decoder both see what `fn` returns. Several functions at one
         boundary run in the order in which they were attached.
@@ -254,7 +254,7 @@ class StagedBackbone(nn.Module):
         self._at_boundaries[stage] = self._at_boundaries.get(stage, 0) + 1
 
     def at_embedding(self, fn: Callable[[Tensor], Tensor]) -> None:
-        """Calls `fn` on the embedding as a map (N, C, H, W); prefix tokens pass by.
+        """Calls `fn` on the embedding as a map (N, C, H, W); prefix tokens bypass it.
 
         The embedding is what the first block receives. Several functions run in the order in which
         they were attached.
@@ -378,7 +378,7 @@ class StagedBackbone(nn.Module):
                 handle.remove()
 
         refusal = UserError(
-            f"backbone {self.name!r}: its four stages cannot be told apart ({self.stage_ends})"
+            f"backbone {self.name!r}: its four stages cannot be separated ({self.stage_ends})"
         )
         if len(features) != STAGES or not seen.keys() >= set(self.stage_ends):
             raise refusal

@@ -180,7 +180,7 @@ def _tensors(segmenter: Segmenter, pristine: Pristine) -> Iterator[tuple[str, Te
 
 
 def _timm_name(name: str) -> str:
-    """The name that timm gave a tensor, whatever a wrapper made of it."""
+    """The name that timm gave a tensor, without what wrappers add to it."""
     return name.removeprefix(_PREFIX).replace(".base_layer.", ".")
 
 

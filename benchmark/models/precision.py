@@ -1,8 +1,8 @@
 """Frozen weights in the type that products are computed in, while trained ones stay in fp32.
 
 Autocast keeps no cast of a weight that needs no gradient: every pass casts every frozen weight
-anew. Here they are cast once. A layer's own tensors stay where they are; for the time of a block
-its `forward` computes with the copies instead. So whoever reads a weight (a state dict, a
+again. Here they are cast once. A layer's own tensors stay where they are; inside a block its
+`forward` computes with the copies instead. So code that reads a weight (a state dict, a
 checkpoint, a wrapper around the layer) finds it in fp32, and the numbers are those of autocast.
 """
 

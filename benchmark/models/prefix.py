@@ -1,4 +1,4 @@
-"""The frozen beginning of a tuned backbone: how far it reaches, its outputs, and how to go on.
+"""The frozen beginning of a tuned backbone: how far it reaches, its outputs, and resuming from it.
 
 A prefix is what the first `depth` stages return before anything of the method touches it. It is
 the same for every method, seed and rate, so it can be computed once an image and kept.
@@ -16,7 +16,7 @@ from benchmark.models.backbone import StagedBackbone
 
 
 class _Reached(Exception):
-    """The last stage of the prefix has answered; the rest need not run."""
+    """The last stage of the prefix is done; the rest need not run."""
 
 
 def depth_of(backbone: StagedBackbone) -> int:
@@ -46,7 +46,7 @@ def depth_of(backbone: StagedBackbone) -> int:
 
 
 def _stage(name: str, ends: dict[str, int], inside: dict[str, int]) -> int:
-    """The stage that a module belongs to; what stands before or beside the stages counts as 0."""
+    """The stage that a module belongs to; modules before or beside the stages count as 0."""
     while name:
         for known in (inside, ends):
             if name in known:
@@ -57,7 +57,7 @@ def _stage(name: str, ends: dict[str, int], inside: dict[str, int]) -> int:
 
 @torch.no_grad()
 def compute(backbone: StagedBackbone, images: Tensor, depth: int) -> Prefix:
-    """The prefix of images; what comes behind it does not run.
+    """The prefix of images; what comes after it does not run.
 
     Args:
         backbone: as it trains.
@@ -88,7 +88,7 @@ def compute(backbone: StagedBackbone, images: Tensor, depth: int) -> Prefix:
 
 @contextmanager
 def answering(backbone: StagedBackbone, prefix: Prefix) -> Iterator[None]:
-    """Inside the block the modules of the prefix return what is known, whatever they are given."""
+    """Inside the block the modules of the prefix return the cached outputs for any input."""
     replaced: list[nn.Module] = []
 
     def put(name: str, forward: Any) -> None:
@@ -113,7 +113,7 @@ def go_on(backbone: StagedBackbone, prefix: Prefix) -> list[Tensor]:
     """What `backbone(images)` returns for the images of a prefix.
 
     The modules before the first stage run on an empty image of the right size, and their output
-    is not looked at; with all four stages known, nothing of the model runs.
+    is not looked at; with all four stages cached, nothing of the model runs.
     """
     # In memory as if they had just been computed, or sums would round differently.
     prefix = Prefix(tuple(backbone.laid_out(y) for y in prefix.outputs), prefix.size)

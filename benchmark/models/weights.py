@@ -54,8 +54,8 @@ class ResolvedWeights:
         timm_model: what timm builds.
         timm_kwargs: with which arguments.
         mean: of the images it was trained on; None = as timm says.
-        std: likewise.
-        missing: what to say where the hub does not deliver.
+        std: of the same images; None = as timm says.
+        missing: the error message if the hub fails.
     """
 
     name: str
@@ -126,7 +126,7 @@ def _resolved(
     if path is not None and (weights == "pretrained" or not is_timm(name)):
         return _from_file(path, name, "file" if weights == "pretrained" else "random")
     if weights == "none":
-        # A timm name means timm's own definition, whatever files happen to lie around.
+        # A timm name means timm's own definition, even if there are files of that name.
         return ResolvedWeights(name, "random", None, name)
     cached = _hub_cached(name)
     if cached is None and not _hub_answers(name):
@@ -180,7 +180,7 @@ def architecture(name: str) -> StagedBackbone:
 
 @functools.lru_cache(maxsize=4)
 def _without_values(name: str) -> nn.Module:
-    # Building takes seconds, most of it for initial values that nobody sees; a copy does not.
+    # Building takes seconds, most of it for initial values that are never used; a copy does not.
     with torch.device("meta"):
         return create_timm_model(name, {})
 

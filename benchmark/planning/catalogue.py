@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from methods.base import Method
 
 
-# The imports stand inside: torch loads only when methods or data are really asked for.
+# Imported inside functions: torch loads only when methods or data are needed.
 def _methods() -> "Mapping[str, type[Method]]":
     import methods
 

@@ -1,9 +1,9 @@
-"""When compiling the network that trains pays back: judged by what it cost and brought before.
+"""Whether compiling the network saves time, judged by what it cost and gained in earlier runs.
 
-A run begins as it is written, which also tells its own pace. After a few steps it may be compiled:
-always, never, or where earlier runs in the same results folder, on the same kind of device, say
-that the steps that are left win back what compiling costs. Nothing is known of a device on which
-nothing was compiled yet.
+A run starts uncompiled, which also shows its own pace. After a few steps it may be compiled:
+always, never, or when earlier runs in the same results folder, on the same kind of device, show
+that it saves time over the remaining steps. On a device on which nothing was compiled yet, nothing
+is known.
 """
 
 from collections.abc import Callable, Iterable
@@ -35,7 +35,7 @@ def payback(wanted: str, cell: RunSpec, results: Path, device: str) -> Pays:
     Args:
         wanted: one of `CHOICES`.
         cell: that is about to train.
-        results: where earlier runs lie.
+        results: folder with earlier runs.
         device: that it trains on, as records name it.
     """
     if wanted != "auto":

@@ -1,8 +1,8 @@
-"""What the cells that are still to run will take, judged by earlier runs.
+"""Estimates what the remaining cells will take from earlier runs.
 
-Runs in, numbers out: nothing is read from disk or measured here. A run counts for a cell by what it
-shares with it; the most alike ones that there are decide, by their median (`SPEED`, `OTHERS`,
-`SIZE`). Where their crop or batch differs, time and memory are taken to grow with the pixels.
+Runs in, numbers out: nothing is read from disk or measured here. The estimate is the median of the
+runs that share most with a cell (`SPEED`, `OTHERS`, `SIZE`). Where their crop or batch differs,
+time and memory are taken to grow with the pixels.
 """
 
 from collections import defaultdict
@@ -23,7 +23,7 @@ SPEED: tuple[Keys, ...] = (
     ("backbone", "device"),
     ("backbone",),
 )
-"""What runs have to share with a cell to tell its speed and memory, the best basis first."""
+"""What runs must share with a cell to estimate its speed and memory, the best basis first."""
 
 OTHERS: tuple[Keys, ...] = (
     ("method", "backbone", "benchmark", "device"),
@@ -43,7 +43,7 @@ SIZE: tuple[Keys, ...] = (
 
 
 class Expected(NamedTuple):
-    """What one cell will take; None where no run tells."""
+    """What one cell will take; None where no run gives an estimate."""
 
     seconds: float | None
     memory_bytes: int | None
@@ -56,7 +56,7 @@ class Forecast:
 
     Attributes:
         cells: their number.
-        without_basis: how many of them no earlier run tells the time of; they are in no sum.
+        without_basis: how many of them have no estimate of their time; they are in no sum.
         device_seconds: of all others.
         disk_bytes: that those which are known will add.
         memory_bytes: the largest peak of a cell; 0 where none is known.
@@ -97,7 +97,7 @@ class _Grouped:
 
 
 class Forecaster:
-    """Tells what a cell will take from earlier runs.
+    """Estimates what a cell will take from earlier runs.
 
     Args:
         runs: of any status; those that lack a number do not count for it.
@@ -135,7 +135,7 @@ class Forecaster:
             for run in self._speed.like(wanted)
             if run.images_per_second
         ]
-        # Weights do not shrink with the crop: less than what was seen is not promised.
+        # Weights do not shrink with the crop, so the estimate never goes below what was measured.
         peaks = [
             run.memory_bytes * max(1.0, images * pixels / _batch_pixels(run, protocol))
             for run in self._memory.like(wanted)

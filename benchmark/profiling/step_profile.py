@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, as torch.profiler sees it."""
+"""Where the time of a training step goes, measured by torch.profiler."""
 
 import time
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from benchmark.execution.environment import Environment
 from benchmark.execution.probe import Rehearsal
 
 WARM_UP = 3
-"""Steps before those that are looked at: allocators and kernels settle in them."""
+"""Steps before the measured ones: allocators and kernels settle in them."""
 
 OTHER = "other"
 """The phase of what belongs to no part of a step that has a name."""
@@ -59,7 +59,7 @@ def profile(cell: RunSpec, environment: Environment, steps: int = 10) -> Profile
     Args:
         cell: what to train; its number of steps does not matter.
         environment: where.
-        steps: that are looked at, and as many more that are timed without a profiler.
+        steps: profiled ones, and as many more that are timed without a profiler.
 
     Raises:
         UserError: weights or data are missing or damaged.

@@ -14,8 +14,8 @@ from benchmark.data.palette import as_rgb, palette
 from benchmark.results import predictions
 
 if TYPE_CHECKING:
+    from benchmark.analysis.leaderboard import Key
     from benchmark.reporting.html.images import Item
-    from benchmark.reporting.html.payload import Key
 
 MOST = 12
 """Methods of a group beside each other on one image: the best ones, but see `gallery_items`."""
@@ -40,7 +40,7 @@ def gallery_items(
     for name, part in done.groupby("benchmark", sort=True):
         maps = _kept(part, root)
         if not maps:
-            notes.append(f"{name}: none of the runs kept predictions, so the gallery has no image")
+            notes.append(f"{name}: no run stored predictions, so the gallery has no images of it")
             continue
         try:
             items += _of_benchmark(open_benchmark(str(name)), maps)

@@ -1,22 +1,19 @@
-"""Everything that a report is made of, and the sections in which it is told."""
+"""Everything that a report is made from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from benchmark.analysis.leaderboard import GROUP, split_groups
+from benchmark.analysis.leaderboard import GROUP, Key
+from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
 from benchmark.analysis.uncertainty.family import AVERAGE
 
 if TYPE_CHECKING:
     from benchmark.reporting.html.images import Item
     from benchmark.reporting.style import Style
-
-Key = tuple[str, str, str]
-"""Backbone, weights, protocol_hash: what is ranked together."""
 
 
 @dataclass(frozen=True)
@@ -25,30 +22,19 @@ class ReportInputs:
 
     Attributes:
         title: heading, usually the suite.
-        runs: one row a record, with `folder`.
-        root: the results folder, below which the folders of the runs lie.
+        runs: the records, with `folder`.
         assessment: statistics of the runs.
         gallery: test images with predictions.
         reference: published numbers, or None.
-        notes: what a reader must know of the inputs, a sentence each.
+        notes: what a reader must know about the inputs, a sentence each.
     """
 
     title: str
-    runs: pd.DataFrame
-    root: Path
+    runs: Runs
     assessment: Assessment
     gallery: "Sequence[Item]" = ()
     reference: pd.DataFrame | None = None
     notes: Sequence[str] = ()
-
-    @property
-    def groups(self) -> list[tuple[Key, pd.DataFrame]]:
-        """Runs that are ranked together, by their key."""
-        return split_groups(self.runs)
-
-    def runs_of(self, key: Key) -> pd.DataFrame:
-        """The runs of one of the groups."""
-        return dict(self.groups)[key]
 
     @property
     def intervals(self) -> pd.DataFrame:
@@ -61,7 +47,7 @@ class ReportInputs:
         """Colour and marker of every method, the same in all figures."""
         from benchmark.reporting.style import method_styles
 
-        return method_styles(sorted(self.runs["method"].unique()))
+        return method_styles(sorted(self.runs.frame["method"].unique()))
 
 
 def of_group(table: pd.DataFrame, key: Key) -> pd.DataFrame:

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from benchmark.analysis.leaderboard import GROUP, cells, failures, leaderboard, shared_benchmarks
+from benchmark.analysis.leaderboard import GROUP, Key, shared_benchmarks
+from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
 from benchmark.reporting.figures.picture import WEIGHTS, Picture
-from benchmark.reporting.inputs import Key, ReportInputs, of_group
-from benchmark.reporting.provenance import Protocols, protocols, provenance
+from benchmark.reporting.inputs import ReportInputs, of_group
+from benchmark.reporting.provenance import Protocols, data_notes, protocols, provenance
 from benchmark.reporting.table_catalogue import FAILURES, RANKS, benchmark_table, studies
 from benchmark.reporting.tables import COLUMNS, Column, ranked, to_markdown
 from benchmark.reporting.timing_notes import explained
@@ -34,86 +35,89 @@ def render(
     drawn = any(pictures.values())
     parts = [MARK, f"# {inputs.title}", _summary(runs), _about_seeds(runs, found)]
     parts.append(
-        "[index.html](index.html) is this report to play with: it needs no network and no server."
+        "[index.html](index.html) is the interactive version of this report; it works offline."
     )
-    origin = protocols(runs)
+    origin = protocols(runs.frame)
     parts += [f"**{text}**" for text in origin.guard]
-    for key, part in inputs.groups:
+    for key, part in runs.groups.items():
         name = f" of {key[0]}, {WEIGHTS[key[1]]}, protocol {key[2]}" if several else ""
         parts += _section(key, part, found, name)
         parts += _figures(pictures[key], name)
     parts += _figures(across, "")
-    if inputs.notes:
-        parts += ["## What the numbers do not carry", _list(inputs.notes)]
+    if notes := [*data_notes(runs.frame), *inputs.notes]:
+        parts += ["## Limits of these numbers", _list(notes)]
     parts += ["## Runs that did not finish", _failures(runs)]
-    parts += ["## Protocol", _protocol(origin), "## Provenance", _provenance(runs)]
+    parts += ["## Protocol", _protocol(origin), "## Provenance", _provenance(runs.frame)]
     parts.append(
-        "All numbers are in [tables](tables) as CSV, Markdown and LaTeX: also the IoU of each "
-        "class, all pairs of methods with their tests, and every cost."
+        "All numbers are in [tables](tables) as CSV, Markdown and LaTeX, including the IoU of each "
+        "class, the tests of all pairs of methods, and every cost."
         + (" The figures are in [figures](figures) as PNG, SVG and PDF." if drawn else "")
     )
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
-def _summary(runs: pd.DataFrame) -> str:
+def _summary(runs: Runs) -> str:
+    frame = runs.frame
     parts = ("method", "backbone", "benchmark", "seed")
-    counts = [_count(runs[name].nunique(), name) for name in parts]
-    finished = int((runs["status"] == "done").sum())
-    text = f"{', '.join(counts)}; {finished} of {_count(len(runs), 'run')} finished."
-    table = cells(runs)
+    counts = [_count(frame[name].nunique(), name) for name in parts]
+    finished = int((frame["status"] == "done").sum())
+    text = f"{', '.join(counts)}; {finished} of {_count(len(frame), 'run')} finished."
+    table = runs.cells
     asked = sum(
         part["method"].nunique() * part["benchmark"].nunique() for _, part in table.groupby(GROUP)
     )
     done = int((table["status"] == "done").sum())
     if done < asked:
-        text += f" **A partial report: {done} of {asked} cells of method and benchmark are there.**"
+        text += f" **Partial: {done} of {asked} pairs of method and benchmark are finished.**"
     return text
 
 
-def _about_seeds(runs: pd.DataFrame, found: Assessment) -> str:
-    seeds = cells(runs).loc[lambda table: table["status"] == "done", "seeds"]
+def _about_seeds(runs: Runs, found: Assessment) -> str:
+    seeds = runs.cells.loc[lambda table: table["status"] == "done", "seeds"]
     if seeds.empty:
         return "**No run finished, so there is nothing to compare.**"
     if seeds.max() == 1:
         return (
-            "**One seed: no difference between methods is called significant**, so all share a "
-            "rank. Another seed moves every number, and may swap neighbours. The 95 % intervals "
-            "cover the choice of test images only."
+            "**One seed: differences between methods are not tested**, so all share a rank. "
+            "Another seed would change every number and could swap neighbours. The 95 % intervals "
+            "do not include training variation."
         )
     apart = int(found.pairs["significant"].sum())
     text = (
-        f"{_count(int(seeds.min()), 'seed')} or more each; 95 % intervals cover seeds and test "
-        "images (a hierarchical bootstrap with Student's t). Methods share a rank unless the "
-        "paired test, corrected after Holm, tells them from the best of their rank: "
-        f"{apart} of {_count(len(found.pairs), 'pair')} differ."
+        f"At least {_count(int(seeds.min()), 'seed')} each. The 95 % intervals cover seeds and "
+        "test images (hierarchical bootstrap with Student's t). A method shares the rank of better "
+        "ones unless it is significantly worse than the best of them (paired test, Holm); "
+        f"{apart} of {_count(len(found.pairs), 'pair')} differ significantly."
     )
     if seeds.min() == 1:
         text += (
-            " **Cells with one seed: their intervals cover test images only, and none of their "
-            "differences is called significant.**"
+            " **Some cells have one seed: their intervals do not include training variation, and "
+            "their differences are not tested.**"
         )
     return text
 
 
-def _section(key: Key, runs: pd.DataFrame, found: Assessment, name: str) -> list[str]:
-    board = ranked(runs, found)
+def _section(key: Key, runs: Runs, found: Assessment, name: str) -> list[str]:
+    board = ranked(runs, found.board)
     columns = [column for column in COLUMNS if column.name not in _BOARD]
     text = (
         f"Backbone {key[0]}, {WEIGHTS[key[1]]}. mIoU in points: mean over benchmarks of the "
-        "mean over seeds; costs are means over benchmarks. Methods that the data cannot tell "
-        "apart share a rank. A method that did not finish every benchmark is listed without one. "
-        "Bold: best of a column. Trainable parameters are inserted, tuned backbone and decoder "
-        "together."
+        "mean over seeds; costs are means over benchmarks. Methods that do not differ "
+        "significantly share a rank. A method that did not finish every benchmark has no rank. "
+        "Bold: best in the column. Trainable: inserted, tuned and decoder parameters together."
     )
-    parts = [f"## Leaderboard{name}", f"{text} {explained(runs)}", to_markdown(board, columns)]
-    shared = shared_benchmarks(runs)
-    if board["rank"].isna().any() and shared:
-        part = runs[runs["benchmark"].isin(shared)]
+    parts = [
+        f"## Leaderboard{name}",
+        f"{text} {explained(runs.frame)}",
+        to_markdown(board, columns),
+    ]
+    shared = of_group(found.shared, key)
+    if len(shared):
+        names = shared_benchmarks(runs.cells)
         parts += [
-            f"## Leaderboard over {' and '.join(shared)}{name}",
-            "Every method with a result finished these, so here all of them are compared; by the "
-            "mean alone.",
-            to_markdown(leaderboard(part), [c for c in columns if c.name not in ("low", "high")]),
+            f"## Leaderboard over {' and '.join(names)}{name}",
+            "Every method with a result finished these benchmarks: all are compared here.",
+            to_markdown(ranked(runs.over(names), shared), columns),
         ]
     parts += [f"## mIoU per benchmark{name}", to_markdown(*benchmark_table(runs))]
     for method, (table, fields) in studies(runs).items():
@@ -144,8 +148,8 @@ def _list(lines: Sequence[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _failures(runs: pd.DataFrame) -> str:
-    table = failures(runs)
+def _failures(runs: Runs) -> str:
+    table = runs.failures
     if table.empty:
         return "None."
     columns = list(FAILURES)
@@ -153,8 +157,8 @@ def _failures(runs: pd.DataFrame) -> str:
         columns.insert(0, Column("backbone", "Backbone"))
     return (
         to_markdown(table, columns)
-        + "\nA failed run is tried again by `python -m benchmark run --retry failed`; an "
-        "unsupported one is not."
+        + "\n`python -m benchmark run --retry failed` tries failed runs again, but not unsupported "
+        "ones."
     )
 
 

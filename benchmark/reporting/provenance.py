@@ -1,4 +1,4 @@
-"""What was measured how: protocols side by side, what differs in them, and where runs came from."""
+"""How runs were made: protocols side by side, what differs in them, and where runs came from."""
 
 import json
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.analysis.leaderboard import GROUP
-from benchmark.reporting.format import MISSING
+from benchmark.core.format import MISSING
 
 _PROTOCOL, _ORIGIN = "protocol.", "provenance."
 
@@ -64,7 +64,7 @@ class Protocols:
 
 
 def protocols(runs: pd.DataFrame) -> Protocols:
-    """The protocols of the runs, and what forbids or weakens a comparison."""
+    """The protocols of the runs, and what must not be compared."""
     hashes = sorted(map(str, runs["protocol_hash"].unique()))
     # The hash fixes the fields, so any run of a protocol shows them.
     samples = [runs[runs["protocol_hash"] == text].iloc[0] for text in hashes]
@@ -78,12 +78,16 @@ def protocols(runs: pd.DataFrame) -> Protocols:
     guard = []
     if runs[GROUP].drop_duplicates().shape[0] > 1:
         guard.append(
-            "Backbones, weights and protocols that differ are ranked apart; numbers of different "
-            "groups are not comparable."
+            "Each group (equal backbone, weights and protocol) is ranked separately; do not "
+            "compare between groups."
         )
-    different = [setting.name for setting in settings if setting.differs]
+    different = [
+        f"{setting.name} {_listed(sorted(set(setting.values)))}"
+        for setting in settings
+        if setting.differs
+    ]
     if different:
-        guard.append(f"The protocols differ in {', '.join(different)}.")
+        guard.append(f"{len(hashes)} settings here: {'; '.join(different)}.")
     for name, within, words in _EQUAL:
         column = f"{_ORIGIN}{name}"
         if column not in runs:
@@ -95,15 +99,16 @@ def protocols(runs: pd.DataFrame) -> Protocols:
         if found.groupby([*(runs[key] for key in keys), scheme]).nunique().max() > 1:
             guard.append(f"Runs that are ranked together used different {words}.")
     if _OPENED in runs and (often := int((runs[_OPENED] > 1).sum())):
+        were, their = ("run was", "its score") if often == 1 else ("runs were", "their scores")
         guard.append(
-            f"{often} {'run' if often == 1 else 'runs'} evaluated the test split more than once "
-            "(run again, or by `evaluate`); how often stands in the records."
+            f"{often} {were} scored on the test images more than once, so {their} may be "
+            "optimistic; how often is in the records."
         )
     return Protocols(tuple(hashes), tuple(settings), tuple(guard))
 
 
 def provenance(runs: pd.DataFrame) -> list[tuple[str, str]]:
-    """Names and values of what produced the runs; folders of somebody's machine are cut off."""
+    """Names and values of what produced the runs, without folders of the machine."""
     lines = []
     for name, label in _FACTS:
         column = f"{_ORIGIN}{name}"
@@ -130,6 +135,11 @@ def provenance(runs: pd.DataFrame) -> list[tuple[str, str]]:
     return [*lines, ("Packages", ", ".join(versions))] if versions else lines
 
 
+def _listed(texts: list[str]) -> str:
+    """`200, 100 and 60`, of two texts or more."""
+    return f"{', '.join(texts[:-1])} and {texts[-1]}"
+
+
 def _texts(column: pd.Series) -> list[str]:
     """The different values of a column, in alphabetical order."""
     values = column.dropna()
@@ -146,3 +156,15 @@ def _text(value: Any) -> str:
     if str(value) in ("True", "False"):
         return "yes" if str(value) == "True" else "no"
     return f"{value:.12g}" if isinstance(value, (int, float)) else str(value)
+
+
+def data_notes(runs: pd.DataFrame) -> list[str]:
+    """Serious findings of audits that were accepted with `--accept-audit`, a sentence each."""
+    if "data_findings" not in runs:
+        return []
+    found = {
+        f"{name}: trained although the audit found: {what}."
+        for name, findings in zip(runs["benchmark"], runs["data_findings"], strict=True)
+        for what in findings
+    }
+    return sorted(found)

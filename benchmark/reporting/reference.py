@@ -9,9 +9,16 @@ import pandas as pd
 from benchmark.core.errors import UserError
 
 COLUMNS = [
-    "method", "backbone", "decoder", "benchmark", "miou", "params", "counts", "memory_bytes",
+    "method",
+    "backbone",
+    "decoder",
+    "benchmark",
+    "miou",
+    "params",
+    "counts",
+    "memory_bytes",
     "source",
-]  # fmt: skip
+]
 """What `read_reference` returns."""
 
 _TEXTS = ("method", "backbone", "decoder", "source")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from benchmark.analysis.leaderboard import GROUP
-from benchmark.analysis.memo import remembering
+from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment, assess
 from benchmark.core.errors import UserError
 from benchmark.reporting import markdown
@@ -55,7 +55,7 @@ def write_report(
         assessment: statistics of the runs, by default made here.
         gallery: test images with predictions, as `gallery_items` returns them.
         reference: published numbers, as `read_reference` returns them.
-        notes: more that a reader must know, a sentence each.
+        notes: anything else that a reader must know, a sentence each.
         figures: also draw the static ones, which takes most of the time.
         keep: folder that keeps the figures until something that they show changes.
 
@@ -63,25 +63,29 @@ def write_report(
         The files, in the order of writing.
 
     Raises:
-        UserError: there are no runs, `out` holds something else than a report, or it cannot be
-            written.
+        UserError: there are no runs, `out` is not a report, or it cannot be written.
     """
-    if runs.empty:
+    table = Runs(publishable(runs), root)
+    found = assess(table) if assessment is None else assessment
+    inputs = ReportInputs(title, table, found, gallery, reference, [*notes, *found.notes])
+    return write(inputs, out, figures=figures, keep=keep)
+
+
+def write(
+    inputs: ReportInputs, out: Path, *, figures: bool = True, keep: Path | None = None
+) -> list[Path]:
+    """As `write_report`, of inputs that are made already; their texts must be `publishable`."""
+    if inputs.runs.frame.empty:
         raise UserError(
-            f"no results for {title}: nothing to report; run `python -m benchmark run` first"
+            f"no results for {inputs.title}: nothing to report; run `python -m benchmark run` first"
         )
     _check_replaceable(out)
     final = out.resolve()
     stage = final.with_name(f".{final.name}.new")
-    runs = _without_folders(runs)
     try:
         shutil.rmtree(stage, ignore_errors=True)
         stage.mkdir(parents=True)
-        with remembering():
-            found = assess(runs, root) if assessment is None else assessment
-            notes = [*notes, *found.notes]
-            inputs = ReportInputs(title, runs, root, found, gallery, reference, notes)
-            files = _build(inputs, stage, figures, keep)
+        files = _build(inputs, stage, figures, keep)
         _swap(stage, final)
     except OSError as error:
         raise UserError(
@@ -95,7 +99,7 @@ def write_report(
 def _build(inputs: ReportInputs, stage: Path, figures: bool, keep: Path | None) -> list[Path]:
     (stage / "tables").mkdir()
     (stage / "figures").mkdir()
-    chosen = {key: list(pictures(inputs, key)) if figures else [] for key, _ in inputs.groups}
+    chosen = {key: list(pictures(inputs, key)) if figures else [] for key in inputs.runs.groups}
     across = list(pictures_across(inputs)) if figures else []
     every = [*(picture for own in chosen.values() for picture in own), *across]
     files = []
@@ -115,9 +119,10 @@ def _html(inputs: ReportInputs) -> str:
     from benchmark.reporting.html import render
     from benchmark.reporting.html.series_inputs import gather
 
-    runs = inputs.runs
-    curves = gather(runs, inputs.root)
-    return render(inputs.title, runs, inputs.assessment, inputs.gallery, curves, inputs.reference)
+    curves = gather(inputs.runs)
+    return render(
+        inputs.title, inputs.runs, inputs.assessment, inputs.gallery, curves, inputs.reference
+    )
 
 
 def _check_replaceable(out: Path) -> None:
@@ -150,12 +155,11 @@ def _swap(stage: Path, out: Path) -> None:
     shutil.rmtree(former, ignore_errors=True)
 
 
-def _without_folders(runs: pd.DataFrame) -> pd.DataFrame:
+def publishable(runs: pd.DataFrame) -> pd.DataFrame:
     """Cuts absolute folders out of reasons: a report is published, a home directory is not."""
     if "folder" not in runs.columns:
         runs = runs.assign(folder="")
     if "reason" not in runs.columns:
         return runs
     reasons = runs["reason"].fillna("").map(lambda text: _FOLDERS.sub("", text))
-    # The same table where nothing changes: what is known of it need not be worked out again.
-    return runs if reasons.equals(runs["reason"]) else runs.assign(reason=reasons)
+    return runs.assign(reason=reasons)

@@ -60,16 +60,25 @@ def method_styles(methods: Sequence[str]) -> dict[str, Style]:
 
 
 def look() -> AbstractContextManager[None]:
-    """Settings under which figures are drawn and saved, whatever the user's own are."""
+    """Settings under which figures are drawn and saved, in place of the user's own."""
     context: AbstractContextManager[None] = matplotlib.style.context(["default", RC])
     return context
 
 
 def handle(name: str, style: Style, x: Sequence[float] = (), y: Sequence[float] = ()) -> Line2D:
     """A method's marker at given places; at none it is an entry of a legend."""
-    return Line2D(x, y, linestyle="none", marker=style.marker, color=style.colour, label=name,
-                  markersize=SIZE * _LARGER.get(style.marker, 1), markeredgecolor="white",
-                  markeredgewidth=0.6, zorder=3)  # fmt: skip
+    return Line2D(
+        x,
+        y,
+        linestyle="none",
+        marker=style.marker,
+        color=style.colour,
+        label=name,
+        markersize=SIZE * _LARGER.get(style.marker, 1),
+        markeredgecolor="white",
+        markeredgewidth=0.6,
+        zorder=3,
+    )
 
 
 def hollow(name: str, style: Style, x: Sequence[float] = (), y: Sequence[float] = ()) -> Line2D:
@@ -80,7 +89,7 @@ def hollow(name: str, style: Style, x: Sequence[float] = (), y: Sequence[float] 
 
 
 def pale(name: str, style: Style, x: Sequence[float] = (), y: Sequence[float] = ()) -> Line2D:
-    """The marker of a method that does not stand out: its colour, mixed with white."""
+    """The marker of a method that is not highlighted: its colour, mixed with white."""
     line = handle(name, style, x, y)
     line.set(markerfacecolor=lighter(style.colour), markeredgecolor=style.colour, zorder=2.8)
     return line
@@ -94,6 +103,16 @@ def lighter(colour: str, share: float = 0.7) -> str:
 
 def trace(name: str, style: Style, x: ArrayLike = (), y: ArrayLike = (), every: int = 1) -> Line2D:
     """A method's line with its marker at every `every`-th point; at none an entry of a legend."""
-    return Line2D(x, y, color=style.colour, linewidth=1.3, marker=style.marker, label=name,
-                  markersize=0.75 * SIZE * _LARGER.get(style.marker, 1), markeredgecolor="white",
-                  markeredgewidth=0.5, markevery=every, zorder=3)  # fmt: skip
+    return Line2D(
+        x,
+        y,
+        color=style.colour,
+        linewidth=1.3,
+        marker=style.marker,
+        label=name,
+        markersize=0.75 * SIZE * _LARGER.get(style.marker, 1),
+        markeredgecolor="white",
+        markeredgewidth=0.5,
+        markevery=every,
+        zorder=3,
+    )

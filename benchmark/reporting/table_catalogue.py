@@ -6,19 +6,15 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmark.analysis.ablation import INSERTED, ablation, families
-from benchmark.analysis.cost_tables import COMPONENTS, cost_table, storage
-from benchmark.analysis.efficiency import (
-    COMPARED,
-    corruption_scores,
-    corruption_table,
-    label_efficiency,
-)
-from benchmark.analysis.leaderboard import GROUP, MIOU, failures, per_benchmark, per_class
-from benchmark.reporting.format import Kind
+from benchmark.analysis.ablation import ablation, families
+from benchmark.analysis.cost_tables import storage
+from benchmark.analysis.costs import INSERTED, component_costs
+from benchmark.analysis.efficiency import COMPARED, corruption_table
+from benchmark.analysis.leaderboard import GROUP, MIOU
+from benchmark.analysis.runs import Runs
+from benchmark.core.format import Kind
 from benchmark.reporting.inputs import ReportInputs
 from benchmark.reporting.tables import COLUMNS, Column, ranked
-from benchmark.results.timing_columns import RATIOS
 
 WHICH = [Column(name, name.removesuffix("_hash").capitalize()) for name in GROUP]
 
@@ -74,14 +70,6 @@ CORRUPTIONS = (
     Column("relative_drop", "Lost (%)", "points", "min"),
 )
 
-_KINDS: dict[str, Kind] = {
-    "bytes": "bytes",
-    "seconds": "seconds",
-    "ms": "ms",
-    "params": "count",
-    "flops": "count",
-}
-
 
 @dataclass(frozen=True)
 class ReportTable:
@@ -104,22 +92,22 @@ def report_tables(inputs: ReportInputs) -> Iterator[ReportTable]:
     Where there are several groups, every table names the group of its rows.
     """
     runs, found = inputs.runs, inputs.assessment
-    lead = WHICH if len(inputs.groups) > 1 else []
-    yield ReportTable("leaderboard", ranked(runs, found), [*lead, *COLUMNS])
+    lead = WHICH if len(runs.groups) > 1 else []
+    yield ReportTable("leaderboard", ranked(runs, found.board), [*lead, *COLUMNS])
     table, columns = benchmark_table(runs)
     yield ReportTable("per_benchmark", table, [*lead, *columns])
-    for name in sorted(runs["benchmark"].unique()):
+    for name in sorted(runs.frame["benchmark"].unique()):
         table, columns = class_table(runs, name)
         yield ReportTable(f"per_class_{name}", table, [*lead, *columns])
     for name, (table, columns) in studies(runs).items():
         yield ReportTable(f"ablation_{file_name(name)}", table, [*lead, *columns])
-    scores = label_efficiency(runs)
+    scores = runs.label_efficiency
     parts: list[tuple[str, pd.DataFrame, Sequence[Column]]] = [
         ("pairs", found.pairs, PAIRS),
         ("ranks", found.ranks, RANKS),
         ("iqm", found.iqm, AGGREGATES),
-        ("cost_ledger", cost_table(runs), _cost_columns()),
-        ("storage", storage(runs), STORAGE),
+        ("cost_ledger", runs.cost_table, _cost_columns()),
+        ("storage", storage(runs.cost_table), STORAGE),
         ("fronts", found.fronts, _plain(found.fronts)),
         ("hypervolumes", found.hypervolumes, _plain(found.hypervolumes)),
         ("improvement", found.improvement, _plain(found.improvement)),
@@ -130,19 +118,19 @@ def report_tables(inputs: ReportInputs) -> Iterator[ReportTable]:
     for stem, table, shown in parts:
         if not table.empty:
             yield ReportTable(stem, table, [*lead, *shown])
-    yield ReportTable("failures", failures(runs), [*lead, *FAILURES])
+    yield ReportTable("failures", runs.failures, [*lead, *FAILURES])
 
 
-def class_table(runs: pd.DataFrame, benchmark: str) -> tuple[pd.DataFrame, list[Column]]:
+def class_table(runs: Runs, benchmark: str) -> tuple[pd.DataFrame, list[Column]]:
     """IoU per class of a benchmark, and its columns."""
-    table = per_class(runs, benchmark)
+    table = runs.per_class(benchmark)
     known = [label for label in table.columns if label not in (*GROUP, "method")]
     return table, [Column("method", "Method"), *(Column(c, c, "points", "max") for c in known)]
 
 
-def benchmark_table(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[Column]]:
+def benchmark_table(runs: Runs) -> tuple[pd.DataFrame, list[Column]]:
     """MIoU per benchmark, with "failed" or "unsupported" where that is why there is none."""
-    numbers, words = per_benchmark(runs), per_benchmark(runs, "status")
+    numbers, words = runs.per_benchmark, runs.statuses
     names = [name for name in numbers.columns if name not in (*GROUP, "method")]
     table = numbers.astype({name: object for name in names})
     for name in words.columns.intersection(names):
@@ -154,9 +142,9 @@ def benchmark_table(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[Column]]:
     return table, columns + [Column(name, name, "points", "max") for name in names]
 
 
-def studies(runs: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, list[Column]]]:
+def studies(runs: Runs) -> dict[str, tuple[pd.DataFrame, list[Column]]]:
     """By method, its settings side by side, where it was run with several."""
-    tables = {name: _study(runs, name) for name in families(runs)}
+    tables = {name: _study(runs, name) for name in families(runs.frame)}
     return {name: pair for name, pair in tables.items() if not pair[0].empty}
 
 
@@ -165,8 +153,8 @@ def file_name(text: str) -> str:
     return re.sub(r"[^\w.\-]+", "-", text)
 
 
-def _study(runs: pd.DataFrame, name: str) -> tuple[pd.DataFrame, list[Column]]:
-    table = ablation(runs, name)
+def _study(runs: Runs, name: str) -> tuple[pd.DataFrame, list[Column]]:
+    table = ablation(runs.frame, name)
     edge = list(table.columns).index(INSERTED)
     fields = [c for c in table.columns[:edge] if c not in (*GROUP, "method")]
     columns = [Column("method", "Setting"), *(Column(f, f) for f in fields)]
@@ -175,26 +163,18 @@ def _study(runs: pd.DataFrame, name: str) -> tuple[pd.DataFrame, list[Column]]:
 
 
 def _corruptions(inputs: ReportInputs) -> pd.DataFrame:
-    scores = corruption_scores(inputs.runs, inputs.root)
+    scores = inputs.runs.corruption_scores
     return corruption_table(scores) if len(scores) else pd.DataFrame(columns=[*COMPARED, "method"])
 
 
 def _cost_columns() -> list[Column]:
     columns = [Column("method", "Method"), Column("complete", "Done")]
-    for name in COMPONENTS:
-        if name in RATIOS:
-            _, kind, reference = name.split(".", 2)
-            columns.append(Column(name, f"{kind} / {reference}".replace("_", " "), "ratio"))
-            continue
-        parts = name.removeprefix("costs.").split(".")
-        columns.append(Column(name, " ".join(parts).replace("_", " "), kind_of(name)))
+    for cost in component_costs():
+        words = cost.column.removeprefix("costs.").removeprefix("timing.").split(".")
+        if cost.reference:
+            words.insert(-1, "/")
+        columns.append(Column(cost.column, " ".join(words).replace("_", " "), cost.kind))
     return columns
-
-
-def kind_of(column: str) -> Kind:
-    """How a cost is printed, by the words of its column's name: `costs.stored.bytes` in bytes."""
-    words = re.split(r"[._]", column)
-    return next((kind for word, kind in _KINDS.items() if word in words), "number")
 
 
 def _plain(table: pd.DataFrame) -> list[Column]:

@@ -9,13 +9,13 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.analysis.leaderboard import GROUP, MIOU, leaderboard
-from benchmark.analysis.uncertainty import Assessment
-from benchmark.reporting.format import MISSING, Kind, human
-from benchmark.results.timing_columns import LATENCY, TRAINING, references
+from benchmark.analysis.costs import COSTS, compared_costs
+from benchmark.analysis.leaderboard import GROUP, MIOU
+from benchmark.analysis.runs import Runs
+from benchmark.core.format import MISSING, Kind, human
 
 FEWEST_LETTERS = 9
-"""Of a name in a terminal, whatever its width; rich would else drop a column without a word."""
+"""Width of a name in any terminal; otherwise rich silently drops a column."""
 
 
 @dataclass(frozen=True)
@@ -43,37 +43,32 @@ COLUMNS = (
     Column("high", "to", "points"),
     Column("complete", "Done"),
     Column("seeds", "Seeds", "integer"),
-    Column("costs.params.inserted", "Inserted", "count"),
-    Column("costs.params.tuned_backbone", "Tuned", "count"),
-    Column("costs.params.decoder", "Decoder", "count"),
-    Column("costs.params.total_trainable", "Trainable", "count", "min"),
-    Column("costs.stored.bytes", "Stored", "bytes", "min"),
-    Column(TRAINING, f"Training / {references()[0]}", "ratio", "min"),
-    Column("costs.train.memory.peak_bytes", "Memory", "bytes", "min"),
-    Column(LATENCY, f"Latency / {references()[0]}", "ratio", "min"),
+    *(
+        Column(cost.column, cost.heading, cost.kind, "min" if cost.main else None)
+        for cost in COSTS
+        if cost.compared
+    ),
     Column("ppt", "PPT", "number", "max"),
 )
 """The columns of the leaderboard."""
 
 
-def ranked(runs: pd.DataFrame, assessment: Assessment) -> pd.DataFrame:
-    """The leaderboard, in which methods share a rank where the data cannot tell them apart.
+def ranked(runs: Runs, board: pd.DataFrame) -> pd.DataFrame:
+    """The leaderboard; methods that do not differ significantly share a rank.
 
     Args:
-        runs: one row a record.
-        assessment: of these runs, or of more.
+        runs: the records.
+        board: of an assessment, `board` or `shared`, of these runs or of more.
 
     Returns:
-        As `leaderboard.leaderboard`, best mean first, with the `rank` of the assessment, the ends
-        `low` and `high` of its 95 % interval (fractions) and what that `covers`.
+        As `leaderboard.leaderboard`, with the `rank` of the assessment, the ends `low` and `high`
+        of its 95 % interval (fractions) and what that `covers`.
     """
     keys = [*GROUP, "method"]
-    found = assessment.board[[*keys, "rank", "low", "high", "covers"]]
-    table = leaderboard(runs).drop(columns=["rank", "ci95"]).merge(found, on=keys, how="left")
-    ordered = [name for name in table.columns if name not in (*keys, "rank", "low", "high", MIOU)]
-    table = table[[*GROUP, "rank", "method", MIOU, "low", "high", *ordered]]
-    order = [*GROUP, MIOU, "method"]
-    return table.sort_values(order, ascending=[True] * 3 + [False, True]).reset_index(drop=True)
+    found = board[[*keys, "rank", "low", "high", "covers"]]
+    table = runs.leaderboard.merge(found, on=keys, how="left")
+    others = ["complete", "seeds", *compared_costs(), "ppt", "covers"]
+    return table[[*GROUP, "rank", "method", MIOU, "low", "high", *others]]
 
 
 def to_markdown(frame: pd.DataFrame, columns: Sequence[Column], group: Sequence[str] = ()) -> str:
@@ -171,7 +166,7 @@ def _texts(
 
 def _cell(value: Any, kind: Kind) -> str:
     # A column of numbers may hold a word ("failed") where there is no number.
-    return human(value, "text" if isinstance(value, str) else kind)
+    return human(None if value is pd.NA else value, "text" if isinstance(value, str) else kind)
 
 
 def _best(frame: pd.DataFrame, column: Column, group: Sequence[str]) -> list[bool]:

@@ -4,30 +4,32 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from benchmark.analysis.leaderboard import failures, split_groups
+from benchmark.analysis.costs import COSTS
+from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
-from benchmark.reporting.format import interval_text
+from benchmark.core.format import interval_text
 from benchmark.reporting.table_catalogue import benchmark_table, class_table
 from benchmark.reporting.tables import Column, ranked, to_rich
 from benchmark.reporting.timing_notes import explained, timed
-from benchmark.results.timing_columns import LATENCY, TRAINING
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+_MAIN = [
+    Column(cost.column, cost.short, cost.kind, "min")
+    for cost in COSTS
+    if cost.compared and cost.main
+]
 _COLUMNS = (
     Column("rank", "Rank", "integer"),
     Column("method", "Method"),
     Column("metrics.miou", "mIoU", "points", "max"),
     Column("interval", "95 %"),
-    Column("costs.params.total_trainable", "Trainable", "count", "min"),
-    Column("costs.stored.bytes", "Stored", "bytes", "min"),
+    *_MAIN[:2],
     Column("seeds", "Seeds", "integer"),
     Column("complete", "Done"),
-    Column(TRAINING, "Training", "ratio", "min"),
-    Column("costs.train.memory.peak_bytes", "Memory", "bytes", "min"),
-    Column(LATENCY, "Latency", "ratio", "min"),
+    *_MAIN[2:],
 )
 """The first ones are shown in every terminal, the last ones where they have room."""
 
@@ -35,41 +37,42 @@ _ALWAYS = 6
 
 
 def print_report(
-    runs: pd.DataFrame, assessment: Assessment, console: "Console", classes: bool = False
+    runs: Runs, assessment: Assessment, console: "Console", classes: bool = False
 ) -> None:
     """Prints leaderboard and mIoU per benchmark of each backbone, weights and protocol.
 
     Args:
-        runs: one row a record.
+        runs: the records.
         assessment: of these runs.
         console: where to; 100 columns are enough for five benchmarks.
         classes: also print the IoU of each class of each benchmark.
     """
-    if runs.empty:
+    if runs.frame.empty:
         console.print("no results")
         return
-    for key, part in split_groups(runs):
+    for key, part in runs.groups.items():
         name = ", ".join(key)
-        board = ranked(part, assessment)
+        board = ranked(part, assessment.board)
         ends = zip(board["low"], board["high"], strict=True)
         board["interval"] = [interval_text(low, high) for low, high in ends]
         console.print(_fitting(board, f"Leaderboard: {name}", console))
         covers = " and ".join(sorted(set(board["covers"]) - {"nothing"})) or "nothing"
         console.print(
-            f"95 % intervals cover {covers}; methods that the data cannot tell apart share a rank.",
+            f"95 % intervals cover {covers}; methods that do not differ significantly share ranks.",
             style="dim",
             highlight=False,
         )
-        if timed(part):
-            console.print(explained(part), style="dim", highlight=False, markup=False)
+        if timed(part.frame):
+            console.print(explained(part.frame), style="dim", highlight=False, markup=False)
         console.print()
         table, shown = benchmark_table(part)
         console.print(to_rich(table, shown, "mIoU per benchmark"), "")
-        for benchmark in sorted(part["benchmark"].unique()) if classes else ():
+        for benchmark in sorted(part.frame["benchmark"].unique()) if classes else ():
             console.print(to_rich(*class_table(part, benchmark), f"IoU per class: {benchmark}"), "")
-    missing = len(failures(runs))
+    missing = len(runs.failures)
     if missing:
-        console.print(f"{missing} runs did not finish; the report says why.", highlight=False)
+        number = "1 run" if missing == 1 else f"{missing} runs"
+        console.print(f"{number} did not finish; the report says why.", highlight=False)
 
 
 def _fitting(board: pd.DataFrame, title: str, console: "Console") -> "Table":

@@ -15,7 +15,7 @@ def how(timing: Timing) -> str:
 
 
 def explained(runs: pd.DataFrame) -> str:
-    """What a reader of a group's times must know.
+    """How a group's times were measured, or how to measure them.
 
     Args:
         runs: of one group, one row a record.
@@ -25,14 +25,14 @@ def explained(runs: pd.DataFrame) -> str:
     suite = runs["suite"].iloc[0] if "suite" in runs else "NAME"
     verb = f"`python -m benchmark timing --suite {suite}`"
     if known.empty:
-        return f"Training time and latency are not compared: {verb} measures them side by side."
+        return f"Training time and latency were not compared; to compare them, run {verb}."
     text = (
-        f"Training and latency are times of a step and of one image, as multiples of those of "
+        f"Training and latency: time per step and per image, as a multiple of that of "
         f"`{references()[0]}`. {_sentence(known.iloc[0])}"
     )
     left = sorted(set(done["method"]) - set(known["method"]))
     if left:
-        text += f" Not measured: {', '.join(left)}; {verb} measures all."
+        text += f" Not measured: {', '.join(left)}; to measure all, run {verb}."
     return text
 
 

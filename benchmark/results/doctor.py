@@ -1,7 +1,7 @@
 """Looks through a results folder for everything that is not as the store writes it.
 
-Names and files may hold any bytes. What is found is listed, and nothing is ever deleted: a repair
-moves what is broken to `.set-aside/` in the same folder, so that the next run makes the cell anew.
+Names and files may hold any bytes. Findings are listed, and nothing is ever deleted: a repair
+moves broken files to `.set-aside/` in the same folder, so that the next run repeats the cell.
 """
 
 import os
@@ -18,6 +18,7 @@ from benchmark.results import timing as timings
 from benchmark.results.load import PUBLISHED, RECORD
 from benchmark.results.validate import (
     AGAIN,
+    ASIDE,
     Finding,
     attempt,
     check_run,
@@ -31,7 +32,6 @@ from benchmark.results.validate import (
 )
 
 DAY = 24 * 3600.0
-_ASIDE = "doctor --repair sets it aside"
 _PARTS = ("images.npz", "predictions.npz", "curve.jsonl", "delta.safetensors", "log.txt")
 _RUN_ID = re.compile(r"[0-9a-f]{12}")
 # A bare number, and a draft without a place, are names of earlier versions.
@@ -42,7 +42,7 @@ _TWIN = "a second record of the run in"
 
 
 def examine(root: Path) -> list[Finding]:
-    """Everything in a results folder that is not as it should be; reads, and changes nothing.
+    """All problems of a results folder; reads, and changes nothing.
 
     Args:
         root: the results folder.
@@ -57,7 +57,7 @@ def examine(root: Path) -> list[Finding]:
     for folder, entries in _walk(root, found):
         names = {entry.name for entry in entries}
         if index.NAME in names and folder == root and index.is_torn(root):
-            fix = "none is needed: the next `plan` makes it anew"
+            fix = "nothing to do: the next `plan` rebuilds it"
             found.append(Finding("note", root / index.NAME, "an index that cannot be read", fix))
         for entry in entries:
             path = folder / entry.name
@@ -75,7 +75,7 @@ def examine(root: Path) -> list[Finding]:
                 published = PUBLISHED in folder.relative_to(root).parts
                 runs.setdefault((published, record.run_id), []).append(folder)
         elif _RUN_ID.fullmatch(folder.name) or names.intersection(_PARTS):
-            found.append(Finding("fault", folder, "a run's folder without a record", AGAIN, True))
+            found.append(Finding("fault", folder, "a run folder without a record", AGAIN, True))
         elif not names and folder != root:
             found.append(Finding("note", folder, "an empty folder", "remove it if you like"))
     for folders in runs.values():
@@ -96,11 +96,11 @@ def set_aside(
         From where to where things went, and the faults that are left.
 
     Raises:
-        UserError: `.set-aside` is no folder of the results folder.
+        UserError: `.set-aside` is not a folder of the results folder.
     """
     base = root / store.SET_ASIDE
     if base.is_symlink() or (base.exists() and not base.is_dir()):
-        raise UserError(f"{told(base)} is no folder; move it away and repair again")
+        raise UserError(f"{told(base)} is not a folder; move it away and repair again")
     moved: dict[Path, Path] = {}
     left = []
     for finding in (finding for finding in findings if finding.severity == "fault"):
@@ -123,7 +123,7 @@ def set_aside(
 
 
 def _stands(finding: Finding) -> bool:
-    """Whether a fault is still one: a process may have begun, or mended it, since it was found."""
+    """Whether a fault still exists: a process may have started, or fixed it, since it was found."""
     path = finding.path
     if path.name.startswith("."):
         return bool(_check_hidden(path))
@@ -160,52 +160,54 @@ def _check_link(path: Path, root: Path) -> list[Finding]:
         return []
     where = "to nowhere" if target is None or not target.exists() else "out of the results folder"
     what = f"a link {where}{': ' if problem else ''}{problem}; reports do not follow it"
-    return [Finding("fault", path, what, "put what it stands for in its place, or remove it")]
+    return [
+        Finding("fault", path, what, "replace it by the folder or file it points to, or remove it")
+    ]
 
 
 def _check_hidden(path: Path) -> list[Finding]:
-    """What a process left behind; nothing where the process lives, or may."""
+    """What a process left; nothing where the process lives, or may."""
     run_id = path.name.lstrip(".").partition(".")[0]
     age = _age(path)
     if age is None or _is_held(path.with_name(f".{run_id}.lease")):
         return []
     draft = _DRAFT.fullmatch(path.name)
     if path.name.endswith(".lease"):
-        return [Finding("fault", path, "the lease of a process that is dead", _ASIDE, True)]
+        return [Finding("fault", path, "the lease of a dead process", ASIDE, True)]
     if path.name.endswith(".checkpoint"):
         return [_checkpoint(path, path.with_name(run_id), age)]
     if path.name.endswith(".opened"):
         return []  # counts of a run that is not done yet
     if path.name.endswith(".discarded"):
-        what = "an attempt that failed while the finished run was kept"
+        what = "a failed attempt; the finished run was kept"
         return [Finding("note", path, what, "see its log.txt; remove it if you like")]
     if _BROKEN.fullmatch(path.name):
-        return [Finding("fault", path, "a checkpoint that could not be used", _ASIDE, True)]
+        return [Finding("fault", path, "a checkpoint that could not be used", ASIDE, True)]
     pid = None if draft is None else writer(draft[1])
     if pid is not None:
         dead = not is_alive(pid)
-    else:  # whoever wrote it may live on another host
+    else:  # its process may live on another host
         dead = age > DAY and bool(draft or _PASSING.fullmatch(path.name))
     if dead:
-        what = "a draft of a process that is dead"
+        what = "an unfinished file of a dead process"
         if pid is None:
-            what = "a draft older than a day"
+            what = "an unfinished file older than a day"
         if draft is not None and draft[2]:
-            what = "the former run, from a process that died while it was replacing it"
-        return [Finding("fault", path, what, _ASIDE, True)]
+            what = "the previous run, from a process that died while replacing it"
+        return [Finding("fault", path, what, ASIDE, True)]
     if pid is not None and age > DAY:
-        what = f"an old draft; process {pid} lives, but may be another by now"
-        return [Finding("note", path, what, "remove it if that process is no run")]
+        what = f"an old unfinished file; process {pid} is running, but may be another one by now"
+        return [Finding("note", path, what, "remove it unless that process is a run")]
     return []
 
 
 def _checkpoint(path: Path, folder: Path, age: float) -> Finding:
     record, _ = read_record(folder)
     if record is not None and record.status in FINAL:
-        return Finding("fault", path, "the checkpoint of a run that is done", _ASIDE, True)
+        return Finding("fault", path, "the checkpoint of a finished run", ASIDE, True)
     if age > DAY and (record is None or record.status != "interrupted"):
-        return Finding("fault", path, "a checkpoint older than a day", _ASIDE, True)
-    return Finding("note", path, "the checkpoint of a run that stopped", "run the cell: it goes on")
+        return Finding("fault", path, "a checkpoint older than a day", ASIDE, True)
+    return Finding("note", path, "the checkpoint of an interrupted run", "run the cell to resume")
 
 
 def _is_held(path: Path) -> bool:
@@ -217,7 +219,7 @@ def _is_held(path: Path) -> bool:
         check_size(path)
         return not lease.is_over(path)
     except Exception:
-        # Foreign content, or a folder that takes no files: age alone has to tell.
+        # Unknown content, or a folder that cannot be written: judged by age alone.
         return age <= DAY
 
 
@@ -234,7 +236,7 @@ def _age(path: Path) -> float | None:
 
 
 def _check_twins(folders: list[Path]) -> list[Finding]:
-    """All folders of one run id but that which is in its place and nearest to the top."""
+    """All folders of one run id except the one that is in its place and nearest to the top."""
     if len(folders) == 1:
         return []
     in_place = {

@@ -1,8 +1,8 @@
 """What a results folder holds, at a glance: one short entry a run, kept in `.index.json`.
 
 The index is derived and disposable. An entry holds for as long as size and time of its record stay
-the same; whatever is missing, torn, of another version or not readable is read anew from the
-records, and a folder that cannot be written is read without leaving an index.
+the same. Entries that are missing, damaged or of another version are read from the records again,
+and a folder that cannot be written is read without leaving an index.
 """
 
 import contextlib
@@ -14,8 +14,8 @@ from typing import NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from benchmark.core.files import write_atomic
-from benchmark.core.record import PUBLISHED, RECORD, SCHEMA_VERSION, Memory, Record, Status, parse
-from benchmark.results import store
+from benchmark.core.record import PUBLISHED, RECORD, Memory, Record, Status
+from benchmark.results import record_file, store
 
 NAME = ".index.json"
 VERSION = 3
@@ -41,7 +41,7 @@ class Entry(NamedTuple):
     memory_bytes: int | None = None  # the larger of what training and inference need
     other_seconds: float | None = None  # of all phases but training
     disk_bytes: int | None = None  # of the run's folder, with its delta
-    compile_seconds: float | None = None  # None: not compiled, or too late to tell
+    compile_seconds: float | None = None  # None: not compiled, or too late to be known
     compile_gain: float | None = None  # times as fast as before
 
 
@@ -154,8 +154,7 @@ def _load(path: Path) -> dict[str, _Stamped]:
 
 def _read(folder: str) -> Entry | None:
     try:
-        with open(f"{folder}/{RECORD}", "rb") as file:
-            record = _parse(file.read())
+        record = record_file.read(Path(folder))
         with os.scandir(folder) as files:
             sizes = {file.name: file.stat().st_size for file in files}
     except (OSError, ValueError):
@@ -164,17 +163,6 @@ def _read(folder: str) -> Entry | None:
         # A delta that was cleared away would be written again.
         sizes.setdefault("delta.safetensors", record.costs.stored.bytes)
     return summary(record, sum(sizes.values()))
-
-
-def _parse(text: bytes) -> Record:
-    """As `parse`, in half the time for a record of the present version."""
-    try:
-        record = Record.model_validate_json(text)
-    except ValidationError:
-        return parse(text)
-    # A record that does not say its version is none.
-    said = "schema_version" in record.model_fields_set
-    return record if said and record.schema_version == SCHEMA_VERSION else parse(text)
 
 
 def _leaves(root: Path, below: str, depth: int) -> Iterator[tuple[str, str]]:

@@ -3,9 +3,9 @@
 A lease `.<run_id>.lease` beside the run's folder is created exclusively and names host, process and
 a token. Its holder touches it as long as it lives. A lease is over when its process is dead, which
 is known on the same host, or when it was not touched for `EXPIRY_SECONDS` by the clock of the file
-system, which all hosts share: a host whose own clock jumps expires nobody's. Who finds one over
-moves it away, looks whether it is the one it saw, and creates its own. A holder that was away for
-so long, on a host that slept, sees at its next heartbeat that the lease is another's.
+system, which all hosts share: a host whose own clock jumps expires no lease. A process that finds
+an expired lease moves it away, checks that it is the one it saw, and creates its own. A holder that
+paused for so long, on a host that slept, sees at its next heartbeat that another has the lease.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.E
 
 
 def path_of(results: Path, spec: RunSpec) -> Path:
-    """Where the lease of a cell lies."""
+    """Path of a cell's lease."""
     final = results / spec.folder
     return final.with_name(f".{final.name}.lease")
 
@@ -54,7 +54,7 @@ def hold(results: Path, spec: RunSpec, lost: Callable[[], object] | None = None)
         token = _acquire(path)
     except OSError as error:
         raise UserError(
-            f"{path} cannot be made ({error.strerror}); make room or mend permissions, or choose "
+            f"{path} cannot be created ({error.strerror}); make room or fix permissions, or choose "
             "another folder with --results DIR"
         ) from error
     if token is None:
@@ -68,7 +68,7 @@ def hold(results: Path, spec: RunSpec, lost: Callable[[], object] | None = None)
     finally:
         done.set()
         keeper.join()
-        # What the block did stands, also where the folder takes no changes any more.
+        # What the block did stays, even if the folder cannot be changed any more.
         with contextlib.suppress(OSError):
             if _read(path).get("token") == token:
                 path.unlink(missing_ok=True)
@@ -78,7 +78,7 @@ def _acquire(path: Path) -> str | None:
     while True:
         token = secrets.token_hex(8)
         content = {"token": token, "host": place(), "pid": os.getpid(), "born": born("self")}
-        # Written beside and linked into place: nobody ever reads half a lease.
+        # Written beside and linked into place, so a lease is never read half-written.
         draft = path.with_name(f".{path.name}.{tag()}")
         try:
             draft.write_text(json.dumps(content))
@@ -95,7 +95,7 @@ def _acquire(path: Path) -> str | None:
 def _put(draft: Path, path: Path) -> None:
     """Gives a file a second name, which must be free; a copy where there are no hard links.
 
-    Who reads such a copy while it is written sees no token, and judges it by its age: it lives.
+    A process that reads such a copy while it is written sees no token and judges it by its age.
 
     Raises:
         FileExistsError: the name is taken.
@@ -112,7 +112,7 @@ def _put(draft: Path, path: Path) -> None:
 
 
 def is_over(path: Path) -> bool:
-    """Whether nobody holds a lease any more; an unreadable one is judged by its age."""
+    """Whether a lease is no longer held; an unreadable one is judged by its age."""
     content = _read(path)
     if content.get("host") == place():
         started = born(str(content.get("pid")))
@@ -128,15 +128,15 @@ def is_over(path: Path) -> bool:
 def _remove(path: Path, seen: object) -> bool:
     """Moves the expired lease with the token `seen` away; whether the way is free."""
     if _read(path).get("token") != seen:
-        return False  # somebody was quicker
+        return False  # another process was quicker
     away = path.with_name(f".{path.name}.over.{tag()}")
     try:
         os.rename(path, away)
     except FileNotFoundError:
-        return True  # somebody was quicker, and may have it by now
+        return True  # another process was quicker, and may hold it by now
     try:
         if _read(away).get("token") != seen:
-            # Somebody moved the old one away and put a live one there in between: give it back.
+            # In between, another process replaced the old one by a live one: put it back.
             with contextlib.suppress(FileExistsError):
                 _put(away, path)
             return False

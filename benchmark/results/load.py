@@ -11,7 +11,8 @@ import pandas as pd
 
 from benchmark.core.errors import printable
 from benchmark.core.parallel import spread, uncollected
-from benchmark.core.record import PUBLISHED, RECORD, Record, parse
+from benchmark.core.record import PUBLISHED, RECORD, Record
+from benchmark.results import record_file
 from benchmark.results.timing import add_columns
 
 _PARAMS = "method_params."
@@ -25,7 +26,7 @@ def load_results(root: Path, suite: str | None = None) -> pd.DataFrame:
 
     Args:
         root: the results folder (suites inside), or one suite's folder. Hidden folders are left
-            out, and so is `published` unless `root` is that folder or lies in it.
+            out, and so is `published` unless `root` is that folder or is in it.
         suite: load this suite only; None loads all.
 
     Returns:
@@ -56,10 +57,7 @@ def load_results(root: Path, suite: str | None = None) -> pd.DataFrame:
 def _read(root: Path, folder: Path) -> dict[str, Any] | str:
     """The record of a folder by dotted names, or in one line why there is none."""
     try:
-        content = (folder / RECORD).read_bytes()
-        record = parse(content)
-        if b"\\ud" in content.lower():
-            record.model_dump_json()  # half of a surrogate pair is text that no file can hold
+        record = record_file.read(folder)
         return _flat(flat(record) | {"folder": folder.relative_to(root).as_posix()})
     except (OSError, ValueError) as error:
         return _one_line(error)
@@ -90,7 +88,7 @@ def _tell_apart(rows: list[dict[str, Any]]) -> None:
     """Gives runs of one label but other fields other labels.
 
     A label names the fields that differ from the defaults of its day; when a default has changed
-    since, the same label stands for two settings, which must not be averaged. A field that a run
+    since, the same label means two settings, which must not be averaged. A field that a run
     lacks was added later, with the default that leaves the method as it was.
     """
     by_label: dict[str, list[dict[str, Any]]] = {}
@@ -117,7 +115,7 @@ def _params(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_folders(root: Path) -> Iterator[Path]:
-    """Folders with a record, sorted; `published` only where `root` is it or lies in it.
+    """Folders with a record, sorted; `published` only where `root` is it or is in it.
 
     Hidden folders are left out, and links to folders are not followed.
     """

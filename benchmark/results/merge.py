@@ -29,18 +29,18 @@ _PARTS = (("delta.safetensors",), ("robustness.json", "robustness.npz"))
 
 @dataclass
 class Merged:
-    """What became of the runs of a merge; folders are the sources', if nothing else is said.
+    """What became of the runs of a merge; folders are the sources', unless stated otherwise.
 
     Attributes:
-        copied: runs of which the target has got all, or files that it lacked.
+        copied: runs copied to the target as a whole, or in part where it lacked files.
         same: runs that were there already, with the same record and counts; times that a split was
             evaluated may differ, of which the larger count is kept.
         conflicts: finished runs that differ from the finished one that was kept.
         unfinished: runs that are not done; they stay where they are.
-        broken: runs that do not hold what they should; those in the target are its folders.
-        busy: runs that another process works on in the target.
-        timings: files of times that the target has got, since it had none of that group, or none
-            that holds all of their methods.
+        broken: runs with missing or wrong files; those in the target are its folders.
+        busy: runs that another process is using in the target.
+        timings: files of times copied to the target, which had none of that group, or none with
+            all of their methods.
     """
 
     copied: list[Path] = field(default_factory=list)
@@ -57,9 +57,9 @@ def merge(sources: Sequence[Path], into: Path) -> Merged:
 
     Of two finished runs of one cell the first is kept: that in `into`, then the sources' in order.
     What was added to the other later, by evaluating it again, is taken over where the first lacks
-    it. An unfinished one in `into` gives way to a finished one. Each run is written whole or not at
-    all, so a merge that was interrupted is just started again. Of times that were measured side by
-    side the first are kept, too, unless others are of these methods and more.
+    it. A finished run replaces an unfinished one in `into`. Each run is written whole or not at
+    all, so an interrupted merge is simply repeated. Of times that were measured side by side the
+    first are kept, too, unless others are of these methods and more.
 
     Args:
         sources: results folders.
@@ -101,7 +101,7 @@ def _merge_timing(merged: Merged, path: Path, into: Path) -> None:
 
 
 def _merge_run(merged: Merged, folder: Path, into: Path) -> None:
-    """Copies a run where it is due, and puts it on the list that it belongs on."""
+    """Copies a run if needed, and adds it to the matching list."""
     record = _sound(folder)
     if record is None:
         merged.broken.append(folder)
@@ -138,7 +138,7 @@ def _sound(folder: Path) -> Record | None:
 
 
 def _copy(folder: Path, record: Record, into: Path, spec: RunSpec) -> None:
-    """Copies a finished run to where none is, with the attempts that were made at it there."""
+    """Copies a finished run to where there is none, with the attempts made at it there."""
     with store.staging(into, spec) as stage:
         _copy_files(folder, stage)
         _count_openings(stage, record, store.openings(into, spec))
@@ -146,7 +146,7 @@ def _copy(folder: Path, record: Record, into: Path, spec: RunSpec) -> None:
 
 
 def _complete(folder: Path, record: Record, into: Path, spec: RunSpec, there: Record) -> bool:
-    """Adds to a run what only another copy of it has; whether that was any file.
+    """Adds to a run the files that only another copy has; whether there were any.
 
     A published copy has no weights, and only one of two may have been evaluated again.
     """
@@ -215,7 +215,7 @@ def export(root: Path, form: str, out: Path, suite: str | None = None) -> int:
     if form not in FORMATS:
         raise UserError(f"--format {form!r}: choose from {', '.join(FORMATS)}")
     if os.path.lexists(out) and not out.is_file():
-        raise UserError(f"--out {told(out)} is there and is no file; name another")
+        raise UserError(f"--out {told(out)} exists and is not a file; name another")
     runs = load_results(root, suite)
     if runs.empty:
         of = f" of suite {suite!r}" if suite else ""

@@ -1,10 +1,9 @@
 """Predicted label maps of a few images that every run keeps, to look at methods side by side.
 
-All runs of a benchmark keep the same images. `predictions.npz` lies beside a record: `ids` (n,) and
+All runs of a benchmark keep the same images. `predictions.npz` is beside a record: `ids` (n,) and
 one array `0`, `1`, ... (h, w) uint8 of class indices for each, no longer than `LONGEST_SIDE`.
 """
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from benchmark.core.seeding import stream
 from benchmark.data.base import Example
+from benchmark.results.npz import DAMAGE, write_npz
 
 KEPT = 6
 """Images of a split."""
@@ -33,7 +33,7 @@ def thin(values: np.ndarray) -> np.ndarray:
 
 
 class PredictionRecorder:
-    """Told every prediction of an evaluation; keeps the chosen ones.
+    """Receives every prediction of an evaluation and keeps the chosen ones.
 
     Args:
         ids: of the split.
@@ -52,8 +52,7 @@ class PredictionRecorder:
     def write(self, folder: Path) -> None:
         """Writes predictions.npz."""
         arrays = {str(number): values for number, values in enumerate(self.maps.values())}
-        # mypy takes the arrays for the keyword that says whether pickles are allowed.
-        np.savez_compressed(folder / "predictions.npz", ids=np.array([*self.maps]), **arrays)  # type: ignore[arg-type]
+        write_npz(folder / "predictions.npz", {"ids": np.array([*self.maps]), **arrays})
 
 
 def read(folder: Path) -> dict[str, np.ndarray]:
@@ -62,5 +61,5 @@ def read(folder: Path) -> dict[str, np.ndarray]:
         with np.load(folder / "predictions.npz", allow_pickle=False) as archive:
             ids = [str(id) for id in archive["ids"]]
             return {id: archive[str(number)] for number, id in enumerate(ids)}
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+    except DAMAGE:
         return {}

@@ -37,7 +37,7 @@ def git_state() -> tuple[str | None, bool | None]:
         ).stdout.strip()
 
     try:
-        # An installed copy may lie in an environment inside somebody else's checkout.
+        # An installed copy may be in an environment inside the checkout of another project.
         git("ls-files", "--error-unmatch", Path(__file__).name)
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "-uno", "--", ":/"))
     except (OSError, subprocess.CalledProcessError):
@@ -204,7 +204,7 @@ def _file_of(module: str) -> Path | None:
 
 
 def _imports(source: bytes, module: str, package: str) -> Iterator[str]:
-    """Modules below `package` that a module's source names in its imports, wherever they stand."""
+    """Modules below `package` that a module's source imports, also inside functions."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

@@ -1,11 +1,10 @@
 """What corrupted images do to a run's mIoU: the schema of `robustness.json`, beside a record.
 
-Numpy only: counts lie in `robustness.npz`, arrays `<corruption>/<severity>/<kind>` (N, K) as in
-`images.npz`, so that every figure here can be derived again.
+Numpy only: counts are in `robustness.npz`, so that every figure here can be derived again: `pairs`
+(P,) of `<corruption>/<severity>`, and the kinds of counts of `images.npz`, each (P, N, K).
 """
 
 import os
-import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from benchmark.results.metrics import CLASS_COUNTS, mean_iou
+from benchmark.results.npz import DAMAGE, write_npz
 from benchmark.results.provenance import git_state
 
 SCHEMA_VERSION = 1
@@ -113,7 +113,7 @@ def make(
 
 
 def read(folder: Path) -> Robustness | None:
-    """What lies in a run's folder; None where there is nothing that can be read."""
+    """The scores in a run's folder; None where there are none that can be read."""
     try:
         return Robustness.model_validate_json((folder / "robustness.json").read_bytes())
     except (OSError, ValidationError):
@@ -128,9 +128,19 @@ def read_counts(folder: Path, version: int) -> dict[str, np.ndarray]:
     known = {(score.corruption, str(score.severity)) for score in result.scores}
     try:
         with np.load(folder / "robustness.npz", allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive if tuple(key.split("/")[:2]) in known}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            counts = _unstacked(archive) if "pairs" in archive else dict(archive)
+    except DAMAGE:
         return {}
+    return {key: array for key, array in counts.items() if tuple(key.split("/")[:2]) in known}
+
+
+def read_names(path: Path) -> set[str]:
+    """Names of the counts in a `robustness.npz`, which are not decoded."""
+    with np.load(path, allow_pickle=False) as archive:
+        if "pairs" not in archive:  # of a version that stored each array alone
+            return set(archive.files)
+        kinds = set(archive.files) - {"pairs"}
+        return {f"{pair}/{kind}" for pair in archive["pairs"] for kind in kinds}
 
 
 def write(folder: Path, result: Robustness, counts: Counts) -> None:
@@ -138,8 +148,7 @@ def write(folder: Path, result: Robustness, counts: Counts) -> None:
     partial = folder / f".robustness.{os.getpid()}"
     try:
         with partial.open("wb") as file:
-            # A name such as `fog/3/label` is a name in the archive, never a path on the disk.
-            np.savez_compressed(file, **counts)  # type: ignore[arg-type]
+            write_npz(file, _stacked(counts))
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, folder / "robustness.npz")
@@ -147,3 +156,19 @@ def write(folder: Path, result: Robustness, counts: Counts) -> None:
         os.replace(partial, folder / "robustness.json")
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _stacked(counts: Counts) -> dict[str, np.ndarray]:
+    """One array a kind: labels, the same in every pair, then take almost no space."""
+    pairs = list(dict.fromkeys(key.rpartition("/")[0] for key in counts))
+    arrays = {kind: np.array([counts[f"{pair}/{kind}"] for pair in pairs]) for kind in CLASS_COUNTS}
+    return {"pairs": np.array(pairs, dtype=str), **arrays}
+
+
+def _unstacked(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    kinds = {kind: arrays[kind] for kind in CLASS_COUNTS}
+    return {
+        f"{pair}/{kind}": array[place]
+        for place, pair in enumerate(arrays["pairs"])
+        for kind, array in kinds.items()
+    }

@@ -21,12 +21,13 @@ import numpy as np
 from benchmark.core.errors import UserError
 from benchmark.core.files import make_folder, sync, sync_folder, unused, write_atomic
 from benchmark.core.processes import is_alive, tag, writer
-from benchmark.core.record import FINAL, Record, UnknownVersion, parse
+from benchmark.core.record import FINAL, Record, UnknownVersion
 from benchmark.core.spec import RunSpec
+from benchmark.results import record_file
 
 SET_ASIDE = ".set-aside"
 CHECKPOINT = ".checkpoint"
-"""End of the hidden name beside a run's folder from which its training goes on."""
+"""End of the hidden name, beside a run's folder, of the checkpoint that training resumes from."""
 
 
 def check_writable(root: Path) -> None:
@@ -50,7 +51,7 @@ def check_writable(root: Path) -> None:
 def read_record(folder: Path) -> Record | None:
     """The record in a run's folder; None where there is none that can be read."""
     try:
-        return parse((folder / "record.json").read_bytes())
+        return record_file.read(folder)
     except (OSError, ValueError):
         return None
 
@@ -62,21 +63,21 @@ def record_of(root: Path, spec: RunSpec) -> Record | None:
 
 
 def check_replaceable(folder: Path) -> None:
-    """Makes sure that a run's folder may be written anew.
+    """Makes sure that a run's folder may be overwritten.
 
     Raises:
-        UserError: there is a record that is not torn and cannot be read all the same.
+        UserError: there is a record that is not damaged, but cannot be read.
     """
     path = folder / "record.json"
     try:
-        parse(path.read_bytes())
+        record_file.read(folder)
     except (FileNotFoundError, NotADirectoryError):
         pass
     except UnknownVersion as error:
         raise UserError(f"{path}: {error}, or choose another folder with --results DIR") from error
     except OSError as error:
         raise UserError(
-            f"{path} cannot be read ({error.strerror}), so the run could be there; mend that, or "
+            f"{path} cannot be read ({error.strerror}), so the run may be finished; fix that, or "
             "choose another folder with --results DIR"
         ) from error
     except ValueError:
@@ -103,7 +104,7 @@ class Discard(Exception):
 def staging(root: Path, spec: RunSpec) -> Iterator[Path]:
     """A folder to fill; renamed to the run's place when the block ends without an exception.
 
-    The former record of the run gives way; whatever else lies there is set aside.
+    The former record of the run is replaced; anything else there is set aside.
 
     Raises:
         UserError: the results cannot be written; what was there stays.
@@ -204,7 +205,7 @@ def larger(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
 
 
 def log_openings(root: Path, spec: RunSpec, counts: Mapping[str, int]) -> None:
-    """Writes down, before a split is evaluated, how often that is the case by then.
+    """Writes down, before a split is evaluated, how often it has been, this time included.
 
     It outlives an attempt that leaves no record.
 
@@ -215,7 +216,7 @@ def log_openings(root: Path, spec: RunSpec, counts: Mapping[str, int]) -> None:
 
 
 def left_behind(root: Path, spec: RunSpec) -> bool:
-    """Whether something lies beside a run's record that is of an attempt before it."""
+    """Whether there is something beside a run's record from an attempt before it."""
     try:
         stored = (root / spec.folder / "record.json").stat().st_mtime_ns
     except OSError:
@@ -228,9 +229,9 @@ def left_behind(root: Path, spec: RunSpec) -> bool:
 
 
 def forget_attempts(root: Path, spec: RunSpec) -> None:
-    """Removes what lies beside a finished run: its checkpoint, and what `log_openings` wrote.
+    """Removes what is beside a finished run: its checkpoint, and what `log_openings` wrote.
 
-    The run is stored, so that what cannot be removed is left to `doctor`.
+    The run is stored, so what cannot be removed is left to `doctor`.
     """
     for path in (checkpoint_of(root, spec), _opened(root, spec)):
         with suppress(OSError):
@@ -238,7 +239,7 @@ def forget_attempts(root: Path, spec: RunSpec) -> None:
 
 
 def checkpoint_of(root: Path, spec: RunSpec) -> Path:
-    """Where the checkpoint of a run lies."""
+    """Path of a run's checkpoint."""
     final = root / spec.folder
     return final.with_name(f".{final.name}{CHECKPOINT}")
 
@@ -263,8 +264,8 @@ def count_opening(folder: Path, split: str) -> None:
         write_atomic(folder / "record.json", _text(record))
     except OSError as error:
         raise UserError(
-            f"{folder / 'record.json'} cannot be written ({error.strerror}), where it is counted "
-            "that the split is evaluated; copy the results to a folder that can be"
+            f"{folder / 'record.json'} cannot be written ({error.strerror}), so this evaluation "
+            "cannot be counted; copy the results to a writable folder"
         ) from error
 
 
@@ -304,7 +305,7 @@ def find_one(root: Path, prefix: str) -> tuple[Path, Record]:
         raise UserError(f"no run {prefix!r} has finished in {root}; `plan` lists planned runs")
     if len(found) > 1:
         ids = ", ".join(folder.name for folder in found[:6])
-        raise UserError(f"run id {prefix!r} fits {len(found)} runs ({ids}); type more of it")
+        raise UserError(f"run id {prefix!r} matches {len(found)} runs ({ids}); type more of it")
     record = read_record(found[0])
     if record is None:
         raise UserError(f"{found[0] / 'record.json'} cannot be read; remove it and run again")

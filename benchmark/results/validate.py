@@ -1,11 +1,10 @@
-"""What the folder of a run must hold to be believed: the record and what it says, file by file.
+"""Checks the folder of a run file by file: the record, and whether the files agree with it.
 
-Nothing that lies there is trusted: a file may be torn, foreign, huge or a pipe.
+No file is trusted: it may be truncated, written by another program, huge or a pipe.
 """
 
 import json
 import os
-import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,33 +15,32 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from benchmark.core.errors import printable
-from benchmark.core.record import SCHEMA_VERSION, Metrics, Record, parse
+from benchmark.core.record import PUBLISHED, SCHEMA_VERSION, Metrics, Record, UnknownVersion
 from benchmark.core.spec import Protocol, RunSpec
-from benchmark.results import store
+from benchmark.results import record_file, store
 from benchmark.results import timing as timings
 from benchmark.results.load import RECORD
 from benchmark.results.metrics import CLASS_COUNTS, class_iou
-from benchmark.results.robustness import Robustness
+from benchmark.results.record_file import LARGEST, check_size, read_bytes
+from benchmark.results.robustness import Robustness, read_names
 
 TOLERANCE = 1e-9
 """A recorded mIoU differs from that of its counts by rounding at most."""
 
-LARGEST = 2**30
-"""Bytes of a file, packed or not, beyond which it is nothing that the store wrote."""
-
-AGAIN = "doctor --repair sets it aside; then run the cell again"
-_MEASURE = "`evaluate --corruptions` measures them anew"
-_STRESS = f"doctor --repair sets it aside; {_MEASURE}"
+ASIDE = "doctor --repair moves it to .set-aside"
+AGAIN = f"{ASIDE}; then run the cell again"
+_MEASURE = "`evaluate --corruptions` measures them again"
+_STRESS = f"{ASIDE}; {_MEASURE}"
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be, or worth knowing.
+    """One thing that is wrong, or worth knowing.
 
     Attributes:
-        severity: fault: it is in the way of a run or of a report; note: good to know.
+        severity: fault: it breaks a run or a report; note: good to know.
         path: the folder or file, below the results folder that was looked through.
         what: what was found, on one line of printable characters.
         fix: what to do about it, on one line.
@@ -88,12 +86,13 @@ def check_run(folder: Path) -> list[Finding]:
     Args:
         folder: the run's, at its full path `.../suite/benchmark/backbone/method/run_id`.
     """
-    record, problem = read_record(folder)
-    if record is None:
-        if attempt(_is_newer, folder / RECORD)[0]:
-            update = f"this petseg-bench reads up to version {SCHEMA_VERSION}; update it"
-            return [Finding("fault", folder, f"{RECORD}: {problem}", update)]
-        return [fault(folder, f"{RECORD} is torn or foreign: {problem}")]
+    try:
+        record = record_file.read(folder)
+    except UnknownVersion as error:
+        update = f"this petseg-bench reads versions up to {SCHEMA_VERSION}; update it"
+        return [Finding("fault", folder, f"{RECORD}: {in_words(error)}", update)]
+    except Exception as error:
+        return [fault(folder, f"{RECORD} is damaged or not a record: {in_words(error)}")]
     found = [fault(folder, what) for what in misplaced(folder, record)]
     if record.status != "done":
         return found
@@ -112,8 +111,9 @@ def check_run(folder: Path) -> list[Finding]:
                 text = what or f"cannot be read: {problem}"
                 found.append(fault(folder, f"{name}: {told(text)}"))
         elif name == "delta.safetensors":
-            fix = "published records come without; only `evaluate` needs it"
-            found.append(Finding("note", folder, f"done, but {name} is missing", fix))
+            if PUBLISHED not in folder.resolve().parts:  # those are published without
+                fix = "to use it with `evaluate`, copy it here from where the run was made"
+                found.append(Finding("note", folder, f"done, but {name} is missing", fix))
         else:
             found.append(fault(folder, f"done, but {name} is missing"))
     return [*found, *_check_robustness(folder, record)]
@@ -126,17 +126,17 @@ def _check_robustness(folder: Path, record: Record) -> Iterator[Finding]:
         if os.path.lexists(counts):
             yield Finding("note", counts, "counts without robustness.json", _MEASURE)
         return
-    scores, problem = attempt(lambda p: Robustness.model_validate_json(_content(p)), path)
+    scores, problem = attempt(lambda p: Robustness.model_validate_json(read_bytes(p)), path)
     if scores is None:
-        yield Finding("fault", path, f"is torn or foreign: {problem}", _STRESS, True)
+        yield Finding("fault", path, f"is damaged or not valid: {problem}", _STRESS, True)
         return
     if scores.run_id != record.run_id:
-        what = f"holds the scores of run {told(scores.run_id)}"
+        what = f"has the scores of another run, {told(scores.run_id)}"
         yield Finding("fault", path, what, _STRESS, True)
     names = {f"{s.corruption}/{s.severity}/{kind}" for s in scores.scores for kind in CLASS_COUNTS}
-    held, problem = attempt(_members, counts)
+    held, problem = attempt(_count_names, counts)
     if held is None or not held >= names:
-        what = problem or "lacks counts that robustness.json sums up"
+        what = problem or "has no counts for some scores of robustness.json"
         yield Finding("fault", counts, what, _STRESS, True)
 
 
@@ -146,20 +146,19 @@ def check_timing(path: Path) -> list[Finding]:
     Args:
         path: the file's, at its full path `.../suite/timing/name`.
     """
-    timing, problem = attempt(lambda p: timings.parse(_content(p)), path)
-    again = "doctor --repair sets it aside; `timing` measures anew"
+    timing, problem = attempt(lambda p: timings.parse(read_bytes(p)), path)
+    again = f"{ASIDE}; `timing` measures again"
     if timing is None:
-        return [Finding("fault", path, f"is torn or foreign: {problem}", again, movable=True)]
+        return [Finding("fault", path, f"is damaged or not valid: {problem}", again, movable=True)]
     if path.resolve().parts[-len(timing.path.parts) :] != timing.path.parts:
-        what = f"the times belong into {told(timing.path)}"
+        what = f"the times belong in {told(timing.path)}"
         return [Finding("fault", path, what, again, movable=True)]
     return []
 
 
-def _members(path: Path) -> set[str]:
+def _count_names(path: Path) -> set[str]:
     check_size(path)
-    with np.load(path, allow_pickle=False) as archive:
-        return set(archive.files)
+    return read_names(path)
 
 
 def fault(folder: Path, what: str) -> Finding:
@@ -182,47 +181,28 @@ def attempt(function: Callable[[Path], T], path: Path) -> tuple[T | None, str]:
         return None, in_words(error)
 
 
-def _content(path: Path) -> bytes:
-    check_size(path)
-    return path.read_bytes()
-
-
-def check_size(path: Path) -> int:
-    """Bytes of a regular file; opening a pipe would wait for ever."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError("not a file")
-    if status.st_size > LARGEST:
-        raise ValueError(f"larger than {LARGEST} bytes")
-    return status.st_size
-
-
 def read_record(folder: Path) -> tuple[Record | None, str]:
     """The record in a folder, or None and why it cannot be read."""
-    return attempt(lambda path: parse(_content(path)), folder / RECORD)
-
-
-def _is_newer(path: Path) -> bool:
-    return bool(json.loads(_content(path))["schema_version"] > SCHEMA_VERSION)
+    return attempt(record_file.read, folder)
 
 
 def misplaced(folder: Path, record: Record) -> list[str]:
-    """How a record contradicts itself or the place that it lies at."""
+    """How a record contradicts itself or its place."""
     found, problem = attempt(lambda folder: list(_contradictions(folder, record)), folder)
-    return [f"the record does not fit: {problem}"] if found is None else found
+    return [f"the record is not valid: {problem}"] if found is None else found
 
 
 def _contradictions(folder: Path, record: Record) -> Iterator[str]:
     spec = spec_of(record)
     if record.run_id != folder.name:
-        yield f"the record is of run {told(record.run_id)}, the folder's name is another"
+        yield f"the record is of run {told(record.run_id)}, but the folder has another name"
     if record.run_id != spec.run_id:
-        yield f"the record's fields are those of run {spec.run_id}, its run id is another"
+        yield f"the record's fields give run id {spec.run_id}, but it has another"
     if record.protocol_hash != spec.protocol.hash:
-        yield f"the record's protocol has hash {spec.protocol.hash}, not the one it names"
+        yield f"the record's protocol has hash {spec.protocol.hash}, but it names another"
     place = spec.folder.parent.parts
     if folder.resolve().parent.parts[-len(place) :] != place:
-        yield f"the record belongs into {told(spec.folder.parent)}"
+        yield f"the record belongs in {told(spec.folder.parent)}"
 
 
 def _check_counts(path: Path, metrics: Metrics | None) -> str:
@@ -235,14 +215,14 @@ def _check_counts(path: Path, metrics: Metrics | None) -> str:
     ids = counts.get("ids", np.zeros((), int))
     shape = (metrics.images, len(metrics.class_iou))
     if ids.shape != shape[:1] or len(set(ids.tolist())) != metrics.images:
-        return f"ids {ids.shape} of images; the record says {metrics.images} different ones"
+        return f"image ids of shape {ids.shape}; the record has {metrics.images} different images"
     for name, array in counts.items():
         if array.shape[:1] != shape[:1]:
-            return f"{told(name)} {array.shape} is not of {metrics.images} images"
+            return f"{told(name)} has shape {array.shape}; the record has {metrics.images} images"
     for name in CLASS_COUNTS:
         array = counts.get(name, np.zeros(()))
         if array.shape != shape or array.dtype.kind not in "iu":
-            return f"{name} {array.shape} {array.dtype} is not {shape} whole numbers"
+            return f"{name} is {array.shape} {array.dtype}, not {shape} integers"
     return _check_miou(counts, metrics.miou)
 
 
@@ -258,12 +238,12 @@ def _check_miou(counts: Mapping[str, np.ndarray], recorded: float) -> str:
 
 
 def _check_curve(path: Path, record: Record) -> str:
-    lines = _content(path).decode().split("\n")
+    lines = read_bytes(path).decode().split("\n")
     if lines.pop():
-        return "its last line is torn"
+        return "its last line is incomplete"
     points = [json.loads(line) for line in lines]
     if not all(isinstance(p, dict) and isinstance(p.get("loss"), float | int) for p in points):
-        return "a line is no step with its loss"
+        return "a line does not give a step and its loss"
     if record.curve is not None and record.curve.steps != len(lines):
         return f"{len(lines)} steps; the record says {record.curve.steps}"
     return ""

@@ -7,15 +7,20 @@ from typing import Any
 
 import pytest
 
+from benchmark.analysis.runs import Runs
 from benchmark.reporting.html import render
 from tests.browser import standin
 from tests.helpers import records
 
 EVIL = "<script>alert(1)</script>"
 FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu",
-    "--host-resolver-rules=MAP * ~NOTFOUND", "--force-device-scale-factor=1",
-)  # fmt: skip
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-gpu",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--force-device-scale-factor=1",
+)
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +58,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = records.timed([*records.grid(seeds=3), *other, failed])
     html = render(
         "small",
-        runs,
+        Runs(runs),
         standin.assess(runs),
         standin.pictures(runs, "camvid"),
         standin.lines(runs, "camvid"),
@@ -77,7 +82,9 @@ def evil_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs["backbone"] = f"{EVIL}vit</script><img src=x onerror=alert(2)>"
     runs["command"] = f"run {EVIL}"
     pictures = standin.pictures(runs[runs["status"] == "done"], f"{EVIL}set")
-    html = render(EVIL, runs, standin.assess(runs), pictures, standin.lines(runs, f"{EVIL}set"))
+    html = render(
+        EVIL, Runs(runs), standin.assess(runs), pictures, standin.lines(runs, f"{EVIL}set")
+    )
     path = tmp_path_factory.mktemp("evil") / "index.html"
     path.write_text(html, encoding="utf-8")
     return path

@@ -1,11 +1,14 @@
 """What a page is made of in these tests: assessment, pictures and curves of made-up numbers."""
 
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from benchmark.analysis.leaderboard import GROUP, MIOU, cells, leaderboard
+from benchmark.analysis import uncertainty
+from benchmark.analysis.leaderboard import GROUP, MIOU
+from benchmark.analysis.runs import Runs
+from benchmark.analysis.uncertainty import Assessment
 from benchmark.data.palette import voc_colours
 from benchmark.reporting.html.curves import Curves, Line
 from benchmark.reporting.html.images import Item, make_item
@@ -13,26 +16,13 @@ from benchmark.reporting.html.images import Item, make_item
 NAMES = ("background", "leaf", "stem")
 
 
-@dataclass(frozen=True)
-class StandIn:
-    """The tables that the page takes from an assessment."""
-
-    cells: pd.DataFrame
-    board: pd.DataFrame
-    pairs: pd.DataFrame
-    ranks: pd.DataFrame
-    fronts: pd.DataFrame
-    iqm: pd.DataFrame
-    agreement: pd.DataFrame
-    notes: list[str] = field(default_factory=list)
-
-
-def assess(runs: pd.DataFrame, margin: float = 0.012) -> StandIn:
+def assess(runs: pd.DataFrame, margin: float = 0.012) -> Assessment:
     """Calls a difference significant when it is larger than `margin`."""
-    table = cells(runs).assign(images=40, covers="seeds and images")
-    board = leaderboard(runs).assign(covers="seeds and images")
-    for frame in (table, board):
-        frame["low"], frame["high"] = frame[MIOU] - 0.011, frame[MIOU] + 0.009
+    found = uncertainty.assess(Runs(runs), replicates=20)
+    table, board = (
+        part.assign(low=part[MIOU] - 0.011, high=part[MIOU] + 0.009, covers="seeds and images")
+        for part in (found.cells, found.board)
+    )
     average = board.assign(benchmark="average")
     scores = pd.concat([table, average])[[*GROUP, "benchmark", "method", MIOU]].dropna()
     pairs = scores.merge(scores, on=[*GROUP, "benchmark"], suffixes=("_a", "_b"))
@@ -52,7 +42,10 @@ def assess(runs: pd.DataFrame, margin: float = 0.012) -> StandIn:
         [{"kind": "backbone", "a": "one", "b": "two", "tau": 0.5, "p": 0.04, "methods": 9}]
     )
     notes = ["One file could not be read."]
-    return StandIn(table, board, pairs, ranks, fronts, iqm, agreement, notes)
+    return replace(
+        found, cells=table, board=board, pairs=pairs, ranks=ranks, fronts=fronts, iqm=iqm,
+        agreement=agreement, notes=notes,
+    )  # fmt: skip
 
 
 def pictures(runs: pd.DataFrame, benchmark: str, images: int = 2, most: int = 6) -> list[Item]:
@@ -95,8 +88,13 @@ def lines(runs: pd.DataFrame, benchmark: str) -> Curves:
         for y, method in ((rising + 0.01 * n, method) for n, (_, method) in enumerate(known))
     ]
     corruptions = [
-        Line(f"{benchmark}, noise", method, levels, [0.5 - (0.03 + 0.002 * n) * s for s in levels],
-             group=group)
+        Line(
+            f"{benchmark}, noise",
+            method,
+            levels,
+            [0.5 - (0.03 + 0.002 * n) * s for s in levels],
+            group=group,
+        )
         for n, (group, method) in enumerate(known)
-    ]  # fmt: skip
+    ]
     return Curves(training, fractions, corruptions)

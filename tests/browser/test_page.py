@@ -48,6 +48,20 @@ def test_it_opens_without_an_error_and_without_a_request(visit, page_file):
     assert refused == "connect-src"
 
 
+def test_a_browser_that_cannot_unpack_says_so(chromium, visit, page_file):
+    assert not visit(page_file).find_element(By.ID, "too-old").is_displayed()
+    script = {"source": "delete window.DecompressionStream;"}
+    made = chromium.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", script)
+    try:
+        chromium.get(page_file.as_uri())
+        line = chromium.find_element(By.ID, "too-old")
+        assert line.is_displayed() and "too old" in line.text
+        # What is no drawing can be read all the same.
+        assert chromium.find_element(By.CSS_SELECTOR, ".answer .numbers").is_displayed()
+    finally:
+        chromium.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", made)
+
+
 def test_the_backbone_with_most_results_comes_first(visit, page_file):
     group = Select(visit(page_file).find_element(By.ID, "group"))
     assert [option.text for option in group.options] == ["resnet50", "vit_tiny_patch16_224"]

@@ -40,9 +40,13 @@ def differences(*significant, among):
 
 
 FOUR = table(
-    [("big", 0.60, 9e6, 3.0), ("mid", 0.595, 9e5, 2.0), ("small", 0.57, 9e4, 1.5),
-     ("tiny", 0.40, 9e3, 1.0)]
-)  # fmt: skip
+    [
+        ("big", 0.60, 9e6, 3.0),
+        ("mid", 0.595, 9e5, 2.0),
+        ("small", 0.57, 9e4, 1.5),
+        ("tiny", 0.40, 9e3, 1.0),
+    ]
+)
 
 
 def said_by(result):
@@ -57,13 +61,14 @@ def test_who_is_best_who_is_as_good_and_which_of_them_is_cheapest():
     said = said_by(result)
     assert said["Most accurate"] == (
         ("big",),
-        "mIoU 60.0 (59.0 to 61.0); stores 9.0 MB a task, a training step takes 3.00x that of "
+        "mIoU 60.0 (59.0 to 61.0); stores 9.0 MB per task, a training step takes 3.00x that of "
         "linear",
     )
     assert said["Not distinguishable from it"] == (("mid",), "mIoU 59.5")
     assert said["Smallest that is not distinguishable from it"] == (
-        ("mid",), "mIoU 59.5; 900.0 kB instead of 9.0 MB",
-    )  # fmt: skip
+        ("mid",),
+        "mIoU 59.5; 900.0 kB instead of 9.0 MB",
+    )
     assert result.caveats == ()
 
 
@@ -78,7 +83,7 @@ def test_one_seed_never_claims_a_difference():
     once = FOUR.assign(seeds=1)
     pairs = differences(("big", "mid"), ("big", "small"), among=FOUR["method"])
     result = answer(once, pairs, grid(FOUR["method"]))
-    assert result.caveats[0].startswith("One seed: no difference")
+    assert result.caveats[0].startswith("One seed: differences between methods are not tested")
     labels = " ".join(said_by(result))
     assert "distinguishable" not in labels and "Ahead" not in labels
     assert said_by(result)["Within 1 point of it"][0] == ("mid",)
@@ -95,9 +100,9 @@ def test_some_methods_with_one_seed_are_told():
 
 def test_budgets_name_the_best_that_fits():
     said = said_by(answer(FOUR, None, grid(FOUR["method"])))
-    assert said["Under 10 kB a task"][0] == ("tiny",)
-    assert said["Under 100 kB a task"][0] == ("small",)
-    assert said["Under 1 MB a task"][0] == ("mid",)
+    assert said["Under 10 kB per task"][0] == ("tiny",)
+    assert said["Under 100 kB per task"][0] == ("small",)
+    assert said["Under 1 MB per task"][0] == ("mid",)
 
 
 def test_round_limits_separate_the_costs():
@@ -114,7 +119,7 @@ def test_a_partial_grid_is_called_partial():
     status = grid([*FOUR["method"], "late"])
     status.loc[4, "status"] = "missing"
     caveats = answer(FOUR, None, status).caveats
-    assert "4 of 5 cells finished: partial." in caveats
+    assert "Partial: 4 of 5 cells finished." in caveats
     assert any(text.startswith("1 method did not finish") for text in caveats)
 
 

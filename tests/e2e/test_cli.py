@@ -186,19 +186,6 @@ def test_a_config_file_says_the_same_and_what_is_typed_wins(tmp_path):
     assert done.stdout == typed_all.stdout
 
 
-VERBS = ["run", "plan", "evaluate", "report", "list", "show", "compare", "reproduce"]
-VERBS += ["doctor", "check", "pretrain", "profile", "speed", "data", "results"]
-
-
-@pytest.mark.parametrize("verb", ["", *VERBS])
-def test_help_has_examples_to_copy(verb):
-    done = call(*verb.split(), "--help")
-    assert done.returncode == 0
-    assert "python -m benchmark" in done.stdout
-    if verb:
-        assert "Examples" in done.stdout
-
-
 @pytest.mark.parametrize("verb", [[], ["run"], ["plan"], ["data"], ["data", "audit"]])
 def test_help_loads_nothing_heavy(verb):
     heavy = {"torch", "timm", "peft", "numpy", "pandas", "matplotlib", "benchmark.core.spec"}

@@ -1,19 +1,14 @@
 """Every command of the READMEs: run as it is typed, on tiny settings, or listed with the reason."""
 
-import shlex
-import shutil
-
-import numpy as np
 import pytest
-from PIL import Image
 
-from tests.helpers import forked
-from tests.helpers.documents import DOCUMENTS, ROOT, commands, fences
+from tests.helpers import reader
+from tests.helpers.documents import DOCUMENTS, commands
+from tests.helpers.reader import PACKAGE
 from tests.helpers.tiny import typed
 
 SIZES = [*typed(steps=2, crop=36, batch_size=2)]
 TINY = ["--benchmarks=cells", *SIZES]
-PACKAGE = "python -m pip install -e . && "
 
 DATA = "needs the real data and weights"
 TESTS = "is these tests, or starts them"
@@ -104,49 +99,7 @@ MAY_FIND = {
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A folder as a user has it after reading: images of their own, a method, published records."""
-    folder = tmp_path_factory.mktemp("reader")
-    (folder / "bolts.yaml").write_text(fences("README.md", "yaml")[0])
-    (folder / "my_method.py").write_text(fences("README.md", "python")[0])
-    random = np.random.default_rng(0)
-    for split, count in (("train", 4), ("val", 2), ("test", 2)):
-        for number in range(count):
-            label = np.kron(random.integers(0, 3, (4, 4)), np.ones((16, 16))).astype(np.uint8)
-            noise = random.integers(0, 60, (64, 64, 3))
-            image = (label[..., None] * 90 + noise).astype(np.uint8)
-            for kind, pixels in (("images", image), ("labels", label)):
-                path = folder / "bolts" / kind / split / f"{split}{number}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(pixels).save(path)
-    for suite in ("demo", "small"):
-        shutil.copytree(ROOT / "results/published" / suite, folder / "results/published" / suite)
-    (folder / "data").mkdir()
-    return folder
-
-
-def words_of(command, home):
-    """A documented command as words, with what there is here in place of examples."""
-    runs = [path.parent.name for path in sorted((home / "results/demo").rglob("record.json"))]
-    if " merge A B " in command:
-        for name in "AB":
-            shutil.copytree(home / "results/demo", home / name / "demo", dirs_exist_ok=True)
-    here = {"DIR": home / "data"} | dict(zip(("3f2a", "91c0"), runs, strict=False))
-    words = shlex.split(command.removeprefix(PACKAGE))
-    assert words[:3] == ["python", "-m", "benchmark"]
-    return [here.get(word, word) for word in words[3:]]
-
-
-def failures(table, home):
-    """Commands of a table that end otherwise than they should, with what they printed."""
-    wrong = []
-    for command, more in table.items():
-        done = forked.call(*words_of(command, home), *more, cwd=home)
-        if (
-            done.returncode not in ((0, 1) if command in MAY_FIND else (0,))
-            or "Traceback" in done.stderr
-        ):
-            wrong.append(f"{command} {more}: {done.returncode}\n{done.stdout}{done.stderr}")
-    return wrong
+    return reader.furnish(tmp_path_factory.mktemp("reader"))
 
 
 def test_every_command_is_run_or_listed_with_a_reason():
@@ -155,12 +108,12 @@ def test_every_command_is_run_or_listed_with_a_reason():
 
 
 def test_short_commands(home):
-    wrong = failures(SHORT, home)
+    wrong = reader.failures(SHORT, home, MAY_FIND)
     assert not wrong, "\n\n".join(wrong)
     assert (home / "bolts.png").exists() and (home / "reports/demo/index.html").exists()
 
 
 @pytest.mark.slow
 def test_long_commands(home):
-    wrong = failures(LONG, home)
+    wrong = reader.failures(LONG, home, MAY_FIND)
     assert not wrong, "\n\n".join(wrong)

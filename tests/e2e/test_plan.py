@@ -105,7 +105,7 @@ def test_a_method_that_was_edited_leaves_its_runs_stale(ran, tmp_path):
 
 def test_a_probe_measures_and_stores_nothing(tmp_path):
     told = stdout(call("plan", "--methods", "linear", *TINY, "--probe", "--results", tmp_path))
-    assert re.search(r"probe: linear on cells, demo_vit: [\d.e+]+ images/s, [\d.]+ MiB", told)
+    assert re.search(r"probe: linear on cells, demo_vit: [\d.e+]+ images/s, [\d.]+ MB", told)
     assert "1 cell to run: time left" in told and "no earlier run" not in told
     assert not list(tmp_path.iterdir())
 

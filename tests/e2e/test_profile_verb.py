@@ -31,7 +31,7 @@ def test_every_part_of_a_step_has_its_share(tmp_path):
     ("words", "told"),
     [
         (["linear,spm"], "selects several methods"),
-        (["linear", "--set", "crop=50"], "crop=50 is no multiple of 12"),
+        (["linear", "--set", "crop=50"], "crop=50 is not a multiple of 12"),
         (["nosuch"], "unknown method"),
     ],
 )

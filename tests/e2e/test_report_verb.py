@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import forked
+from tests.helpers.pages import unpacked
 from tests.helpers.records import record, write
 from tests.helpers.simulated import World, write_grid
 
@@ -45,11 +46,11 @@ def test_a_report_with_published_numbers(results):
     out = results.parent / "out" / "small"
     assert "95 % intervals cover seeds and images" in done.stdout
     assert str(out / "index.html") in done.stdout.replace("\n", "")
-    page = (out / "index.html").read_text(encoding="utf-8")
+    page = unpacked((out / "index.html").read_text(encoding="utf-8"))
     assert "A table of theirs" in page and "http-equiv" in page
     text = (out / "README.md").read_text()
-    assert "3 seeds or more each" in text and "partial" not in text
-    assert "none of the runs kept predictions" in text
+    assert "At least 3 seeds each" in text and "partial" not in text
+    assert "no run stored predictions" in text
     pictures = {path.stem for path in (out / "figures").iterdir()}
     assert {"pareto_stored", "ranks", "classes_x", "storage"} <= pictures
     # The numbers of the second call come from the file that the first one left.
@@ -87,7 +88,7 @@ def test_a_report_that_is_watched_grows_with_the_grid(results):
         assert "partial" not in page.read_text()
         new = record("c", "x", backbone="net", protocol_hash="0123456789ab", miou=0.5)
         write([new], results)
-        process.wait_until(lambda: page.exists() and "A partial report" in page.read_text())
+        process.wait_until(lambda: page.exists() and "**Partial: " in page.read_text())
     finally:
         process.send_signal(signal.SIGINT)
     assert "Traceback" not in process.end(60).stderr

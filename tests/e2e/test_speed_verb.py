@@ -53,7 +53,7 @@ def test_memory_of_all_methods_is_equal_each_time(tmp_path):
     ("words", "told"),
     [
         (["--parts", "trainer,nosuch"], "unknown part 'nosuch'"),
-        (["--set", "crop=50"], "crop=50 is no multiple of 12"),
+        (["--set", "crop=50"], "crop=50 is not a multiple of 12"),
         (["--out", "file"], "--out file is a file"),
     ],
 )

@@ -14,7 +14,7 @@ FEW = [*TINY, "--steps", "1", "--rounds", "1"]
 def test_a_grid_is_run_measured_and_reported(tmp_path):
     ran = call("run", *TINY, "--methods", "lora,linear", cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
-    assert "`python -m benchmark timing --suite demo` measures them side by side" in ran.stdout
+    assert "to compare them, run `python -m benchmark timing --suite demo`" in ran.stdout
     done = call("timing", "--steps", "1", "--rounds", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("results/demo/timing/*.json")
@@ -24,9 +24,10 @@ def test_a_grid_is_run_measured_and_reported(tmp_path):
     assert "side by side" not in again.stdout
     shown = call("report", "--no-figures", "--no-gallery", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
-    assert "All methods took turns in one process" in (
-        tmp_path / "reports" / "demo" / "README.md"
-    ).read_text()  # fmt: skip
+    assert (
+        "All methods took turns in one process"
+        in (tmp_path / "reports" / "demo" / "README.md").read_text()
+    )
     assert call("doctor", cwd=tmp_path).returncode == 0
 
 

@@ -99,7 +99,13 @@ def test_a_cut_connection_goes_on_where_it_was(server: FileServer, tmp_path: Pat
 def test_another_call_goes_on_too(server: FileServer, tmp_path: Path) -> None:
     server.answers = [Answer(cut=CUT)]
     message = fails(source(server), tmp_path, attempts=1)
-    for part in (server.url("/set.zip"), "1 tries", "100.0 kB", "set.zip.part", "run again"):
+    for part in (
+        server.url("/set.zip"),
+        "1 tries",
+        "100.0 kB",
+        "set.zip.part",
+        "epeat the command",
+    ):
         assert part in message
     assert fetch(source(server), tmp_path).read_bytes() == BODY
     assert [asked.sent for asked in server.asked] == [CUT, len(BODY) - CUT]
@@ -155,7 +161,14 @@ def test_a_part_of_unknown_version_starts_anew(server: FileServer, tmp_path: Pat
 def test_wrong_checksum(server: FileServer, tmp_path: Path, kind: str) -> None:
     expected, found = (hashlib.new(kind, body).hexdigest() for body in (OTHER, BODY))
     message = fails(source(server, f"{kind}:{expected}"), tmp_path)
-    for part in (server.url("/set.zip"), expected, found, kind, "set.zip.wrong", "run again"):
+    for part in (
+        server.url("/set.zip"),
+        expected,
+        found,
+        kind,
+        "set.zip.wrong",
+        "epeat the command",
+    ):
         assert part in message
     assert names(tmp_path) == ["set.zip.wrong"]
     server.files["/set.zip"] = OTHER
@@ -223,7 +236,7 @@ def test_a_redirect_from_https_to_http_is_not_followed() -> None:
 def test_cuts_without_end(server: FileServer, tmp_path: Path, answer: Answer) -> None:
     server.default = answer
     message = fails(source(server), tmp_path, attempts=4)
-    assert "gave up after 4 tries" in message and "run again" in message
+    assert "gave up after 4 tries" in message and "epeat the command" in message
     assert len(server.asked) == 4
 
 
@@ -280,7 +293,7 @@ def test_too_little_room_is_told_before(
     Usage = namedtuple("Usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**6, 10**6 - 1000, 1000))
     message = fails(source(server), tmp_path)
-    for part in (str(tmp_path), "1.0 kB", "300.0 kB", "make room", "goes on where it stopped"):
+    for part in (str(tmp_path), "1.0 kB", "300.0 kB", "make room", "repeat the command to resume"):
         assert part in message
     assert not (tmp_path / "set.zip.part").exists()
 
@@ -299,7 +312,7 @@ def test_a_disk_that_fills_up(server: FileServer, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "unlink", unlink)
         message = fails(source(server), tmp_path)
-    for text in (f"{tmp_path} is full", "300.0 kB", "make room", "goes on where it stopped"):
+    for text in (f"{tmp_path} is full", "300.0 kB", "make room", "repeat the command to resume"):
         assert text in message
     assert len(server.asked) == 1
 

@@ -122,8 +122,12 @@ def test_into_an_existing_folder(tmp_path: Path) -> None:
     assert extract(make_zip(tmp_path / "1.zip", first), tmp_path / "x") == 3
     assert extract(make_tar(tmp_path / "2.tar", second), tmp_path / "x") == 3
     assert contents(tmp_path / "x") == {
-        "a/1": b"new", "a/2": b"kept", "a/c/3": b"new", "b": b"kept", "d/4": b"new"
-    }  # fmt: skip
+        "a/1": b"new",
+        "a/2": b"kept",
+        "a/c/3": b"new",
+        "b": b"kept",
+        "d/4": b"new",
+    }
 
 
 def test_after_a_killed_process(tmp_path: Path) -> None:

@@ -75,23 +75,42 @@ def test_records(folder: Path, content: bytes) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         table = load_results(folder / "results")
-    # What is a record may yet hold what no table can, such as half of a surrogate pair.
+    # What is a record may yet hold what no table can.
     assert len(table) == (not caught) and (found is not None or caught)
     assert all(len(str(warning.message).splitlines()) == 1 for warning in caught)
 
 
 CONFIG: dict[str, Any] = {
-    "suite": "demo", "methods": ["linear", "lora[rank=4]"], "benchmarks": "cells",
-    "backbones": "vit_tiny_patch16_224", "seeds": [0, 1], "fraction": "0.5,1",
-    "set": {"steps": 3, "decoder_lr": 0.1}, "weights": "none", "data": "d", "results": "r",
-    "device": "cpu", "workers": 0,
-}  # fmt: skip
+    "suite": "demo",
+    "methods": ["linear", "lora[rank=4]"],
+    "benchmarks": "cells",
+    "backbones": "vit_tiny_patch16_224",
+    "seeds": [0, 1],
+    "fraction": "0.5,1",
+    "set": {"steps": 3, "decoder_lr": 0.1},
+    "weights": "none",
+    "data": "d",
+    "results": "r",
+    "device": "cpu",
+    "workers": 0,
+}
 DESCRIPTION: dict[str, Any] = {
-    "name": "roads", "classes": {"road": "#804080", "grass": "#00FF00"}, "labels": "colour",
-    "void": ["#000000"], "scale": 0.5, "title": "t", "domain": "d", "licence": "l",
-    "hub": {"path": "a/b", "image": "i", "label": "l", "splits": {"train": "a", "test": "b"},
-            "data_files": {"a": ["x"], "b": "y"}},
-}  # fmt: skip
+    "name": "roads",
+    "classes": {"road": "#804080", "grass": "#00FF00"},
+    "labels": "colour",
+    "void": ["#000000"],
+    "scale": 0.5,
+    "title": "t",
+    "domain": "d",
+    "licence": "l",
+    "hub": {
+        "path": "a/b",
+        "image": "i",
+        "label": "l",
+        "splits": {"train": "a", "test": "b"},
+        "data_files": {"a": ["x"], "b": "y"},
+    },
+}
 TAGS = ["!!timestamp x", "!!bool x", "!!int ''", "!!float x", "!!binary x", "2020-99-99", "&a [*a]"]
 TAGS += ["!!python/object:os.system x", "? [a]\n: b", "<<: 1", "&a {<<: *a}", "0b", "1" * 5000]
 TAGS += ["0x" + "f" * 5000]
@@ -213,9 +232,12 @@ def saved(**fields: Any) -> bytes:
     content = {
         "progress": asdict(checkpoint.TrainState("run", 3, [{"loss": 1.0}])),
         "tensors": {"a": torch.arange(4.0)},
-        "optimiser": {}, "schedule": {}, "method": {},
-        "cpu_random": torch.zeros(8, dtype=torch.uint8), "cuda_random": [],
-    }  # fmt: skip
+        "optimiser": {},
+        "schedule": {},
+        "method": {},
+        "cpu_random": torch.zeros(8, dtype=torch.uint8),
+        "cuda_random": [],
+    }
     buffer = io.BytesIO()
     torch.save(content | fields, buffer)
     return buffer.getvalue()

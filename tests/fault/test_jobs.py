@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from benchmark.core.spec import Compute
 from benchmark.execution import grid, pool, splits
 from benchmark.planning.plan import plan
 from benchmark.results import index
+from tests.helpers import forked
 from tests.helpers.tiny import run, same, select, typed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,7 +126,7 @@ def test_a_cell_whose_process_dies_twice_is_a_failure_and_the_others_go_on(tiny,
 
 
 def test_what_is_wrong_in_a_job_is_said_once_and_nothing_is_written(tiny, tmp_path):
-    with pytest.raises(UserError, match=r"crop=38 is no multiple of"):
+    with pytest.raises(UserError, match=r"crop=38 is not a multiple of"):
         run(tmp_path, select("linear,bitfit", crop=38), jobs=2)
     assert not list(tmp_path.rglob("record.json"))
 
@@ -231,7 +233,7 @@ def test_fewer_run_side_by_side_where_memory_does_not_carry_all(tiny, tmp_path, 
     records = run(tmp_path, select("linear,bitfit"), jobs=2, listener=ear)
     assert {record.status for record in records} == {"done"}
     (note,) = ear.notes
-    assert note.startswith("memory carries 1 of 2 jobs")
+    assert note.startswith("memory is enough for 1 of 2 jobs")
 
 
 def test_a_job_whose_command_died_saves_and_ends():
@@ -250,3 +252,21 @@ def test_a_job_whose_command_died_saves_and_ends():
 def test_how_a_run_computes_can_be_fixed(tiny, tmp_path):
     (record,) = run(tmp_path, select(precision="auto"), compute=Compute("bf16", "explicit"))
     assert (record.provenance.precision, record.provenance.attention) == ("bf16", "explicit")
+
+
+def test_a_first_signal_says_what_happens_and_the_next_run_where_it_resumes(tiny, tmp_path):
+    words = ["--plugin", tiny, "--benchmarks", "tiny", "--methods", "linear"]
+    words += [*typed(steps=4000, crop=36, batch_size=4), "--results", tmp_path]
+    process = forked.Running("run", *words)
+    process.wait_for("step 1000/4000")
+    process.send_signal(signal.SIGINT)
+    done = process.end(120)
+    assert done.returncode == 130, done.stderr
+    assert "SIGINT: saving the running cells; press Ctrl-C again to stop at once" in done.stderr
+    record = json.loads(next(tmp_path.rglob("record.json")).read_text())
+    assert record["status"] == "interrupted"
+    process = forked.Running("run", *words)
+    reached = re.search(r"at step (\d+) of 4000", record["reason"])[1]
+    process.wait_for(f"resuming at step {reached} of 4000")
+    process.send_signal(signal.SIGTERM)
+    assert process.end(120).returncode == 143

@@ -37,7 +37,7 @@ def test_the_record_of_another_run_is_no_result_of_a_cell_and_is_kept(tmp_path):
     shutil.copytree(tmp_path / other.folder, tmp_path / cell.folder)
     request = Request(select(), tmp_path, None, (), "cpu", None)
     out = StringIO()
-    assert _unsuccessful(Console(file=out), request, [cell, other]) == ["missing"]
+    assert _unsuccessful(Console(file=out), request, [cell, other], {}) == {"missing"}
     assert "missing: linear on tiny, seed 0: not run yet" in out.getvalue()
     (record,) = run(tmp_path, select())
     assert record.run_id == cell.run_id and store.is_done(tmp_path, cell)
@@ -200,7 +200,7 @@ def test_what_training_depends_on_costs_the_checkpoint_and_that_is_told(
         monkeypatch.setattr(provenance, "training_sha256", lambda decoder: "changed")
     else:
         monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
-    with pytest.warns(UserWarning, match=f"of another state of {what}; it is kept as"):
+    with pytest.warns(UserWarning, match=f"of a run with other {what}; it is kept as"):
         (record,) = run(tmp_path, select(steps=30), retry="all")
     assert record.status == "done" and record.execution.resumed_at == ()
 
@@ -209,7 +209,7 @@ def test_no_checkpoint_is_overwritten_by_another_that_was_set_aside(tmp_path):
     path = tmp_path / ".x.checkpoint"
     for content in ("first", "second", "third"):
         path.write_text(content)
-        with pytest.warns(UserWarning, match="torn or foreign"):
+        with pytest.warns(UserWarning, match="damaged or not a checkpoint"):
             assert checkpoint.load(path, {}) is None
     ends = ("", ".1", ".2")
     kept = [(tmp_path / f".x.checkpoint.broken{end}").read_text() for end in ends]

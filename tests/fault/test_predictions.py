@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmark.core.errors import UserError
-from benchmark.data.base import BENCHMARKS
+from benchmark.data.base import BENCHMARKS, Example
 from benchmark.execution.splits import decoded
 from benchmark.planning.plan import plan
 from benchmark.reporting.gallery_items import gallery_items
@@ -13,6 +13,8 @@ from benchmark.results.load import load_results
 from tests.helpers.tiny import run, select
 
 pytestmark = pytest.mark.usefixtures("tiny")
+
+MAP = np.random.default_rng(0).integers(0, 5, (64, 64)).astype(np.uint8)
 
 
 def test_a_run_keeps_what_it_was_scored_on(tmp_path):
@@ -43,6 +45,18 @@ def test_large_maps_are_thinned_to_labels_not_means():
     assert thin.shape == (334, 234) and max(thin.shape) <= predictions.LONGEST_SIDE
     assert (thin == values[::3, ::3]).all()
     assert predictions.thin(values[:384, :384]).shape == (384, 384)
+
+
+def test_a_flipped_byte_is_no_prediction(tmp_path):
+    recorder = predictions.PredictionRecorder(["a"], "b")
+    recorder(Example("a", np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)), MAP)
+    recorder.write(tmp_path)
+    path = tmp_path / "predictions.npz"
+    np.testing.assert_array_equal(predictions.read(tmp_path)["a"], MAP)
+    content = path.read_bytes()
+    middle = content.index(b"0.npy") + 60
+    path.write_bytes(content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :])
+    assert predictions.read(tmp_path) == {}
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04", b"\x93NUMPY"])
@@ -79,8 +93,9 @@ def test_a_gallery_without_data_or_predictions_says_why(tmp_path):
         raise UserError(f"{name}: its data are not here")
 
     assert gallery_items(runs, tmp_path, missing) == (
-        [], ["tiny: no images in the gallery: tiny: its data are not here"]
-    )  # fmt: skip
+        [],
+        ["tiny: no images in the gallery: tiny: its data are not here"],
+    )
     for path in tmp_path.rglob("predictions.npz"):
         path.unlink()
     items, notes = gallery_items(runs, tmp_path, missing)

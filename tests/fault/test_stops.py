@@ -94,7 +94,7 @@ def test_a_checkpoint_of_other_code_is_not_taken(tmp_path):
     content |= {key: {} for key in ("optimiser", "schedule", "method", "random")}
     torch.save(content, path)
     assert checkpoint.load(path, {"run": "a", "code": "old"}) is not None
-    with pytest.warns(UserWarning, match=r"of another state of code; it is kept as c\.broken"):
+    with pytest.warns(UserWarning, match=r"of a run with other code; it is kept as c\.broken"):
         assert checkpoint.load(path, {"run": "a", "code": "new"}) is None
     assert not path.exists()
 
@@ -139,7 +139,7 @@ def test_a_signal_saves_and_leaves(tiny, tmp_path, number, code):
     assert "Traceback" not in done.stderr
     records = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
     assert [record["status"] for record in records] == ["interrupted"]
-    assert "goes on from there" in records[0]["reason"]
+    assert "to resume, repeat the command" in records[0]["reason"]
     succeeds(*arguments)
     records = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
     assert [record["status"] for record in records] == ["done", "done"]

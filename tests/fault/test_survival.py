@@ -121,7 +121,7 @@ def test_a_checkpoint_of_other_code_may_hold_other_fields(tmp_path, monkeypatch)
     content["progress"] |= {"peak_memory": 7}
     content["progress"]["identity"] |= {"code": "other"}
     torch.save(content, path)
-    with pytest.warns(UserWarning, match="of another state of code; it is kept"):
+    with pytest.warns(UserWarning, match="of a run with other code; it is kept"):
         (record,) = run(tmp_path, select(steps=30), retry="all")
     assert record.status == "done" and record.execution.resumed_at == ()
 

@@ -65,10 +65,12 @@ def test_a_path_through_a_file_is_one_line(typed, tmp_path):
     [
         (("plan", "--sets", "steps=3"), ("--sets", "`python -m benchmark plan --help`")),
         (("compare", "a"), ("Missing argument", "B", "compare --help")),
-        (("run", "--jobs", "0"), ("--jobs '0'", "auto", "from 1 on")),
+        (("run", "--jobs", "0"), ("--jobs '0'", "auto", "at least 1")),
         (("run", "--jobs", "many"), ("--jobs 'many'", "auto")),
         (("run", "--max-seconds", "soon"), ("--max-seconds", "number")),
         (("run", "--max-seconds", "-1"), ("--max-seconds", "0")),
+        (("run", "--methods", ""), ("--methods is empty", "leave it out")),
+        (("run", "--suite", " "), ("--suite is empty",)),
         (("rum",), ("No such command 'rum'", "run")),
         (("results", "merge"), ("Missing argument", "results merge --help")),
         (("plan", "a\nb"), (r"a\x0ab", "plan --help")),

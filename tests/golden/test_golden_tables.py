@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.analysis.leaderboard import GROUP
+from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import assess
 from benchmark.reporting.tables import COLUMNS, ranked, to_csv, to_latex, to_markdown
 from tests.helpers.records import record, timed
@@ -21,12 +22,13 @@ def tables() -> dict[str, str]:
         for name, value in (("camvid", 0.50), ("pets", 0.80))
         for seed in (0, 1)
     ]
-    records += [record("lora[rank=4]", name, miou=0.655, inserted=147_000)
-                for name in ("camvid", "pets")]  # fmt: skip
+    records += [
+        record("lora[rank=4]", name, miou=0.655, inserted=147_000) for name in ("camvid", "pets")
+    ]
     records += [record("linear", "camvid", miou=0.44)]
     records += [record("vpt_deep", "pets", status="failed", reason="loss is NaN at step 40")]
     runs = timed(records)
-    board = ranked(runs, assess(runs, GOLDEN))
+    board = ranked(Runs(runs), assess(Runs(runs, GOLDEN)).board)
     return {
         "csv": to_csv(board),
         "md": to_markdown(board, COLUMNS, GROUP),

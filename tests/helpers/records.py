@@ -76,12 +76,20 @@ def record(
         "status": status,
         "reason": reason,
         "provenance": Provenance(
-            git_commit="0123456789abcdef", git_dirty=False, packages={"torch": "2.11.0"},
-            python="3.11.8", platform="Linux", device="cpu", threads=2, precision="fp32",
-            weights="/srv/weights/vit_tiny.safetensors", weights_sha256="ab" * 32,
-            data_sha256="cd" * 32, started=f"2025-03-0{1 + seed}T10:00:00Z",
+            git_commit="0123456789abcdef",
+            git_dirty=False,
+            packages={"torch": "2.11.0"},
+            python="3.11.8",
+            platform="Linux",
+            device="cpu",
+            threads=2,
+            precision="fp32",
+            weights="/srv/weights/vit_tiny.safetensors",
+            weights_sha256="ab" * 32,
+            data_sha256="cd" * 32,
+            started=f"2025-03-0{1 + seed}T10:00:00Z",
         ),
-    }  # fmt: skip
+    }
     if status == "done":
         fields["metrics"] = _metrics(0.5 if miou is None else miou, benchmark)
         fields["costs"] = _costs(inserted, tuned)
@@ -96,12 +104,20 @@ def grid(
     names = list(METHODS) if methods is None else list(methods)
     return [
         record(
-            name, benchmark, miou=METHODS[name][2] + BENCHMARKS[benchmark]
-            + 0.018 * wobble(f"{name}{benchmark}") + 0.005 * wobble(f"{name}{benchmark}{seed}"),
-            seed=seed, inserted=METHODS[name][0], tuned=METHODS[name][1],
+            name,
+            benchmark,
+            miou=METHODS[name][2]
+            + BENCHMARKS[benchmark]
+            + 0.018 * wobble(f"{name}{benchmark}")
+            + 0.005 * wobble(f"{name}{benchmark}{seed}"),
+            seed=seed,
+            inserted=METHODS[name][0],
+            tuned=METHODS[name][1],
         )
-        for name in names for benchmark in benchmarks or BENCHMARKS for seed in range(seeds)
-    ]  # fmt: skip
+        for name in names
+        for benchmark in benchmarks or BENCHMARKS
+        for seed in range(seeds)
+    ]
 
 
 def frame(records: Sequence[Record]) -> pd.DataFrame:
@@ -133,13 +149,23 @@ def wobble(text: str) -> float:
 
 def _metrics(miou: float, benchmark: str) -> Metrics:
     classes: dict[str, float | None] = {
-        "background": miou + 0.1, f"{benchmark}_thing": miou - 0.1, "never seen": None,
-    }  # fmt: skip
+        "background": miou + 0.1,
+        f"{benchmark}_thing": miou - 0.1,
+        "never seen": None,
+    }
     return Metrics(
-        miou=miou, image_miou=miou - 0.02, pixel_accuracy=0.9, mean_accuracy=0.7, fw_iou=0.8,
-        boundary_miou=miou - 0.15, nll=0.4, ece=0.05,
-        class_iou=classes, absent_classes=["never seen"], images=40,
-    )  # fmt: skip
+        miou=miou,
+        image_miou=miou - 0.02,
+        pixel_accuracy=0.9,
+        mean_accuracy=0.7,
+        fw_iou=0.8,
+        boundary_miou=miou - 0.15,
+        nll=0.4,
+        ece=0.05,
+        class_iou=classes,
+        absent_classes=["never seen"],
+        images=40,
+    )
 
 
 def _costs(inserted: int, tuned: int) -> Costs:
@@ -147,26 +173,37 @@ def _costs(inserted: int, tuned: int) -> Costs:
     share = stored / 6_000_000
     return Costs(
         params=Params(
-            backbone=5_526_000, inserted=inserted, tuned_backbone=tuned, decoder=DECODER,
+            backbone=5_526_000,
+            inserted=inserted,
+            tuned_backbone=tuned,
+            decoder=DECODER,
             total_trainable=stored,
         ),
         stored=Stored(
             params=stored, bytes=4 * stored + 1800, bytes_fp16=2 * stored, changed_buffers=0
         ),
         train=TrainCost(
-            seconds=58 + 45 * share**0.5, images_per_second=21 - 8 * share**0.5,
+            seconds=58 + 45 * share**0.5,
+            images_per_second=21 - 8 * share**0.5,
             memory=TrainMemory(
-                peak_bytes=int(6e8 + 9e8 * share), parameter_bytes=22_000_000, buffer_bytes=0,
-                gradient_bytes=4 * stored, optimiser_bytes=8 * stored,
-                activation_bytes=500_000_000, other_bytes=800_000,
+                peak_bytes=int(6e8 + 9e8 * share),
+                parameter_bytes=22_000_000,
+                buffer_bytes=0,
+                gradient_bytes=4 * stored,
+                optimiser_bytes=8 * stored,
+                activation_bytes=500_000_000,
+                other_bytes=800_000,
             ),
             first_trainable_depth=0,
         ),
         infer=InferCost(
-            latency_ms_p50=8.2 + 5.0 * inserted / 600_000, latency_ms_p95=12.0,
-            images_per_second=90.0, flops=2_500_000_000, memory=Memory(peak_bytes=400_000_000),
+            latency_ms_p50=8.2 + 5.0 * inserted / 600_000,
+            latency_ms_p95=12.0,
+            images_per_second=90.0,
+            flops=2_500_000_000,
+            memory=Memory(peak_bytes=400_000_000),
         ),
-    )  # fmt: skip
+    )
 
 
 def timing(records: Sequence[Record], rounds: int = 3) -> Timing:
@@ -186,23 +223,37 @@ def timing(records: Sequence[Record], rounds: int = 3) -> Timing:
             base |= {"latency_merged": 0.004, "latency8_merged": 0.02}
         # A round in which the machine was busy is slow for all.
         seconds = {
-            kind: tuple(value * (1 + 0.5 * turn + 0.01 * wobble(f"{label}{kind}{turn}"))
-                        for turn in range(rounds))
+            kind: tuple(
+                value * (1 + 0.5 * turn + 0.01 * wobble(f"{label}{kind}{turn}"))
+                for turn in range(rounds)
+            )
             for kind, value in base.items()
-        }  # fmt: skip
+        }
         methods[label] = Measured(method=label.partition("[")[0], method_params={}, seconds=seconds)
     return Timing(
-        suite=first.suite, benchmark=first.benchmark, backbone=first.backbone,
-        weights=first.weights, protocol=first.protocol, protocol_hash=first.protocol_hash,
-        measured="2025-03-04T10:00:00+00:00", duration=30.0, rounds=rounds, steps=3,
+        suite=first.suite,
+        benchmark=first.benchmark,
+        backbone=first.backbone,
+        weights=first.weights,
+        protocol=first.protocol,
+        protocol_hash=first.protocol_hash,
+        measured="2025-03-04T10:00:00+00:00",
+        duration=30.0,
+        rounds=rounds,
+        steps=3,
         machine=Machine(
-            device="Some CPU, 2 cores", threads=1, precision="fp32", platform="Linux x86_64",
-            python="3.11.8", packages={"torch": "2.11.0"}, git_commit="0123456789abcdef",
+            device="Some CPU, 2 cores",
+            threads=1,
+            precision="fp32",
+            platform="Linux x86_64",
+            python="3.11.8",
+            packages={"torch": "2.11.0"},
+            git_commit="0123456789abcdef",
             git_dirty=False,
         ),
         load=Load(before=0.3, after=1.1, others=0.042, stolen=0.0),
         methods=methods,
-    )  # fmt: skip
+    )
 
 
 def timed(records: Sequence[Record]) -> pd.DataFrame:

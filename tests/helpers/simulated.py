@@ -78,10 +78,14 @@ class World:
 
     def truth(self, random: np.random.Generator, runs: int = 1000, images: int = 1000) -> float:
         """Expected mIoU of a run on a split without end."""
-        return float(np.mean([
-            miou(self.run(label, self.images(images, random), random))
-            for label in (self.labels(images, random) for _ in range(runs))
-        ]))  # fmt: skip
+        return float(
+            np.mean(
+                [
+                    miou(self.run(label, self.images(images, random), random))
+                    for label in (self.labels(images, random) for _ in range(runs))
+                ]
+            )
+        )
 
 
 def miou(counts: dict[str, np.ndarray]) -> float:
@@ -136,9 +140,15 @@ def write_grid(
                         random = np.random.default_rng(list(cell.encode()))
                         counts = world.run(label, easy, random, step * rank)
                         one = record(
-                            method, benchmark, miou=miou(counts), seed=seed, inserted=1000 * rank,
-                            backbone=backbone, protocol_hash=protocol, run_id=f"{len(rows):012x}",
-                        )  # fmt: skip
+                            method,
+                            benchmark,
+                            miou=miou(counts),
+                            seed=seed,
+                            inserted=1000 * rank,
+                            backbone=backbone,
+                            protocol_hash=protocol,
+                            run_id=f"{len(rows):012x}",
+                        )
                         folder = Path(one.suite, benchmark, backbone, method, one.run_id)
                         write_counts(root / folder, ids, counts)
                         text = one.model_dump_json()

@@ -79,9 +79,13 @@ def store_run(
     numbers = counts(seed=seed) if numbers is None else numbers
     protocol = Protocol(steps=STEPS)
     base = record(
-        method, status=status, seed=seed, protocol=protocol.model_dump(),
-        protocol_hash=protocol.hash, **changes,
-    )  # fmt: skip
+        method,
+        status=status,
+        seed=seed,
+        protocol=protocol.model_dump(),
+        protocol_hash=protocol.hash,
+        **changes,
+    )
     spec = spec_of(base)
     base = base.model_copy(update={"run_id": spec.run_id})
     folder = root / spec.folder

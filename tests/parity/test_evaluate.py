@@ -220,9 +220,13 @@ def test_counts_equal_slow_ones_of_the_same_network(size, classes):
     label[example.label == IGNORE] = IGNORE
     seen, example = [], Example("0", example.image, label)
     counts = evaluate(
-        model, Many(classes), [example], Protocol(), "fp32",
+        model,
+        Many(classes),
+        [example],
+        Protocol(),
+        "fp32",
         seen=lambda _, predicted: seen.append(predicted),
-    )  # fmt: skip
+    )
     (predicted,) = seen
 
     logits = written_out(model, example)

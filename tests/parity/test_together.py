@@ -149,10 +149,15 @@ def everything(model, some, protocol, limit):
     """Counts, predictions by image in the order of being seen, and batches."""
     maps, batches = [], []
     counts = evaluate(
-        model, Four(), some, protocol, "fp32",
+        model,
+        Four(),
+        some,
+        protocol,
+        "fp32",
         seen=lambda one, predicted: maps.append((one.id, predicted)),
-        passed=batches.append, limit=limit,
-    )  # fmt: skip
+        passed=batches.append,
+        limit=limit,
+    )
     return counts, maps, batches
 
 
@@ -203,9 +208,15 @@ def test_whole_batches_repeat_to_the_bit_and_others_within_rounding(family, prec
     some, limit = examples(), Limit(6, 10**6)
     batches, maps, single = [], [], []
     counts = evaluate(
-        model, Four(), some, CUT, precision, passed=batches.append, limit=limit,
+        model,
+        Four(),
+        some,
+        CUT,
+        precision,
+        passed=batches.append,
+        limit=limit,
         seen=lambda _, predicted: maps.append(predicted),
-    )  # fmt: skip
+    )
     assert max(map(len, batches)) > 2
     for batch in batches:
         part = [some[number] for number in batch]
@@ -213,9 +224,14 @@ def test_whole_batches_repeat_to_the_bit_and_others_within_rounding(family, prec
         for key in counts:
             np.testing.assert_array_equal(again[key], counts[key][batch], key)
     alone = evaluate(
-        model, Four(), some, CUT, precision, limit=Limit(1, 4096),
+        model,
+        Four(),
+        some,
+        CUT,
+        precision,
+        limit=Limit(1, 4096),
         seen=lambda _, predicted: single.append(predicted),
-    )  # fmt: skip
+    )
     differ = sum(int((a != b).sum()) for a, b in zip(maps, single, strict=True))
     assert differ / sum(one.size for one in maps) <= (1e-4 if precision == "fp32" else 0.02)
     np.testing.assert_allclose(

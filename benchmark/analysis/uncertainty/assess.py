@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.analysis.leaderboard import GROUP, MIOU, split_groups
-from benchmark.analysis.leaderboard import cells as summarised
+from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import cache as disk
 from benchmark.analysis.uncertainty import family, tables
 from benchmark.analysis.uncertainty.bootstrap import resample
@@ -22,8 +22,9 @@ _FEW = 500
 
 _INTERVAL = [MIOU, "low", "high"]
 _COLUMNS = {
-    "cells": ["benchmark", "method", *_INTERVAL, "seeds", "images", "covers"],
+    "cells": ["benchmark", "method", *_INTERVAL, "rank", "seeds", "images", "covers"],
     "board": ["method", *_INTERVAL, "rank", "seeds", "complete", "covers"],
+    "shared": ["method", *_INTERVAL, "rank", "seeds", "complete", "covers"],
     "pairs": list(family.COLUMNS),
     "ranks": ["method", "average_rank", "cells", "critical_difference"],
     "friedman": ["methods", "cells", "critical_difference", "statistic", "p"],
@@ -45,10 +46,12 @@ class Assessment:
     "seeds and images", "images" (one seed), "seeds" (no counts) or "nothing".
 
     Attributes:
-        cells: a row a benchmark and method: mIoU, low, high, seeds, images, covers; NaN where a
-            seed failed.
-        board: methods by mean over benchmarks: mIoU, low, high, rank (shared where the data cannot
-            tell; missing below the ranked ones), seeds (fewest), complete ("4/5"), covers.
+        cells: a row a benchmark and method: mIoU, low, high, rank, seeds, images, covers; NaN
+            where a seed failed.
+        board: methods by mean over benchmarks: mIoU, low, high, rank (shared without a significant
+            difference; missing if not all are finished), seeds (fewest), complete ("4/5"), covers.
+        shared: the same over the benchmarks that every method with a result finished, of the
+            groups in which these are not all.
         pairs: method_a (the better mean), method_b, difference a - b, low, high, p, p_holm over
             the pairs of the same benchmark, significant, covers, benchmarks (how many both have).
         ranks: average rank over `cells` benchmarks, critical_difference of the group (or NaN).
@@ -58,14 +61,15 @@ class Assessment:
         improvement: probability that a run of method_a beats one of method_b.
         fronts: by cost: on_front by the means, probability over the replicates.
         hypervolumes: by cost, in decades x mIoU: value, low, high, on average over benchmarks.
-        own_hypervolumes: likewise of each method alone.
+        own_hypervolumes: the same for each method alone.
         agreement: Kendall's tau between two backbones or decoders (`kind`), named a and b; the
             column of GROUP in which the two differ is "".
-        notes: what the numbers do not carry, a sentence each.
+        notes: limits of the numbers, a sentence each.
     """
 
     cells: pd.DataFrame
     board: pd.DataFrame
+    shared: pd.DataFrame
     pairs: pd.DataFrame
     ranks: pd.DataFrame
     friedman: pd.DataFrame
@@ -79,55 +83,55 @@ class Assessment:
     notes: list[str]
 
 
-def assess(
-    runs: pd.DataFrame, root: Path, cache: Path | None = None, replicates: int = 1000
-) -> Assessment:
+def assess(runs: Runs, cache: Path | None = None, replicates: int = 1000) -> Assessment:
     """All statistics of a table of records; the same records give the same numbers.
 
     Args:
-        runs: one row a record, with `folder` relative to `root` ("" or missing: seeds only).
-        root: the results folder, where images.npz are read.
+        runs: images.npz are read in their column `folder` ("" or missing: seeds only).
         cache: a file that keeps the result until a record or an images.npz changes; one that
-            cannot be read is made anew, one that cannot be written is named in the notes.
+            cannot be read is rebuilt, one that cannot be written is named in the notes.
         replicates: B, of the bootstrap.
     """
-    key = disk.key(runs, root, replicates) if cache else ""
+    key = disk.key(runs.frame, runs.root, replicates) if cache else ""
     kept = disk.load(cache, key) if cache else None
     if kept and kept[0].keys() == _COLUMNS.keys():
         return Assessment(**kept[0], notes=kept[1])
-    made, notes = _assess(runs, root, replicates)
+    made, notes = _assess(runs, replicates)
     if cache:
         try:
             disk.save(cache, key, made, notes)
         except OSError as error:
             reason = error.strerror or "an error of the system"
-            notes = [*notes, f"the statistics are not kept: {cache} cannot be written ({reason})"]
+            notes = [
+                *notes,
+                f"the statistics were not cached: {cache} cannot be written ({reason})",
+            ]
     return Assessment(**made, notes=notes)
 
 
-def _assess(
-    runs: pd.DataFrame, root: Path, replicates: int
-) -> tuple[dict[str, pd.DataFrame], list[str]]:
+def _assess(runs: Runs, replicates: int) -> tuple[dict[str, pd.DataFrame], list[str]]:
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _COLUMNS}
-    table = summarised(runs)
-    every = list(blocks(runs, table))
-    worth = len(runs) > _FEW
-    with spread(lambda block: resample(block, root, replicates), every, worth) as resampled:
+    every = list(blocks(runs.current, runs.cells))
+    worth = len(runs.frame) > _FEW
+    with spread(lambda block: resample(block, runs.root, replicates), every, worth) as resampled:
         drawn = resampled()
     samples = {
         key: {sample.block.benchmark: sample for sample in part}
         for key, part in groupby(drawn, key=lambda sample: sample.block.group)
     }
-    groups = [GroupSample(key, part, samples.get(key, {})) for key, part in split_groups(table)]
+    groups = [
+        GroupSample(key, part, samples.get(key, {})) for key, part in split_groups(runs.cells)
+    ]
     for group in groups:
         for name, found in _tables(group).items():
             rows[name] += [dict(zip(GROUP, group.key, strict=True)) | row for row in found]
-    rows["agreement"] = agreements(groups, protocols(runs))
+    rows["agreement"] = agreements(groups, protocols(runs.frame))
     made = {
         name: pd.DataFrame(rows[name], columns=[*GROUP, *columns])
         for name, columns in _COLUMNS.items()
     }
-    made["board"]["rank"] = made["board"]["rank"].astype("Int64")
+    for name in ("cells", "board", "shared"):
+        made[name]["rank"] = made[name]["rank"].astype("Int64")
     return made, [line for group in groups for line in tables.notes(group)]
 
 
@@ -136,8 +140,9 @@ def _tables(group: GroupSample) -> dict[str, tables.Rows]:
     ranks, friedman, cliques = tables.average_ranks(group)
     together, alone = tables.hypervolumes(group)
     return {
-        "cells": tables.cells(group),
+        "cells": tables.cells(group, compared),
         "board": tables.board(group, compared),
+        "shared": tables.board(group.shared, tables.pairs(group.shared)) if group.shared else [],
         "pairs": compared,
         "ranks": ranks,
         "friedman": friedman,

@@ -29,7 +29,7 @@ _SAME = 1e-5
 
 @dataclass(frozen=True)
 class Resampled:
-    """A block and what its scores would be on other test images.
+    """A block, and its scores on resampled test images.
 
     Attributes:
         block: scores of methods x seeds.
@@ -48,8 +48,8 @@ class Resampled:
         """Covariance (M, M) of the methods' means that the choice of images alone makes.
 
         That of the replicates, less what seeds x images add to it, which goes down with the number
-        of seeds and is part of their variance (see `estimate`); it cannot be told of a method with
-        one run. NaN for methods without any usable run.
+        of seeds and is part of their variance (see `estimate`); it is unknown for a method with one
+        run. NaN for methods without any usable run.
         """
         methods, _, replicates = self.drawn.shape
         usable = np.isfinite(self.drawn[:, :, 0])
@@ -72,8 +72,8 @@ def resample(block: Block, root: Path, replicates: int) -> Resampled:
     """Draws the images of a block with replacement.
 
     The random stream is named by the benchmark and the ids of its images, so the same images give
-    the same draws, whatever else is in a report. Runs whose counts do not add up to the mIoU of
-    their record are left out.
+    the same draws in every report. Runs whose counts do not add up to the mIoU of their record are
+    left out.
 
     Args:
         block: of `samples.blocks`.

@@ -9,13 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.analysis.leaderboard import COSTS, GROUP, MIOU
+from benchmark.analysis.costs import compared_costs
+from benchmark.analysis.leaderboard import GROUP, MIOU
 from benchmark.core.files import write_atomic
 
-VERSION = 2
+VERSION = 3
 """Raised with every change of the code that changes a number."""
 
-_COLUMNS = (*GROUP, "benchmark", "method", "seed", "status", "provenance.started", MIOU, *COSTS)
+_COLUMNS = (*GROUP, "benchmark", "method", "seed", "status", "provenance.started", MIOU)
 
 Tables = dict[str, pd.DataFrame]
 
@@ -29,7 +30,7 @@ def key(runs: pd.DataFrame, root: Path, replicates: int) -> str:
         replicates: B.
     """
     protocol = sorted(name for name in runs.columns if name.startswith("protocol."))
-    used = runs.reindex(columns=[*_COLUMNS, "folder", *protocol])
+    used = runs.reindex(columns=[*_COLUMNS, *compared_costs(), "folder", *protocol])
     records = pd.util.hash_pandas_object(used.astype(str), index=False).to_numpy()
     digest = hashlib.sha256(f"{VERSION} {replicates} {list(used.columns)}\n".encode())
     digest.update(records.tobytes())

@@ -14,7 +14,7 @@ are far too narrow; the interval is that of Student's t, with degrees of freedom
 
 In simulations of 3, 5 and 10 seeds on 40 and 100 images, intervals cover the truth in 93 to 96 % of
 the cases, and 4 to 6 % of the pairs without a difference have p < 0.05 (tests/unit:
-test_uncertainty_coverage). Averages over five benchmarks are on the safe side: 3 to 4 %.
+test_uncertainty_coverage). Averages over five benchmarks are conservative: 3 to 4 %.
 
 Seeds of different benchmarks are different trainings on different data, taken as independent.
 """
@@ -31,7 +31,7 @@ from scipy.special import stdtr, stdtridf, stdtrit
 from benchmark.analysis.uncertainty.bootstrap import Resampled
 
 _UPPER = 0.975
-_MANY = 1e9  # stands for infinitely many degrees of freedom
+_MANY = 1e9  # in place of infinitely many degrees of freedom
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Estimate:
         return self.value - half, self.value + half
 
     def p(self) -> float:
-        """Two-sided p of a value of 0; NaN with one seed, which cannot tell chance from effect."""
+        """Two-sided p of a value of 0; NaN with one seed, which is too few for a test."""
         if not self.seeds:
             return math.nan
         if self.variance == 0:
@@ -145,7 +145,7 @@ def difference(sample: Resampled, a: int, b: int) -> Estimate:
 
     Images are always paired. Seeds are paired where both methods have the same ones (a seed fixes
     the order of the data and the decoder's start for every method); else they are taken as
-    independent, which is careful where they are not. Images are covered if both have counts.
+    independent, which is conservative where they are not. Images are covered if both have counts.
 
     Args:
         sample: a resampled block.

@@ -15,7 +15,7 @@ ALPHA = 0.05
 """A difference is called significant where its corrected p is below this."""
 
 AVERAGE = "average"
-"""Stands for the mean over benchmarks in the column `benchmark`."""
+"""In the column `benchmark`: the mean over benchmarks."""
 
 Pair = tuple[str, str]
 COLUMNS = (

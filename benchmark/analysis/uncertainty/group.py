@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmark.analysis.leaderboard import COSTS, MIOU, means
+from benchmark.analysis.costs import cost_columns
+from benchmark.analysis.leaderboard import MIOU, means, shared_benchmarks
 from benchmark.analysis.uncertainty.bootstrap import Resampled
 from benchmark.analysis.uncertainty.estimate import Estimate, mean, method_mean
 from benchmark.analysis.uncertainty.replicates import deviations, with_tails
@@ -57,6 +58,15 @@ class GroupSample:
         ]
         return sorted(done, key=lambda name: -self.average(name).value)
 
+    @cached_property
+    def shared(self) -> "GroupSample | None":
+        """The group over what every method with a result finished, where this is not all."""
+        names = shared_benchmarks(self.table)
+        if not names or len(names) == len(self.benchmarks):
+            return None
+        table = self.table[self.table["benchmark"].isin(names)]
+        return GroupSample(self.key, table, {name: self.samples[name] for name in names})
+
     def average(self, method: str) -> Estimate:
         """A complete method's mean over the benchmarks."""
         return mean([self.estimates[one, method] for one in self.benchmarks])
@@ -80,7 +90,7 @@ class GroupSample:
     def costs(self, benchmarks: Sequence[str], methods: Sequence[str]) -> pd.DataFrame:
         """Mean costs over benchmarks, a row a method, in their order."""
         rows = self.table[self.table["benchmark"].isin(benchmarks)]
-        return means(rows, ["method"], COSTS).loc[list(methods)]
+        return means(rows, ["method"], cost_columns()).loc[list(methods)]
 
     def miou(self) -> pd.DataFrame:
         """Method x benchmark; NaN where a cell is not finished."""

@@ -1,4 +1,4 @@
-"""Ranks: shared where the data cannot tell, averaged over benchmarks, compared between backbones.
+"""Ranks: shared by methods that do not differ significantly, averaged, and compared.
 
 In Friedman's test and Nemenyi's critical difference a cell is a benchmark, with the mean over its
 seeds: the tests take their cells as independent, and the seeds of one benchmark share its images.
@@ -19,7 +19,7 @@ from benchmark.analysis.uncertainty.family import ALPHA
 from benchmark.analysis.uncertainty.group import GroupSample
 
 FEWEST_CELLS = 5
-"""Below, the critical difference is wider than any ranks can be apart, or nearly so."""
+"""With fewer, the critical difference is (nearly) wider than ranks can ever be apart."""
 
 _DECODER = "protocol.decoder"
 _FEWEST_METHODS = 3

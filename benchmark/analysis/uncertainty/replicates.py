@@ -1,6 +1,6 @@
-"""Replicates of the scores of all methods, for whatever is no mean: fronts, hypervolumes, IQM.
+"""Replicates of the scores of all methods, for statistics that are not means: fronts, IQM, ...
 
-A replicate moves every method by what other seeds and other images would: images from the
+A replicate moves every method as other seeds and other images would: images from the
 bootstrap, seeds by a multiplier (Gaussian weights on the seeds' residuals, the same weights for all
 methods; Davison and Hinkley, Bootstrap Methods and their Application, 1997, chapter 6). Both are
 scaled to the variances of `estimate`, and to the tails of its Student's t.
@@ -75,7 +75,7 @@ def probability_of_improvement(a: Sequence[Floats], b: Sequence[Floats]) -> floa
 
     Args:
         a: for each benchmark the scores (S,) of the one method's seeds.
-        b: likewise, of the other; the seeds may be others.
+        b: the same for the other method; its seeds may differ.
     """
     shares = []
     for ours, theirs in zip(a, b, strict=True):

@@ -1,4 +1,4 @@
-"""From records to samples: scores of methods x seeds on a benchmark, and the counts behind them.
+"""From records to samples: scores of methods x seeds on a benchmark, and their per-image counts.
 
 Test images are crossed with seeds and methods: every run of a benchmark was evaluated on the same
 ones. Counts are streamed, so that thousands of runs need little memory.
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmark.analysis.leaderboard import GROUP, MIOU, current
+from benchmark.analysis.leaderboard import GROUP, MIOU
 from benchmark.results.counts_archive import Archive, Fingerprint
 
 Group = tuple[str, str, str]
@@ -93,17 +93,17 @@ class Source:
         return intersection.astype(np.float32), union.astype(np.float32)
 
 
-def blocks(runs: pd.DataFrame, cells: pd.DataFrame) -> Iterator[Block]:
+def blocks(current: pd.DataFrame, cells: pd.DataFrame) -> Iterator[Block]:
     """Yields the blocks of a table of records, sorted by group and benchmark.
 
     Cells with a failed seed are left out; of several runs of a cell and seed the latest counts.
 
     Args:
-        runs: one row a record.
-        cells: what `benchmark.analysis.leaderboard.cells` makes of them.
+        current: what `benchmark.analysis.leaderboard.current` returned.
+        cells: what `benchmark.analysis.leaderboard.cells` makes of it.
     """
     keys = [*GROUP, "benchmark", "method"]
-    frame = current(runs.reindex(columns=[*dict.fromkeys((*runs.columns, "folder"))]))
+    frame = current.reindex(columns=[*keys, "seed", MIOU, "folder"])
     frame = frame.merge(cells.loc[cells["status"] == "done", keys], on=keys)
     frame["folder"] = frame["folder"].astype(object).where(frame["folder"].notna(), "")
     for key, part in frame.groupby([*GROUP, "benchmark"], sort=True):
@@ -160,7 +160,7 @@ def images(block: Block, root: Path) -> Images:
         except ValueError as error:
             problems += [problem(block, place, error) for place in places]
     ids, label = reference or (np.array([], dtype=str), np.zeros((0, 0), dtype=int))
-    # An image without a label says nothing, and a draw of such images alone has no mIoU.
+    # Images without labels carry no information, and a draw of only such images has no mIoU.
     kept = label.sum(1) > 0
     runs = [
         (place, Source(one.archive, one.rows[kept], label[kept])) for place, one in sorted(sources)

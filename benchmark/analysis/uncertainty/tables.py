@@ -1,11 +1,13 @@
 """The tables of an assessment, one function each: a group in, its rows out."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from benchmark.analysis.leaderboard import COSTS, MIOU
+from benchmark.analysis.costs import TRAINED, compared_costs
+from benchmark.analysis.leaderboard import MIOU
 from benchmark.analysis.pareto import (
     bias_corrected,
     hypervolume,
@@ -21,14 +23,24 @@ Row = dict[str, Any]
 Rows = list[Row]
 
 
-def cells(group: GroupSample) -> Rows:
-    """Every cell with its interval; one with a failed seed has no value."""
+def cells(group: GroupSample, compared: Rows) -> Rows:
+    """Every cell with its interval and rank; one with a failed seed has none.
+
+    Args:
+        group: of the cells.
+        compared: what `pairs` returned.
+    """
     rows = []
+    rank: dict[tuple[str, str], int] = {}
+    for benchmark, sample in group.samples.items():
+        means = {name: group.estimates[benchmark, name].value for name in sample.block.methods}
+        rank |= {(benchmark, name): place for name, place in _ranks(means, compared, benchmark)}
     for benchmark, method, seeds in group.table[["benchmark", "method", "seeds"]].to_numpy():
         one = group.estimates.get((benchmark, method))
         images = group.samples[benchmark].images if one and one.images else 0
         row = {"benchmark": benchmark, "method": method, **_interval(one)}
-        row |= {"seeds": int(seeds), "images": images, "covers": one.covers if one else "nothing"}
+        row |= {"rank": rank.get((benchmark, method), math.nan), "seeds": int(seeds)}
+        row |= {"images": images, "covers": one.covers if one else "nothing"}
         rows.append(row)
     return rows
 
@@ -43,20 +55,14 @@ def pairs(group: GroupSample) -> Rows:
 
 
 def board(group: GroupSample, compared: Rows) -> Rows:
-    """Methods by mean over benchmarks; those that did not finish all stand below, without rank.
+    """Methods by mean over benchmarks; those that did not finish all come last, without rank.
 
     Args:
         group: of the methods.
         compared: what `pairs` returned.
     """
     averages = {name: group.average(name) for name in group.complete}
-    significant = {
-        frozenset((row["method_a"], row["method_b"]))
-        for row in compared
-        if row["benchmark"] == AVERAGE and row["significant"]
-    }
-    places = ranks.shared_ranks({name: one.value for name, one in averages.items()}, significant)
-    rank = dict(zip(group.complete, places, strict=True))
+    rank = dict(_ranks({name: one.value for name, one in averages.items()}, compared, AVERAGE))
     names = sorted(set(group.table["method"]) - set(rank))
     rows = []
     for name in [*group.complete, *names]:
@@ -68,6 +74,17 @@ def board(group: GroupSample, compared: Rows) -> Rows:
         row["covers"] = averages[name].covers if name in averages else "nothing"
         rows.append(row)
     return rows
+
+
+def _ranks(means: dict[str, float], compared: Rows, benchmark: str) -> Iterator[tuple[str, int]]:
+    """Methods, the best mean first, with the ranks that the tests on a benchmark give them."""
+    significant = {
+        frozenset((row["method_a"], row["method_b"]))
+        for row in compared
+        if row["benchmark"] == benchmark and row["significant"]
+    }
+    order = sorted(means, key=lambda name: (-means[name], name))
+    return zip(order, ranks.shared_ranks(means, significant), strict=True)
 
 
 def average_ranks(group: GroupSample) -> tuple[Rows, Rows, Rows]:
@@ -128,7 +145,7 @@ def pareto(group: GroupSample) -> Rows:
         means = [mean([group.estimates[one, name] for one in benchmarks]) for name in names]
         values = np.array([[one.value] for one in means])
         drawn = values + group.moved(benchmarks, names)
-        for cost in COSTS:
+        for cost in compared_costs():
             column = costs[cost].to_numpy()
             front = pareto_front(column, values)[:, 0]
             chance = pareto_front(column, drawn).mean(1)
@@ -154,8 +171,8 @@ def hypervolumes(group: GroupSample) -> tuple[Rows, Rows]:
     # The first column is what was observed, the others are replicates of it.
     scores = np.hstack([values, values + group.moved(group.benchmarks, names)])
     all_costs = group.costs(group.benchmarks, names)
-    trained = all_costs["costs.params.inserted"] + all_costs["costs.params.tuned_backbone"]
-    for cost in COSTS:
+    trained = all_costs[TRAINED]
+    for cost in compared_costs():
         costs = all_costs[cost].to_numpy()
         if not (np.isfinite(costs).all() and np.isfinite(trained).all()):
             continue
@@ -170,7 +187,7 @@ def hypervolumes(group: GroupSample) -> tuple[Rows, Rows]:
 
 
 def notes(group: GroupSample) -> list[str]:
-    """What the numbers of a group do not carry, in words."""
+    """Limits of the numbers of a group, a sentence each."""
     backbone, weights, protocol = group.key
     where = f"{backbone} ({weights} weights, protocol {protocol})"
     lines = []
@@ -179,19 +196,19 @@ def notes(group: GroupSample) -> list[str]:
             named = ", ".join(f"{run} ({reason})" for run, reason in problems[:3])
             more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
             lines.append(
-                f"{where}, {name}: left out of image-level inference: {named}{more}; "
-                "a method without any usable run has an interval over seeds only"
+                f"{where}, {name}: not resampled over images: {named}{more}; the interval of a "
+                "method without any usable run covers seeds only"
             )
     single = sum(not one.seeds for one in group.estimates.values())
     if single:
         lines.append(
             f"{where}: {single} of {len(group.estimates)} cells have one seed: their intervals "
-            "leave training out, and none of their differences is called significant"
+            "do not include training variation, and their differences are not tested"
         )
     if group.complete and len(group.benchmarks) < ranks.FEWEST_CELLS:
         lines.append(
-            f"{where}: {len(group.benchmarks)} of the {ranks.FEWEST_CELLS} benchmarks that a "
-            "critical difference needs"
+            f"{where}: the rank comparison needs {ranks.FEWEST_CELLS} benchmarks; you have "
+            f"{len(group.benchmarks)}"
         )
     return lines
 
@@ -205,7 +222,7 @@ def _settings(group: GroupSample) -> list[tuple[str, list[str], list[str]]]:
 
 def _interval(one: Estimate | None) -> Row:
     low, high = one.interval() if one else (math.nan, math.nan)
-    # MIoU lies in [0, 1], of which Student's t knows nothing.
+    # MIoU is in [0, 1], but Student's t is unbounded.
     low, high = (float(np.clip(end, 0, 1)) for end in (low, high))
     return {MIOU: one.value if one else math.nan, "low": low, "high": high}
 

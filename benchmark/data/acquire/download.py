@@ -1,10 +1,9 @@
 """Downloads that survive cut connections.
 
 A file grows as `<name>.part` and is renamed when it is whole and its checksum is right, so a file
-under its final name is always complete. What tells one version of the file on the server from the
-next (its ETag, or its date) lies in `<name>.part.version`: the next try asks for the rest of just
-that version (RFC 9110, sections 13.1.5 and 14.2), and starts anew where the server has another, or
-knows no ranges.
+under its final name is always complete. The version of the file on the server (its ETag, or its
+date) is in `<name>.part.version`: the next try asks for the rest of exactly that version (RFC 9110,
+sections 13.1.5 and 14.2), and starts over where the server has another, or knows no ranges.
 """
 
 import errno
@@ -33,6 +32,7 @@ from urllib.request import (
 )
 
 from benchmark.core.errors import UserError, on_one_line
+from benchmark.core.format import size_text
 from benchmark.data.base import Source
 
 Progress = Callable[[int, int | None], None]
@@ -101,7 +101,7 @@ class _Part:
         return self._version.read_text().strip() if self._version.exists() else ""
 
     def restart(self, version: str) -> None:
-        # In this order, so that bytes never stand beside the version of others.
+        # In this order, so that bytes are never beside the version of others.
         self.path.unlink(missing_ok=True)
         self._version.write_text(version)
 
@@ -140,7 +140,7 @@ def fetch(
     pause: float = 1.0,
     timeout: float = 60.0,
 ) -> Path:
-    """Downloads a file, or goes on where an earlier call stopped.
+    """Downloads a file, or resumes where an earlier call stopped.
 
     A file that is already there under its final name is taken as it is where its checksum is
     right or not known.
@@ -177,13 +177,13 @@ def fetch(
         part.finish(_aside(final) if problem else final)
     except OSError as error:
         raise UserError(
-            f"{final} cannot be written ({error.strerror}); choose another data folder, or mend "
+            f"{final} cannot be written ({error.strerror}); choose another data folder, or fix "
             "its permissions"
         ) from error
     if problem:
         raise UserError(
-            f"{source.url}: {problem}; what came is kept as {_aside(final)}: run again to download "
-            "it anew, and if it comes so again, the origin has changed its file"
+            f"{source.url}: {problem}; the file is kept as {_aside(final)}. Repeat the command to "
+            "download it again; if the problem persists, the origin has changed its file"
         )
     return final
 
@@ -206,7 +206,7 @@ def _persist(
         if failures >= attempts:
             raise UserError(
                 f"{url}: gave up after {attempts} tries ({reason}); {size_text(size)} are kept in "
-                f"{part.path}: check the network, then run again to go on from there"
+                f"{part.path}: check the network; to resume, repeat the command"
             )
         time.sleep(pause * 2 ** (failures - 1))
 
@@ -263,7 +263,7 @@ def _refusal(url: str, error: HTTPError, part: _Part) -> Exception:
 def _receive(
     url: str, response: http.client.HTTPResponse, part: _Part, progress: Progress | None
 ) -> None:
-    """Adds a response's body to the part, or starts the part anew with it."""
+    """Adds a response's body to the part, or starts a new part with it."""
     version = _version(response)
     if response.status == 206:
         begin = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
@@ -281,7 +281,7 @@ def _receive(
     if total is not None and (free := shutil.disk_usage(where).free) < total - done:
         raise UserError(
             f"{where} has room for {size_text(free)}, but {name} needs {size_text(total - done)} "
-            "more; make room and run again, it goes on where it stopped"
+            "more; make room, then repeat the command to resume"
         )
     if progress:
         progress(done, total)
@@ -299,15 +299,15 @@ def _receive(
             raise
         more = "more room" if total is None else f"{size_text(total - part.size())} more"
         raise UserError(
-            f"{where} is full: {name} needs {more} there; make room and run again, it goes on "
-            "where it stopped"
+            f"{where} is full: {name} needs {more} there; make room, then repeat the command to "
+            "resume"
         ) from error
     if total is not None and done < total:
         raise _Cut(f"the connection ended at {size_text(done)} of {size_text(total)}")
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
-    # Network errors are told apart from those of the disk here: both are OSErrors.
+    # Separates network errors from those of the disk: both are OSErrors.
     try:
         return response.read1(CHUNK)
     except (OSError, http.client.HTTPException) as error:
@@ -338,16 +338,3 @@ def _mismatch(path: Path, checksum: str) -> str:
 
 def _aside(path: Path) -> Path:
     return path.with_name(path.name + ".wrong")
-
-
-def size_text(count: int) -> str:
-    """Bytes for people.
-
-    Example:
-        >>> size_text(12_345_678)
-        '12.3 MB'
-    """
-    for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
-        if count >= 10**power:
-            return f"{count / 10**power:.1f} {unit}"
-    return f"{count} bytes"

@@ -1,12 +1,17 @@
-"""Unpacking of archives that nobody has vouched for.
+"""Unpacking of untrusted archives.
 
-Nothing that an archive says about itself is trusted: names must stay below the target, only plain
-files and folders are made, and bytes are counted as they are written. Everything is unpacked into
-a hidden folder first and moved into place when the whole archive has been read without a fault.
+`zipfile` and `tarfile` read; nothing that an archive says about itself is trusted. Names must stay
+below the target, only plain files and folders are made, and bytes are counted as they are written.
+Everything is unpacked into a hidden folder first and moved into place when the whole archive has
+been read without a fault.
+
+`tarfile`'s `data` filter is not used: it lets links through, turns `/a` into `a`, and does nothing
+for zip archives. One check of names serves both.
 """
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import re
@@ -16,17 +21,17 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Protocol, cast
+from typing import IO, Any, BinaryIO, NamedTuple
 
 from benchmark.core.errors import UserError, on_one_line
-from benchmark.data.acquire.download import CHUNK, Progress, size_text
+from benchmark.core.format import size_text
+from benchmark.data.acquire.download import CHUNK, Progress
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 RATIO = 400
-"""How many times its own size an archive may unpack to, if nobody says otherwise."""
+"""How many times its own size an archive may unpack to, by default."""
 MEMBERS = 2_000_000
 DEPTH = 64
 HEADER = 1 << 20
@@ -37,10 +42,6 @@ _COMPRESSIONS: dict[bytes, Callable[[BinaryIO], Any]] = {
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
 }
-
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
 
 
 class ArchiveError(UserError):
@@ -66,7 +67,7 @@ def extract(
     in several archives. Modes, owners and dates are not taken from the archive.
 
     Args:
-        archive: its kind is told from its first bytes.
+        archive: its kind is recognised by its first bytes.
         folder: where to; made if it is missing.
         inside: folder within the archive whose content is taken, `*` for one component of any
             name; empty = everything.
@@ -79,22 +80,37 @@ def extract(
 
     Raises:
         ArchiveError: the archive is damaged, is none, has no folder `inside`, or has a member that
-            is dangerous, encrypted, a link or a device; nothing is left behind.
+            is dangerous, encrypted, a link or a device; no files are left.
         UserError: the disk is full, or the folder cannot be written.
     """
-    # In the nearest folder that exists: on the target's disk, and with no parents left behind.
+    # In the nearest folder that exists: on the target's disk, and without leaving parents.
     home = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     stage = home / f".unpacking-{archive.name}"
     shutil.rmtree(stage, ignore_errors=True)
     try:
         stage.mkdir()
         with archive.open("rb") as file:
-            members = _counted(_members(file, archive), archive, limit_members)
             size = os.fstat(file.fileno()).st_size
             room = shutil.disk_usage(home).free
             limit = RATIO * size if limit_bytes is None else limit_bytes
             count = written = 0
-            for member, path in _taken(members, archive, stage, inside):
+            for number, member in enumerate(_members(file, archive)):
+                if number >= limit_members:
+                    raise ArchiveError(
+                        f"{archive} has more than {limit_members:,} files and folders; no "
+                        "benchmark has so many: fetch it from its origin"
+                    )
+                # Names are checked everywhere in the archive, links only where they would be
+                # unpacked: a repository may hold some elsewhere.
+                rest = _below(_parts(member.name, archive), inside)
+                if not rest:
+                    continue
+                if member.refusal:
+                    raise _refused(archive, member.name, member.refusal)
+                path = stage.joinpath(*rest)
+                if member.is_folder:
+                    path.mkdir(parents=True, exist_ok=True)
+                    continue
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("wb") as target:
                     for chunk in _content(member, archive):
@@ -111,32 +127,28 @@ def extract(
                 if inside
                 else f"{archive} has no files; fetch it again"
             )
-        _merge(stage, folder)
+        if folder.is_dir():
+            shutil.copytree(stage, folder, copy_function=os.replace, dirs_exist_ok=True)
+        else:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(stage, folder)
     except OSError as error:
         raise UserError(
-            f"{archive} cannot be unpacked into {folder} ({error.strerror or error}); make room "
-            "there, or mend its permissions, and run again"
+            f"{archive} cannot be unpacked into {folder} ({error.strerror or on_one_line(error)}); "
+            "make room there, or fix its permissions, and repeat the command"
         ) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     return count
 
 
-@dataclass(frozen=True)
-class _Member:
-    """A file or folder of an archive.
+class _Member(NamedTuple):
+    """A file or folder of an archive."""
 
-    Attributes:
-        name: as the archive has it.
-        is_folder: whether it is a folder.
-        refusal: why it is not unpacked; empty = it is.
-        open: opens its content.
-    """
-
-    name: str
+    name: str  # as the archive has it
     is_folder: bool
-    refusal: str
-    open: Callable[[], IO[bytes]]
+    refusal: str  # why it is not unpacked; empty = it is
+    open: Callable[[], IO[bytes] | None]
 
 
 def _members(file: BinaryIO, archive: Path) -> Iterator[_Member]:
@@ -147,11 +159,7 @@ def _members(file: BinaryIO, archive: Path) -> Iterator[_Member]:
             yield from _zip_members(file)
             return
         opens = (open for magic, open in _COMPRESSIONS.items() if head.startswith(magic))
-        yield from _tar_members(next(opens, _plain)(file))
-
-
-def _plain(file: BinaryIO) -> BinaryIO:
-    return file
+        yield from _tar_members(next(opens, lambda plain: plain)(file))
 
 
 def _zip_members(file: BinaryIO) -> Iterator[_Member]:
@@ -166,64 +174,48 @@ def _zip_members(file: BinaryIO) -> Iterator[_Member]:
             yield _Member(info.filename, info.is_dir(), refusal, partial(archive.open, info))
 
 
-def _tar_members(stream: _Readable) -> Iterator[_Member]:
+def _tar_members(stream: Any) -> Iterator[_Member]:
     reader = _TarReader(stream)
-    # As a stream: nothing is read twice, and the reader sees every byte.
-    with tarfile.open(fileobj=cast(BinaryIO, reader), mode="r|") as archive:
+    with tarfile.open(fileobj=reader, mode="r:") as archive:
         while info := archive.next():
             reader.left = info.size + HEADER
             # Else the archive keeps every header that it has read.
             archive.members.clear()  # type: ignore[attr-defined]
             plain = (info.isreg() and not info.issparse()) or info.isdir()
-            yield _Member(
-                info.name,
-                info.isdir(),
-                "" if plain else "is a link or a device",
-                # None for what is no file, which nobody opens.
-                cast(Callable[[], IO[bytes]], partial(archive.extractfile, info)),
-            )
-        # A damaged header ends the loop above like the true end, which is all zeros.
-        reader.check_end(archive.offset)
+            refusal = "" if plain else "is a link or a device"
+            yield _Member(info.name, info.isdir(), refusal, partial(archive.extractfile, info))
+        # To `tarfile`, a damaged header or a missing rest is the end, too. The true one is zeros,
+        # and only after the last byte does a compressed stream prove that it is whole.
+        reader.seek(archive.offset)
+        rest = io.BufferedReader.read(reader, tarfile.BLOCKSIZE)
+        whole = len(rest) == tarfile.BLOCKSIZE
+        while rest and (whole := whole and not rest.strip(b"\0")):
+            rest = io.BufferedReader.read(reader, CHUNK)
+        if not whole:
+            raise tarfile.ReadError("the mark of the end is missing")
 
 
-class _TarReader:
-    """What the archive is read from.
+class _TarReader(io.BufferedReader):
+    """Reads no header that pretends to be as long as the memory, which `tarfile` does not mind."""
 
-    It refuses to read on where a header pretends to be as long as the memory, and remembers the
-    last bytes, among which the end must be.
-    """
+    left = HEADER
 
-    def __init__(self, stream: _Readable) -> None:
-        self.stream, self.left, self.position, self.last = stream, HEADER, 0, b""
-
-    def read(self, size: int) -> bytes:
-        data = self.stream.read(size)
-        self.left -= len(data)
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.left -= size or 0
         if self.left < 0:
             raise tarfile.ReadError("a header is too long")
-        self.position += len(data)
-        self.last = (self.last + data)[-2 * tarfile.RECORDSIZE :]
-        return data
-
-    def check_end(self, offset: int) -> None:
-        # Only at its very end does a compressed stream prove that it is whole.
-        start = self.position - len(self.last)
-        rest = self.last[max(0, offset - start) :]
-        while data := self.read(tarfile.RECORDSIZE):
-            rest += data
-        if offset < start or len(rest) < tarfile.BLOCKSIZE or rest.strip(b"\0"):
-            raise tarfile.ReadError("the mark of the end is missing")
+        return super().read(size)
 
 
 @contextmanager
 def _reading(archive: Path) -> Iterator[None]:
-    """Tells whatever reading an archive raises on one line."""
+    """Reports any error of reading an archive on one line."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        # The readers report damage by whatever exception the damage happens to trigger.
+        # Damage can raise almost any exception in the readers.
         raise ArchiveError(
             f"{archive} is truncated, damaged or no zip or tar archive ({on_one_line(error)}); "
             "fetch it again"
@@ -231,40 +223,12 @@ def _reading(archive: Path) -> Iterator[None]:
 
 
 def _content(member: _Member, archive: Path) -> Iterator[bytes]:
-    with _reading(archive), member.open() as content:
-        while chunk := content.read(CHUNK):
-            yield chunk
-
-
-def _counted(members: Iterator[_Member], archive: Path, limit: int) -> Iterator[_Member]:
-    for number, member in enumerate(members):
-        if number >= limit:
-            raise ArchiveError(
-                f"{archive} has more than {limit:,} files and folders; no benchmark has so many: "
-                "fetch it from its origin"
-            )
-        yield member
-
-
-def _taken(
-    members: Iterator[_Member], archive: Path, stage: Path, inside: str
-) -> Iterator[tuple[_Member, Path]]:
-    """The files to unpack, and where to; makes the folders.
-
-    Names are checked everywhere in the archive, links only where they would be unpacked: a
-    repository may hold some elsewhere.
-    """
-    for member in members:
-        rest = _below(_parts(member.name, archive), inside)
-        if not rest:
-            continue
-        if member.refusal:
-            raise _refused(archive, member.name, member.refusal)
-        path = stage.joinpath(*rest)
-        if member.is_folder:
-            path.mkdir(parents=True, exist_ok=True)
-        else:
-            yield member, path
+    with _reading(archive):
+        content = member.open()
+        assert content is not None, "only files are opened"
+        with content:
+            while chunk := content.read(CHUNK):
+                yield chunk
 
 
 def _parts(name: str, archive: Path) -> tuple[str, ...]:
@@ -310,16 +274,3 @@ def _too_large(archive: Path, home: Path, limit: int, room: int) -> UserError:
         f"{archive} unpacks to more than {size_text(limit)}, which no benchmark does; nothing was "
         "unpacked: fetch it from its origin"
     )
-
-
-def _merge(source: Path, target: Path) -> None:
-    """Moves everything in `source` into `target`; whole folders where they are new."""
-    if not target.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(source, target)
-        return
-    for entry in sorted(source.iterdir()):
-        if entry.is_dir():
-            _merge(entry, target / entry.name)
-        else:
-            os.replace(entry, target / entry.name)

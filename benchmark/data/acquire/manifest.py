@@ -3,10 +3,10 @@
 A manifest is text: lines `# key<TAB>value` (benchmark, edition, and how many examples each split
 has), then a line `path<TAB>bytes<TAB>digest` a file, sorted by path. Paths are relative to the
 benchmark's folder; the digest is the first 16 hex digits of the file's SHA-256. A manifest without
-files knows the counts only; `train+val` stands for both where val is carved out of train.
+files knows the counts only; `train+val` means both where val is carved out of train.
 
 The manifests in the folder beside this module are part of the project, one for each known edition
-of a set. Where a set was prepared, a manifest of what was found then lies in its own folder.
+of a set. `data prepare` writes a manifest of the files it found to the set's own folder.
 """
 
 import hashlib
@@ -90,7 +90,8 @@ def read(path: Path) -> Manifest:
         return Manifest(header["benchmark"], header["edition"], counts, files)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"{path} is no manifest or cannot be read ({type(error).__name__}: {error}); remove it"
+            f"{path} is not a manifest or cannot be read ({type(error).__name__}: {error}); remove "
+            "it"
         ) from error
 
 
@@ -115,12 +116,12 @@ def write(manifest: Manifest, path: Path) -> None:
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise UserError(
-            f"manifest {path} cannot be written ({error.strerror}); mend the folder's permissions"
+            f"manifest {path} cannot be written ({error.strerror}); fix the folder's permissions"
         ) from error
 
 
 def local_path(benchmark: Benchmark) -> Path:
-    """Where the manifest of a prepared set lies; benchmarks that share a folder have their own."""
+    """Path of a prepared set's manifest; benchmarks that share a folder have one each."""
     return _base(benchmark) / _LOCAL.format(benchmark.name)
 
 
@@ -177,7 +178,7 @@ def compare(
         findings.append(Finding("serious", f"{name}: {_listed(absent)} missing", fetch))
     size = f"{_slashed(found)} examples"
     if not known:
-        what = f"{name}: {size}; no edition is known, so there are no checksums to compare"
+        what = f"{name}: {size}; no published checksums exist, so files were only counted"
         return [*findings, Finding("note", what, _RECORD if found.files else "nothing to do")]
     nearest = min(known, key=lambda it: (_distance(found, it), it.edition == LOCAL, not it.files))
     for key, expected in nearest.counts.items():
@@ -186,8 +187,8 @@ def compare(
             findings.append(Finding("serious", what, f"restore its files and lists, or {fetch}"))
     others = [f"{it.edition} {_slashed(it)}" for it in known if it.edition != LOCAL]
     if nearest.edition == LOCAL and others:
-        what = f"{name}: {size}, which fits none of the known editions ({', '.join(others)})"
-        findings.append(Finding("warning", what, "compare results on this very set only"))
+        what = f"{name}: {size}, as in none of the known editions ({', '.join(others)})"
+        findings.append(Finding("warning", what, "only compare results on this same set"))
     basis = nearest
     if not nearest.files:
         fitting = (it for it in known if it.edition == LOCAL and not _distance(it, nearest))
@@ -203,11 +204,13 @@ _RECORD = "run `data prepare` to record checksums of the files as they are now"
 def _note(found: Manifest, size: str, nearest: Manifest, basis: Manifest) -> Finding:
     """What the set was compared with."""
     what = f"{found.benchmark}: {size}, compared with edition {nearest.edition!r}"
+    if nearest.edition == LOCAL:
+        what = f"{found.benchmark}: {size}, compared with those found by `data prepare`"
     fix = "nothing to do"
     if nearest.edition == "subset":
-        fix = "results on a subset do not compare with those on the full set"
+        fix = "do not compare results on a subset with those on the full set"
     if not found.files:
-        what += "; it has no files of its own"
+        what += "; it has no files to check"
     elif not basis.files:
         what, fix = f"{what} by count: it has no checksums", _RECORD
     elif basis is not nearest:
@@ -222,17 +225,17 @@ def _differences(
     name, edition = found.benchmark, f"edition {expected.edition!r}"
     if expected.edition == LOCAL:
         fetch += (
-            f"; if the change is meant, remove {_LOCAL.format(name)} in its folder and run "
+            f"; if the change is intended, remove {_LOCAL.format(name)} in its folder and run "
             "`data prepare`"
         )
     both = found.files.keys() & expected.files.keys()
     sizes = {path for path in both if found.files[path][0] != expected.files[path][0]}
     digests = {path for path in both if found.files[path][1] != expected.files[path][1]}
     groups = {
-        f"in no split, but in {edition}": expected.files.keys() - found.files.keys() - {*absent},
+        f"in {edition}, but in no split": expected.files.keys() - found.files.keys() - {*absent},
         f"in a split, but not in {edition}": found.files.keys() - expected.files.keys(),
-        f"not of the size that {edition} has": sizes,
-        f"changed: the checksum is not that of {edition}": digests - sizes,
+        f"of another size than in {edition}": sizes,
+        f"changed: the checksum differs from {edition}": digests - sizes,
     }
     return [
         Finding("serious", f"{name}: {_listed(sorted(paths))} {problem}", fetch)

@@ -1,8 +1,8 @@
 """Preparing a benchmark: download, check, unpack, open, and record what is there.
 
-Work in progress lies in `.downloads` below the data root. While a set is being prepared, a journal
+Work in progress is in `.downloads` below the data root. While a set is being prepared, a journal
 `.downloads/<benchmark>.json` names the sources that are in place already: a set with a journal is
-not whole, however complete it looks, and the next call goes on from there.
+incomplete, even if all its files are there, and the next call resumes from there.
 """
 
 import hashlib
@@ -17,8 +17,9 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock, Timeout
 
 from benchmark.core.errors import DataError, UserError
+from benchmark.core.format import size_text
 from benchmark.data.acquire import manifest
-from benchmark.data.acquire.download import fetch, file_name, size_text
+from benchmark.data.acquire.download import fetch, file_name
 from benchmark.data.acquire.extract import ArchiveError, extract, is_archive
 from benchmark.data.base import SPLITS, Benchmark, Finding, Source, Split
 
@@ -129,11 +130,11 @@ def _alone(root: Path) -> Iterator[None]:
             yield
     except Timeout:
         raise UserError(
-            f"another process is preparing data in {root}; wait until it has ended"
+            f"another process is preparing data in {root}; wait until it is done"
         ) from None
     except OSError as error:
         raise UserError(
-            f"{root} cannot be written ({error.strerror}); make room or mend its permissions, or "
+            f"{root} cannot be written ({error.strerror}); make room or fix its permissions, or "
             "choose another folder by BENCHMARK_DATA or --data"
         ) from error
 
@@ -155,8 +156,8 @@ def _install(kind: type[Benchmark], root: Path, progress: Progress, keep: bool) 
         _opened(kind, root)
     except DataError as error:
         raise DataError(
-            f"{error}; all downloads of {kind.name} are in place: mend that and run again, or "
-            f"remove {journal} to fetch them anew"
+            f"{error}; all downloads of {kind.name} are complete: fix that and repeat the command, "
+            f"or remove {journal} to download them again"
         ) from error
     journal.unlink()
     return len(pending)
@@ -183,7 +184,7 @@ def _place(source: Source, root: Path, progress: Progress) -> None:
     )
     if not is_archive(name):
         target.mkdir(parents=True, exist_ok=True)
-        # A copy, since the target may lie on another disk.
+        # A copy, since the target may be on another disk.
         draft = target / f".{name}.unpacking"
         shutil.copyfile(path, draft)
         os.replace(draft, target / name)
@@ -217,7 +218,9 @@ def _record(benchmark: Benchmark, downloaded: int, progress: Progress) -> Prepar
         try:
             manifest.write(found, local)
         except UserError as error:
-            note = Finding("note", str(error), "without it, verifying may know no checksums")
+            note = Finding(
+                "note", str(error), "without it, `data verify` may have no checksums to compare"
+            )
             path, findings = None, [*findings, note]
     else:
         findings = manifest.compare(found, manifest.known(benchmark), (), benchmark.origin)

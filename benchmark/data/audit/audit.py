@@ -17,7 +17,7 @@ from benchmark.data.audit.near_duplicates import (
     look,
     near_copies,
 )
-from benchmark.data.audit.serious import absent_classes, small_range
+from benchmark.data.audit.presence import classes_found, small_range
 from benchmark.data.base import IGNORE, SPLITS, Benchmark, Finding, Severity, Split
 from benchmark.data.examples import levels_of
 from benchmark.data.palette import as_rgb
@@ -112,7 +112,7 @@ class Audit:
 
 
 def audit(benchmark: Benchmark, progress: Progress | None = None) -> Audit:
-    """Reads every example of every split once, and goes on after whatever is wrong.
+    """Reads every example of every split once, and continues after any problem.
 
     Keeps about 5 KB of each image. Comparing 20,000 images takes about 20 s besides reading them.
 
@@ -143,8 +143,8 @@ def _oddities(benchmark: Benchmark) -> Iterator[Finding]:
     except Exception as error:
         yield Finding(
             "warning",
-            f"what is special about this set could not be checked: {_told(error)}",
-            "mend what the message names, then audit again",
+            f"the set's own checks could not be run: {_told(error)}",
+            "fix what the message says, then audit again",
         )
 
 
@@ -279,7 +279,7 @@ class _Tally:
             yield Finding(
                 "note",
                 f"{self.grey} of {len(self.seen)} images are grey, the others in colour",
-                "nothing, if that is how they were taken; else fetch the originals",
+                "nothing, if they were taken like that; else download the originals",
             )
         yield from copies(self.seen)
         yield from near_copies(self.seen)
@@ -295,14 +295,14 @@ class _Tally:
                         "check the label values",
                     )
                 continue
-            absent = names[summary.pixels == 0].tolist()
-            yield from absent_classes(self.benchmark, split, absent, bool(summary.void))
+            occurs = np.flatnonzero(summary.pixels)
+            yield from classes_found(self.benchmark, split, occurs, bool(summary.void))
         holding = np.sum([summary.holding for summary in self.splits.values()], axis=0)
         yield from grouped(
             "warning",
             "classes in fewer than 2 images of the whole set",
             names[holding == 1].tolist(),
-            "merge the class with a related one, or do not read its IoU",
+            "merge the class with a related one, or ignore its IoU",
         )
 
 
@@ -312,7 +312,7 @@ def _orientations(benchmark: Benchmark, id: str) -> list[int]:
     try:
         files = benchmark.opened(id)
     except (OSError, ValueError):
-        return found  # reading it has told
+        return found  # reading it has reported that
     for file in files:
         with file:
             try:
@@ -338,7 +338,7 @@ def _kind(values: object) -> str:
 
 
 _KINDS: dict[str, tuple[Severity, str, str]] = {
-    "unlisted": ("serious", "splits that cannot be listed", "mend what the message names"),
+    "unlisted": ("serious", "splits that cannot be listed", "fix what the message says"),
     "empty split": (
         "serious",
         "empty splits",
@@ -353,22 +353,37 @@ _KINDS: dict[str, tuple[Severity, str, str]] = {
     "malformed": (
         "serious",
         "examples that are not an image (H, W, channels) and a label (H, W) of uint8",
-        "mend `read` of the benchmark",
+        "fix `read` of the benchmark",
     ),
     "size mismatch": (
         "serious",
-        "labels of another size than their image",
+        "labels whose size differs from their image's",
         "restore the original pair",
     ),
     "out of range": (
         "serious",
-        "labels with values that are no class",
+        "labels with values that are not a class",
         "map the values to a class or to void (255) in `read`, or fetch the labels again",
     ),
     "all void": (
         "warning",
         "images without a labelled pixel",
-        "check the label, or unlist the image",
+        "check the label, or remove the image from its split",
+    ),
+    "constant": (
+        "warning",
+        "images of one colour",
+        "download the image again, or remove it from its split",
+    ),
+    "dark": (
+        "warning",
+        "nearly black images",
+        "look at the image; if it is broken, remove it from its split",
+    ),
+    "bright": (
+        "warning",
+        "nearly white images",
+        "look at the image; if it is broken, remove it from its split",
     ),
     "turned label": (
         "warning",
@@ -380,9 +395,6 @@ _KINDS: dict[str, tuple[Severity, str, str]] = {
         "images that were turned upright, as their EXIF orientation says",
         "look at the preview; their labels must be drawn on the upright image",
     ),
-    "constant": ("warning", "images of one colour", "fetch the image again, or unlist it"),
-    "dark": ("warning", "nearly black images", "look at the image; if it is broken, unlist it"),
-    "bright": ("warning", "nearly white images", "look at the image; if it is broken, unlist it"),
 }
 
 

@@ -32,9 +32,9 @@ Chosen by looking at the pairs of five real sets: false ones, such as two magnet
 make or two round cells, stay below 0.6.
 """
 NEIGHBOURS = 16
-"""Images compared in detail with each image; more copies than that still hang together."""
+"""Images compared in detail with each image; more copies than that are still linked in a chain."""
 ENOUGH = 32
-"""Least number of images of which what they share is told apart from what two of them share."""
+"""Least number of images for which what all of them share is subtracted."""
 EXAMPLES = 3
 """How many cases a finding names; the others are counted."""
 _LEVELS = 30.0
@@ -162,8 +162,8 @@ class Seen:
         size: height and width in pixels.
         image: digest of the pixels.
         label: digest of the label.
-        look: what the image looks like; None if it is of one colour. Such images are told as what
-            they are; that they equal each other adds nothing.
+        look: what the image looks like; None for images of one colour, which are reported as such
+            and not also as duplicates of each other.
     """
 
     split: Split
@@ -221,7 +221,7 @@ def copies(examples: Sequence[Seen]) -> Iterator[Finding]:
         "warning",
         "images that occur more than once in their split",
         inside,
-        "remove the copies, or know that they count more than once",
+        "remove the copies; otherwise they count more than once",
     )
 
 
@@ -247,15 +247,15 @@ def near_copies(examples: Sequence[Seen]) -> Iterator[Finding]:
     tests = sum(seen.split == "test" for seen in examples)
     yield from grouped(
         "warning",
-        f"pairs of nearly the same image across splits, with {len(tested)} of {tests} test images "
+        f"pairs of nearly the same image across splits; {len(tested)} of {tests} test images are "
         "near one in train",
         across,
-        "split anew so that a scene or an object stays in one split, or do not read the scores "
-        "as those on new ones",
+        "keep each scene or object in one split; otherwise scores do not show how methods do on "
+        "new ones",
     )
     yield from grouped(
         "note",
         "pairs of nearly the same image inside a split",
         inside,
-        "know that the split holds fewer independent images than it counts",
+        "nothing, but the split has fewer independent images than it counts",
     )

@@ -1,4 +1,4 @@
-"""A sheet of examples of a benchmark, to see with one's own eyes what it holds."""
+"""A sheet of examples of a benchmark, to look at."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -122,7 +122,7 @@ def _choose(
             try:
                 label = benchmark.read(ids[k])[1]
             except DataError as error:
-                # The sheet shows what can be seen; what cannot be is for the audit to tell.
+                # Unreadable examples are left out here; the audit reports them.
                 problem = error
             else:
                 pool[ids[k]] = np.bincount(label.ravel(), minlength=256)
@@ -222,7 +222,7 @@ def _percent(share: float) -> str:
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
-    """The text, its beginning cut off where there is no room: the ends of ids tell them apart."""
+    """The text, its beginning cut off where there is no room: the ends of ids differ."""
     if font.getlength(text) <= room:
         return text
     while text and font.getlength("…" + text) > room:

@@ -3,12 +3,12 @@
 Twelve corruptions in four groups, each with five severities. The severities are those of
 Hendrycks & Dietterich, "Benchmarking neural network robustness to common corruptions and
 perturbations", ICLR 2019 (arXiv 1903.12261), which were chosen for photos of 224 px. They are
-applied at the native resolution of an image whatever its size, as Michaelis et al., "Benchmarking
+applied at the native resolution of an image of any size, as Michaelis et al., "Benchmarking
 robustness in object detection: Autonomous driving when winter is coming", 2019 (arXiv 1907.07484),
 do for driving scenes: numbers compare models on one set, not sets with each other.
 
 Labels must stay where they are. So `elastic_transform` is left out, and `zoom_blur` too, which
-pulls what lies far from the centre outwards by many pixels: `gaussian_blur` stands in its place;
+moves what is far from the centre outwards by many pixels: `gaussian_blur` takes its place;
 `motion_blur` is centred. `glass_blur`, which swaps pixels, and `frost`, which needs photos of ice,
 are left out as well.
 """

@@ -42,7 +42,7 @@ def snow(
     flakes = np.where(flakes < threshold, 0, np.clip(flakes, 0, 1))
     flakes = convolve(flakes[..., None], streak(radius, sigma, rng.uniform(-135, -45)))
     whitened = np.maximum(image, 1.5 * (image @ LUMA)[..., None] + 0.5)
-    # The same flakes upside down stand for a second layer.
+    # The same flakes upside down make a second layer.
     return keep * image + (1 - keep) * whitened + flakes + flakes[::-1, ::-1]
 
 

@@ -19,7 +19,7 @@ class DescribedBenchmark(Benchmark):
 
     Class attributes:
         description: what the file says.
-        home: the folder that the file lies in.
+        home: the folder of the file.
     """
 
     description: ClassVar[Description]

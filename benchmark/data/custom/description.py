@@ -19,7 +19,7 @@ A set of the Hugging Face hub, or saved in a local folder (`hub.py`):
 
     name: roads
     classes: [road, grass]
-    hub: {path: somebody/roads, splits: {train: train, test: test}}
+    hub: {path: owner/roads, splits: {train: train, test: test}}
 """
 
 import re
@@ -61,8 +61,8 @@ class Splits(BaseModel):
 
     Attributes:
         train: expression that `datasets` understands, as `train` or `train[:80%]`.
-        val: likewise; None = a tenth of train.
-        test: likewise.
+        val: such an expression; None = a tenth of train.
+        test: such an expression.
     """
 
     model_config = _CLOSED
@@ -103,7 +103,7 @@ class Hub(BaseModel):
         image: column with the images, or with paths of image files.
         label: column with the label images.
         splits: what it calls its splits.
-        data_files: files by the dataset's own splits; relative to the YAML file if they lie there.
+        data_files: files by the dataset's own splits; relative to the YAML file if they are there.
     """
 
     model_config = _CLOSED
@@ -437,7 +437,7 @@ def read_description(path: Path) -> Description:
 
 def _problem(error: ValidationError) -> str:
     problems = error.errors()
-    # A misspelt field is told before the field that is missing for it.
+    # A misspelt field is reported before the field that is missing because of it.
     first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     *parents, field = ("", *map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
@@ -450,4 +450,6 @@ def _problem(error: ValidationError) -> str:
         label = "labels"  # as it is usually written
     if first["type"] in ("missing", "value_error"):
         return f"{label}: {text}" if label else text
+    if first["type"] == "tuple_type":
+        return f"{label} must be a list: [{shown(first['input'])}]"
     return f"{label}: {text} (got {shown(first['input'])})"

@@ -57,7 +57,7 @@ class ImageFolder(DescribedBenchmark):
         images = _by_stem(inside, "{stem}", IMAGES)
         labels = _by_stem(beside, *_divided(template))
         if bare := sorted(images.keys() - labels.keys()):
-            raise DataError(f"{images[bare[0]]} has no label; {_mend(bare, beside, template)}")
+            raise DataError(f"{images[bare[0]]} has no label; {_fix(bare, beside, template)}")
         if stray := sorted(labels.keys() - images.keys()):
             raise DataError(
                 f"{labels[stray[0]]} has no image; put it at {inside / stray[0]}.jpg (or another "
@@ -98,12 +98,12 @@ class ImageFolder(DescribedBenchmark):
         ]
         if left:
             kinds = Counter(path.suffix.lower() or "no suffix" for path in left)
-            told = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
+            counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
             pictures = [path for path in left if path.suffix.lower() in _PICTURES]
             first = min(pictures or left)
             yield Finding(
                 "warning" if pictures else "note",
-                f"{len(left)} files in {self.path} are not used ({told}), such as "
+                f"{len(left)} files in {self.path} are not used ({counted}), such as "
                 f"{first.relative_to(self.path)}",
                 f"nothing, if they are not meant to be; images ({', '.join(IMAGES)}) belong in "
                 "images/train, images/val and images/test",
@@ -115,7 +115,7 @@ def _folder(description: Description, home: Path) -> Path:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Files below a folder, those behind links to folders included; each folder is walked once.
+    """Files below a folder, also in linked folders; each folder is walked once.
 
     A link to a folder that holds this one leads back, and is not followed.
     """
@@ -143,7 +143,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _is_hidden(path: Path) -> bool:
-    """Whether file managers or archives left it behind."""
+    """Whether it is one of those that file managers and archives leave."""
     return any(part.startswith(".") for part in path.parts)
 
 
@@ -173,8 +173,8 @@ def _by_stem(folder: Path, name: str, suffixes: tuple[str, ...]) -> dict[str, Pa
     return found
 
 
-def _mend(bare: list[str], labels: Path, template: str) -> str:
-    """What to do about images without a label: what lies there may nearly fit.
+def _fix(bare: list[str], labels: Path, template: str) -> str:
+    """What to do about images without a label: a file of a similar name may be there.
 
     Args:
         bare: images without a label, by stem.
@@ -197,13 +197,12 @@ def _mend(bare: list[str], labels: Path, template: str) -> str:
     best = max(near, key=score)
     call = best.name.replace(first.name, "{stem}", 1)
     if best.suffix.lower() in LABELS:
-        return f"{best} lies there: if it is the label, write `labels: {call!r}` in the YAML file"
+        return f"{best} exists: if it is the label, write `labels: {call!r}` in the YAML file"
     if best.suffix.lower() in (".jpg", ".jpeg", ".webp"):
         return (
-            f"{best} lies there, but its compression changes the values of labels: export labels "
-            "as PNG"
+            f"{best} exists, but its compression changes the values of labels: export labels as PNG"
         )
-    return f"{best} lies there, but labels may be {', '.join(LABELS)}: convert it to PNG"
+    return f"{best} exists, but labels may be {', '.join(LABELS)}: convert it to PNG"
 
 
 def _files(folder: Path) -> list[Path]:

@@ -142,7 +142,7 @@ class HubDataset(DescribedBenchmark):
         return values[self._hub.image], values[self._hub.label]
 
     def _decoded(self, stored: Any, id: str, decode: Callable[[BinaryIO], Any]) -> Any:
-        """What `decode` makes of a file that lies in the row, or that it names."""
+        """What `decode` makes of a file that the row holds or names."""
         if isinstance(stored, str):
             return read_with(self._inside(stored, id), self.origin, decode)
         if stored["bytes"] is None:
@@ -150,7 +150,7 @@ class HubDataset(DescribedBenchmark):
         return decoded(io.BytesIO(stored["bytes"]), self.where(id), self.origin, decode)
 
     def opened(self, id: str) -> list[BinaryIO]:
-        """See `Benchmark.opened`: what lies in the row, too."""
+        """See `Benchmark.opened`, also of files that the row holds."""
         found: list[BinaryIO] = []
         for stored in self._row(id):
             if isinstance(stored, dict) and stored["bytes"] is not None:
@@ -196,7 +196,7 @@ def _hub(description: Description) -> Hub:
 
 
 def _beside(files: Any, home: Path) -> Any:
-    """Data files with those that lie beside the YAML file named by where they are."""
+    """Data files, with full paths for those beside the YAML file."""
     if isinstance(files, dict):
         return {split: _beside(names, home) for split, names in files.items()}
     if isinstance(files, tuple):

@@ -17,7 +17,7 @@ def write_fake(kind: type[Benchmark], root: Path) -> Path:
         The folder of the set.
 
     Raises:
-        UserError: there is data already, or nobody wrote a writer for the set.
+        UserError: there is data already, or the set has no writer of fake data.
     """
     if kind.folder is None or kind.name not in WRITERS:
         raise UserError(f"{kind.name}: there is no fake data for it; use the set itself")

@@ -166,7 +166,7 @@ def scene(rng: Rng, size: Size) -> Scene:
             cover(blob(rng, size, centre, radii, rng.uniform(0.1, 0.25)), 1)
             continue
         parts = OBJECTS[pick]
-        # Objects of several parts stand upright, give or take, so that place within them is told.
+        # Objects of several parts are roughly upright, so that positions in them mean something.
         lean = rng.uniform(0, 2 * np.pi) if len(parts) == 1 else rng.uniform(-0.35, 0.35)
         u, v = frame(size, centre, radii, lean)
         for name, inside in parts:

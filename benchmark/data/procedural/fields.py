@@ -30,7 +30,7 @@ class Fields(Procedural):
     classes = ("meadow", "crop rows", "orchard", "forest", "water", "roof", "track")
 
     def draw(self, rng: Rng) -> Canvas:
-        """Paints parcels, then what crosses and stands on them."""
+        """Paints parcels, then what crosses them and is on them."""
         parcel, _ = voronoi(rng, self.size, int(rng.integers(5, 8)))
         canvas = Canvas(self._cover(rng, MEADOW))
         for index in range(int(parcel.max()) + 1):

@@ -78,7 +78,7 @@ class Procedural(Benchmark):
 
     @property
     def fingerprint(self) -> str:
-        """See `Benchmark.fingerprint`: nothing but the code decides the examples."""
+        """See `Benchmark.fingerprint`: only the code decides the examples."""
         return "generated"
 
     def ids(self, split: Split) -> list[str]:

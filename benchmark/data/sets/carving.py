@@ -42,7 +42,7 @@ class CarvedBenchmark(FolderBenchmark):
         """See `Benchmark.ids`.
 
         Raises:
-            DataError: an id stands in both official splits.
+            DataError: an id is in both official splits.
         """
         return list(self._test if split == "test" else self._carved[split == "val"])
 

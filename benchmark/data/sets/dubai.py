@@ -109,7 +109,7 @@ class Dubai(FolderBenchmark):
         found: set[int] = set()
         for mask in sorted(self.path.glob("Tile */masks/image_part_001.png")):
             found |= set(np.unique(_packed(read_colours(mask, self.origin))).tolist())
-        # Black is void at the edges of the masks and stands in no list.
+        # Black is void at the edges of the masks and is in no list.
         strange = sorted(found - set(stated.values()) - {0})
         if strange:
             unused = [f"{name} #{c:06X}" for name, c in stated.items() if c not in found]

@@ -7,7 +7,7 @@ masks in `MT_Uneven` are empty too.
 Classes: background, and five defects named by their folder; a pixel belongs to the defect where
 its mask is at least 128. Void: none. Splits: 60/10/30 carved by a fixed seed within each folder.
 Most defects were photographed several times under other exposures (`exp1` to `exp6`), and photos
-of one tile may fall into different splits: scores compare methods, they do not tell how well a
+of one tile may fall into different splits: scores compare methods, they do not show how well a
 method does on tiles never seen.
 
 Licence: free use, cite.

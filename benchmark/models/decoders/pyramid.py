@@ -43,7 +43,7 @@ class FeaturePyramid(nn.Module):
         y_1 = T''(GELU(LN(T'(x_1))))    y_2 = T(x_2)    y_3 = x_3    y_4 = max-pool_2x2(x_4)
 
     The rescaling of ViTDet's simple feature pyramid (Li et al., ECCV 2022, arXiv:2203.16527) with
-    a level of its own behind each branch and the channels kept, as `Feature2Pyramid` of
+    a level of its own after each branch and the channels kept, as `Feature2Pyramid` of
     MMSegmentation; the norm is ViTDet's. Where a side is odd, the last window of the max-pool holds
     what is left, so that no border is lost. Parameters: 8 C_1^2 + 4 C_1 + 4 C_2^2 + C_2.
 

@@ -23,8 +23,8 @@ class SetrPup(nn.Module):
         z_i = up_2(ReLU(BN(conv_3x3(z_{i-1}))))    y = conv_1x1(z_n)
 
     with n = ceil(log2(stride of the last level)), the paper's 4 for stride 16, and 256 channels.
-    The last up_2 is left to whoever resizes the logits: a 1x1 convolution and a bilinear resize
-    commute, so the outcome is the same at a fraction of the memory.
+    The last up_2 is left to the caller, which resizes the logits: a 1x1 convolution and a bilinear
+    resize commute, so the result is the same at a fraction of the memory.
     Parameters with C channels in the last level and D = 256:
     2 C + 9 C D + 9 (n - 1) D^2 + 2 n D + D K + K.
 

@@ -54,7 +54,7 @@ class SmpDecoder(nn.Module):
         initialization.initialize_head(self.classify)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Logits of the finest level: the first map, or 4 times its size behind a pyramid.
+        """Logits of the finest level: the first map, or 4 times its size after a pyramid.
 
         Args:
             features: maps (N, C_i, H_i, W_i), the finest first.
@@ -99,8 +99,8 @@ def fpn(channels: Sequence[int], strides: Sequence[int], num_classes: int) -> nn
 def upernet(channels: Sequence[int], strides: Sequence[int], num_classes: int) -> nn.Module:
     """Pyramid pooling on the last level, then an FPN (Xiao et al., ECCV 2018, arXiv:1807.10221).
 
-    256 channels and BatchNorm, also behind the pooling to one position: training takes two images
-    a batch at least.
+    256 channels and BatchNorm, also after the pooling to one position: training needs at least two
+    images per batch.
     """
     from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder
 

@@ -43,7 +43,7 @@ class Comparison:
         environment: where.
         steps: timed ones a loop and round.
         rounds: looked at.
-        told: what is running.
+        told: called with what is running.
     """
 
     cell: Callable[[str], RunSpec]
@@ -98,9 +98,14 @@ class Comparison:
         for label, library in wanted["methods"].items():
             own = self.cell(label)
             times, jobs = cores.compare(
-                own, self.cell(library), self.cell(wanted["untouched"]), self.environment,
-                self.steps, self.rounds, self.told,
-            )  # fmt: skip
+                own,
+                self.cell(library),
+                self.cell(wanted["untouched"]),
+                self.environment,
+                self.steps,
+                self.rounds,
+                self.told,
+            )
             for of, to, least in (
                 (cores.ONE, cores.LIBRARY, wanted["wanted"]["one"]),
                 (cores.GRID, cores.LIBRARY, wanted["wanted"]["grid"]),
@@ -120,12 +125,19 @@ class Comparison:
     def _known(self, wanted: dict) -> Iterator[Row]:
         for label, least in wanted["methods"].items():
             own = self.cell(label)
-            self.told(f"{own.method_label}, frozen stages known and computed")
+            self.told(f"{own.method_label}, frozen stages cached and computed")
             times, stages, same = with_and_without(own, self.environment, self.steps, self.rounds)
             row = self._row(own, times, KNOWN, COMPUTED, least)
-            note = f"{stages} stages known, {'equal' if same else 'DIFFERENT'} results"
-            yield Row(f"{own.method_label}, frozen stages known", row.here, "computed", row.there,
-                      row.ratio, least, note=note)  # fmt: skip
+            note = f"{stages} stages cached, {'equal' if same else 'DIFFERENT'} results"
+            yield Row(
+                f"{own.method_label}, frozen stages cached",
+                row.here,
+                "computed",
+                row.there,
+                row.ratio,
+                least,
+                note=note,
+            )
 
     def _memory(self, wanted: dict) -> Iterator[Row]:
         found = {}

@@ -20,10 +20,10 @@ from benchmark.profiling.speed.trainer import HuggingFace
 
 ONE, GRID, BUSY, LIBRARY = "one training", "grid", "grid, busy neighbour", "Trainer + peft"
 LIMIT = "input gradient, grid"
-"""What a grid would reach if nothing but the way back to the images were computed."""
+"""What a grid would reach if it only computed the gradient with respect to the images."""
 
 _LOOPS: dict[tuple[str, bool], Loop] = {}
-"""Of this process, by run id: what a turn has built, the next one goes on with."""
+"""By run id: what a turn has built in this process, for the next one to continue with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ def compare(
         environment: where; its threads are those of the single trainings.
         steps: timed ones, a turn.
         rounds: looked at, after one that is not.
-        told: what is running.
+        told: called with what is running.
 
     Returns:
         Seconds an image by the names above, round by round, and the number of processes of the
@@ -77,9 +77,17 @@ def compare(
     jobs = machine.cores()
     compute = environment.compute_of(cell)
     setup = Setup(
-        (str(environment.device),), 1, environment.data, tuple(environment.weights),
-        environment.workers, None, None, tuple(plugins.loaded()), "never", compute,
-    )  # fmt: skip
+        (str(environment.device),),
+        1,
+        environment.data,
+        tuple(environment.weights),
+        environment.workers,
+        None,
+        None,
+        tuple(plugins.loaded()),
+        "never",
+        compute,
+    )
     single: dict[str, Loop] = {
         ONE: Harness.of(cell, environment),
         LIBRARY: HuggingFace.of(library, environment),

@@ -70,7 +70,7 @@ class Bare:
         rehearsal: holds the modules and the batches.
         usual: as everyone writes it: attention and weights as they are, and the loss at the full
             size of the labels. Otherwise as a run computes.
-        to_images: the gradient goes to the images, whatever else is trained.
+        to_images: also compute the gradient with respect to the images.
     """
 
     rehearsal: Rehearsal
@@ -128,9 +128,9 @@ def usual_loss(logits: Tensor, labels: Tensor) -> Tensor:
 def with_and_without(
     cell: RunSpec, environment: Environment, steps: int, rounds: int
 ) -> tuple[Times, int, bool]:
-    """Times a cell with fixed views, with its frozen stages known and computed each time.
+    """Times a cell with fixed views, with its frozen stages cached and computed each time.
 
-    The first turn, which is not looked at, makes known what the others need.
+    The first turn, which is not timed, fills the cache for the others.
 
     Returns:
         The times of `KNOWN` and `COMPUTED`, the number of stages that are known, and whether both

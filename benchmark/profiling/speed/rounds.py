@@ -1,4 +1,4 @@
-"""Times loops in turns, so that what else the machine does falls on all of them alike."""
+"""Times loops in turns, so that other load affects all of them alike."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ SETTLE = 3
 """First steps of each turn that are usually not timed: caches and allocators settle in them."""
 
 Loop = Callable[[int, Callable[[], None]], None]
-"""Trains for so many steps, from where it stands, and tells after each of them."""
+"""Trains for so many more steps, and reports after each of them."""
 
 
 def take_turns(
@@ -26,14 +26,14 @@ def take_turns(
     told: Callable[[str], None] = lambda text: None,
     settle: int = SETTLE,
 ) -> Times:
-    """Runs every loop in every round, after a round that is not looked at.
+    """Runs every loop in every round, after a round that is not timed.
 
     Args:
         loops: by name.
         steps: timed ones, a loop and round.
         rounds: looked at.
         device: where they compute.
-        told: what is running.
+        told: called with what is running.
         settle: first steps of a turn that are not timed, at least one.
     """
     times: Times = {name: [] for name in loops}

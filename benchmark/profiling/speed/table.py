@@ -53,9 +53,15 @@ class Row:
         wanted = "" if self.wanted is None else f"{limit} {self.wanted:g}"
         end = ", ".join(text for text in ("" if self.met else "missed", self.note) if text)
         return (
-            self.what, self.here, self.against, self.there, f"{ratio.value:.2f}", rounds, wanted,
+            self.what,
+            self.here,
+            self.against,
+            self.there,
+            f"{ratio.value:.2f}",
+            rounds,
+            wanted,
             end,
-        )  # fmt: skip
+        )
 
 
 def write(rows: Sequence[Row], about: Sequence[str], out: Path) -> list[Path]:

@@ -63,7 +63,7 @@ def complete(
     Args:
         cells: of one group, on one benchmark.
         timing: that is to be replaced.
-        tell: what is left out, and why.
+        tell: called with what is left out, and why.
 
     Raises:
         UserError: a method that was measured before cannot be built any more.
@@ -87,7 +87,7 @@ def complete(
         except UserError as error:
             assert timing is not None
             raise UserError(
-                f"{timing.path} holds times of {label}, which cannot be measured again ({error}); "
+                f"{timing.path} has times of {label}, which cannot be measured again ({error}); "
                 "name its file with --plugin, or remove the timing"
             ) from error
         found.setdefault(label, _changed(first, label, fields))

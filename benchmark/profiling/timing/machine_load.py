@@ -1,4 +1,4 @@
-"""What else the machine does while something is measured."""
+"""Other load of the machine during a measurement."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ STAT = Path("/proc/stat")
 
 @dataclass(frozen=True)
 class _Snapshot:
-    """Seconds since the start, over all cores; None where the system does not tell."""
+    """Seconds since the start, over all cores; None where the system does not report them."""
 
     own: float
     total: float | None = None
@@ -23,13 +23,13 @@ class _Snapshot:
 
 
 class Watcher:
-    """Compares the machine's time with this process's, from its making on."""
+    """Compares the machine's time with this process's, from its creation on."""
 
     def __init__(self) -> None:
         self._before = _now()
 
     def load(self) -> Load:
-        """What others did until now."""
+        """What other processes did until now."""
         before, after = self._before, _now()
         others = stolen = None
         if after.total is not None and before.total is not None and after.total > before.total:

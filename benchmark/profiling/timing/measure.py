@@ -27,7 +27,7 @@ from benchmark.results.timing import Machine, Measured, Timing
 from benchmark.results.timing_columns import KINDS
 
 HELD_BYTES = 2**31
-"""Models that are kept between turns take at most so much; others are built anew for each turn."""
+"""Bytes of the models that are kept between turns; others are rebuilt for each turn."""
 
 SETTLE = 1
 """Steps of a turn that are not timed; what is made only once is made in the first round."""
@@ -38,10 +38,10 @@ _IMAGES = dict(zip(("latency", "latency8"), BATCHES, strict=True))
 
 @dataclass
 class Shelf:
-    """Models by name, kept as far as they fit, since all of them may be more than memory holds.
+    """Models by name; as many are kept as fit in memory.
 
-    Those that were built first are kept: all are asked for in turn, so that to keep the latest
-    would serve none. Of the others the latest is there until the next is built.
+    Those that were built first are kept: all are used in turn, so keeping the latest would never
+    help. Of the others, only the latest exists until the next is built.
 
     Attributes:
         limit: bytes of the models that are kept.
@@ -140,16 +140,16 @@ def measure(
 ) -> tuple[Timing, dict[str, str]]:
     """Measures the methods of a group side by side.
 
-    In every round each method has its turn: training steps and forward passes, warm. So what else
-    the machine does falls on all of them alike.
+    In every round each method has its turn: training steps and forward passes, warm. So other load
+    affects all of them alike.
 
     Args:
         cells: one a method, of one suite, backbone, kind of weights and protocol, on one benchmark.
         environment: where; its data and weights were looked at by `preflight`.
         steps: timed training steps a turn.
-        rounds: looked at, after one that is not.
+        rounds: measured ones, after one that is not.
         threads: of this process, on a CPU.
-        tell: what is running.
+        tell: called with what is running.
 
     Returns:
         The times, and by label why a method, or a part of it, could not be measured.
@@ -173,7 +173,7 @@ def measure(
             raise UserError(f"no method could be measured: {'; '.join(problems.values())}")
         if not shelf.over:
             # One kind after the other, so that what is compared is measured within moments. Where
-            # models are built anew, one method after the other: each is built once a round.
+            # models are rebuilt, one method after the other: each is built once a round.
             kinds = list(KINDS)
             order = sorted(loops, key=lambda name: kinds.index(found[name][1]))
             loops = {name: loops[name] for name in order}
@@ -218,7 +218,7 @@ def measure(
 
 
 def _tried(candidate: Candidate, problems: dict[str, str]) -> dict[str, Loop]:
-    """The loops of a method that get through a step; why others do not goes to `problems`."""
+    """The loops of a method that complete a step; why others do not goes to `problems`."""
     label, works = candidate.cell.method_label, {}
     try:
         for kind, loop in candidate.loops().items():

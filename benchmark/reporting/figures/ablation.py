@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 
 from benchmark.analysis.ablation import INSERTED, ablation, families
 from benchmark.analysis.efficiency import AVERAGE
-from benchmark.analysis.leaderboard import GROUP, MIOU, cells, leaderboard
+from benchmark.analysis.leaderboard import GROUP, MIOU
+from benchmark.analysis.runs import Runs
+from benchmark.core.format import human_limit
 from benchmark.reporting.figures.panels import Words, bounds, draw_panels, even_ticks, whiskers
 from benchmark.reporting.figures.picture import GroupView, Picture
 from benchmark.reporting.figures.scales import clear, log_scale, roomy
-from benchmark.reporting.format import human_limit
 from benchmark.reporting.style import COLOURS, Style, look, trace
 from benchmark.reporting.table_catalogue import file_name
 
@@ -29,10 +30,11 @@ _SIZE = "inserted parameters"
 
 def pictures(view: GroupView) -> Iterator[Picture]:
     """Each numeric field of methods that were run with several settings."""
-    for name in families(view.runs):
-        for field in numeric_fields(ablation(view.runs, name)):
+    runs = view.runs.frame
+    for name in families(runs):
+        for field in numeric_fields(ablation(runs, name)):
             words = f"mIoU of {name} against its {field}"
-            draw = partial(ablation_figure, view.runs, name, field, words + view.of, view.intervals)
+            draw = partial(ablation_figure, runs, name, field, words + view.of, view.intervals)
             stem = f"settings_{file_name(name)}_{file_name(field)}{view.suffix}"
             yield Picture(_SECTION, words, stem, draw)
 
@@ -133,8 +135,8 @@ def _scores(
     intervals: pd.DataFrame | None,
 ) -> pd.DataFrame:
     """The cells of the settings, and their averages, with intervals in points."""
-    own = runs[runs["method"].isin(curve["method"]) & runs["benchmark"].isin(benchmarks)]
-    both = pd.concat([cells(own), leaderboard(own).assign(benchmark=AVERAGE)], ignore_index=True)
+    own = Runs(runs[runs["method"].isin(curve["method"])]).over(benchmarks)
+    both = pd.concat([own.cells, own.leaderboard.assign(benchmark=AVERAGE)], ignore_index=True)
     data = bounds(both.dropna(subset=[MIOU]), intervals)
     # A field may be called like a column of these tables: `rank`, for one.
     x = data["method"].map(curve.set_index("method")[field])
@@ -143,8 +145,15 @@ def _scores(
 
 def _draw_scores(axis: Any, line: pd.DataFrame, style: Style) -> None:
     for row in line.itertuples():
-        axis.errorbar(row.x, row.at, yerr=whiskers(row, "at", "low", "high"), color=style.colour,
-                      elinewidth=1, capsize=2, fmt="none")  # fmt: skip
+        axis.errorbar(
+            row.x,
+            row.at,
+            yerr=whiskers(row, "at", "low", "high"),
+            color=style.colour,
+            elinewidth=1,
+            capsize=2,
+            fmt="none",
+        )
     axis.add_line(trace("mIoU", style, line["x"].to_numpy(), line["at"].to_numpy(dtype=float)))
     low, high = line["low"].min(), line["high"].max()
     room = max(0.16 * (high - low), (_LEAST_SPAN - (high - low)) / 2)

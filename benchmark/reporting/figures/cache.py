@@ -1,4 +1,4 @@
-"""Figures of the last report, to be taken again where nothing that they show has changed."""
+"""Figures of the last report, used again where nothing that they show has changed."""
 
 import hashlib
 import io
@@ -17,9 +17,9 @@ from benchmark.reporting.figures.picture import Picture
 
 
 class FigureCache:
-    """A folder with a hidden name for each figure: a hash of the data and of the code behind it.
+    """A folder with a hidden name for each figure: a hash of its data and of the code.
 
-    What cannot be read or written there costs time, and nothing else.
+    If it cannot be read or written, figures are drawn again.
     """
 
     def __init__(self, folder: Path | None) -> None:

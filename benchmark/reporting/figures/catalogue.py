@@ -10,8 +10,9 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+from benchmark.analysis.leaderboard import Key
 from benchmark.reporting.figures.picture import GroupView, Picture
-from benchmark.reporting.inputs import Key, ReportInputs
+from benchmark.reporting.inputs import ReportInputs
 
 
 def pictures(inputs: ReportInputs, key: Key) -> Iterator[Picture]:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark.analysis.efficiency import ALL, COMPARED, corruption_curves, corruption_scores
+from benchmark.analysis.efficiency import ALL, COMPARED, corruption_curves
 from benchmark.reporting.figures.panels import Words, draw_panels, even_ticks
 from benchmark.reporting.figures.picture import GroupView, Picture
 from benchmark.reporting.style import Style, look, method_styles, trace
@@ -18,7 +18,7 @@ _SECTION = "Corrupted images"
 
 def pictures(view: GroupView) -> Iterator[Picture]:
     """MIoU on corrupted images, for each version of the corruptions."""
-    scores = view.own(corruption_scores(view.inputs.runs, view.inputs.root))
+    scores = view.own(view.inputs.runs.corruption_scores)
     for _, part in scores.groupby(COMPARED, sort=True):
         version = part["corruptions_version"].iloc[0]
         draw = partial(corruption_figure, part, f"Corrupted images{view.of}", view.styles)
@@ -69,8 +69,8 @@ def corruption_figure(
 
     count = scores["benchmark"].nunique()
     note = (
-        f"Mean over {count} benchmark{'' if count == 1 else 's'}, on the corruptions and "
-        "severities on which every run shown was measured."
+        f"Mean over {count} benchmark{'' if count == 1 else 's'}, for the corruptions and "
+        "severities that were measured for every run."
     )
     words = Words(title, "Severity", "mIoU (points)", note)
     tint = next((panel for panel, name in panels.items() if name == ALL), None)

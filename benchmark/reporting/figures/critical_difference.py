@@ -1,4 +1,4 @@
-"""The critical-difference diagram: average ranks, and which methods cannot be told apart."""
+"""The critical-difference diagram: average ranks, and which methods do not differ significantly."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -44,8 +44,8 @@ def ranks_figure(
 ) -> Figure:
     """Draws average ranks as proposed by Demsar (JMLR 2006), the best at the left.
 
-    A bar joins methods that the Nemenyi test does not tell apart. Without a critical difference,
-    as with less than five cells, ranks are shown without bars and a note says why.
+    A bar joins methods that do not differ significantly by the Nemenyi test. Without a critical
+    difference (fewer than five cells), ranks are shown without bars and a note says why.
 
     Args:
         ranks: of one group: `method`, `average_rank`, and, if known, `cells` (how many were
@@ -78,16 +78,13 @@ def ranks_figure(
 
 def _note(table: pd.DataFrame, critical_difference: float | None) -> str:
     cells = int(table["cells"].min()) if "cells" in table else None
-    over = "" if cells is None else f" over {cells} cell{'' if cells == 1 else 's'}"
+    over = "" if cells is None else f" over {cells} benchmark{'' if cells == 1 else 's'}"
     if critical_difference:
         return (
-            f"Average ranks{over}, 1 is best. A bar joins methods that the Nemenyi test at 5 % "
-            "does not tell apart."
+            f"Average ranks{over}, 1 is best. A bar joins methods whose ranks do not differ "
+            "significantly (Nemenyi test, 5 %)."
         )
-    return (
-        f"Average ranks{over}, 1 is best. Too few cells for a critical difference, which takes "
-        "five: no difference is claimed."
-    )
+    return f"Average ranks{over}, 1 is best. Too few benchmarks to group methods: five are needed."
 
 
 def _bars(at: dict[str, float], cliques: Sequence[Sequence[str]]) -> list[tuple[float, float, int]]:
@@ -137,7 +134,7 @@ def _draw(
     axis.set_xticks(range(math.ceil(best), math.floor(worst) + 1, step))
     for place, name in enumerate(names):
         first = name in left
-        # Outer names stand highest, so that no line crosses another.
+        # Outer names are highest, so that no line crosses another.
         row = place if first else len(names) - 1 - place
         level = below + _ROW * (row + 0.5)
         edge, text = (0.0, "right") if first else (1.0, "left")
@@ -145,21 +142,43 @@ def _draw(
         axis.plot([at[name], at[name], outside], [0, level, level], clip_on=False, **_LINE)
         axis.add_line(handle(name, styles[name], [at[name]], [0]))
         axis.lines[-1].set_clip_on(False)
-        axis.annotate(f"{name}  {at[name]:.2f}" if first else f"{at[name]:.2f}  {name}",
-                      (edge, level), (-4 if first else 4, 0), annotation_clip=False,
-                      xycoords=("axes fraction", "data"), textcoords="offset points",
-                      ha=text, va="center", fontsize=LABEL_SIZE)  # fmt: skip
+        axis.annotate(
+            f"{name}  {at[name]:.2f}" if first else f"{at[name]:.2f}  {name}",
+            (edge, level),
+            (-4 if first else 4, 0),
+            annotation_clip=False,
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha=text,
+            va="center",
+            fontsize=LABEL_SIZE,
+        )
     for low, high, row in bars:
         reach = 0.012 * (worst - best)
-        axis.plot([low - reach, high + reach], [0.2 + _BAR * row] * 2, color="#111111",
-                  linewidth=3, solid_capstyle="butt", clip_on=False, zorder=2.5)  # fmt: skip
+        axis.plot(
+            [low - reach, high + reach],
+            [0.2 + _BAR * row] * 2,
+            color="#111111",
+            linewidth=3,
+            solid_capstyle="butt",
+            clip_on=False,
+            zorder=2.5,
+        )
     if critical_difference:
         ruler = {"arrowstyle": "|-|,widthA=0.25,widthB=0.25", "linewidth": 1.2}
-        axis.annotate("", (best, -0.42), (best + critical_difference, -0.42),
-                      annotation_clip=False,
-                      arrowprops=ruler | {"shrinkA": 0, "shrinkB": 0})  # fmt: skip
-        axis.annotate(f"critical difference {critical_difference:.2f}", (best, -0.47),
-                      annotation_clip=False, fontsize=LABEL_SIZE)  # fmt: skip
+        axis.annotate(
+            "",
+            (best, -0.42),
+            (best + critical_difference, -0.42),
+            annotation_clip=False,
+            arrowprops=ruler | {"shrinkA": 0, "shrinkB": 0},
+        )
+        axis.annotate(
+            f"critical difference {critical_difference:.2f}",
+            (best, -0.47),
+            annotation_clip=False,
+            fontsize=LABEL_SIZE,
+        )
     put_title(figure, title)
     figure.text(0.012, 0.1 / height, note, va="bottom", color="#555555", fontsize=8)
     return figure

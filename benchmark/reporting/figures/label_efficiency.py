@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark.analysis.efficiency import AVERAGE, label_efficiency
+from benchmark.analysis.efficiency import AVERAGE
 from benchmark.analysis.leaderboard import MIOU
 from benchmark.reporting.figures.panels import Words, bounds, draw_panels, even_ticks, whiskers
 from benchmark.reporting.figures.picture import WEIGHTS, Picture
@@ -22,7 +22,7 @@ _SECTION = "Fewer training images"
 
 def pictures_across(inputs: ReportInputs) -> Iterator[Picture]:
     """Label efficiency, each over the protocols that differ in the fraction alone."""
-    table = label_efficiency(inputs.runs)
+    table = inputs.runs.label_efficiency
     for names, part in table.groupby(["backbone", "weights", "family"], sort=True):
         backbone, weights, family = map(str, names)
         title = f"Label efficiency: {backbone}, {WEIGHTS[weights]}, protocols {family}"
@@ -67,20 +67,34 @@ def fraction_figure(
         own = data[data["benchmark"] == panels[name]]
         for method, line in own.groupby("method", sort=True):
             style = styles[str(method)]
-            for row in line.assign(at=100 * line[MIOU], low=100 * line["low"],
-                                   high=100 * line["high"]).itertuples():  # fmt: skip
-                axis.errorbar(row.fraction, row.at, yerr=whiskers(row, "at", "low", "high"),
-                              color=style.colour, elinewidth=1, capsize=2, fmt="none")  # fmt: skip
-            axis.add_line(trace(str(method), style, line["fraction"].to_numpy(),
-                                100 * line[MIOU].to_numpy(dtype=float)))  # fmt: skip
+            for row in line.assign(
+                at=100 * line[MIOU], low=100 * line["low"], high=100 * line["high"]
+            ).itertuples():
+                axis.errorbar(
+                    row.fraction,
+                    row.at,
+                    yerr=whiskers(row, "at", "low", "high"),
+                    color=style.colour,
+                    elinewidth=1,
+                    capsize=2,
+                    fmt="none",
+                )
+            axis.add_line(
+                trace(
+                    str(method),
+                    style,
+                    line["fraction"].to_numpy(),
+                    100 * line[MIOU].to_numpy(dtype=float),
+                )
+            )
         log_scale(axis, "x", roomy(min(fractions), max(fractions)), "number", clear(fractions))
         axis.autoscale_view(scalex=False)
         even_ticks(axis)
 
     error = ", with 95 % intervals" if (data["low"] < data["high"]).any() else ""
-    note = f"Means over seeds{error}. All else in the protocols is equal, steps too."
+    note = f"Means over seeds{error}. The protocols are otherwise equal, steps included."
     if AVERAGE in panels:
-        note += " The average is over the benchmarks that every fraction has."
+        note += " The average is over the benchmarks that have every fraction."
     words = Words(title, "Share of the training images", "mIoU (points)", note)
     tint = next((panel for panel, name in panels.items() if name == AVERAGE), None)
     with look():

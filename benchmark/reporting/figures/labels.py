@@ -30,7 +30,7 @@ class Box(NamedTuple):
         return across and self.y0 < other.y1 and other.y0 < self.y1
 
     def contains(self, other: "Box") -> bool:
-        """Whether the other lies inside."""
+        """Whether the other is inside."""
         across = self.x0 <= other.x0 and other.x1 <= self.x1
         return across and self.y0 <= other.y0 and other.y1 <= self.y1
 
@@ -57,7 +57,7 @@ Segment = tuple[Point, Point]
 
 @dataclass(frozen=True)
 class Label:
-    """A placed label: its rectangle, and the leader to its point where it lies far away."""
+    """A placed label: its rectangle, and the leader to its point where that is far away."""
 
     box: Box
     leader: Segment | None

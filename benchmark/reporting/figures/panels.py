@@ -22,13 +22,13 @@ _KEYS = [*GROUP, "benchmark", "method"]
 
 @dataclass(frozen=True)
 class Words:
-    """What stands on a sheet beside the panels.
+    """The texts of a sheet around the panels.
 
     Attributes:
         title: of the figure.
         x: label of the horizontal axes.
         y: label of the vertical axes.
-        note: what a reader must know of the data, below the legend.
+        note: what a reader must know about the data, below the legend.
     """
 
     title: str
@@ -52,7 +52,7 @@ def draw_panels(
         draw: draws one panel, given its axes and its name.
         words: title, labels and note.
         keys: handles of the legend.
-        tint: name of the panel that stands on a darker ground, because it sums up the others.
+        tint: name of the panel with a darker background, because it sums up the others.
         size: width of the figure and height of a panel, inches; by default by their number.
 
     Returns:
@@ -76,9 +76,13 @@ def draw_panels(
     figure = Figure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)
     figure.set_layout_engine(
-        "constrained", w_pad=0.06, h_pad=0.06, hspace=0.04, wspace=0.02,
+        "constrained",
+        w_pad=0.06,
+        h_pad=0.06,
+        hspace=0.04,
+        wspace=0.02,
         rect=(0, foot / height, 1, 1 - foot / height),
-    )  # fmt: skip
+    )
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True).flatten()
     for axis in axes[len(names) :]:
         axis.remove()
@@ -94,9 +98,17 @@ def draw_panels(
             axis.set_facecolor("#F6F6F3")
     side = figure.supylabel(words.y, fontsize=10.5)
     if keys:
-        figure.legend(handles=list(keys), loc="lower center", ncols=across, frameon=False,
-                      fontsize=9.5, handletextpad=0.4, columnspacing=1.4, borderaxespad=0.3,
-                      bbox_to_anchor=(0.5, under / height))  # fmt: skip
+        figure.legend(
+            handles=list(keys),
+            loc="lower center",
+            ncols=across,
+            frameon=False,
+            fontsize=9.5,
+            handletextpad=0.4,
+            columnspacing=1.4,
+            borderaxespad=0.3,
+            bbox_to_anchor=(0.5, under / height),
+        )
     put_title(figure, words.title)
     lay_out(figure)
     places = [axis.get_position() for axis in axes[: len(names)]]
@@ -104,8 +116,15 @@ def draw_panels(
     figure.text(middle, (foot - 0.06) / height, words.x, ha="center", va="top", fontsize=10.5)
     side.set_y((min(place.y0 for place in places) + max(place.y1 for place in places)) / 2)
     if lines:
-        figure.text(0.012, 0.07 / height, "\n".join(lines), va="bottom", color="#555555",
-                    fontsize=_NOTE_SIZE, linespacing=1.25)  # fmt: skip
+        figure.text(
+            0.012,
+            0.07 / height,
+            "\n".join(lines),
+            va="bottom",
+            color="#555555",
+            fontsize=_NOTE_SIZE,
+            linespacing=1.25,
+        )
     return figure
 
 
@@ -164,14 +183,26 @@ def end_labels(axis: Any, lines: Sequence[Any]) -> list[Any]:
     """Writes each line's label at its right end, before the layout is made; see `spread`."""
     return [
         axis.annotate(
-            str(line.get_label()), (1.0, line.get_ydata()[-1]), (14, 0), annotation_clip=False,
-            xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
-            fontsize=LABEL_SIZE, color=line.get_color(),
-            arrowprops={"arrowstyle": "-", "color": "#B0B0B0", "linewidth": 0.6, "shrinkA": 0,
-                        "shrinkB": 0, "relpos": (0, 0.5)},
+            str(line.get_label()),
+            (1.0, line.get_ydata()[-1]),
+            (14, 0),
+            annotation_clip=False,
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            va="center",
+            fontsize=LABEL_SIZE,
+            color=line.get_color(),
+            arrowprops={
+                "arrowstyle": "-",
+                "color": "#B0B0B0",
+                "linewidth": 0.6,
+                "shrinkA": 0,
+                "shrinkB": 0,
+                "relpos": (0, 0.5),
+            },
         )
         for line in lines
-    ]  # fmt: skip
+    ]
 
 
 def spread(axis: Any, texts: Sequence[Any], gap: float = LABEL_SIZE + 2) -> None:
@@ -193,8 +224,8 @@ def apart(at: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
     Args:
         at: (n,) wanted places.
         gap: least distance of two places.
-        low: no place lies below, if all fit.
-        high: no place lies above, if all fit.
+        low: no place is below, if all fit.
+        high: no place is above, if all fit.
 
     Returns:
         (n,) places.

@@ -10,14 +10,17 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from PIL import Image
 
+from benchmark.analysis.costs import COSTS, by_column
 from benchmark.analysis.efficiency import AVERAGE
-from benchmark.analysis.leaderboard import GROUP, MIOU, cells, leaderboard
+from benchmark.analysis.leaderboard import GROUP, MIOU
 from benchmark.analysis.pareto import log_positions, pareto_front
+from benchmark.analysis.runs import Runs
 from benchmark.reporting.figures.labels import Box, Scene, Segment, place_labels
 from benchmark.reporting.figures.panels import DPI, Words, bounds, draw_panels, even_ticks
 from benchmark.reporting.figures.picture import GroupView, Picture
-from benchmark.reporting.figures.scales import cost_kind, log_scale, roomy
+from benchmark.reporting.figures.scales import log_scale, roomy
 from benchmark.reporting.style import (
     FRONT,
     LABEL_SIZE,
@@ -31,80 +34,37 @@ from benchmark.reporting.style import (
     method_styles,
     pale,
 )
-from benchmark.reporting.timing_notes import timed
-from benchmark.results.timing_columns import LATENCY, RATIOS, TRAINING, references
 
 ORDER = 1
 _SECTION = "Costs against mIoU"
 
-PARETO = {
-    "parameters": (
-        "costs.params.total_trainable",
-        "Trainable parameters, decoder included",
-        "mIoU against trainable parameters",
-    ),
-    "backbone": (
-        "costs.params.trainable_backbone",
-        "Trained backbone parameters (inserted and tuned)",
-        "mIoU against trained backbone parameters",
-    ),
-    "stored": ("costs.stored.bytes", "Stored for one more task", "mIoU against stored bytes"),
-    "train_time": (
-        TRAINING,
-        f"Time of a training step / {references()[0]}",
-        "mIoU against training time",
-    ),
-    "memory": (
-        "costs.train.memory.peak_bytes",
-        "Peak memory of training",
-        "mIoU against training memory",
-    ),
-    "latency": (
-        LATENCY,
-        f"Latency of one image / {references()[0]}",
-        "mIoU against inference latency",
-    ),
-}
-"""Name of the file: cost column, label of its axis, title."""
-
-
 MOST_LABELS = 8  # direct labels up to here, a legend beyond
 PROBABLE = 0.5
-"""A method stands out where it is on the front at least this often."""
+"""A method is highlighted where it is on the front at least this often."""
 
-TRAINED = "costs.params.trainable_backbone"
-"""Inserted and tuned backbone parameters together; a cost column that this module derives."""
-
-_COUNTS = {"costs.params.total_trainable": "total trainable", TRAINED: "backbone"}
-"""Cost columns that published parameters can be compared with, by what those count."""
-
-_MEASURED = ("costs.train.", "costs.infer.")  # may differ from run to run, unlike sizes
 CAP = 5.0  # width of the end of an interval, in typographic points
 _GREY = Style("#777777", "o")
 
 
 def pictures(view: GroupView) -> Iterator[Picture]:
     """MIoU against each cost that the runs have."""
-    known, times, fronts = (
-        cells(view.runs),
-        timed(view.runs),
-        view.own(view.inputs.assessment.fronts),
-    )
-    for name, (column, label, words) in PARETO.items():
-        missing = column in known and known[column].isna().all()
-        if missing or (column in RATIOS and column not in times):
+    known, fronts = view.runs.cells, view.own(view.inputs.assessment.fronts)
+    for cost in COSTS:
+        column = cost.column
+        if not cost.figure or known[column].isna().all():
             continue
         own = fronts if column in set(fronts["cost"]) else None
         reference = view.inputs.reference
         more = {"intervals": view.intervals, "fronts": own, "reference": reference}
+        words = f"mIoU against {cost.against}"
         draw = partial(
-            pareto_figure, view.runs, column, label, words + view.of, view.styles, **more
+            pareto_figure, view.runs, column, cost.title, words + view.of, view.styles, **more
         )
-        yield Picture(_SECTION, words, f"pareto_{name}{view.suffix}", draw)
+        yield Picture(_SECTION, words, f"pareto_{cost.figure}{view.suffix}", draw)
 
 
 def pareto_figure(
-    runs: pd.DataFrame,
+    runs: Runs,
     cost_column: str,
     label: str,
     title: str,
@@ -122,7 +82,7 @@ def pareto_figure(
 
     Args:
         runs: records of one backbone, weights and protocol.
-        cost_column: lower is better, for example `costs.params.total_trainable`, or `TRAINED`.
+        cost_column: of one of `costs.COSTS`.
         label: of the cost axis.
         title: of the figure.
         styles: of the methods, where several figures must agree; by default from these runs.
@@ -140,10 +100,10 @@ def pareto_figure(
     Raises:
         ValueError: the runs are of several backbones, weights or protocols, or there are none.
     """
-    if runs[GROUP].drop_duplicates().shape[0] != 1:
+    if runs.frame[GROUP].drop_duplicates().shape[0] != 1:
         raise ValueError("a Pareto figure shows one backbone, one kind of weights, one protocol")
     panels = _panels(runs, cost_column, intervals, fronts, reference)
-    styles = _outlines(panels) | (styles or method_styles(list(runs["method"])))
+    styles = _outlines(panels) | (styles or method_styles(list(runs.frame["method"])))
     words = Words(title, label, "mIoU (points)", _note(panels))
     shown = sorted({name for data in panels.values() for name in data["method"]})
     with look():
@@ -162,15 +122,25 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
 
     # Not `savefig`, which draws everything twice to find out about layouts that change.
     with look():
-        FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
+        _save_png(figure, png)
         FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None})
         plain = {"CreationDate": None, "Creator": None, "Producer": None}
         FigureCanvasPdf(figure).print_pdf(pdf, metadata=plain)
     return [png, svg, pdf]
 
 
+def _save_png(figure: Figure, path: Path) -> None:
+    """Writes 256 colours, a third of the bytes: flat colours and their soft edges need no more."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    # The palette that comes closest to the rarest colours: median cut and octree tint the paper.
+    few = picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
+    few.save(path, optimize=True, dpi=(figure.dpi, figure.dpi))
+
+
 def _panels(
-    runs: pd.DataFrame,
+    runs: Runs,
     cost: str,
     intervals: pd.DataFrame | None,
     fronts: pd.DataFrame | None,
@@ -178,16 +148,15 @@ def _panels(
 ) -> dict[str, pd.DataFrame]:
     """The points of each panel by its title.
 
-    Columns: method, cost, x (where the cost stands on the axis), x_low, x_high, miou, low, high (in
+    Columns: method, cost, x (position of the cost on the axis), x_low, x_high, miou, low, high (in
     points), likely (on the front), source (of a published number, else empty).
     """
-    table, board = cells(runs), leaderboard(runs)
+    table, board = runs.cells, runs.leaderboard
     names = sorted(table["benchmark"].unique())
     parts = {name: (name, table[table["benchmark"] == name]) for name in names}
     if len(names) > 1:
         average = board.assign(benchmark=AVERAGE)
         parts[f"average of {len(names)} benchmarks"] = (AVERAGE, average)
-    parts = {title: (name, _with_cost(part, cost)) for title, (name, part) in parts.items()}
     published = {title: _published(reference, name, cost) for title, (name, _) in parts.items()}
     costs = [part[cost] for _, part in parts.values()] + [p["cost"] for p in published.values()]
     positions = log_positions(pd.concat(costs).dropna().astype(float))
@@ -199,7 +168,7 @@ def _panels(
         where = own[cost].where(own[cost] > 0, zero)
         points = {target: 100 * own[source] for target, source in _POINTS.items()}
         data = own[["method", "likely"]].assign(cost=own[cost], x=where, source="", **points)
-        low, high = _spread(runs, name, cost, data["method"])
+        low, high = _spread(runs.current, name, cost, data["method"])
         data = data.assign(x_low=low.fillna(where), x_high=high.fillna(where))
         data = data.sort_values("method").reset_index(drop=True)
         others = published[title]
@@ -212,17 +181,10 @@ def _panels(
 _POINTS = {"miou": MIOU, "low": "low", "high": "high"}
 
 
-def _with_cost(table: pd.DataFrame, cost: str) -> pd.DataFrame:
-    if cost != TRAINED:
-        return table
-    both = table["costs.params.inserted"] + table["costs.params.tuned_backbone"]
-    return table.assign(**{TRAINED: both})
-
-
 def _likely(
     part: pd.DataFrame, name: str, cost: str, fronts: pd.DataFrame | None
 ) -> pd.Series | bool:
-    """Which methods stand out; all of them where nobody knows."""
+    """Which methods are highlighted; all of them where no probability is known."""
     if fronts is None:
         return True
     own = fronts[(fronts["benchmark"] == name) & (fronts["cost"] == cost)]
@@ -242,7 +204,7 @@ def _spread(
         means = runs[runs["status"] == "done"].groupby("method")
         low, high = (means[f"{cost}.{end}"].mean() for end in ("low", "high"))
         return methods.map(low), methods.map(high)
-    if not cost.startswith(_MEASURED):
+    if not by_column(cost).varies:
         nothing = pd.Series(np.nan, index=methods.index)
         return nothing, nothing
     rows = runs[runs["status"] == "done"]
@@ -255,9 +217,10 @@ def _spread(
 def _published(reference: pd.DataFrame | None, name: str, cost: str) -> pd.DataFrame:
     """The published numbers that belong into a panel, as rows of it without their places."""
     columns = ["method", "cost", "miou", "low", "high", "likely", "source"]
-    if reference is None or cost not in _COUNTS:
+    counts = by_column(cost).published
+    if reference is None or not counts:
         return pd.DataFrame(columns=columns)
-    rows = reference[(reference["counts"] == _COUNTS[cost]) & (reference["benchmark"] == name)]
+    rows = reference[(reference["counts"] == counts) & (reference["benchmark"] == name)]
     points = 100 * rows["miou"]
     source = rows["source"] + " (" + rows["backbone"] + ", " + rows["decoder"] + ")"
     own = rows[["method"]].assign(cost=rows["params"].astype(float), likely=False, source=source)
@@ -275,7 +238,9 @@ def _outlines(panels: dict[str, pd.DataFrame]) -> dict[str, Style]:
 def _note(panels: dict[str, pd.DataFrame]) -> str:
     """Where published numbers come from."""
     sources = sorted({text for data in panels.values() for text in data["source"] if text})
-    return f"Hollow: published, {'; '.join(sources)}. Not our protocol." if sources else ""
+    if not sources:
+        return ""
+    return f"Hollow: published under other protocols ({'; '.join(sources)})."
 
 
 def _draw(
@@ -294,7 +259,7 @@ def _draw(
     def draw(axis: Any, name: str) -> None:
         _draw_panel(axis, panels[name], styles)
         low, high = ends or (1.0, 10.0)
-        log_scale(axis, "x", (low, high), cost_kind(cost), zero=zero)
+        log_scale(axis, "x", (low, high), by_column(cost).kind, zero=zero)
         axis.add_line(Line2D(*_staircase(panels[name], high), **FRONT))
 
     return draw_panels(
@@ -325,7 +290,7 @@ def _keys(
     if (own["low"] < own["high"]).any():
         keys.append(Line2D([], [], label="95 % interval", marker="|", **mark))
     if (own["x_low"] < own["x_high"]).any():
-        each = "round" if cost in RATIOS else "run"
+        each = "round" if by_column(cost).reference else "run"
         keys.append(Line2D([], [], label=f"smallest to largest {each}", marker="_", **mark))
     if len(published) and not named:
         keys.append(hollow("published", _GREY))
@@ -362,8 +327,15 @@ def _bars(axis: Any, data: pd.DataFrame, colours: list[str]) -> None:
             sure["x"], ends, CAP**2, list(sure["colour"]), marker="_", linewidth=1.0, zorder=2
         )
     spread = data[data["x_low"] < data["x_high"]]
-    axis.hlines(spread["miou"], spread["x_low"], spread["x_high"], spread["colour"],
-                linewidth=0.7, alpha=0.6, zorder=2)  # fmt: skip
+    axis.hlines(
+        spread["miou"],
+        spread["x_low"],
+        spread["x_high"],
+        spread["colour"],
+        linewidth=0.7,
+        alpha=0.6,
+        zorder=2,
+    )
 
 
 def _rows(data: pd.DataFrame) -> list[Any]:
@@ -371,7 +343,7 @@ def _rows(data: pd.DataFrame) -> list[Any]:
 
 
 def _staircase(data: pd.DataFrame, right: float) -> tuple[list[float], list[float]]:
-    """The best score to be had up to each cost, as corners of a line that ends at `right`."""
+    """The best score at or below each cost, as corners of a line that ends at `right`."""
     own = data[data["source"] == ""]
     front = own[pareto_front(own["cost"], own["miou"])].sort_values("x")
     x = [*front["x"].repeat(2).iloc[1:], right] if len(front) else []
@@ -400,11 +372,18 @@ def _name_points(figure: Figure, panels: dict[str, pd.DataFrame]) -> bool:
             pixel=pixel,
         )
         texts = [
-            axis.annotate(row.method, (row.x, row.miou), (0, 0), textcoords="offset points",
-                          va="bottom", ha="left", fontsize=LABEL_SIZE,
-                          color="#777777" if row.source else "#222222")
+            axis.annotate(
+                row.method,
+                (row.x, row.miou),
+                (0, 0),
+                textcoords="offset points",
+                va="bottom",
+                ha="left",
+                fontsize=LABEL_SIZE,
+                color="#777777" if row.source else "#222222",
+            )
             for row in _rows(data)
-        ]  # fmt: skip
+        ]
         extents = [text.get_window_extent() for text in texts]
         labels = place_labels([(box.width, box.height) for box in extents], scene)
         if labels is None:

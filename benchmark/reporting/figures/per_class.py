@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmark.analysis.leaderboard import GROUP, per_class
+from benchmark.analysis.leaderboard import GROUP
+from benchmark.analysis.runs import Runs
 from benchmark.reporting.figures.panels import DPI, lay_out, put_title
 from benchmark.reporting.figures.picture import GroupView, Picture
 from benchmark.reporting.style import look
@@ -29,13 +30,13 @@ _PITCH = 0.15  # inches that a class's name takes
 def pictures(view: GroupView) -> Iterator[Picture]:
     """The classes of each benchmark that a run finished."""
     runs = view.runs
-    for name in sorted(runs.loc[runs["status"] == "done", "benchmark"].unique()):
+    for name in sorted(runs.frame.loc[runs.frame["status"] == "done", "benchmark"].unique()):
         words = f"IoU per class of {name}"
         draw = partial(class_figure, runs, name, words + view.of)
         yield Picture(_SECTION, words, f"classes_{file_name(name)}{view.suffix}", draw)
 
 
-def class_figure(runs: pd.DataFrame, benchmark: str, title: str) -> Figure:
+def class_figure(runs: Runs, benchmark: str, title: str) -> Figure:
     """Draws class IoU in points, the best method on top; classes without labels are left out.
 
     Args:
@@ -51,9 +52,9 @@ def class_figure(runs: pd.DataFrame, benchmark: str, title: str) -> Figure:
         ValueError: the runs are of several backbones, weights or protocols, or none of them
             finished the benchmark.
     """
-    if runs[GROUP].drop_duplicates().shape[0] != 1:
+    if runs.frame[GROUP].drop_duplicates().shape[0] != 1:
         raise ValueError("a class figure shows one backbone, one kind of weights, one protocol")
-    table = per_class(runs, benchmark).set_index("method").drop(columns=GROUP)
+    table = runs.per_class(benchmark).set_index("method").drop(columns=GROUP)
     if table.empty:
         raise ValueError(f"no run finished {benchmark}")
     with look():
@@ -77,19 +78,29 @@ def _draw(table: pd.DataFrame, title: str) -> Figure:
     axis: Any = figure.subplots()
     every = 1 if numbers else math.ceil(_PITCH / (inner / classes))
     seaborn.heatmap(
-        table, ax=axis, vmin=0, vmax=100, cmap="cividis", annot=numbers, fmt=".0f",
-        annot_kws={"fontsize": 7.5}, linewidths=0.6 if numbers else 0, linecolor="white",
-        xticklabels=every, yticklabels=1,
+        table,
+        ax=axis,
+        vmin=0,
+        vmax=100,
+        cmap="cividis",
+        annot=numbers,
+        fmt=".0f",
+        annot_kws={"fontsize": 7.5},
+        linewidths=0.6 if numbers else 0,
+        linecolor="white",
+        xticklabels=every,
+        yticklabels=1,
         cbar_kws={"label": "IoU (points)", "aspect": max(10, 4.5 * height), "pad": 0.02},
-    )  # fmt: skip
+    )
     axis.grid(False)
     for text in axis.texts:
         text.set_color("white" if float(text.get_text()) < _DARK else "#1A1A1A")
     axis.tick_params(length=0 if numbers else 2.5)
     axis.tick_params(axis="y", length=0)
     axis.set(xlabel="" if every == 1 else f"every {_ordinal(every)} class is named", ylabel="")
-    axis.set_xticklabels(axis.get_xticklabels(), fontsize=8,
-                         rotation=0 if longest < inner / classes else 90)  # fmt: skip
+    axis.set_xticklabels(
+        axis.get_xticklabels(), fontsize=8, rotation=0 if longest < inner / classes else 90
+    )
     axis.set_yticklabels(axis.get_yticklabels(), rotation=0, fontsize=8.5)
     put_title(figure, title)
     lay_out(figure)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from benchmark.reporting.inputs import Key, ReportInputs, of_group
+from benchmark.analysis.leaderboard import Key
+from benchmark.analysis.runs import Runs
+from benchmark.reporting.inputs import ReportInputs, of_group
 from benchmark.reporting.table_catalogue import file_name
 
 if TYPE_CHECKING:
@@ -50,20 +52,20 @@ class GroupView:
     @property
     def suffix(self) -> str:
         """Ends the names of files, where there are several groups."""
-        several = len(self.inputs.groups) > 1
+        several = len(self.inputs.runs.groups) > 1
         return f"_{file_name('_'.join(self.key))}" if several else ""
 
     @property
     def of(self) -> str:
         """Ends the titles: what the runs have in common."""
         backbone, weights, protocol = self.key
-        several = len(self.inputs.groups) > 1
+        several = len(self.inputs.runs.groups) > 1
         return f": {backbone}, {WEIGHTS[weights]}" + (f", protocol {protocol}" if several else "")
 
-    @cached_property
-    def runs(self) -> pd.DataFrame:
-        """One row a record."""
-        return self.inputs.runs_of(self.key)
+    @property
+    def runs(self) -> Runs:
+        """The records of the group."""
+        return self.inputs.runs.groups[self.key]
 
     @cached_property
     def intervals(self) -> pd.DataFrame:

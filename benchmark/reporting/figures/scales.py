@@ -6,14 +6,7 @@ from typing import Any
 
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from benchmark.reporting.format import Kind, human_limit
-from benchmark.reporting.tables import COLUMNS
-
-
-def cost_kind(cost: str) -> Kind:
-    """The unit of a cost column of the records."""
-    known = {column.name: column.kind for column in COLUMNS}
-    return known.get(cost, "count" if cost.startswith("costs.params.") else "number")
+from benchmark.core.format import Kind, human_limit
 
 
 def log_ticks(low: float, high: float) -> list[float]:
@@ -44,7 +37,7 @@ def log_scale(
         ends: the limits, positive.
         kind: unit of the values, for the labels.
         ticks: where to put ticks; by default round values.
-        zero: where zero stands, which has no place on such an axis; its tick says 0.
+        zero: position of zero, which a logarithmic axis does not have; its tick says 0.
     """
     places = list(log_ticks(*ends) if ticks is None else ticks)
     if zero is not None:

@@ -24,7 +24,7 @@ _TICKS = (1, 2, 5, 10, 20, 50, 100)
 
 def pictures(view: GroupView) -> Iterator[Picture]:
     """Bytes of up to 100 tasks."""
-    table = storage(view.runs, range(1, 101))
+    table = storage(view.runs.cost_table, range(1, 101))
     if len(table):
         draw = partial(storage_figure, table, f"Storage for many tasks{view.of}", view.styles)
         words = "Bytes on disk against the number of tasks"
@@ -37,7 +37,7 @@ def storage_figure(
     """Draws backbone + T x what a task adds, a line a method, each named at its right end.
 
     Args:
-        table: of one backbone, weights and protocol, as `storage(runs, range(1, 101))` returns it.
+        table: of one backbone, weights and protocol, as `storage(costs, range(1, 101))` returns it.
         title: of the figure.
         styles: of the methods; by default from the table.
 
@@ -52,8 +52,8 @@ def storage_figure(
     styles = styles or method_styles([name for name in table["method"] if name != WHOLE])
     methods = list(table["method"].unique())
     note = (
-        "One backbone in fp32 (4 bytes a parameter) and a delta file per task, decoder included. "
-        "Dashed: nothing is shared."
+        "One backbone in fp32 (4 bytes per parameter) and a delta file per task, decoder included. "
+        "Dashed: a full model per task."
     )
     words = Words(title, "Tasks", "Bytes on disk", note)
     lines, texts = [], []

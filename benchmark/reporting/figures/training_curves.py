@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark.analysis.curves import smoothed, training_curves
+from benchmark.analysis.curves import smoothed
 from benchmark.analysis.leaderboard import GROUP
 from benchmark.reporting.figures.panels import Words, draw_panels
 from benchmark.reporting.figures.picture import GroupView, Picture
@@ -24,7 +24,7 @@ _FEW = 8  # methods; lines of more are thin
 
 def pictures(view: GroupView) -> Iterator[Picture]:
     """The loss, where curves are known."""
-    curves = view.own(training_curves(view.inputs.runs, view.inputs.root))
+    curves = view.own(view.inputs.runs.training_curves)
     if len(curves):
         draw = partial(curves_figure, curves, f"Training loss{view.of}", view.styles)
         yield Picture(_SECTION, "Training loss against step", f"training{view.suffix}", draw)

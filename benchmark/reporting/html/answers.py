@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from benchmark.analysis.costs import STORED
 from benchmark.analysis.leaderboard import MIOU
 from benchmark.analysis.pareto import pareto_front
-from benchmark.reporting.format import Kind, human, human_limit
+from benchmark.core.format import Kind, human, human_limit
 from benchmark.results.timing_columns import TRAINING, references
 
-STORED = "costs.stored.bytes"
 CLOSE = 0.01
-"""Fraction of mIoU that counts as close where no test tells methods apart."""
+"""Fraction of mIoU that counts as close where nothing was tested."""
 _MOST_BUDGETS, _MOST_NAMES = 3, 6
 
 
@@ -22,7 +22,7 @@ class Finding:
     """One line of the answer.
 
     Attributes:
-        label: the question, such as "Under 500 kB a task".
+        label: the question, such as "Under 500 kB per task".
         methods: that answer it, in order.
         text: the numbers.
     """
@@ -38,7 +38,7 @@ class Answer:
 
     Attributes:
         findings: lines of the answer, the most important first.
-        caveats: sentences without which the findings would mislead.
+        caveats: sentences that a reader must know along with the findings.
     """
 
     findings: tuple[Finding, ...]
@@ -56,12 +56,12 @@ def answer(points: pd.DataFrame, pairs: pd.DataFrame | None, status: pd.DataFram
         status: one row a cell of the group's grid that was asked for: benchmark, method, status.
 
     Returns:
-        Facts and caveats. Without seeds that carry a test, "not distinguishable" is never said.
+        Facts and caveats. "Not distinguishable" is only said where there was a test.
     """
     scored = points.dropna(subset=[MIOU]).sort_values([MIOU, "method"], ascending=[False, True])
     if scored.empty:
         return Answer((), (_why_empty(status),))
-    # One seed carries no difference, whatever the images say.
+    # With one seed nothing is tested: images say nothing of how training varies.
     tested = pairs is not None and len(pairs) > 0 and int(scored["seeds"].min()) > 1
     best = scored.iloc[0]
     findings = [_most_accurate(scored)]
@@ -97,7 +97,7 @@ def _most_accurate(scored: pd.DataFrame) -> Finding:
     ties = [row for row in _rows(scored) if human(row[MIOU], "points") == top]
     row = ties[0]
     text = f"mIoU {top}{_interval(row)}"
-    text += f"; stores {human(row[STORED], 'bytes')} a task"
+    text += f"; stores {human(row[STORED], 'bytes')} per task"
     if pd.notna(row[TRAINING]):
         text += f", a training step takes {human(row[TRAINING], 'ratio')} that of {references()[0]}"
     return Finding("Most accurate", tuple(str(tie["method"]) for tie in ties), text)
@@ -122,11 +122,11 @@ def _near(scored: pd.DataFrame, rivals: pd.DataFrame, tested: bool) -> list[Find
     if others.empty:
         best = str(scored["method"].iloc[0])
         says = (
-            "every difference to it is significant after Holm's correction"
+            "significantly better than every other method, after Holm's correction"
             if tested
-            else "the runner-up is more than 1 point behind, which one seed does not prove"
+            else "the next best is more than 1 point lower, but one seed is too few for a test"
             if int(scored["seeds"].min()) == 1
-            else "the runner-up is more than 1 point behind"
+            else "the next best is more than 1 point lower"
         )
         return [Finding("No method comes close" if not tested else "Ahead of all", (best,), says)]
     names = tuple(str(name) for name in others["method"])
@@ -168,7 +168,7 @@ def _under_budgets(scored: pd.DataFrame) -> list[Finding]:
         spread = [spread[round(step * place)] for place in range(_MOST_BUDGETS)]
     return [
         Finding(
-            f"Under {human_limit(limit, 'bytes')} a task",
+            f"Under {human_limit(limit, 'bytes')} per task",
             (name,),
             f"mIoU {human(row[MIOU], 'points')}{_interval(row)}, {human(row[STORED], 'bytes')}",
         )
@@ -182,23 +182,22 @@ def _caveats(scored: pd.DataFrame, status: pd.DataFrame, tested: bool) -> list[s
     if low == 1:
         some = "" if high == 1 else " for some methods"
         result.append(
-            f"One seed{some}: no difference between methods is called significant. Another seed "
-            "moves every number, and may swap neighbours in the ranking."
+            f"One seed{some}: differences between methods are not tested. Another seed would "
+            "change every number and could swap neighbours in the ranking."
         )
     elif not tested:
         result.append(
-            f"{low} seeds or more each; intervals are 95 % t intervals over seeds. No test of "
-            "differences was made, so methods whose intervals overlap are not to be called "
-            "different."
+            f"At least {low} seeds each; intervals are 95 % t intervals over seeds. Differences "
+            "were not tested, so do not call methods with overlapping intervals different."
         )
     done, asked = int((status["status"] == "done").sum()), len(status)
     if done < asked:
-        result.append(f"{done} of {asked} cells finished: partial.")
+        result.append(f"Partial: {done} of {asked} cells finished.")
     left = status["method"].nunique() - len(scored)
     if left > 0:
         result.append(
             f"{left} {'method' if left == 1 else 'methods'} did not finish every benchmark and "
-            "cannot be ranked on the average; choose other benchmarks below to see them."
+            "are not ranked on the average; choose a single benchmark below to see them."
         )
     return result
 

@@ -5,10 +5,12 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.analysis.leaderboard import GROUP, MIOU, per_class, split_groups
+from benchmark.analysis.costs import BACKBONE, COSTS
+from benchmark.analysis.leaderboard import GROUP, MIOU, Key, shared_benchmarks
+from benchmark.analysis.runs import Runs
+from benchmark.analysis.uncertainty import Assessment
 from benchmark.reporting.html import curves as lines
 from benchmark.reporting.html.evidence import (
-    Evidence,
     Index,
     critical_difference,
     front_frame,
@@ -27,7 +29,7 @@ from benchmark.reporting.html.payload import (
     columns,
     number,
 )
-from benchmark.reporting.html.points import COSTS, FIELDS, TRAINED, finished_by_all
+from benchmark.reporting.html.points import AXES, FIELDS, with_fields
 from benchmark.reporting.timing_notes import explained
 
 SYMBOLS = {
@@ -38,16 +40,15 @@ SYMBOLS = {
 """Matplotlib's markers in plotly's words."""
 _DARK = {"#000000": "#f2f2f2", "#0072B2": "#3d9be0"}
 _WEIGHTS = {"pretrained": "", "none": ", random weights"}
-_CURRENT = [*GROUP, "benchmark", "method", "seed", "status", "provenance.started", MIOU]
 _RUN = ("seed", "status", "reason", "run_id", "command", "provenance.started")
-_COUNTED = {"total trainable": "costs.params.total_trainable", "backbone": TRAINED}
+_COUNTED = {cost.published: cost.column for cost in COSTS if cost.published}
 """What published numbers count: the cost that counts the same."""
 
 
 def build(
-    runs: pd.DataFrame,
+    runs: Runs,
     points: pd.DataFrame,
-    evidence: Evidence | None,
+    found: Assessment,
     gallery: Sequence[Item],
     curves: lines.Curves,
     reference: pd.DataFrame | None,
@@ -55,9 +56,9 @@ def build(
     """Gathers what the script draws.
 
     Args:
-        runs: as `with_trained` returns them.
+        runs: the records.
         points: as `score_points` returns them.
-        evidence: pairs, ranks and fronts; may be missing.
+        found: pairs, ranks and fronts.
         gallery: pictures; those on which methods disagree least are left out if all are too large.
         curves: lines that need more than the records.
         reference: published numbers, in the columns of `benchmark.reporting.reference`.
@@ -65,24 +66,25 @@ def build(
     Returns:
         The payload, of JSON values alone.
     """
-    index = Index(runs)
-    drawn = lines.series(runs, curves, index)
+    frame = with_fields(runs.frame)
+    index = Index(frame)
+    drawn = lines.series(frame, curves, index)
     present = {line["kind"] for line in drawn}
     known = {key: place for place, key in enumerate(index.keys)}
-    costs = [cost for cost in COSTS if points[cost["column"]].notna().any()]
+    axes = [axis for axis in AXES if points[axis["column"]].notna().any()]
     return Payload(
         schema=SCHEMA_VERSION,
-        groups=_groups(runs, points, evidence, index),
+        groups=_groups(runs, found, index),
         methods=_methods(index),
         benchmarks=index.benchmarks,
-        costs=costs,
-        fields=[field for field in FIELDS if runs[field["column"]].notna().any()],
+        costs=axes,
+        fields=[field for field in FIELDS if frame[field["column"]].notna().any()],
         points=_points(points, index),
-        runs=_runs(runs, index),
+        runs=_runs(frame, index),
         classes=_classes(runs, points, index),
-        pairs=pair_frame(evidence, points, index),
-        ranks=rank_frame(evidence, index),
-        fronts=front_frame(evidence, points, [cost["column"] for cost in costs], index),
+        pairs=pair_frame(found, points, index),
+        ranks=rank_frame(found, index),
+        fronts=front_frame(found, points, [axis["column"] for axis in axes], index),
         reference=_reference(reference),
         kinds=[kind for kind in lines.KINDS if kind["name"] in present],
         series=drawn,
@@ -93,15 +95,13 @@ def build(
     )
 
 
-def _groups(
-    runs: pd.DataFrame, points: pd.DataFrame, evidence: Evidence | None, index: Index
-) -> list[Group]:
-    several = runs["protocol_hash"].nunique() > 1
+def _groups(runs: Runs, found: Assessment, index: Index) -> list[Group]:
+    several = runs.frame["protocol_hash"].nunique() > 1
     groups = []
-    for key, part in split_groups(runs):
+    for key, own in runs.groups.items():
         label = key[0] + _WEIGHTS.get(key[1], f", {key[1]}")
-        benchmarks = pd.Series(sorted(part["benchmark"].unique()))
-        rows = points[(points[GROUP] == list(key)).all(axis=1) & points["scope"].isin(benchmarks)]
+        benchmarks = pd.Series(sorted(own.frame["benchmark"].unique()))
+        shared = pd.Series(shared_benchmarks(own.cells), dtype=object)
         groups.append(
             Group(
                 backbone=key[0],
@@ -109,10 +109,10 @@ def _groups(
                 protocol=key[2],
                 label=f"{label}, protocol {key[2][:8]}" if several else label,
                 benchmarks=index.scopes(benchmarks),
-                shared=index.scopes(pd.Series(finished_by_all(rows), dtype=object)),
-                critical_difference=critical_difference(evidence, key),
-                parameters=number(part["costs.params.backbone"].max()),
-                timing=explained(part),
+                shared=index.scopes(shared),
+                critical_difference=critical_difference(found, key),
+                parameters=number(own.current[BACKBONE].max()),
+                timing=explained(own.frame),
             )
         )
     return groups
@@ -141,7 +141,7 @@ def _points(points: pd.DataFrame, index: Index) -> Frame:
         method=index.methods(points["method"]),
         miou=points[MIOU],
     )
-    costs = [cost["column"] for cost in COSTS if points[cost["column"]].notna().any()]
+    costs = [axis["column"] for axis in AXES if points[axis["column"]].notna().any()]
     names = ["group", "scope", "method", "rank", "miou", "low", "high", "complete", "status"]
     return columns(table, [*names, "seeds", "covers", "iqm", *costs])
 
@@ -157,17 +157,12 @@ def _runs(runs: pd.DataFrame, index: Index) -> Frame:
     return columns(table, ["group", "benchmark", "method", *_RUN, *fields])
 
 
-def _classes(runs: pd.DataFrame, points: pd.DataFrame, index: Index) -> list[dict[str, Any]]:
+def _classes(runs: Runs, points: pd.DataFrame, index: Index) -> list[dict[str, Any]]:
     """IoU of each class, of the leading methods of a group."""
     known = leading(points)
     result = []
     for place, benchmark in enumerate(index.benchmarks):
-        rows = runs[runs["benchmark"] == benchmark]
-        names = [name for name in rows.columns if name.startswith("metrics.class_iou.")]
-        names = [name for name in names if rows[name].notna().any()]
-        table = per_class(rows.reindex(columns=[*_CURRENT, *names]), benchmark).merge(
-            known, on=[*GROUP, "method"]
-        )
+        table = runs.per_class(benchmark).merge(known, on=[*GROUP, "method"])
         for key, part in table.groupby(GROUP):
             scores = part.drop(columns=[*GROUP, "method"]).dropna(axis=1, how="all")
             result.append(
@@ -193,9 +188,7 @@ def _reference(reference: pd.DataFrame | None) -> Frame:
     return columns(table.assign(cost=table["counts"].map(_COUNTED)), names)
 
 
-def grid_status(
-    points: pd.DataFrame, runs: pd.DataFrame, key: tuple[str, str, str]
-) -> pd.DataFrame:
+def grid_status(points: pd.DataFrame, runs: pd.DataFrame, key: Key) -> pd.DataFrame:
     """Every cell of a group's grid (benchmark, method, status), also those never started."""
     own = points[(points[GROUP].astype(str) == list(key)).all(axis=1)]
     rows = own[own["scope"].map(lambda scope: isinstance(scope, str))]

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from benchmark.analysis.ablation import INSERTED, ablation, families
-from benchmark.analysis.leaderboard import GROUP
+from benchmark.analysis.leaderboard import GROUP, Key
 from benchmark.reporting.html.evidence import Index
-from benchmark.reporting.html.payload import Key, Kind, Series, numbers
+from benchmark.reporting.html.payload import Kind, Series, numbers
 
 MOST_POINTS = 200
 """Of one training curve."""
@@ -19,20 +19,51 @@ _ALL_POINTS = 120_000  # of all training curves together, about 2 MB
 TRAINING, FRACTION, CORRUPTION, ABLATION = "training", "fraction", "corruption", "ablation"
 
 KINDS: tuple[Kind, ...] = (
-    Kind(name=TRAINING, label="Training loss", x="Step", y="Loss", log=False,
-         note="Mean of neighbouring steps, which smooths; seeds are averaged."),
-    Kind(name=FRACTION, label="Label efficiency", x="Share of the training images", y="mIoU",
-         log=True, note="Each share is a protocol of its own; all else is equal along a line."),
-    Kind(name=CORRUPTION, label="Corruptions", x="Severity (0: clean)", y="mIoU", log=False,
-         note="Mean over the corruptions of a group that were measured for every method."),
-    Kind(name=ABLATION, label="Settings of a method", x="Value", y="mIoU", log=True,
-         note="One line a benchmark, over the benchmarks that all settings finished."),
-)  # fmt: skip
+    Kind(
+        name=TRAINING,
+        label="Training loss",
+        x="Step",
+        y="Loss",
+        log=False,
+        note="Smoothed over neighbouring steps and averaged over seeds.",
+    ),
+    Kind(
+        name=FRACTION,
+        label="Label efficiency",
+        x="Share of the training images",
+        y="mIoU",
+        log=True,
+        note="The points of a line differ only in the share of training images.",
+    ),
+    Kind(
+        name=CORRUPTION,
+        label="Corruptions",
+        x="Severity (0: clean)",
+        y="mIoU",
+        log=False,
+        note="Mean over the corruptions of a group that were measured for every method.",
+    ),
+    Kind(
+        name=ABLATION,
+        label="Settings of a method",
+        x="Value",
+        y="mIoU",
+        log=True,
+        note="One line per benchmark, for the benchmarks that all settings finished.",
+    ),
+)
 
 
 _ABLATED = (
-    *GROUP, "benchmark", "method", "seed", "status", "provenance.started", "metrics.miou", "costs.",
-)  # fmt: skip
+    *GROUP,
+    "benchmark",
+    "method",
+    "seed",
+    "status",
+    "provenance.started",
+    "metrics.miou",
+    "costs.",
+)
 """Starts of the names of the columns that settings are compared by."""
 
 
@@ -115,18 +146,30 @@ def _training(curves: Curves, index: Index) -> Iterable[Series]:
         shown = thin(points, most)
         if shown:
             yield _one(
-                TRAINING, index.group(key), benchmark, method, index.method(method),
-                [x for x, _ in shown], [y for _, y in shown],
-            )  # fmt: skip
+                TRAINING,
+                index.group(key),
+                benchmark,
+                method,
+                index.method(method),
+                [x for x, _ in shown],
+                [y for _, y in shown],
+            )
 
 
 def _lines(kind: str, lines: Sequence[Line], index: Index) -> Iterable[Series]:
     for line in lines:
         group = -1 if line.group is None else index.group(line.group)
         yield _one(
-            kind, group, line.panel, line.method, index.method(line.method),
-            line.x, line.y, line.low, line.high,
-        )  # fmt: skip
+            kind,
+            group,
+            line.panel,
+            line.method,
+            index.method(line.method),
+            line.x,
+            line.y,
+            line.low,
+            line.high,
+        )
 
 
 def _ablations(runs: pd.DataFrame, index: Index) -> Iterable[Series]:
@@ -147,9 +190,14 @@ def _ablations(runs: pd.DataFrame, index: Index) -> Iterable[Series]:
             panel = f"{name}: {'inserted parameters' if x == INSERTED else x}"
             for benchmark in scores.columns:
                 yield _one(
-                    ABLATION, index.group(tuple(map(str, key))), panel, str(benchmark), -1,
-                    part["_x"].tolist(), scores[benchmark].tolist(),
-                )  # fmt: skip
+                    ABLATION,
+                    index.group(tuple(map(str, key))),
+                    panel,
+                    str(benchmark),
+                    -1,
+                    part["_x"].tolist(),
+                    scores[benchmark].tolist(),
+                )
 
 
 def _one(

@@ -1,53 +1,16 @@
 """What the page takes from an assessment: pairs, ranks, and who is likely on the front."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
-import numpy as np
 import pandas as pd
 
-from benchmark.analysis.leaderboard import GROUP, MIOU
+from benchmark.analysis.leaderboard import GROUP, MIOU, Key, best_first
 from benchmark.analysis.pareto import pareto_front
+from benchmark.analysis.uncertainty import Assessment
 from benchmark.reporting.html.payload import AVERAGE, Frame, columns
 
 MOST_COMPARED = 40
-"""Methods of a matrix: beyond, nobody reads it, and its size grows with the square."""
-
-
-class Evidence(Protocol):
-    """The tables of `benchmark.analysis.uncertainty.assess` that are shown; mIoU are fractions."""
-
-    @property
-    def cells(self) -> pd.DataFrame:
-        """GROUP, benchmark, method, metrics.miou, low, high, seeds, images, covers."""
-
-    @property
-    def board(self) -> pd.DataFrame:
-        """GROUP, method, metrics.miou, low, high, rank, seeds, complete, covers."""
-
-    @property
-    def pairs(self) -> pd.DataFrame:
-        """GROUP, benchmark or "average", method_a, method_b, difference, ..., significant."""
-
-    @property
-    def ranks(self) -> pd.DataFrame:
-        """GROUP, method, average_rank, cells; `critical_difference` where there is one."""
-
-    @property
-    def fronts(self) -> pd.DataFrame:
-        """GROUP, benchmark or "average", cost, method, on_front, probability."""
-
-    @property
-    def iqm(self) -> pd.DataFrame:
-        """GROUP, method, iqm (interquartile mean over benchmarks and seeds), low, high, cells."""
-
-    @property
-    def agreement(self) -> pd.DataFrame:
-        """kind, a, b (two backbones or decoders), tau, p, methods."""
-
-    @property
-    def notes(self) -> list[str]:
-        """What was left out, and why."""
+"""Methods shown in a matrix; a larger one is hard to read, and its size grows with the square."""
 
 
 def scopes(names: pd.Series) -> pd.Series:
@@ -57,21 +20,21 @@ def scopes(names: pd.Series) -> pd.Series:
 
 def leading(points: pd.DataFrame) -> pd.DataFrame:
     """GROUP and method of those that the matrices show: the best on average of each group."""
-    board = points[points["scope"] == AVERAGE].sort_values([*GROUP, "rank", "method"])
+    board = best_first(points[points["scope"] == AVERAGE])
     return board.groupby(GROUP).head(MOST_COMPARED)[[*GROUP, "method"]]
 
 
-def pair_frame(evidence: Evidence | None, points: pd.DataFrame, index: "Index") -> Frame:
+def pair_frame(found: Assessment, points: pd.DataFrame, index: "Index") -> Frame:
     """Differences of the leading methods of each group.
 
     Returns:
         group, scope, a, b (the difference is a minus b), difference, low, high, p, significant.
     """
     names = ["difference", "low", "high", "p_holm", "significant"]
-    if evidence is None or evidence.pairs.empty:
+    if found.pairs.empty:
         return {name: [] for name in ["group", "scope", "a", "b", *names]}
     known = leading(points)
-    table = evidence.pairs
+    table = found.pairs
     for side in ("method_a", "method_b"):
         table = table.merge(known.rename(columns={"method": side}), on=[*GROUP, side])
     table = table.assign(
@@ -84,22 +47,22 @@ def pair_frame(evidence: Evidence | None, points: pd.DataFrame, index: "Index") 
     return columns(table, ["group", "scope", "a", "b", *names])
 
 
-def rank_frame(evidence: Evidence | None, index: "Index") -> Frame:
+def rank_frame(found: Assessment, index: "Index") -> Frame:
     """Average ranks: group, method, average_rank, cells."""
-    if evidence is None or evidence.ranks.empty:
+    if found.ranks.empty:
         return {name: [] for name in ("group", "method", "average_rank", "cells")}
-    ranks = evidence.ranks
+    ranks = found.ranks
     table = ranks.assign(group=index.groups(ranks), method=index.methods(ranks["method"]))
     return columns(table, ["group", "method", "average_rank", "cells"])
 
 
 def front_frame(
-    evidence: Evidence | None, points: pd.DataFrame, costs: Sequence[str], index: "Index"
+    found: Assessment, points: pd.DataFrame, costs: Sequence[str], index: "Index"
 ) -> Frame:
     """Who is on the front of each group, scope and cost, or is so in some replicates.
 
     Args:
-        evidence: with the probabilities; may be missing.
+        found: with the probabilities.
         points: as `score_points` returns them.
         costs: columns of the points.
         index: of groups, scopes and methods.
@@ -119,27 +82,25 @@ def front_frame(
         for cost in costs
     ]
     table = pd.concat(parts) if parts else pd.DataFrame(columns=keys)
-    table = table.assign(on_front=True, probability=np.nan)
-    if evidence is not None:
-        likely = evidence.fronts[evidence.fronts["probability"].gt(0)]
-        likely = likely.assign(
-            group=index.groups(likely),
-            scope=index.scopes(scopes(likely["benchmark"])),
-            method=index.methods(likely["method"]),
-        )[[*keys, "probability"]]
-        table = table.drop(columns="probability").merge(likely, on=keys, how="outer")
-        table["on_front"] = table["on_front"].eq(True)
+    likely = found.fronts[found.fronts["probability"].gt(0)]
+    likely = likely.assign(
+        group=index.groups(likely),
+        scope=index.scopes(scopes(likely["benchmark"])),
+        method=index.methods(likely["method"]),
+    )[[*keys, "probability"]]
+    # Tables without rows know no types.
+    types = dict.fromkeys(keys[:3], int)
+    table = table.assign(on_front=True).astype(types)
+    table = table.merge(likely.astype(types), on=keys, how="outer")
+    table["on_front"] = table["on_front"].eq(True)
     return columns(table, [*keys, "on_front", "probability"])
 
 
-def critical_difference(evidence: Evidence | None, key: tuple[str, str, str]) -> float | None:
+def critical_difference(found: Assessment, key: Key) -> float | None:
     """Of the average ranks of a group; None where there are too few cells for one."""
-    name = "critical_difference"
-    if evidence is None or name not in evidence.ranks:
-        return None
-    rows = (evidence.ranks[GROUP].astype(str) == list(key)).all(axis=1)
-    found = evidence.ranks.loc[rows, name].dropna()
-    return float(found.iloc[0]) if len(found) else None
+    rows = (found.ranks[GROUP].astype(str) == list(key)).all(axis=1)
+    known = found.ranks.loc[rows, "critical_difference"].dropna()
+    return float(known.iloc[0]) if len(known) else None
 
 
 class Index:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from benchmark.reporting.html.payload import Key, Shot
+from benchmark.analysis.leaderboard import Key
+from benchmark.reporting.html.payload import Shot
 
 VOID = 255
 SIDE = 256

@@ -1,20 +1,22 @@
 """Renders the page: one HTML file with its styles, scripts and data inside."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from benchmark.analysis.leaderboard import GROUP, failures
+from benchmark.analysis.leaderboard import GROUP, Key
+from benchmark.analysis.runs import Runs
+from benchmark.analysis.uncertainty import Assessment
 from benchmark.reporting.html.answers import Answer, answer
 from benchmark.reporting.html.build import build, grid_status
 from benchmark.reporting.html.curves import Curves
-from benchmark.reporting.html.evidence import Evidence
 from benchmark.reporting.html.images import Item
-from benchmark.reporting.html.payload import AVERAGE, to_json
-from benchmark.reporting.html.points import score_points, with_trained
-from benchmark.reporting.provenance import protocols, provenance
+from benchmark.reporting.html.payload import AVERAGE, packed, to_json
+from benchmark.reporting.html.points import score_points
+from benchmark.reporting.provenance import data_notes, protocols, provenance
 
 _HERE = Path(__file__).parent
 SCRIPTS = (
@@ -26,8 +28,8 @@ SCRIPTS = (
 
 def render(
     title: str,
-    runs: pd.DataFrame,
-    assessment: Evidence | None = None,
+    runs: Runs,
+    assessment: Assessment,
     gallery: Sequence[Item] = (),
     curves: Curves | None = None,
     reference: pd.DataFrame | None = None,
@@ -36,9 +38,8 @@ def render(
 
     Args:
         title: heading, usually the suite.
-        runs: one row a record, as `load_results` returns it; at least one.
-        assessment: intervals, tests and ranks; without it, t intervals over seeds are shown and
-            no difference is tested.
+        runs: the records, at least one.
+        assessment: their intervals, tests and ranks.
         gallery: test images with predictions, made by `gallery.make_item`.
         curves: training curves, label efficiency, corruptions.
         reference: published numbers, as `benchmark.reporting.reference` reads them.
@@ -46,13 +47,11 @@ def render(
     Returns:
         HTML; encode it as UTF-8.
     """
-    # Both are slow to load, and a table in the terminal needs neither.
+    # Slow to load, and a table in the terminal does not need it.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from plotly.offline import get_plotlyjs
 
-    frame = with_trained(runs)
-    points = score_points(frame, assessment)
-    payload = build(frame, points, assessment, gallery, curves or Curves(), reference)
+    points = score_points(runs, assessment)
+    payload = build(runs, points, assessment, gallery, curves or Curves(), reference)
     environment = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=True,
@@ -62,42 +61,48 @@ def render(
     )
     text = environment.get_template("index.html.j2").render(
         title=title,
-        summary=_summary(runs),
-        answers=_answers(frame, points, assessment, payload["groups"]),
-        failures=_failures(runs),
-        protocols=protocols(runs),
-        provenance=provenance(runs),
-        notes=list(assessment.notes) if assessment is not None else [],
+        summary=_summary(runs.frame),
+        answers=_answers(runs.frame, points, assessment, payload["groups"]),
+        failures=_failures(runs.failures),
+        protocols=protocols(runs.frame),
+        provenance=provenance(runs.frame),
+        notes=[*data_notes(runs.frame), *assessment.notes],
         agreement=_agreement(assessment),
         shown=_sections(payload),
         left_out=len(gallery) - len(payload["shots"]),
         css=_read("page.css"),
-        plotly=get_plotlyjs(),
+        plotly=_plotly(),
         scripts="\n".join(_read(f"{name}.js") for name in SCRIPTS),
-        payload=to_json(payload),
+        payload=packed(to_json(payload)),
     )
     # A name may hold half of a surrogate pair, which no file can.
     return str(text).encode("utf-8", "replace").decode("utf-8")
 
 
+@cache
+def _plotly() -> str:
+    """The library that draws, packed: a quarter of a second."""
+    from plotly.offline import get_plotlyjs
+
+    return packed(get_plotlyjs())
+
+
 def _answers(
-    runs: pd.DataFrame, points: pd.DataFrame, assessment: Evidence | None, groups: Any
+    runs: pd.DataFrame, points: pd.DataFrame, assessment: Assessment, groups: Any
 ) -> list[tuple[str, Answer]]:
     result = []
     for group in groups:
         key = (group["backbone"], group["weights"], group["protocol"])
         own = points[_is(points, key) & (points["scope"] == AVERAGE) & points["rank"].notna()]
-        pairs = None
-        if assessment is not None:
-            table = assessment.pairs[_is(assessment.pairs, key)]
-            average = table["benchmark"] == "average"
-            # With one benchmark there is no mean over benchmarks.
-            pairs = table[average] if average.any() or len(group["benchmarks"]) > 1 else table
+        table = assessment.pairs[_is(assessment.pairs, key)]
+        average = table["benchmark"] == "average"
+        # With one benchmark there is no mean over benchmarks.
+        pairs = table[average] if average.any() or len(group["benchmarks"]) > 1 else table
         result.append((group["label"], answer(own, pairs, grid_status(points, runs, key))))
     return result
 
 
-def _is(table: pd.DataFrame, key: tuple[str, str, str]) -> pd.Series:
+def _is(table: pd.DataFrame, key: Key) -> pd.Series:
     backbone, weights, protocol = (table[name].astype(str) for name in GROUP)
     return (backbone == key[0]) & (weights == key[1]) & (protocol == key[2])
 
@@ -111,17 +116,13 @@ def _summary(runs: pd.DataFrame) -> list[tuple[int, str]]:
     return [*words, (finished, "finished run" if finished == 1 else "finished runs")]
 
 
-def _failures(runs: pd.DataFrame) -> list[dict[str, str]]:
-    table = failures(runs).fillna("")
-    return [
-        {str(name): str(value) for name, value in row.items()} for row in table.to_dict("records")
-    ]
+def _failures(table: pd.DataFrame) -> list[dict[str, str]]:
+    rows = table.fillna("").to_dict("records")
+    return [{str(name): str(value) for name, value in row.items()} for row in rows]
 
 
-def _agreement(assessment: Evidence | None) -> list[str]:
+def _agreement(assessment: Assessment) -> list[str]:
     """Whether two backbones, or two decoders, rank the methods alike."""
-    if assessment is None:
-        return []
     return [
         f"{row.a} and {row.b}: Kendall’s tau {row.tau:.2f}, p = {row.p:.2g}, {row.methods} methods."
         for row in assessment.agreement.dropna(subset=["tau"]).itertuples()

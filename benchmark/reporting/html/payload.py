@@ -1,11 +1,13 @@
-"""The contract between Python and the page's script: what `data` holds, and how it is embedded.
+"""The contract between Python and the page's script: what `data` holds, and how it is packed.
 
 Methods, groups and benchmarks are referred to by their index in the lists of the same name. Tables
 are stored by column (`Frame`), because names of columns would outweigh the numbers ten to one.
 """
 
+import base64
 import json
 import math
+import zlib
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
@@ -17,8 +19,6 @@ SCHEMA_VERSION = 1
 AVERAGE, SHARED = -1, -2
 """Scopes beside the benchmarks: the mean over all of a group, over those that all finished."""
 
-Key = tuple[str, str, str]
-"""backbone, weights, protocol_hash."""
 Frame = dict[str, list[Any]]
 """Name of a column: its values, all equally long; None is a missing value."""
 
@@ -46,7 +46,7 @@ class Method(TypedDict):
     symbol: str  # plotly's name of the marker
 
 
-class Cost(TypedDict):
+class Axis(TypedDict):
     """A cost that can be an axis; lower is better."""
 
     column: str
@@ -110,7 +110,7 @@ class Payload(TypedDict):
     groups: list[Group]
     methods: list[Method]
     benchmarks: list[str]
-    costs: list[Cost]
+    costs: list[Axis]
     fields: list[Field]
     points: Frame  # group, scope, method, rank, miou, low, high, complete, status, seeds, costs
     runs: Frame  # group, benchmark, method, seed, status, run_id, command, and `fields`
@@ -167,13 +167,18 @@ def columns(table: pd.DataFrame, names: Sequence[str] = ()) -> Frame:
 
 
 def to_json(content: Any) -> str:
-    """JSON that is safe inside a script element, whatever the texts hold.
+    """JSON in ASCII.
 
     Raises:
         ValueError: a number is not finite, which JSON cannot say.
     """
-    # Characters beyond ASCII are escaped by `dumps`, the line separators of JavaScript among them.
-    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
-    for sign in "<>&":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return text
+    return json.dumps(content, allow_nan=False, separators=(",", ":"))
+
+
+def packed(text: str) -> str:
+    """A text compressed, as base64: what `unpack` of the page's script reads.
+
+    The format has no date in it, so the same text gives the same page. Base64 can end no script
+    element, whatever the text holds.
+    """
+    return base64.b64encode(zlib.compress(text.encode("utf-8"), 9)).decode("ascii")

@@ -1,37 +1,24 @@
-"""Reads the lines of the page from what lies beside the records."""
+"""Reads the lines of the page from the files beside the records."""
 
-from pathlib import Path
-
-import pandas as pd
-
-from benchmark.analysis.curves import training_curves
-from benchmark.analysis.efficiency import (
-    ALL,
-    corruption_curves,
-    corruption_scores,
-    label_efficiency,
-)
-from benchmark.analysis.leaderboard import GROUP, MIOU
+from benchmark.analysis.efficiency import ALL, corruption_curves
+from benchmark.analysis.leaderboard import GROUP, MIOU, Key
+from benchmark.analysis.runs import Runs
 from benchmark.reporting.html.curves import Curves, Line
-from benchmark.reporting.html.payload import Key
 
 
-def gather(runs: pd.DataFrame, root: Path) -> Curves:
+def gather(runs: Runs) -> Curves:
     """The lines of all runs whose folders are known.
 
     Args:
-        runs: one row a record, with `folder`.
-        root: what the runs were loaded from.
+        runs: the records, with `folder`.
     """
-    return Curves(_training(runs, root), _fractions(runs), _corruptions(runs, root))
+    return Curves(_training(runs), _fractions(runs), _corruptions(runs))
 
 
-def _training(
-    runs: pd.DataFrame, root: Path
-) -> dict[tuple[Key, str, str], list[tuple[float, float]]]:
+def _training(runs: Runs) -> dict[tuple[Key, str, str], list[tuple[float, float]]]:
     """Losses, averaged over the seeds that reached a step."""
     keys = [*GROUP, "benchmark", "method"]
-    steps = training_curves(runs, root)
+    steps = runs.training_curves
     means = steps.groupby([*keys, "step"])["loss"].mean().reset_index()
     result = {}
     for names, part in means.groupby(keys):
@@ -41,8 +28,8 @@ def _training(
     return result
 
 
-def _fractions(runs: pd.DataFrame) -> list[Line]:
-    table = label_efficiency(runs)
+def _fractions(runs: Runs) -> list[Line]:
+    table = runs.label_efficiency
     several = table["family"].nunique() > 1
     lines = []
     for names, part in table.groupby([*GROUP[:2], "family", "benchmark", "method"]):
@@ -67,8 +54,8 @@ def _fractions(runs: pd.DataFrame) -> list[Line]:
     return lines
 
 
-def _corruptions(runs: pd.DataFrame, root: Path) -> list[Line]:
-    table = corruption_curves(corruption_scores(runs, root))
+def _corruptions(runs: Runs) -> list[Line]:
+    table = corruption_curves(runs.corruption_scores)
     several = table["corruptions_version"].nunique() > 1
     lines = []
     for names, part in table.groupby([*GROUP, "corruptions_version", "group", "method"]):

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.analysis.curves import CURVE, KEYS, read_curve, smooth, smoothed, training_curves
+from benchmark.analysis.curves import CURVE, KEYS, read_curve, smooth, smoothed
+from benchmark.analysis.runs import Runs
 from tests.helpers.records import frame, record
 
 pytestmark = pytest.mark.no_torch
@@ -35,8 +36,8 @@ def curves(*losses, method="a"):
 
 def test_what_is_written_is_read(tmp_path):
     store(tmp_path, [2.0, 1.5, 0.25])
-    found = read_curve(tmp_path)
-    assert found["step"].tolist() == [1, 2, 3] and found["loss"].tolist() == [2.0, 1.5, 0.25]
+    steps, losses = read_curve(tmp_path)
+    assert steps.tolist() == [1, 2, 3] and losses.tolist() == [2.0, 1.5, 0.25]
 
 
 def test_a_missing_curve_is_none_without_a_word(tmp_path):
@@ -62,10 +63,10 @@ def test_curves_of_finished_runs_with_a_folder(tmp_path):
     runs["folder"] = ["one", "", "three", "nowhere"]
     store(tmp_path / "one", [1.0, 0.5])
     store(tmp_path / "three", [9.0])
-    found = training_curves(runs, tmp_path)
+    found = Runs(runs, tmp_path).training_curves
     assert found["method"].tolist() == ["a", "a"] and found["loss"].tolist() == [1.0, 0.5]
     assert list(found.columns) == [*KEYS, "step", "loss"]
-    assert training_curves(runs.drop(columns="folder"), tmp_path).empty
+    assert Runs(runs.drop(columns="folder"), tmp_path).training_curves.empty
 
 
 @given(st.lists(st.floats(0, 9), min_size=1, max_size=40), st.integers(0, 12))
@@ -103,7 +104,7 @@ def test_steps_without_a_finite_loss_are_left_out():
 def test_published_curves_agree_with_their_records():
     path = next((PUBLISHED / "demo").rglob("record.json"))
     curve = json.loads(path.read_text())["curve"]
-    found = read_curve(path.parent)
+    steps, losses = read_curve(path.parent)
     tenth = max(1, curve["steps"] // 10)
-    assert found["step"].tolist() == list(range(1, curve["steps"] + 1))
-    assert found["loss"].iloc[-tenth:].mean() == pytest.approx(curve["last_loss"])
+    assert steps.tolist() == list(range(1, curve["steps"] + 1))
+    assert losses[-tenth:].mean() == pytest.approx(curve["last_loss"])

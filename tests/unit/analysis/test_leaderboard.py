@@ -5,14 +5,11 @@ import pytest
 from scipy import stats
 
 from benchmark.analysis.leaderboard import (
-    cells,
-    failures,
-    leaderboard,
-    per_benchmark,
-    per_class,
+    GROUP,
     ppt,
     t_interval,
 )
+from benchmark.analysis.runs import Runs
 from benchmark.results.load import load_results
 from tests.helpers.records import frame, grid, record, write
 
@@ -45,7 +42,7 @@ def test_t_interval_equals_scipy():
 def test_mean_over_benchmarks_of_mean_over_seeds():
     # Three seeds on one benchmark and one on the other: each benchmark weighs the same.
     records = [record("a", "camvid", miou=value, seed=seed) for seed, value in enumerate((3, 5, 7))]
-    board = leaderboard(frame([*records, record("a", "pets", miou=1)]))
+    board = Runs(frame([*records, record("a", "pets", miou=1)])).leaderboard
     assert board["metrics.miou"].tolist() == [3.0]
     assert board["seeds"].tolist() == [1]
     assert board["ci95"].isna().all()
@@ -57,52 +54,50 @@ def test_interval_is_over_the_means_of_the_seeds():
         *two_benchmarks("a", 0.5, 0.7, seed=1),
         *two_benchmarks("a", 0.5, 0.6, seed=2),
     ]
-    board = leaderboard(frame(records))
+    board = Runs(frame(records)).leaderboard
     assert board.loc[0, "ci95"] == pytest.approx(t_interval([0.5, 0.6, 0.55]))
     assert board.loc[0, "seeds"] == 3
 
 
-def test_ties_as_printed_share_a_rank():
-    values = {"a": 0.4512, "b": 0.4508, "c": 0.4, "d": 0.6}
-    board = leaderboard(frame([record(name, miou=value) for name, value in values.items()]))
+def test_the_best_mean_comes_first_and_equal_ones_by_name():
+    values = {"b": 0.45, "a": 0.45, "c": 0.4, "d": 0.6}
+    board = Runs(frame([record(name, miou=value) for name, value in values.items()])).leaderboard
     assert board["method"].tolist() == ["d", "a", "b", "c"]
-    assert board["rank"].tolist() == [1, 2, 2, 4]
 
 
-def test_incomplete_method_is_shown_and_not_ranked():
+def test_incomplete_method_is_shown_without_a_mean():
     runs = frame([*two_benchmarks("a", 0.4, 0.5), record("b", "camvid", miou=0.9)])
-    board = by_method(leaderboard(runs))
-    assert board.loc["a", "rank"] == 1 and board.loc["a", "complete"] == "2/2"
-    assert pd.isna(board.loc["b", "rank"]) and board.loc["b", "complete"] == "1/2"
+    board = by_method(Runs(runs).leaderboard)
+    assert board["complete"].to_dict() == {"a": "2/2", "b": "1/2"}
     assert math.isnan(board.loc["b", "metrics.miou"])
-    table = by_method(per_benchmark(runs))
+    table = by_method(Runs(runs).per_benchmark)
     assert table.loc["b", "camvid"] == 0.9
     assert math.isnan(table.loc["b", "pets"]) and math.isnan(table.loc["b", "average"])
 
 
 def test_a_failed_seed_takes_the_cell_out_of_the_ranking():
     records = [record("a", seed=0), record("a", seed=1, status="failed", reason="NaN loss")]
-    board = leaderboard(frame([*records, record("b", miou=0.1)]))
+    board = Runs(frame([*records, record("b", miou=0.1)])).leaderboard
     assert board["method"].tolist() == ["b", "a"]
-    assert pd.isna(board.loc[1, "rank"])
-    assert cells(frame(records))["status"].tolist() == ["failed (1 of 2 seeds)"]
+    assert pd.isna(board.loc[1, "metrics.miou"])
+    assert Runs(frame(records)).cells["status"].tolist() == ["failed (1 of 2 seeds)"]
 
 
 @pytest.mark.parametrize(
     "change", [{"backbone": "resnet18"}, {"weights": "none"}, {"protocol_hash": "other"}]
 )
-def test_different_backbones_weights_and_protocols_are_ranked_apart(change):
+def test_different_backbones_weights_and_protocols_stand_apart(change):
     runs = frame([record("a", miou=0.4), record("b", miou=0.5), record("a", miou=0.9, **change)])
-    board = leaderboard(runs)
-    assert sorted(zip(board["method"], board["rank"], strict=True)) == [
-        ("a", 1),
-        ("a", 2),
-        ("b", 1),
-    ]
+    board = Runs(runs).leaderboard
+    groups = [part["method"].tolist() for _, part in board.groupby(GROUP)]
+    assert sorted(groups) == [["a"], ["b", "a"]]
+    assert len(Runs(runs).groups) == 2
 
 
 def test_costs_are_averaged_and_ppt_counts_no_decoder():
-    board = leaderboard(frame(two_benchmarks("a", 0.4, 0.6, inserted=6_000_000, tuned=4_000_000)))
+    board = Runs(
+        frame(two_benchmarks("a", 0.4, 0.6, inserted=6_000_000, tuned=4_000_000))
+    ).leaderboard
     assert board.loc[0, "costs.params.inserted"] == 6_000_000
     assert board.loc[0, "ppt"] == pytest.approx(0.5 * math.exp(-math.log10(2)))
 
@@ -113,12 +108,14 @@ def test_the_latest_success_of_a_cell_counts():
     later = old.provenance.model_copy(update={"started": "2025-04-01T00:00:00Z"})
     new = record(miou=0.3, run_id="new", provenance=later)
     runs = frame([new, old, failed.model_copy(update={"provenance": later})])
-    assert leaderboard(runs)["metrics.miou"].tolist() == [0.3]
-    assert failures(runs).empty
+    assert Runs(runs).leaderboard["metrics.miou"].tolist() == [0.3]
+    assert Runs(runs).failures.empty
 
 
 def test_failures_keep_their_reason():
-    table = failures(frame([record(), record("b", status="unsupported", reason="needs a ViT")]))
+    table = Runs(
+        frame([record(), record("b", status="unsupported", reason="needs a ViT")])
+    ).failures
     assert table[["method", "status", "reason"]].values.tolist() == [
         ["b", "unsupported", "needs a ViT"]
     ]
@@ -126,14 +123,14 @@ def test_failures_keep_their_reason():
 
 def test_only_failures_still_make_tables():
     runs = frame([record("a", status="failed", reason="x")])
-    board = leaderboard(runs)
-    assert board["rank"].isna().all() and board["complete"].tolist() == ["0/1"]
-    assert per_class(runs, "camvid").empty
-    assert per_benchmark(runs, "status")["camvid"].tolist() == ["failed"]
+    board = Runs(runs).leaderboard
+    assert board["metrics.miou"].isna().all() and board["complete"].tolist() == ["0/1"]
+    assert Runs(runs).per_class("camvid").empty
+    assert Runs(runs).statuses["camvid"].tolist() == ["failed"]
 
 
 def test_per_class_leaves_out_other_benchmarks_and_absent_classes():
-    table = per_class(frame([record("a", "camvid", miou=0.5), record("a", "pets")]), "camvid")
+    table = Runs(frame([record("a", "camvid", miou=0.5), record("a", "pets")])).per_class("camvid")
     assert table.columns[4:].tolist() == ["background", "camvid_thing"]
     assert table.loc[0, "background"] == pytest.approx(0.6)
 
@@ -141,10 +138,10 @@ def test_per_class_leaves_out_other_benchmarks_and_absent_classes():
 def test_load_results_equals_the_records(tmp_path):
     records = grid(["full", "linear"], 2, ["camvid", "pets"])
     write(records, tmp_path)
-    expected = leaderboard(frame(records))
+    expected = Runs(frame(records)).leaderboard
     for runs in (load_results(tmp_path), load_results(tmp_path, "small")):
-        pd.testing.assert_frame_equal(leaderboard(runs), expected)
-    pd.testing.assert_frame_equal(leaderboard(load_results(tmp_path / "small")), expected)
+        pd.testing.assert_frame_equal(Runs(runs).leaderboard, expected)
+    pd.testing.assert_frame_equal(Runs(load_results(tmp_path / "small")).leaderboard, expected)
 
 
 def test_load_results_leaves_out_hidden_published_other_suites_and_damaged(tmp_path):
@@ -200,11 +197,11 @@ def test_memory_of_some_runs_only_is_unknown_in_tables():
     old = old.model_copy(update={"costs": costs})
     other = record("full", "pets")
     mixed, both = frame([new, old, other]), frame([new, other])
-    table = cells(mixed).set_index("benchmark")
+    table = Runs(mixed).cells.set_index("benchmark")
     assert math.isnan(table.loc["camvid", memory])
     assert table.loc["pets", memory] == other.costs.train.memory.peak_bytes
     assert table["costs.stored.bytes"].notna().all()
-    (row,) = leaderboard(mixed).to_dict("records")
+    (row,) = Runs(mixed).leaderboard.to_dict("records")
     assert math.isnan(row[memory]) and row["costs.stored.bytes"] > 0
-    assert leaderboard(both)[memory].notna().all()
-    assert leaderboard(frame([old]))[memory].isna().all()
+    assert Runs(both).leaderboard[memory].notna().all()
+    assert Runs(frame([old])).leaderboard[memory].isna().all()

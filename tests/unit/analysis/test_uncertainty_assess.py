@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmark.analysis.leaderboard import GROUP, cells, leaderboard
+from benchmark.analysis.leaderboard import GROUP
 from benchmark.analysis.pareto import pareto_front
+from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment, assess
+from benchmark.analysis.uncertainty.ranks import shared_ranks
 from tests.helpers.records import frame, grid, record
 from tests.helpers.simulated import World, write_grid
 
@@ -35,7 +37,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, Path
 
 @pytest.fixture(scope="module")
 def found(stored: tuple[pd.DataFrame, Path]) -> Assessment:
-    return assess(*stored, replicates=300)
+    return assess(Runs(*stored), replicates=300)
 
 
 def same(a: Assessment, b: Assessment) -> None:
@@ -47,18 +49,18 @@ def same(a: Assessment, b: Assessment) -> None:
 def test_every_table_starts_with_its_group(found):
     for name in FRAMES:
         assert list(getattr(found, name).columns[:3]) == GROUP
-        assert len(getattr(found, name)), name
+        assert len(getattr(found, name)) or name == "shared", name
 
 
 def test_cells_and_board_have_the_means_of_the_statistics(stored, found):
     keys = [*GROUP, "benchmark", "method"]
-    both = found.cells.merge(cells(stored[0]), on=keys, suffixes=("", "_plain"))
+    both = found.cells.merge(Runs(stored[0]).cells, on=keys, suffixes=("", "_plain"))
     assert len(both) == 40
     assert both["metrics.miou"].to_numpy() == pytest.approx(both["metrics.miou_plain"])
     assert (both["low"] < both["metrics.miou"]).all() and (both["high"] <= 1).all()
     assert set(found.cells["covers"]) == {"seeds and images"}
     assert set(found.cells["images"]) == {20} and set(found.cells["seeds"]) == {3}
-    plain = leaderboard(stored[0])
+    plain = Runs(stored[0]).leaderboard
     assert found.board["method"].tolist() == plain["method"].tolist()
     assert found.board["metrics.miou"].to_numpy() == pytest.approx(plain["metrics.miou"])
     assert set(found.board["complete"]) == {"5/5"}
@@ -119,16 +121,18 @@ def with_decoders(runs: pd.DataFrame, **second: object) -> pd.DataFrame:
 
 def test_decoders_are_compared_where_nothing_else_differs(stored):
     runs = stored[0][stored[0]["backbone"] == "net"]
-    (row,) = assess(with_decoders(runs), stored[1], replicates=20).agreement.to_dict("records")
+    (row,) = assess(Runs(with_decoders(runs), stored[1]), replicates=20).agreement.to_dict(
+        "records"
+    )
     names = {"plain", "wide"}
     assert row["kind"] == "decoder" and {row["a"], row["b"]} == names and row["tau"] == 1
     assert row["protocol_hash"] == "" and row["backbone"] == "net"
     other = with_decoders(runs, **{"protocol.steps": 9})
-    assert assess(other, stored[1], replicates=20).agreement.empty
+    assert assess(Runs(other, stored[1]), replicates=20).agreement.empty
 
 
 def test_fronts_are_those_of_the_means_and_probabilities_are_shares(stored, found):
-    table = cells(stored[0])
+    table = Runs(stored[0]).cells
     fronts = found.fronts[found.fronts["cost"] == "costs.params.total_trainable"]
     assert found.fronts["probability"].between(0, 1).all()
     # What a run took depends on what ran beside it.
@@ -161,8 +165,8 @@ def test_improvement_and_iqm_of_complete_methods(found):
 
 def test_order_of_runs_and_other_methods_do_not_matter(stored, found):
     runs, root = stored
-    same(found, assess(runs.sample(frac=1, random_state=1), root, replicates=300))
-    fewer = assess(runs[runs["method"] != "beta"], root, replicates=300)
+    same(found, assess(Runs(runs.sample(frac=1, random_state=1), root), replicates=300))
+    fewer = assess(Runs(runs[runs["method"] != "beta"], root), replicates=300)
     keys = [*GROUP, "benchmark", "method"]
     both = fewer.cells.merge(found.cells, on=keys)
     assert both["low_x"].to_numpy() == pytest.approx(both["low_y"], abs=1e-6)
@@ -170,7 +174,7 @@ def test_order_of_runs_and_other_methods_do_not_matter(stored, found):
 
 def test_one_seed_calls_nothing(stored):
     runs, root = stored
-    found = assess(runs[runs["seed"] == 0], root, replicates=50)
+    found = assess(Runs(runs[runs["seed"] == 0], root), replicates=50)
     assert set(found.cells["covers"]) == {"images"} and found.cells["low"].notna().all()
     assert found.pairs["p"].isna().all() and not found.pairs["significant"].any()
     assert found.pairs["low"].notna().all()
@@ -183,7 +187,7 @@ def test_an_incomplete_method_stands_below_without_rank(stored):
     gone = (runs["method"] == "delta") & (runs["benchmark"] == "two")
     failed = (runs["method"] == "gamma") & (runs["benchmark"] == "one") & (runs["seed"] == 1)
     runs = runs.assign(status=runs["status"].where(~failed, "diverged"))[~gone]
-    found = assess(runs, root, replicates=50)
+    found = assess(Runs(runs, root), replicates=50)
     board = found.board[found.board["backbone"] == "net"]
     assert board["method"].tolist() == ["beta", "alpha", "delta", "gamma"]
     assert board["rank"].isna().tolist() == [False, False, True, True]
@@ -200,28 +204,35 @@ def test_an_incomplete_method_stands_below_without_rank(stored):
 def test_lost_counts_are_named_and_seeds_still_count(stored, tmp_path):
     runs, root = stored
     lost = (runs["method"] == "beta") & (runs["benchmark"] == "one") & (runs["backbone"] == "net")
-    found = assess(runs.assign(folder=runs["folder"].mask(lost, "nowhere")), root, replicates=50)
+    found = assess(
+        Runs(runs.assign(folder=runs["folder"].mask(lost, "nowhere")), root), replicates=50
+    )
     row = found.cells[found.cells["low"].notna()].set_index(["backbone", "benchmark", "method"])
     assert row.loc[("net", "one", "beta"), "covers"] == "seeds"
     assert row.loc[("net", "one", "beta"), "images"] == 0
     assert row.loc[("net", "one", "alpha"), "covers"] == "seeds and images"
-    (line,) = [line for line in found.notes if "left out" in line]
+    (line,) = [line for line in found.notes if "not resampled" in line]
     assert "net (" in line and ", one:" in line and "beta seed 0 (no images.npz)" in line
-    assert assess(runs.assign(folder=""), tmp_path, replicates=50).cells["covers"].eq("seeds").all()
+    assert (
+        assess(Runs(runs.assign(folder=""), tmp_path), replicates=50)
+        .cells["covers"]
+        .eq("seeds")
+        .all()
+    )
 
 
 def test_made_up_records_without_any_counts():
-    found = assess(frame(grid(seeds=3)), Path("nowhere"), replicates=50)
+    found = assess(Runs(frame(grid(seeds=3)), Path("nowhere")), replicates=50)
     assert set(found.cells["covers"]) == {"seeds"} and len(found.board) == 14
-    found = assess(frame(grid(seeds=1)), Path("nowhere"), replicates=50)
+    found = assess(Runs(frame(grid(seeds=1)), Path("nowhere")), replicates=50)
     assert set(found.cells["covers"]) == {"nothing"} and found.cells["low"].isna().all()
     assert found.fronts["probability"].isna().all() and found.fronts["on_front"].any()
     assert found.iqm["low"].isna().all() and found.hypervolumes["low"].isna().all()
 
 
 def test_nothing_and_only_failures():
-    assert assess(frame([]), Path("nowhere")).board.empty
-    found = assess(frame([record(status="failed", reason="why")]), Path("nowhere"))
+    assert assess(Runs(frame([]), Path("nowhere"))).board.empty
+    found = assess(Runs(frame([record(status="failed", reason="why")]), Path("nowhere")))
     assert found.cells["metrics.miou"].isna().all() and found.board["rank"].isna().all()
     assert found.pairs.empty and found.fronts.empty
 
@@ -241,17 +252,17 @@ def edited(cache: Path) -> None:
 def test_cache_gives_the_same_bit_for_bit(small):
     runs, folder = small
     cache = folder / "new" / "kept.json"
-    fresh = assess(runs, folder / "results", cache, 50)
-    same(fresh, assess(runs, folder / "results", cache, 50))
+    fresh = assess(Runs(runs, folder / "results"), cache, 50)
+    same(fresh, assess(Runs(runs, folder / "results"), cache, 50))
     edited(cache)
-    assert assess(runs, folder / "results", cache, 50).notes == ["kept"]
+    assert assess(Runs(runs, folder / "results"), cache, 50).notes == ["kept"]
 
 
 @pytest.mark.parametrize("change", ["counts", "record", "label", "replicates", "runs"])
 def test_cache_is_left_when_anything_changes(small, change):
     runs, folder = small
     cache, replicates = folder / "kept.json", 50
-    assess(runs, folder / "results", cache, replicates)
+    assess(Runs(runs, folder / "results"), cache, replicates)
     edited(cache)
     if change == "counts":
         path = folder / "results" / runs["folder"][1] / "images.npz"
@@ -264,17 +275,17 @@ def test_cache_is_left_when_anything_changes(small, change):
         replicates = 60
     else:
         runs = runs.drop(index=5)
-    assert assess(runs, folder / "results", cache, replicates).notes != ["kept"]
+    assert assess(Runs(runs, folder / "results"), cache, replicates).notes != ["kept"]
 
 
 @pytest.mark.parametrize("size", [0, 1, 200, -1])
 def test_torn_cache_is_made_anew(small, size):
     runs, folder = small
     cache = folder / "kept.json"
-    fresh = assess(runs, folder / "results", cache, 50)
+    fresh = assess(Runs(runs, folder / "results"), cache, 50)
     whole = cache.read_bytes()
     cache.write_bytes(whole[:size])
-    same(fresh, assess(runs, folder / "results", cache, 50))
+    same(fresh, assess(Runs(runs, folder / "results"), cache, 50))
     assert cache.read_bytes() == whole
 
 
@@ -283,38 +294,71 @@ def test_foreign_cache_is_made_anew(small, content):
     runs, folder = small
     cache = folder / "kept.json"
     cache.write_text(content)
-    assert len(assess(runs, folder / "results", cache, 50).board) == 2
+    assert len(assess(Runs(runs, folder / "results"), cache, 50).board) == 2
 
 
 def test_cache_with_foreign_tables_is_made_anew(small):
     runs, folder = small
     cache = folder / "kept.json"
-    fresh = assess(runs, folder / "results", cache, 50)
+    fresh = assess(Runs(runs, folder / "results"), cache, 50)
     for tables in ({}, [], {"cells": 1}, {"cells": {"a": {"dtype": "nonsense", "values": [1]}}}):
         content = json.loads(cache.read_bytes()) | {"tables": tables}
         cache.write_text(json.dumps(content))
-        same(fresh, assess(runs, folder / "results", cache, 50))
+        same(fresh, assess(Runs(runs, folder / "results"), cache, 50))
 
 
 def test_cache_that_cannot_be_written_is_named(small):
     runs, folder = small
     (folder / "file").write_text("")
-    found = assess(runs, folder / "results", folder / "file" / "kept.json", 50)
+    found = assess(Runs(runs, folder / "results"), folder / "file" / "kept.json", 50)
     assert "cannot be written" in found.notes[-1] and len(found.board) == 2
 
 
 def test_same_numbers_in_another_process(small):
     runs, folder = small
-    expected = assess(runs, folder / "results", replicates=50).cells["low"].tolist()
+    expected = assess(Runs(runs, folder / "results"), replicates=50).cells["low"].tolist()
     runs.to_pickle(folder / "runs.pkl")
     code = (
         "import sys, pandas as pd; from pathlib import Path;"
+        "from benchmark.analysis.runs import Runs;"
         "from benchmark.analysis.uncertainty import assess;"
         f"runs = pd.read_pickle(r'{folder / 'runs.pkl'}');"
-        f"print(assess(runs, Path(r'{folder / 'results'}'), replicates=50).cells['low'].tolist());"
+        f"table = Runs(runs, Path(r'{folder / 'results'}'));"
+        "print(assess(table, replicates=50).cells['low'].tolist());"
         "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules"
     )
     root = Path(__file__).resolve().parents[3]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert np.array(json.loads(done.stdout)) == pytest.approx(expected, abs=0)
+
+
+def test_ranks_of_a_benchmark_follow_the_tests_on_it(stored, found):
+    for key, part in found.cells.groupby([*GROUP, "benchmark"]):
+        here = (found.pairs[[*GROUP, "benchmark"]] == list(key)).all(axis=1)
+        pairs = found.pairs[here & found.pairs["significant"]]
+        apart = {frozenset(pair) for pair in pairs[["method_a", "method_b"]].to_numpy()}
+        means = dict(zip(part["method"], part["metrics.miou"], strict=True))
+        order = sorted(means, key=lambda name: (-means[name], name))
+        ranks = dict(zip(order, shared_ranks(means, apart), strict=True))
+        assert dict(zip(part["method"], part["rank"], strict=True)) == ranks
+    assert found.cells["rank"].max() > 1
+
+
+def test_what_every_method_finished_has_ranks_of_its_own(stored):
+    runs, root = stored
+    runs = runs[runs["backbone"] == "net"]
+    first, *others = sorted(runs["benchmark"].unique())
+    lost = (runs["benchmark"] == first) & (runs["method"] == "beta")
+    found = assess(Runs(runs[~lost], root), replicates=50)
+    assert found.board.set_index("method")["rank"].isna()["beta"]
+    shared = found.shared.set_index("method")
+    assert shared["rank"].notna().all() and set(shared.index) == set(runs["method"])
+    alone = assess(Runs(runs, root).over(others), replicates=50).board.set_index("method")
+    assert shared["metrics.miou"].to_dict() == alone["metrics.miou"].to_dict()
+    assert shared["rank"].to_dict() == alone["rank"].to_dict()
+    assert len(alone) == len(shared) > 2
+
+
+def test_no_ranks_apart_where_every_method_finished_everything(found):
+    assert found.shared.empty

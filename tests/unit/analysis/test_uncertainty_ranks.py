@@ -15,13 +15,15 @@ from benchmark.analysis.uncertainty.ranks import shared_ranks
 
 pytestmark = pytest.mark.no_torch
 
-SCORES = np.array([
-    [0.7, 0.6, 0.5],
-    [0.8, 0.8, 0.1],
-    [0.4, 0.5, 0.3],
-    [0.9, 0.7, 0.2],
-    [0.6, 0.5, 0.4],
-])  # fmt: skip
+SCORES = np.array(
+    [
+        [0.7, 0.6, 0.5],
+        [0.8, 0.8, 0.1],
+        [0.4, 0.5, 0.3],
+        [0.9, 0.7, 0.2],
+        [0.6, 0.5, 0.4],
+    ]
+)
 
 
 def test_average_ranks_by_hand():
@@ -150,8 +152,6 @@ def test_interquartile_interval_follows_its_replicates():
 def test_probability_of_improvement_equals_mann_whitney():
     random = np.random.default_rng(1)
     a, b = random.integers(0, 6, (2, 3, 7)) / 10
-    expected = np.mean([
-        stats.mannwhitneyu(x, y).statistic / 49 for x, y in zip(a, b, strict=True)
-    ])  # fmt: skip
+    expected = np.mean([stats.mannwhitneyu(x, y).statistic / 49 for x, y in zip(a, b, strict=True)])
     assert replicates.probability_of_improvement(a, b) == pytest.approx(expected)
     assert replicates.probability_of_improvement(a, a) == pytest.approx(0.5)

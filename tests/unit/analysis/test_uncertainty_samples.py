@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark.analysis.leaderboard import cells
+from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty.bootstrap import Resampled, resample
 from benchmark.analysis.uncertainty.samples import blocks
 from benchmark.results.counts_archive import Archive
@@ -23,7 +23,7 @@ def stored(tmp_path: Path) -> tuple[pd.DataFrame, Path]:
 
 
 def sample(runs: pd.DataFrame, root: Path) -> Resampled:
-    (block,) = blocks(runs, cells(runs))
+    (block,) = blocks(Runs(runs).current, Runs(runs).cells)
     return resample(block, root, 40)
 
 

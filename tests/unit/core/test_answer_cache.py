@@ -54,6 +54,17 @@ def test_other_code_forgets_all(cache, monkeypatch):
     assert json.loads(cache.read_text())["answers"] == {"q": 2}
 
 
+def test_whether_there_are_answers_of_this_code(cache, monkeypatch):
+    assert not answer_cache.are_there()
+    answer_cache.kept("q", ABSENT, lambda: 1)
+    assert answer_cache.are_there()
+    with monkeypatch.context() as patch:
+        patch.setattr(answer_cache, "entry_points", lambda group: ["theirs"])
+        assert not answer_cache.are_there(), "beside installed plug-ins nothing is kept"
+    monkeypatch.setattr(answer_cache, "_code", lambda: "another")
+    assert not answer_cache.are_there()
+
+
 def test_code_is_told_by_its_files(tmp_path, monkeypatch):
     package = tmp_path / "a_package_of_mine"
     package.mkdir()

@@ -76,8 +76,9 @@ def test_clean_set() -> None:
 
 def test_summaries() -> None:
     memory = Memory()
-    memory.data = {id: (image, np.full((60, 80), 1, np.uint8)) for id, (image, _) in
-                   memory.data.items()}  # fmt: skip
+    memory.data = {
+        id: (image, np.full((60, 80), 1, np.uint8)) for id, (image, _) in memory.data.items()
+    }
     label = memory.data["train0"][1]
     label[:30] = IGNORE
     label[30:45] = 0
@@ -153,12 +154,12 @@ def _shifted(m: Memory, source: str, to: str) -> None:
 
 
 FAULTS: dict[str, tuple[Callable[[Memory], None], str, list[str], str]] = {
-    "value": (_value, "serious", ["no class (1)", "memory/val1 (values 9, 200)"], "void (255)"),
+    "value": (_value, "serious", ["not a class (1)", "memory/val1 (values 9, 200)"], "void (255)"),
     "empty": (lambda m: m.lists.__setitem__("val", []), "serious", ["empty splits (1): val"],
               "lists of the splits"),
     "missing": (_missing, "serious", ["cannot be read (1)", "test2.png is missing; fetch it"],
                 "do what the message says"),
-    "size": (_size, "serious", ["another size", "memory/test0 (label 80x60, image 80x50)"],
+    "size": (_size, "serious", ["size differs", "memory/test0 (label 80x60, image 80x50)"],
              "original pair"),
     "twice": (lambda m: m.lists["test"].append("train0"), "serious",
               ["train0 (train and test)"], "one split"),
@@ -169,10 +170,8 @@ FAULTS: dict[str, tuple[Callable[[Memory], None], str, list[str], str]] = {
     "void split": (_all_void, "serious", ["no pixel of the val split"], "label values"),
     "absent": (lambda m: _absent(m, "train"), "serious", ["absent from the train split (1): car"],
                "cannot be learnt"),
-    "absent test": (lambda m: _absent(m, "test"), "serious", ["from the test split (1): car"],
-                    "cannot be scored"),
-    "absent val": (lambda m: _absent(m, "val"), "warning", ["from the val split (1): car"],
-                   "split anew"),
+    "absent test": (lambda m: _absent(m, "test"), "warning", ["from the test split (1): car"],
+                    "change the split"),
     "once": (lambda m: _absent(m, *SPLITS, but="train0"), "warning",
              ["fewer than 2 images of the whole set (1): car"], "merge"),
     "constant": (lambda m: _paint(m, 80, 81), "warning", ["one colour (1): train train3"], "again"),
@@ -180,7 +179,7 @@ FAULTS: dict[str, tuple[Callable[[Memory], None], str, list[str], str]] = {
              "look at"),
     "bright": (lambda m: _paint(m, 245, 256), "warning", ["white images (1): train train3"],
                "look at"),
-    "grey": (_grey, "note", ["1 of 13 images are grey"], "fetch the originals"),
+    "grey": (_grey, "note", ["1 of 13 images are grey"], "download the originals"),
     "across": (lambda m: _copy(m, "train0", "test1"), "serious",
                ["more than one split (1): train train0 = test test1"], "in one split"),
     "inside": (lambda m: _copy(m, "train0", "train2"), "warning",
@@ -188,7 +187,7 @@ FAULTS: dict[str, tuple[Callable[[Memory], None], str, list[str], str]] = {
     "dispute": (_dispute, "serious", ["labels differ (1): train train0 = train train1"],
                 "which label is right"),
     "near": (lambda m: _shifted(m, "train0", "test1"), "warning",
-             ["1 of 4 test images", "train train0 ~ test test1"], "split anew"),
+             ["1 of 4 test images", "train train0 ~ test test1"], "keep each scene"),
     "near inside": (lambda m: _shifted(m, "train0", "train1"), "note",
                     ["inside a split (1): train train0 ~ train train1"], "independent"),
 }  # fmt: skip
@@ -244,9 +243,8 @@ def test_what_raises_is_told() -> None:
     assert told == {
         ("serious", "splits that cannot be listed (1): val: val.txt is missing; fetch it"),
         ("serious", "examples that cannot be read (1): KeyError: 'groundtruth'"),
-        ("warning", "what is special about this set could not be checked: classes.json is "
-         "damaged; fetch it"),
-    }  # fmt: skip
+        ("warning", "the set's own checks could not be run: classes.json is damaged; fetch it"),
+    }
 
 
 def test_many_cases_make_one_finding() -> None:

@@ -14,8 +14,13 @@ from benchmark.data.corruptions import CORRUPTIONS, blur, corrupt, digital, weat
 pytestmark = pytest.mark.no_torch
 
 RANDOM = {
-    "gaussian_noise", "shot_noise", "impulse_noise", "motion_blur", "snow", "fog",
-}  # fmt: skip
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "motion_blur",
+    "snow",
+    "fog",
+}
 GREY = np.full((120, 160, 3), 0.5)
 
 

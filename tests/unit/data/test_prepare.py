@@ -111,8 +111,10 @@ def test_end_to_end(
     assert done.downloaded == 1
     assert not (root / "camvid" / "CamVid" / "README.md").exists()
     assert list(dict.fromkeys(what for what, _, _ in told)) == [
-        "download set.zip", "unpack set.zip", "check camvid"
-    ]  # fmt: skip
+        "download set.zip",
+        "unpack set.zip",
+        "check camvid",
+    ]
     size = len(server.files["/1/set.zip"])
     assert ("download set.zip", size, size) in told and ("check camvid", 18, 18) in told
     assert [finding.severity for finding in done.findings] == ["note"]
@@ -179,7 +181,7 @@ def test_a_cut_download_goes_on(
 ) -> None:
     root = tmp_path / "data"
     server.answers = [Answer(cut=5000)] + [Answer(cut=0)] * 5
-    assert "run again" in fails(kind, root)
+    assert "to resume, repeat the command" in fails(kind, root)
     check(prepare(kind, root), origin, root)
     assert server.asked[-1].range == "bytes=5000-"
     assert sum(asked.sent for asked in server.asked) == len(server.files["/1/set.zip"])
@@ -369,9 +371,12 @@ def test_one_process_at_a_time(kind: type[Benchmark], server: FileServer, tmp_pa
 
 @pytest.mark.parametrize("to", ["../elsewhere", "/elsewhere", "a/../../b"])
 def test_targets_stay_below_the_root(
-    kind: type[Benchmark], server: FileServer, tmp_path: Path, to: str,
+    kind: type[Benchmark],
+    server: FileServer,
+    tmp_path: Path,
+    to: str,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(kind, "sources", (Source(server.url("/1/set.zip"), to),))
     assert "not below the data root" in fails(kind, tmp_path / "data")
     assert not server.asked

@@ -44,8 +44,13 @@ def test_voc_colours() -> None:
     table = voc_colours()
     # The development kit's own table: aeroplane, bicycle, person, potted plant, tv monitor.
     assert table[[0, 1, 2, 15, 16, 20]].tolist() == [
-        [0, 0, 0], [128, 0, 0], [0, 128, 0], [192, 128, 128], [0, 64, 0], [0, 64, 128],
-    ]  # fmt: skip
+        [0, 0, 0],
+        [128, 0, 0],
+        [0, 128, 0],
+        [192, 128, 128],
+        [0, 64, 0],
+        [0, 64, 128],
+    ]
     assert table[255].tolist() == [224, 224, 192]
     assert len(np.unique(table, axis=0)) == 256
 
@@ -57,9 +62,12 @@ def test_palette_of_a_benchmark() -> None:
     assert table.dtype == np.uint8
     own = palette(Dubai)
     assert own[:5].tolist() == [
-        [0x3C, 0x10, 0x98], [0x84, 0x29, 0xF6], [0x6E, 0xC1, 0xE4], [0xFE, 0xDD, 0x3A],
+        [0x3C, 0x10, 0x98],
+        [0x84, 0x29, 0xF6],
+        [0x6E, 0xC1, 0xE4],
+        [0xFE, 0xDD, 0x3A],
         [0xE2, 0xA9, 0x29],
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(

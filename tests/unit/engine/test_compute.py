@@ -25,9 +25,14 @@ def cell(**protocol):
 def segmenter():
     torch.manual_seed(0)
     model = timm.create_model(
-        "vit_tiny_patch16_224", num_classes=0, embed_dim=32, depth=4, num_heads=2,
-        img_size=32, dynamic_img_size=True,
-    )  # fmt: skip
+        "vit_tiny_patch16_224",
+        num_classes=0,
+        embed_dim=32,
+        depth=4,
+        num_heads=2,
+        img_size=32,
+        dynamic_img_size=True,
+    )
     return Segmenter(StagedBackbone(model), nn.Identity()).eval()
 
 

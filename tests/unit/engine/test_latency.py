@@ -76,8 +76,9 @@ def test_what_cannot_be_measured_is_none_and_says_why(monkeypatch):
     assert found.latency8_ms_p50 is None and found.latency_ms_p50 > 0
     assert found.images_per_second > 0
     assert [problem.partition(":")[0] for problem in found.problems] == [
-        "latency of 8 images", "FLOPs",
-    ]  # fmt: skip
+        "latency of 8 images",
+        "FLOPs",
+    ]
     monkeypatch.setattr(type(method), "merge", broken)
     found = measure_inference(segmenter, PROTOCOL, "fp32", merging=method)
     assert found == InferCost(problems=("merging: RuntimeError: no counter",))

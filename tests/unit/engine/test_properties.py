@@ -188,12 +188,19 @@ def counted(pairs: list[tuple[np.ndarray, np.ndarray]], classes: int, seed: int)
             *maps_, classes, borders=True
         ).numpy()
         bins = random.multinomial(true.sum(), [1 / counting.BINS] * counting.BINS)
-        rows.append({
-            "intersection": right, "prediction": guessed, "label": true,
-            "boundary_intersection": both, "boundary_union": either,
-            "nll": random.random() * true.sum(), "bin_count": bins,
-            "bin_correct": bins // 2, "bin_confidence": bins * random.random(counting.BINS),
-        })  # fmt: skip
+        rows.append(
+            {
+                "intersection": right,
+                "prediction": guessed,
+                "label": true,
+                "boundary_intersection": both,
+                "boundary_union": either,
+                "nll": random.random() * true.sum(),
+                "bin_count": bins,
+                "bin_correct": bins // 2,
+                "bin_confidence": bins * random.random(counting.BINS),
+            }
+        )
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
 
 
@@ -245,8 +252,9 @@ def test_metrics_do_not_depend_on_the_order_or_grouping_of_images(
     counts = counted(maps(seed, images, classes), classes, seed)
     names = [str(k) for k in range(classes)]
     order = random.sample(range(images), images)
-    groups = [{key: value[part] for key, value in counts.items()}
-              for part in (order[:cut], order[cut:])]  # fmt: skip
+    groups = [
+        {key: value[part] for key, value in counts.items()} for part in (order[:cut], order[cut:])
+    ]
     together = {key: np.concatenate([group[key] for group in groups]) for key in counts}
     whole, again = (metrics.summarise(c, names).model_dump() for c in (counts, together))
     for name, value in whole.items():
@@ -271,8 +279,10 @@ def test_counts_of_the_parts_of_an_image_add_up(
 def test_what_is_mapped_is_what_was_written(tmp_path_factory: Any, seed: int, n: int) -> None:
     random = np.random.default_rng(seed)
     shapes = random.integers(1, 7, (n, 3)).astype(np.int32)
-    pairs = [(random.integers(0, 256, s, np.uint8), random.integers(0, 256, s[:2], np.uint8))
-             for s in shapes]  # fmt: skip
+    pairs = [
+        (random.integers(0, 256, s, np.uint8), random.integers(0, 256, s[:2], np.uint8))
+        for s in shapes
+    ]
     path = tmp_path_factory.mktemp("mapped") / "split.bin"
     path.write_bytes(b"".join(part.tobytes() for pair in pairs for part in pair))
     assert offsets(shapes)[0] == 0 and offsets(shapes)[-1] == path.stat().st_size

@@ -57,7 +57,7 @@ def test_one_process_a_gpu(monkeypatch, device, gpus, wanted, jobs, devices):
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", "", "٣"])
 def test_what_is_no_number_of_jobs_is_refused(text):
-    with pytest.raises(UserError, match="write auto, or a whole number from 1 on"):
+    with pytest.raises(UserError, match="write auto, or a whole number of at least 1"):
         parse_jobs(text)
     assert (parse_jobs("auto"), parse_jobs("3")) == (None, 3)
 

@@ -12,6 +12,7 @@ from benchmark.execution.reproduce import (
     judge,
     read_recorded,
     respecify,
+    unchecked,
 )
 from benchmark.planning.plan import Selection, plan
 from benchmark.results import store
@@ -36,10 +37,15 @@ def counts(ious, label=100):
 def described(**changes):
     spec = plan(Selection(methods="lora[rank=4]", benchmarks="cells"))[0]
     usual = {
-        "run_id": spec.run_id, "suite": spec.suite, "backbone": spec.backbone,
-        "method_params": spec.method_params, "protocol": spec.protocol.model_dump(),
-        "protocol_hash": spec.protocol.hash, "weights": spec.weights, "seed": spec.seed,
-    }  # fmt: skip
+        "run_id": spec.run_id,
+        "suite": spec.suite,
+        "backbone": spec.backbone,
+        "method_params": spec.method_params,
+        "protocol": spec.protocol.model_dump(),
+        "protocol_hash": spec.protocol.hash,
+        "weights": spec.weights,
+        "seed": spec.seed,
+    }
     return spec, record(spec.method_label, "cells").model_copy(update=usual | changes)
 
 
@@ -162,7 +168,7 @@ def test_a_run_is_found_by_the_start_of_its_id(tmp_path):
         folder.mkdir(parents=True)
         (folder / "record.json").write_text(record(run_id=name).model_dump_json())
     assert find_one(tmp_path, "ab1")[1].run_id == "ab1"
-    for prefix, words in (("x", "no run 'x'"), ("ab", r"fits 2 runs \(ab1, ab2\)")):
+    for prefix, words in (("x", "no run 'x'"), ("ab", r"matches 2 runs \(ab1, ab2\)")):
         with pytest.raises(UserError, match=words):
             find_one(tmp_path, prefix)
 
@@ -171,10 +177,14 @@ def test_differences_name_packages_and_hardware():
     then = record().provenance
     now = then.model_copy(
         update={
-            "packages": {"torch": "9.0", "numpy": "1"}, "device": "gpu", "started": "later",
-            "git_dirty": True, "weights_sha256": "ef" * 32, "method_sha256": "12" * 32,
+            "packages": {"torch": "9.0", "numpy": "1"},
+            "device": "gpu",
+            "started": "later",
+            "git_dirty": True,
+            "weights_sha256": "ef" * 32,
+            "method_sha256": "12" * 32,
         }
-    )  # fmt: skip
+    )
     assert differences(then, then) == []
     assert differences(then, now) == [
         "torch: 2.11.0 -> 9.0",
@@ -182,6 +192,25 @@ def test_differences_name_packages_and_hardware():
         "device: cpu -> gpu",
         "weights_sha256: abababababab... -> efefefefefef...",
     ]
+
+
+def test_hashes_of_another_scheme_cannot_be_checked():
+    then = record().provenance.model_copy(
+        update={"method_sha256": "12" * 32, "benchmark_sha256": "tree:" + "34" * 32}
+    )
+    now = then.model_copy(
+        update={
+            "method_sha256": "tree:" + "56" * 32, "benchmark_sha256": "tree:" + "78" * 32,
+            "data_sha256": "splits:" + "9a" * 32,
+        }
+    )  # fmt: skip
+    assert unchecked(then, now) == ["data_sha256", "method_sha256"]
+    assert differences(then, now) == [
+        "benchmark_sha256: tree:343434343434... -> tree:787878787878..."
+    ]
+    assert unchecked(then, then) == unchecked(now, now) == []
+    without = then.model_copy(update={"method_sha256": None})
+    assert "method_sha256" not in unchecked(without, now)
 
 
 def test_a_judgement_cannot_be_changed():

@@ -271,7 +271,7 @@ def test_export_of_one_suite(varied, tmp_path):
 def test_export_replaces_files_only(varied, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
-    with pytest.raises(UserError, match="is no file"):
+    with pytest.raises(UserError, match="is not a file"):
         export(varied, "csv", folder)
     with pytest.raises(UserError, match="cannot be written"):
         export(varied, "csv", tmp_path / "missing" / "table.csv")

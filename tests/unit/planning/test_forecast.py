@@ -12,9 +12,16 @@ pytestmark = pytest.mark.no_torch
 
 def entry(method="linear", benchmark="cells", *, rate=10.0, **fields):
     usual = {
-        "run_id": "0", "status": "done", "backbone": "demo_vit", "device": "here",
-        "crop": 96, "batch_size": 8, "memory_bytes": 100, "other_seconds": 5.0, "disk_bytes": 7,
-    }  # fmt: skip
+        "run_id": "0",
+        "status": "done",
+        "backbone": "demo_vit",
+        "device": "here",
+        "crop": 96,
+        "batch_size": 8,
+        "memory_bytes": 100,
+        "other_seconds": 5.0,
+        "disk_bytes": 7,
+    }
     return Entry(method=method, benchmark=benchmark, images_per_second=rate, **(usual | fields))
 
 
@@ -93,8 +100,10 @@ def test_a_record_tells_speed_and_memory():
         record(backbone="demo_vit", timings={"train": 50.0, "evaluate": 3.0, "costs": 1.5}), 99
     )
     assert (told.images_per_second, told.other_seconds, told.disk_bytes) == (
-        record().costs.train.images_per_second, 4.5, 99,
-    )  # fmt: skip
+        record().costs.train.images_per_second,
+        4.5,
+        99,
+    )
     assert told.memory_bytes == record().costs.train.memory.peak_bytes
 
 

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from benchmark.analysis.cost_tables import cost_table
-from benchmark.analysis.leaderboard import COSTS, cells, leaderboard
+from benchmark.analysis.costs import COSTS, compared_costs
+from benchmark.analysis.runs import Runs
 from benchmark.core.errors import UserError
 from benchmark.core.spec import Compute, RunSpec
 from benchmark.execution.environment import Environment
@@ -16,7 +16,6 @@ from benchmark.profiling.timing.machine_load import Watcher
 from benchmark.profiling.timing.measure import Shelf
 from benchmark.reporting import report
 from benchmark.reporting.figures.catalogue import pictures
-from benchmark.reporting.figures.pareto import PARETO
 from benchmark.reporting.report import write_report
 from benchmark.reporting.timing_notes import explained, timed
 from benchmark.results import store
@@ -28,6 +27,7 @@ from benchmark.results.timing import Timing, parse, path_of, read, write
 from benchmark.results.timing_columns import LATENCY, TRAINING, column, references
 from benchmark.results.validate import spec_of
 from tests.helpers import records
+from tests.helpers.pages import unpacked
 from tests.helpers.records import frame, grid, timing
 from tests.helpers.stored import store_run
 
@@ -153,8 +153,9 @@ def test_the_same_label_with_other_fields_is_another_method(tmp_path):
     other = made.methods["lora"].model_copy(update={"method_params": {"rank": 99}})
     write(tmp_path, made.model_copy(update={"methods": made.methods | {"lora": other}}))
     assert load_results(tmp_path).set_index("method")[TRAINING].notna().to_dict() == {
-        "linear": True, "lora": True,
-    }  # fmt: skip
+        "linear": True,
+        "lora": True,
+    }
     for run in runs:
         store_run(tmp_path, run.method, method_params={"rank": 8})
     found = load_results(tmp_path)
@@ -178,8 +179,9 @@ def test_groups_have_one_cell_a_method_on_one_benchmark(tmp_path):
     store_run(tmp_path, "lora", benchmark="wbc", backbone="other")
     first, second = sorted(groups(finished(tmp_path, "small")), key=len, reverse=True)
     assert [(c.method_label, c.benchmark, c.seed) for c in first] == [
-        ("linear", "camvid", 0), ("lora", "camvid", 0),
-    ]  # fmt: skip
+        ("linear", "camvid", 0),
+        ("lora", "camvid", 0),
+    ]
     assert [(c.method_label, c.backbone) for c in second] == [("lora", "other")]
 
 
@@ -204,12 +206,14 @@ def test_what_cannot_be_built_is_left_out_unless_it_was_measured_before():
     cell = spec_of_label("lora")
     gone = cell.model_copy(update={"method": "gone", "method_label": "gone"})
     assert [c.method_label for c in complete([cell, gone], None, said.append)] == [
-        "lora", LINEAR, FULL,
-    ]  # fmt: skip
+        "lora",
+        LINEAR,
+        FULL,
+    ]
     assert said[0].startswith("gone is left out: ")
     before = timing(grid(["linear"], 1, ["camvid"]))
     before.methods["gone"] = before.methods["linear"].model_copy(update={"method": "gone"})
-    with pytest.raises(UserError, match="holds times of gone, which cannot be measured again"):
+    with pytest.raises(UserError, match="has times of gone, which cannot be measured again"):
         complete([cell], before, said.append)
 
 
@@ -235,11 +239,11 @@ def test_groups_of_several_methods_are_told_to_be_measured(tmp_path):
 
 def test_methods_are_compared_by_ratios_and_not_by_what_their_runs_took(tmp_path):
     runs = records.timed(grid(["linear", "full", "lora[rank=4]"], 2, ["camvid", "pets"]))
-    assert {TRAINING, LATENCY} <= set(COSTS)
-    assert not {"costs.train.seconds", "costs.infer.latency_ms_p50"} & set(cells(runs))
-    board = leaderboard(runs).set_index("method")
+    assert {TRAINING, LATENCY} <= set(compared_costs())
+    assert not {"costs.train.seconds", "costs.infer.latency_ms_p50"} & set(Runs(runs).cells)
+    board = Runs(runs).leaderboard.set_index("method")
     assert board.loc["linear", TRAINING] == 1 and board.loc["full", TRAINING] > 1.5
-    row = cost_table(runs).set_index("method").loc["full"]
+    row = Runs(runs).cost_table.set_index("method").loc["full"]
     assert row[f"{TRAINING}.min"] <= row[TRAINING] <= row[f"{TRAINING}.max"]
     assert row[column("training", FULL)] == 1 and row[column("latency_merged")] != row[TRAINING]
 
@@ -250,16 +254,16 @@ def test_a_report_says_how_times_were_taken_or_how_to_get_them(tmp_path, monkeyp
     write_report(records.timed(own), tmp_path / "with", "small")
     text = (tmp_path / "with" / "README.md").read_text()
     how = (
-        "as multiples of those of `linear`. All methods took turns in one process, in 3 rounds on "
+        "as a multiple of that of `linear`. All methods took turns in one process, in 3 rounds on "
         "camvid (Some CPU, 2 cores, 1 thread, fp32, 2025-03-04; load average 0.3 to 1.1, 4 % of "
         "the CPU time taken by other processes)."
     )
     assert how in text and "| **1.00x** |" in text and "Training / linear" in text
-    assert how in (tmp_path / "with" / "index.html").read_text()
+    assert how in unpacked((tmp_path / "with" / "index.html").read_text())
     write_report(frame(own), tmp_path / "without", "small")
-    for page in ("README.md", "index.html"):
-        text = (tmp_path / "without" / page).read_text()
-        assert "python -m benchmark timing --suite small` measures them side by side" in text
+    page = unpacked((tmp_path / "without" / "index.html").read_text())
+    for text in ((tmp_path / "without" / "README.md").read_text(), page):
+        assert "to compare them, run `python -m benchmark timing --suite small`." in text
 
 
 def test_a_method_that_was_not_measured_has_a_dash_and_is_named():
@@ -268,7 +272,7 @@ def test_a_method_that_was_not_measured_has_a_dash_and_is_named():
     columns = [name for name in some if name.startswith("timing.")]
     some.loc[some["method"] == "spm", columns] = None
     assert explained(some).endswith(
-        "Not measured: spm; `python -m benchmark timing --suite small` measures all."
+        "Not measured: spm; to measure all, run `python -m benchmark timing --suite small`."
     )
     assert "Not measured" not in explained(whole)
     assert timed(whole) and timed(frame(grid(["linear"]))) == []
@@ -284,11 +288,11 @@ def test_figures_of_times_are_drawn_where_there_are_times():
     stems = {}
     for name, runs in (("with", records.timed(own)), ("without", frame(own))):
         runs = runs.assign(folder="")
-        inputs = ReportInputs("t", runs, Path(), assess(runs, Path(), replicates=10))
-        ((key, _),) = inputs.groups
+        inputs = ReportInputs("t", Runs(runs, Path()), assess(Runs(runs, Path()), replicates=10))
+        (key,) = inputs.runs.groups
         drawn = [picture.stem for picture in pictures(inputs, key)]
         stems[name] = [stem for stem in drawn if stem.startswith("pareto_")]
-    assert stems["with"] == [f"pareto_{name}" for name in PARETO]
+    assert stems["with"] == [f"pareto_{cost.figure}" for cost in COSTS if cost.figure]
     assert set(stems["with"]) - set(stems["without"]) == {"pareto_train_time", "pareto_latency"}
 
 

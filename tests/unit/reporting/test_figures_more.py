@@ -11,8 +11,9 @@ from matplotlib.text import Annotation, Text
 from benchmark.analysis.ablation import ablation
 from benchmark.analysis.cost_tables import WHOLE, storage
 from benchmark.analysis.curves import KEYS
-from benchmark.analysis.efficiency import COMPARED, label_efficiency
+from benchmark.analysis.efficiency import COMPARED
 from benchmark.analysis.leaderboard import MIOU
+from benchmark.analysis.runs import Runs
 from benchmark.core.spec import Protocol
 from benchmark.reporting.figures.ablation import ablation_figure, numeric_fields
 from benchmark.reporting.figures.corruptions import corruption_figure
@@ -69,7 +70,7 @@ def test_too_few_cells_have_no_bars_and_a_reason(difference):
     table = ranks(a=1.0, b=2.0).assign(cells=3)
     figure = ranks_figure(table, difference, [["a", "b"]], "Ranks")
     assert not bars_of(figure.axes[0])
-    assert any("over 3 cells" in text and "takes five" in text for text in texts_of(figure))
+    assert any("over 3 benchmarks" in text and "five are" in text for text in texts_of(figure))
     assert not any("critical difference" in text.get_text() for text in figure.axes[0].texts)
 
 
@@ -89,7 +90,7 @@ def test_many_ranks_do_not_overlap():
 
 def test_the_heat_map_holds_the_class_ious():
     runs = frame([record("a", miou=0.4), record("b", miou=0.6)])
-    axis = class_figure(runs, "camvid", "Classes").axes[0]
+    axis = class_figure(Runs(runs), "camvid", "Classes").axes[0]
     mesh = next(part for part in axis.collections if isinstance(part, QuadMesh))
     assert np.asarray(mesh.get_array()).reshape(2, 2) == pytest.approx(
         np.array([[70, 50], [50, 30]])  # the best method on top
@@ -103,7 +104,7 @@ def test_many_classes_have_colours_alone_and_names_that_do_not_touch():
     runs = frame(grid(list(METHODS)[:5], 1, ["camvid"]))
     names = [f"metrics.class_iou.a class of number {i}" for i in range(148)]
     runs = pd.concat([runs, pd.DataFrame(0.5, runs.index, names)], axis=1).copy()
-    figure = class_figure(runs, "camvid", "Classes")
+    figure = class_figure(Runs(runs), "camvid", "Classes")
     axis = figure.axes[0]
     mesh = next(part for part in axis.collections if isinstance(part, QuadMesh))
     assert np.asarray(mesh.get_array()).size == 5 * 150 and not axis.texts
@@ -114,9 +115,9 @@ def test_many_classes_have_colours_alone_and_names_that_do_not_touch():
 
 def test_classes_of_several_groups_or_of_no_run_are_refused():
     with pytest.raises(ValueError, match="one protocol"):
-        class_figure(frame([record("a"), record("a", protocol_hash="p")]), "camvid", "")
+        class_figure(Runs(frame([record("a"), record("a", protocol_hash="p")])), "camvid", "")
     with pytest.raises(ValueError, match="no run finished pets"):
-        class_figure(frame([record("a")]), "pets", "")
+        class_figure(Runs(frame([record("a")])), "pets", "")
 
 
 # Curves
@@ -124,11 +125,15 @@ def test_classes_of_several_groups_or_of_no_run_are_refused():
 
 def curves(**losses):
     keys = dict.fromkeys(KEYS, "x")
-    return pd.concat([
-        pd.DataFrame({"step": range(1, len(loss) + 1), "loss": loss}).assign(
-            **keys | {"method": name, "seed": seed})
-        for name, seeds in losses.items() for seed, loss in enumerate(seeds)
-    ])  # fmt: skip
+    return pd.concat(
+        [
+            pd.DataFrame({"step": range(1, len(loss) + 1), "loss": loss}).assign(
+                **keys | {"method": name, "seed": seed}
+            )
+            for name, seeds in losses.items()
+            for seed, loss in enumerate(seeds)
+        ]
+    )
 
 
 def test_lines_are_means_over_seeds_and_bands_their_ends():
@@ -155,7 +160,7 @@ def test_curves_of_several_groups_or_none_are_refused():
 
 def test_storage_lines_are_the_table():
     runs = frame(grid(list(METHODS)))
-    table = storage(runs, range(1, 101))
+    table = storage(Runs(runs).cost_table, range(1, 101))
     figure = storage_figure(table, "Storage")
     axis = figure.axes[0]
     for name in [*METHODS, WHOLE]:
@@ -186,8 +191,9 @@ def fractions():
         for item in grid(TWO, 2, ["camvid", "pets"]):
             rows.append(item.model_copy(
                 update={"protocol": own.model_dump(), "protocol_hash": own.hash}))  # fmt: skip
-    return label_efficiency(frame(rows).assign(
-        **{MIOU: lambda runs: runs[MIOU] * runs["protocol.fraction"] ** 0.1}))  # fmt: skip
+    runs = frame(rows)
+    scores = runs[MIOU] * runs["protocol.fraction"] ** 0.1
+    return Runs(runs.assign(**{MIOU: scores})).label_efficiency
 
 
 def test_fraction_lines_are_the_table():
@@ -226,8 +232,15 @@ def scores():
         keys = dict.fromkeys(COMPARED, "v") | {"benchmark": "pets", "method": name, "seed": 0}
         for group, corruption in (("clean", "clean"), ("blur", "defocus"), ("noise", "shot")):
             for severity in (0,) if group == "clean" else (1, 3, 5):
-                rows.append(keys | {"group": group, "corruption": corruption, "severity": severity,
-                                    "miou": 0.8 - fall * severity})  # fmt: skip
+                rows.append(
+                    keys
+                    | {
+                        "group": group,
+                        "corruption": corruption,
+                        "severity": severity,
+                        "miou": 0.8 - fall * severity,
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -239,8 +252,11 @@ def test_corruption_lines_go_from_clean_to_the_worst():
         assert np.allclose(xy(line_of(axis, "a")), [[0, 80], [1, 70], [3, 50], [5, 30]])
         assert np.allclose(xy(line_of(axis, "b")), [[0, 80], [1, 75], [3, 65], [5, 55]])
     assert [text.get_text() for text in figure.axes[-1].get_xticklabels()] == [
-        "clean", "1", "3", "5",
-    ]  # fmt: skip
+        "clean",
+        "1",
+        "3",
+        "5",
+    ]
 
 
 def test_versions_of_corruptions_are_not_drawn_together():
@@ -257,8 +273,9 @@ def study(rows, benchmarks=("camvid", "pets")):
     items = []
     for params, inserted, miou in rows:
         label = f"m[{','.join(f'{k}={v}' for k, v in params.items())}]"
-        items += [record(label, b, miou=miou, inserted=inserted, method_params=params)
-                  for b in benchmarks]  # fmt: skip
+        items += [
+            record(label, b, miou=miou, inserted=inserted, method_params=params) for b in benchmarks
+        ]
     return frame(items)
 
 
@@ -275,11 +292,18 @@ def test_a_numeric_field_becomes_a_curve():
 
 
 def test_a_curve_changes_one_field_at_a_time():
-    table = ablation(study([
-        ({"rank": 1, "gate": "on"}, 1, 0.4), ({"rank": 2, "gate": "on"}, 1, 0.5),
-        ({"rank": 3, "gate": "on"}, 1, 0.3), ({"rank": 3, "gate": "off"}, 1, 0.9),
-        ({"rank": 4, "gate": "off"}, 1, 0.9),
-    ]), "m")  # fmt: skip
+    table = ablation(
+        study(
+            [
+                ({"rank": 1, "gate": "on"}, 1, 0.4),
+                ({"rank": 2, "gate": "on"}, 1, 0.5),
+                ({"rank": 3, "gate": "on"}, 1, 0.3),
+                ({"rank": 3, "gate": "off"}, 1, 0.9),
+                ({"rank": 4, "gate": "off"}, 1, 0.9),
+            ]
+        ),
+        "m",
+    )
     found = numeric_fields(table)
     assert list(found) == ["rank"]
     assert found["rank"]["rank"].tolist() == [1, 2, 3]

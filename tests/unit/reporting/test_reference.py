@@ -112,8 +112,10 @@ def test_any_bytes_give_numbers_or_a_user_error(tmp_path_factory, content):
 def test_the_shared_files():
     frames = {path.stem: read_reference(path) for path in sorted(SHARED.glob("*.csv"))}
     assert {name: len(frame) for name, frame in frames.items()} == {
-        "ade20k_setr_pup_vitl": 5, "ade20k_upernet_swinl": 11, "gta_to_real_vitl": 12,
-    }  # fmt: skip
+        "ade20k_setr_pup_vitl": 5,
+        "ade20k_upernet_swinl": 11,
+        "gta_to_real_vitl": 12,
+    }
     assert all(list(frame.columns) == COLUMNS for frame in frames.values())
     vpt = frames["ade20k_setr_pup_vitl"].set_index("method")
     assert vpt.loc["full", ["miou", "params"]].tolist() == pytest.approx([0.4831, 318.31e6])

@@ -11,14 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from rich.console import Console
 
+from benchmark.analysis.costs import COSTS
+from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import assess
 from benchmark.core.errors import UserError
 from benchmark.reporting import report
 from benchmark.reporting.figures.labels import Box, Scene, place_labels
-from benchmark.reporting.figures.pareto import MOST_LABELS, PARETO, method_styles, pareto_figure
+from benchmark.reporting.figures.pareto import MOST_LABELS, method_styles, pareto_figure
 from benchmark.reporting.report import write_report
 from benchmark.reporting.terminal import print_report
 from benchmark.results.timing_columns import LATENCY
+from tests.helpers.pages import unpacked
 from tests.helpers.records import METHODS, frame, grid, record, timed
 
 pytestmark = pytest.mark.no_torch
@@ -27,7 +30,7 @@ TRAINABLE = "costs.params.total_trainable"
 
 
 def draw(runs, cost=TRAINABLE):
-    return pareto_figure(runs, cost, "Cost", "Title")
+    return pareto_figure(Runs(runs), cost, "Cost", "Title")
 
 
 def panel_names(axis):
@@ -85,7 +88,7 @@ def test_one_panel_a_benchmark_and_the_average():
 @pytest.mark.parametrize("letters", [40, 90, 104, 107, 110, 160])
 def test_a_long_title_is_not_cut(letters):
     title = "mIoU against inference latency of some backbone 0123456789abcdef " * 3
-    figure = pareto_figure(timed(grid(["full", "linear"])), LATENCY, "ratio", title[:letters])
+    figure = pareto_figure(Runs(timed(grid(["full", "linear"]))), LATENCY, "ratio", title[:letters])
     figure.draw_without_rendering()
     assert figure._suptitle.get_window_extent().x1 <= figure.bbox.width
 
@@ -122,7 +125,7 @@ def test_report_has_every_file_and_is_deterministic(tmp_path):
     tables = ["leaderboard", "per_benchmark", "per_class_camvid", "per_class_pets", "failures"]
     tables += ["pairs", "ranks", "iqm", "cost_ledger", "storage", "fronts", "hypervolumes"]
     tables += ["improvement"]
-    figures = [f"pareto_{name}" for name in PARETO]
+    figures = [f"pareto_{cost.figure}" for cost in COSTS if cost.figure]
     figures += ["ranks", "classes_camvid", "classes_pets", "storage"]
     expected = {f"tables/{name}.{end}" for name in tables for end in ("csv", "md", "tex")}
     expected |= {f"figures/{name}.{end}" for name in figures for end in ("png", "svg", "pdf")}
@@ -146,7 +149,8 @@ def test_each_group_has_its_figures(tmp_path, monkeypatch):
     pngs = {path.name for path in files if path.suffix == ".png"}
     kinds = {name.split("_")[0] for name in pngs}
     assert kinds == {"pareto", "ranks", "classes", "storage"}
-    assert len(pngs) == 2 * (len(PARETO) + 2) + 1  # a single method has no ranks
+    drawn = [cost for cost in COSTS if cost.figure]
+    assert len(pngs) == 2 * (len(drawn) + 2) + 1  # a single method has no ranks
     assert "pareto_latency_resnet18_pretrained_p2.png" in pngs
     text = (tmp_path / "out" / "README.md").read_text()
     assert all(f"(figures/{name})" in text for name in pngs)
@@ -155,8 +159,10 @@ def test_each_group_has_its_figures(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("no_figures")
 def test_page_is_honest_about_seeds(tmp_path):
-    for seeds, words in ((1, "no difference between methods is called significant"),
-                         (3, "a hierarchical bootstrap with Student's t")):  # fmt: skip
+    for seeds, words in (
+        (1, "differences between methods are not tested"),
+        (3, "hierarchical bootstrap with Student's t"),
+    ):
         write_report(frame(grid(["full", "linear"], seeds)), tmp_path / "out", "small")
         assert words in (tmp_path / "out" / "README.md").read_text()
 
@@ -174,7 +180,7 @@ def test_different_precisions_are_marked(tmp_path):
     write_report(runs, tmp_path / "out", "small")
     for page in ("README.md", "index.html"):
         text = (tmp_path / "out" / page).read_text(encoding="utf-8")
-        assert "1 run evaluated the test split more than once" in text
+        assert "1 run was scored on the test images more than once" in text
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -183,7 +189,9 @@ def test_failures_are_shown_without_folders_of_the_machine(tmp_path):
     runs = frame([record("a"), record("b", status="failed", reason=reason)])
     files = write_report(runs, tmp_path / "out", "small")
     assert "| DataError: a.png is damaged |" in (tmp_path / "out" / "README.md").read_text()
-    assert not any(b"/home" in path.read_bytes() or b"/srv" in path.read_bytes() for path in files)
+    page = unpacked((tmp_path / "out" / "index.html").read_text(encoding="utf-8")).encode()
+    texts = [page, *(path.read_bytes() for path in files)]
+    assert not any(b"/home" in text or b"/srv" in text for text in texts)
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -234,19 +242,19 @@ def test_no_runs_is_an_error_that_says_what_to_do(tmp_path):
 def test_terminal_report_fits_100_columns():
     console = Console(file=io.StringIO(), width=100)
     runs = timed(grid(seeds=2))
-    print_report(runs, assess(runs, Path()), console)
+    print_report(Runs(runs), assess(Runs(runs, Path())), console)
     text = console.file.getvalue()
     assert "lora[rank=4]" in text and "…" not in text
     assert max(map(len, text.splitlines())) <= 100
     assert all(word in text for word in ("Training", "Memory", "Done", "–"))
-    print_report(frame([]), assess(frame([record()]), Path()), console)
+    print_report(Runs(frame([])), assess(Runs(frame([record()]), Path())), console)
 
 
 @pytest.mark.parametrize("width", [60, 70, 80])
 def test_a_narrow_terminal_shows_names_scores_and_parameters(width):
     console = Console(file=io.StringIO(), width=width)
     runs = frame(grid(list(METHODS)[:4], 3, ["camvid"]))
-    print_report(runs, assess(runs, Path()), console)
+    print_report(Runs(runs), assess(Runs(runs, Path())), console)
     head = next(line for line in console.file.getvalue().splitlines() if "Method" in line)
     assert all(word in head for word in ("Rank", "mIoU", "95 %", "Trainable", "Stored"))
     assert all(name.split("[")[0] in console.file.getvalue() for name in list(METHODS)[:4])
@@ -258,3 +266,13 @@ def test_reports_need_no_torch():
     code += "sys.exit('torch' in sys.modules)"
     root = Path(__file__).parents[3]
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_accepted_findings_of_the_audit_stand_in_the_report(tmp_path):
+    finding = "classes absent from the train split (1): mast"
+    runs = frame([record("a"), record("b", data_findings=(finding,))])
+    write_report(runs, tmp_path / "r", "small")
+    line = f"camvid: trained although the audit found: {finding}."
+    assert line in (tmp_path / "r" / "README.md").read_text()
+    assert line in unpacked((tmp_path / "r" / "index.html").read_text())

@@ -4,8 +4,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from benchmark.reporting.format import human
-from benchmark.reporting.table_catalogue import kind_of
+from benchmark.core.format import human
 from benchmark.reporting.tables import Column, to_csv, to_latex, to_markdown, to_rich
 
 pytestmark = pytest.mark.no_torch
@@ -40,7 +39,6 @@ def scores(**values: float) -> pd.DataFrame:
         (0.4791, "number", "0.479"),
         (float("nan"), "points", "–"),
         (None, "bytes", "–"),
-        (pd.NA, "integer", "–"),
     ],
 )
 def test_numbers_for_people(value, kind, text):
@@ -67,6 +65,12 @@ def test_words_may_stand_in_place_of_numbers():
     assert "| b | failed |" in to_markdown(frame, SCORES)
 
 
+def test_a_missing_integer_is_a_dash():
+    frame = pd.DataFrame({"method": ["a", "b"], "rank": pd.array([1, pd.NA], dtype="Int64")})
+    columns = [Column("method", "Method"), Column("rank", "Rank", "integer")]
+    assert "| b | – |" in to_markdown(frame, columns)
+
+
 def test_markdown_escapes():
     assert "| a\\|b\\*c\\<d |" in to_markdown(scores(**{"a|b*c<d": 0.5}), SCORES)
 
@@ -86,19 +90,3 @@ def test_terminal_shows_brackets_and_no_markup():
     console.print(to_rich(scores(**{"lora[rank=4]": 0.5, "[red]x": 0.4}), SCORES, "t[1]"))
     text = console.file.getvalue()
     assert "lora[rank=4]" in text and "[red]x" in text and "t[1]" in text and "[bold]" not in text
-
-
-@pytest.mark.parametrize(
-    ("column", "kind"),
-    [
-        ("costs.params.inserted", "count"),
-        ("costs.stored.bytes_fp16", "bytes"),
-        ("costs.train.memory.peak_bytes", "bytes"),
-        ("costs.infer.flops", "count"),
-        ("costs.infer.latency_ms_p50", "ms"),
-        ("costs.train.seconds", "seconds"),
-        ("costs.train.energy_joules", "number"),
-    ],
-)
-def test_costs_are_printed_in_their_own_unit(column, kind):
-    assert kind_of(column) == kind

@@ -55,8 +55,35 @@ def test_what_is_written_is_read(tmp_path):
     robustness.write(tmp_path, made(*pairs), counts(*pairs))
     assert robustness.read(tmp_path) == made(*pairs)
     again = robustness.read_counts(tmp_path, 1)
-    assert set(again) == set(counts(*pairs))
+    assert list(again) == list(counts(*pairs))
+    for key, array in counts(*pairs).items():
+        np.testing.assert_array_equal(again[key], array)
+    assert robustness.read_names(tmp_path / "robustness.npz") == set(again)
     assert robustness.read_counts(tmp_path, 2) == {}, "another version of the corruptions"
+
+
+def test_counts_that_an_earlier_version_stored_are_read(tmp_path):
+    pairs = [("fog", 1), ("snow", 3)]
+    robustness.write(tmp_path, made(*pairs), counts(*pairs))
+    np.savez_compressed(tmp_path / "robustness.npz", **counts(*pairs))
+    again = robustness.read_counts(tmp_path, 1)
+    assert robustness.read_names(tmp_path / "robustness.npz") == set(again) == set(counts(*pairs))
+    np.testing.assert_array_equal(again["snow/3/intersection"], [[70, 100]])
+
+
+def test_many_pairs_take_little_space(tmp_path):
+    pairs = [(name, severity) for name in CORRUPTIONS for severity in (1, 3, 5)]
+    drawn = np.random.default_rng(0).integers(0, 9000, (3, 40, 7))
+    kinds = zip(("intersection", "prediction", "label"), drawn, strict=True)
+    every = {f"{c}/{s}/{kind}": array for kind, array in kinds for c, s in pairs}
+    robustness.write(tmp_path, made(*pairs), every)
+    assert (tmp_path / "robustness.npz").stat().st_size < 3 * drawn.nbytes
+
+
+def test_nothing_measured_is_written_and_read(tmp_path):
+    robustness.write(tmp_path, made(), {})
+    assert robustness.read_counts(tmp_path, 1) == {}
+    assert robustness.read_names(tmp_path / "robustness.npz") == set()
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"nonsense"])

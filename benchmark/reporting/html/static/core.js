@@ -1,13 +1,19 @@
-'use strict';
 // What every part of the page uses: the data, the choice, elements, numbers, colours.
 
-const data = JSON.parse(document.getElementById('payload').textContent);
+const byId = (id) => document.getElementById(id);
+
+/** The text that the page holds compressed in an element (`packed` in payload.py). */
+async function unpack(id) {
+  const bytes = Uint8Array.from(atob(byId(id).textContent), (sign) => sign.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate'))).text();
+}
+
+const data = JSON.parse(await unpack('payload'));
+document.head.append(el('script', {}, await unpack('plotly')));
 const AVERAGE = -1, SHARED = -2;
 const MISSING = '–';
 const choice = { group: 0, scope: AVERAGE };
 const painters = [];
-
-const byId = (id) => document.getElementById(id);
 
 /** Objects from a table that is stored by column. */
 function rows(frame) {
@@ -125,7 +131,7 @@ let printing = false;
 const PAPER = 660; // pixels of a printed diagram
 const widthOf = (target) => (printing ? PAPER : target.clientWidth);
 
-/** The parts of a layout that hang on the theme and the paper. */
+/** The parts of a layout that depend on the theme and the paper. */
 function layout(target, more) {
   const axis = {
     gridcolor: style('--grid'), zeroline: false, linecolor: style('--soft'), tickcolor: style('--soft'),

@@ -1,9 +1,9 @@
-// Names beside points, where there is room; a point without a name tells it on hover.
+// Names beside points, where there is room; a point without a name shows it on hover.
 
 const LETTER = 6.7, LINE = 15; // pixels of 12-pixel type
 
 /**
- * Where names stand: spots are {x, y, name, bars} in pixels. Walls are boxes
+ * Where names go: spots are {x, y, name, bars} in pixels. Walls are boxes
  * that names keep off. Returns, for each that fits, its place in `spots` and the shift of the text's centre.
  */
 function placeNames(spots, walls, width, height) {

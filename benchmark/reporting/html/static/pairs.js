@@ -19,7 +19,7 @@ function drawPairs() {
   byId('pairs-note').hidden = methods.length === 0;
   byId('pairs-note').textContent = own.some((pair) => pair.p_holm !== null)
     ? 'Row minus column in points of mIoU. Coloured: significant at 5 % after Holm’s correction; grey: not distinguishable.'
-    : 'Row minus column in points of mIoU. Nothing was tested: one seed carries no difference.';
+    : 'Row minus column in points of mIoU. Not tested: needs at least two seeds.';
   byId('pair-table').parentElement.hidden = methods.length === 0;
   const widest = Math.max(...own.map((pair) => Math.abs(pair.difference)), .001);
   const cell = (a, b) => {
@@ -71,7 +71,7 @@ function drawRanks() {
   const step = Math.max(worst - 1, 1) * .045;
   const traces = [
     { x: own.map((row) => row.average_rank), y: own.map((_, place) => place), mode: 'markers', hoverinfo: 'text',
-      hovertext: own.map((row) => `${plain(data.methods[row.method].name)}: average rank ${row.average_rank.toFixed(2)} of ${row.cells} cells`),
+      hovertext: own.map((row) => `${plain(data.methods[row.method].name)}: average rank ${row.average_rank.toFixed(2)} over ${row.cells} benchmarks`),
       marker: { size: 11, color: own.map((row) => colourOf(row.method)), symbol: own.map((row) => data.methods[row.method].symbol) } },
     ...bars.map(([start, end], place) => ({
       x: [worst + step * (place + 2), worst + step * (place + 2)], y: [start - .2, end + .2], mode: 'lines',
@@ -87,7 +87,7 @@ function drawRanks() {
       ticktext: names.map((name) => plain(name.length > 24 ? `${name.slice(0, 23)}…` : name)), ticks: '' },
   }), CONFIG);
   byId('rank-note').textContent = critical === null
-    ? 'Too few cells for a critical difference, so no methods are joined.'
+    ? 'Too few benchmarks to group methods.'
     : `Methods joined by a bar differ by less than the critical difference of ${critical.toFixed(2)} ranks (Nemenyi, 5 %).`;
 }
 

@@ -37,8 +37,8 @@ function openPanel(group, scope, method) {
     el('h3', {}, runs.length > MOST_RUNS ? `The first ${MOST_RUNS} of ${runs.length} runs` : 'Runs'),
     el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Runs' }, el('table', {},
       el('thead', {}, el('tr', {}, ...head.map((text) => el('th', { scope: 'col' }, text)))), el('tbody', {}, ...body))),
-    el('h3', {}, 'Repeat them'),
-    el('p', { class: 'note' }, 'The first command runs the record again and judges the outcome; the second is the one that made it.'),
+    el('h3', {}, 'Commands that repeat them'),
+    el('p', { class: 'note' }, 'The first command repeats the run and compares the result; the second made the run.'),
     el('div', { class: 'repeat' }, ...repeats));
   if (!panel.open) panel.showModal();
   panel.scrollTop = 0;

@@ -97,8 +97,8 @@ function drawPareto() {
     });
   }
   const covers = [...new Set(known.map((p) => p.covers).filter(Boolean))];
-  const missing = names.length < known.length ? ' Names that found no room appear on hover.' : '';
-  byId('pareto-note').textContent = `Line: the best mIoU to be had up to each cost. ${covers.length
+  const missing = names.length < known.length ? ' Names that do not fit appear on hover.' : '';
+  byId('pareto-note').textContent = `Line: the best mIoU at or below each cost. ${covers.length
     ? `Bars: 95 % intervals over ${covers.join(', or ')}.` : 'No intervals here.'} `
     + `Select a point for its runs.${missing}`;
 }
@@ -118,6 +118,7 @@ function hoverText(point, cost, chance) {
 }
 
 fill(costSelect, data.costs.map((cost) => [cost.column, cost.label]));
+if (data.costs.some((cost) => cost.column === 'costs.stored.bytes')) costSelect.value = 'costs.stored.bytes';
 costSelect.addEventListener('change', drawPareto);
 referenceBox?.addEventListener('change', drawPareto);
 painters.push(drawPareto);

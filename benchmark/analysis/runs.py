@@ -1,0 +1,90 @@
+"""The records of a report, and the tables that are made of them, each worked out once."""
+
+from collections.abc import Collection
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from benchmark.analysis import cost_tables, curves, efficiency, leaderboard
+
+
+class Runs:
+    """A table of records with what follows from it. Nobody changes a table that it gives away.
+
+    Attributes:
+        frame: one row a record, as `load_results` returns it.
+        root: the results folder that the column `folder` is relative to.
+    """
+
+    def __init__(self, frame: pd.DataFrame, root: Path = Path("results")) -> None:
+        self.frame = frame
+        self.root = root
+
+    def __reduce__(self) -> tuple[type["Runs"], tuple[pd.DataFrame, Path]]:
+        # Equal runs are pickled alike, whatever was worked out of them.
+        return Runs, (self.frame, self.root)
+
+    @cached_property
+    def groups(self) -> dict[leaderboard.Key, "Runs"]:
+        """The runs that are ranked together, by backbone, weights and protocol, in their order."""
+        parts = leaderboard.split_groups(self.frame)
+        return {key: Runs(part, self.root) for key, part in parts}
+
+    def over(self, benchmarks: Collection[str]) -> "Runs":
+        """The runs on some of the benchmarks."""
+        return Runs(self.frame[self.frame["benchmark"].isin(benchmarks)], self.root)
+
+    @cached_property
+    def current(self) -> pd.DataFrame:
+        """See `leaderboard.current`."""
+        return leaderboard.current(self.frame)
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """See `leaderboard.cells`."""
+        return leaderboard.cells(self.current)
+
+    @cached_property
+    def leaderboard(self) -> pd.DataFrame:
+        """See `leaderboard.leaderboard`."""
+        return leaderboard.leaderboard(self.current, self.cells)
+
+    @cached_property
+    def per_benchmark(self) -> pd.DataFrame:
+        """MIoU of methods x benchmarks, see `leaderboard.per_benchmark`."""
+        return leaderboard.per_benchmark(self.cells, self.leaderboard)
+
+    @cached_property
+    def statuses(self) -> pd.DataFrame:
+        """What is behind the gaps of `per_benchmark`."""
+        return leaderboard.per_benchmark(self.cells, self.leaderboard, "status")
+
+    @cached_property
+    def failures(self) -> pd.DataFrame:
+        """See `leaderboard.failures`."""
+        return leaderboard.failures(self.current)
+
+    def per_class(self, benchmark: str) -> pd.DataFrame:
+        """See `leaderboard.per_class`."""
+        return leaderboard.per_class(self.current, benchmark)
+
+    @cached_property
+    def cost_table(self) -> pd.DataFrame:
+        """See `cost_tables.cost_table`."""
+        return cost_tables.cost_table(self.current)
+
+    @cached_property
+    def label_efficiency(self) -> pd.DataFrame:
+        """See `efficiency.label_efficiency`."""
+        return efficiency.label_efficiency(self.frame)
+
+    @cached_property
+    def corruption_scores(self) -> pd.DataFrame:
+        """See `efficiency.corruption_scores`."""
+        return efficiency.corruption_scores(self.current, self.root)
+
+    @cached_property
+    def training_curves(self) -> pd.DataFrame:
+        """See `curves.training_curves`."""
+        return curves.training_curves(self.frame, self.root)

@@ -1,0 +1,119 @@
+"""What would stop a cell, found out on its untrained model within seconds."""
+
+import traceback
+from dataclasses import dataclass
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from benchmark.core.errors import UserError, on_one_line
+from benchmark.core.interrupt import Diverged, OutOfMemory
+from benchmark.core.seeding import torch_stream
+from benchmark.core.spec import Protocol, RunSpec
+from benchmark.data.batches import Batch
+from benchmark.engine.build import build_segmenter
+from benchmark.engine.measure import count_flops
+from benchmark.engine.out_of_memory import is_out_of_memory
+from benchmark.engine.train import train
+from benchmark.execution.environment import Environment
+from benchmark.execution.tasks import TRACEBACK_LINES, Verdict
+from benchmark.models import delta as deltas
+from benchmark.models.weights import build_backbone
+from benchmark.planning.catalogue import BENCHMARKS, build_method
+from methods.base import Unsupported
+
+IMAGES = 2
+"""Of the rehearsed step: as few as BatchNorm takes."""
+
+
+def check(cell: RunSpec, environment: Environment) -> Verdict:
+    """Finds out what would stop a cell, before anything is trained or written.
+
+    Args:
+        cell: its backbone, weights, crop and method matter.
+        environment: where.
+    """
+    try:
+        backbone = build_backbone(cell.backbone, cell.weights, environment.weights)
+    except UserError as error:
+        return Verdict(str(error), by_user=True)
+    crop, divisor = cell.protocol.crop, backbone.divisor
+    if crop % divisor:
+        near = max(divisor, crop // divisor * divisor)
+        reason = (
+            f"crop={crop} is not a multiple of {divisor}, as backbone {cell.backbone!r} needs; "
+            f"use --set crop={near} or --set crop={near + divisor}"
+        )
+        return Verdict(reason, "unsupported", by_user=True)
+    method = build_method(cell.method, cell.method_params)
+    try:
+        try:
+            method.apply(backbone, len(BENCHMARKS.get(cell.benchmark).classes))
+        except ValueError as error:  # a hyperparameter that does not fit this backbone
+            return Verdict(f"{error} (backbone {cell.backbone!r})", "unsupported", by_user=True)
+        return Verdict(unmeasured=rehearse(cell, environment))
+    except Unsupported as reason:
+        return Verdict(str(reason), "unsupported")
+    except UserError as error:
+        return Verdict(str(error), "unsupported", by_user=True)
+    except (OutOfMemory, Diverged):
+        return Verdict()  # of one step on noise; the run finds out itself
+    except Exception as error:
+        if is_out_of_memory(error):
+            return Verdict()
+        tail = traceback.format_exc().splitlines()[-TRACEBACK_LINES:]
+        return Verdict(on_one_line(error), "failed", "\n".join(tail))
+
+
+def rehearse(cell: RunSpec, environment: Environment) -> str:
+    """Does with an untrained model what a run does after its training.
+
+    One step is made, so that the delta holds what was trained. What raises here would have lost a
+    training.
+
+    Args:
+        cell: what to rehearse; no data are read.
+        environment: where.
+
+    Returns:
+        Costs that will not be measured, and why; empty = none.
+    """
+    method = build_method(cell.method, cell.method_params)
+    segmenter, pristine = build_segmenter(cell, method, environment.weights, environment.device)
+    images = min(IMAGES, cell.protocol.batch_size)
+    protocol = Protocol.model_validate(
+        cell.protocol.model_dump() | {"steps": 1, "batch_size": images}
+    )
+    classes = len(BENCHMARKS.get(cell.benchmark).classes)
+    method.before_training(segmenter.backbone, _Equal(classes))
+    with torch_stream(cell.seed, "training"):
+        train(segmenter, method, iter([_batch(images, protocol.crop, classes)]), protocol, "fp32")
+    again, _ = build_segmenter(cell, method, environment.weights, environment.device)
+    deltas.load_delta(again.eval(), load(save(deltas.delta(segmenter.eval(), pristine))))
+    deltas.require_same_state(segmenter, again)
+    try:
+        count_flops(again, protocol)
+        if method.mergeable:
+            method.merge(again.backbone)
+            count_flops(again, protocol)
+    except Exception as error:
+        return on_one_line(error)
+    return ""
+
+
+def _batch(images: int, crop: int, classes: int) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (images, 3, crop, crop), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(classes, (images, crop, crop), generator=generator, dtype=torch.uint8)
+    return Batch(pixels, labels, tuple(map(str, range(images))))
+
+
+@dataclass(frozen=True)
+class _Equal:
+    """Training data of which nothing is known yet."""
+
+    num_classes: int
+
+    def class_frequencies(self) -> Tensor:
+        return torch.full((self.num_classes,), 1 / self.num_classes)

@@ -1,0 +1,109 @@
+"""Every example that `--help` prints: run on a tiny grid, or listed with the reason."""
+
+import pytest
+import typer
+
+from benchmark.cli import app
+from tests.helpers import reader
+from tests.helpers.forked import call
+from tests.helpers.tiny import typed
+
+TINY = ["--benchmarks=cells", *typed(steps=2, crop=36, batch_size=2)]
+B = "python -m benchmark"
+
+NOT_RUN = {
+    f"{B} {command}": "needs the real data and weights"
+    for command in (
+        "run --suite small --data DIR --weights DIR",
+        "evaluate --corruptions --suite small --data DIR --weights DIR",
+        "profile spm --suite small --benchmarks camvid --data DIR --weights DIR",
+        "speed --suite small --benchmarks camvid --data DIR --weights DIR --out reports/speed",
+        "timing --suite small --data DIR --weights DIR --threads 2",
+    )
+}
+
+RUN = {
+    f"{B} run --methods spm,vpt,lora": TINY,
+    f"{B} run": ["--methods=spm", *TINY],
+    f"{B} run --methods 'lora[rank=4|16],v*,peft:dora' --seeds 0,1,2": ["--seeds=0", *TINY],
+    f"{B} run --methods lora --fraction 0.1,0.25,1": TINY,
+    f"{B} run --set steps=400 --set crop=120 --weights none": [
+        *("--methods=linear", "--benchmarks=cells", "--set=batch_size=1"),
+    ],
+    f"{B} run --plugin my_method.py --methods my_method": TINY,
+    f"{B} plan": TINY,
+    f"{B} plan --suite small --methods 'lora[rank=4|16],spm'": [],
+    f"{B} list": [],
+    f"{B} list methods": [],
+    f"{B} list backbones --filter 'vit_*_patch16*'": [],
+    f"{B} report": [],
+    f"{B} report --suite small --results results/published --out reports/published": [
+        *("--no-gallery", "--no-figures"),
+    ],
+    f"{B} show 3f2a": [],
+    f"{B} show eff22a26 --results results/published": [],
+    f"{B} compare 3f2a 91c0": [],
+    f"{B} compare eff22a26 1b0ffe7b --results results/published": [],
+    f"{B} compare before/results after/results --tolerance 0.5": [],
+    f"{B} reproduce 3f2a": [],
+    f"{B} reproduce eff22a26 --results results/published": [],
+    f"{B} evaluate --methods lora": TINY,
+    f"{B} evaluate --corruptions --only noise,fog --severities 1,3,5": ["--methods=spm", *TINY],
+    f"{B} doctor": [],
+    f"{B} doctor --results results --repair": [],
+    f"{B} results merge host_a/results host_b/results --into results": [],
+    f"{B} results export --out runs.csv": [],
+    f"{B} results export --results results/published --suite demo --out demo.csv": [],
+    f"{B} data list": [],
+    f"{B} data prepare voc2012 --data DIR": ["--fake"],
+    f"{B} data prepare small --data trial --fake": [],
+    f"{B} data verify streets": [],
+    f"{B} data verify camvid,dubai --data DIR": ["--data=trial"],
+    f"{B} data audit streets": [],
+    f"{B} data audit camvid,dubai --data DIR": ["--data=trial"],
+    f"{B} data preview streets --out streets.png": [],
+    f"{B} data preview my_set --plugin my_set.yaml --out my_set.png": [],
+    f"{B} check my_method.py": ["--families=vit"],
+    f"{B} check 'lora[rank=4],ssf' --families vit,swin": [],
+    f"{B} pretrain --out demo_vit.safetensors": ["--steps=2"],
+    f"{B} pretrain --steps 20 --out trial.safetensors": [],
+    f"{B} profile lora": ["--steps=2", *TINY],
+    f"{B} speed": ["--parts=memory", *TINY],
+    f"{B} timing": ["--steps=1", "--rounds=1", "--methods=spm", *TINY],
+}
+"""By command, in this order: the words that make it tiny."""
+
+MAY_FIND = {
+    f"{B} compare 3f2a 91c0",
+    f"{B} compare eff22a26 1b0ffe7b --results results/published",
+    f"{B} data verify camvid,dubai --data DIR",
+    f"{B} data audit camvid,dubai --data DIR",
+}
+"""Exit code 1 says what was found: a significant loss, or faults of fake data."""
+
+
+def verbs(command=None, words=()):
+    """Every command and group of commands, as words."""
+    command = command or typer.main.get_command(app)
+    yield words
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from verbs(inner, (*words, name))
+
+
+def examples(words):
+    """The examples of a help page."""
+    page = call(*words, "--help").stdout.partition("Examples")[2]
+    return [line.strip() for line in page.splitlines() if line.strip()]
+
+
+def test_every_help_page_has_examples_and_each_is_run_or_listed_with_a_reason():
+    printed = {words: examples(words) for words in verbs()}
+    for words, lines in printed.items():
+        assert lines and all(line.startswith(" ".join((B, *words))) for line in lines), words
+    assert {line for lines in printed.values() for line in lines} == RUN.keys() | NOT_RUN.keys()
+
+
+@pytest.mark.slow
+def test_examples_of_help_pages_run(tmp_path):
+    wrong = reader.failures(RUN, reader.furnish(tmp_path), MAY_FIND)
+    assert not wrong, "\n\n".join(wrong)
