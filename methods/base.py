@@ -59,6 +59,7 @@ class Backbone(Protocol):
     Attributes:
         kind: family of the architecture.
         model: the timm model; its parameters are frozen when a method receives it.
+        in_chans: channels of the images; 3 for RGB.
         channels: channels of the outputs of the four stages.
         strides: strides of the outputs of the four stages, in input pixels.
         embedding_channels: channels of the embedding, the input of the first stage.
@@ -72,6 +73,7 @@ class Backbone(Protocol):
 
     kind: Kind
     model: nn.Module
+    in_chans: int
     channels: tuple[int, ...]
     strides: tuple[int, ...]
     embedding_channels: int
@@ -95,7 +97,7 @@ class Backbone(Protocol):
         """Registers a trainable module under `inserted[name]` and returns it."""
 
     def on_images(self, fn: Callable[[Tensor], Tensor]) -> None:
-        """Calls `fn` on the images (N, 3, H, W); it may pad them by multiples of the strides."""
+        """Calls `fn` on the images (N, C, H, W); it may pad them by multiples of the strides."""
 
     def on_features(self, fn: Callable[[list[Tensor]], list[Tensor]]) -> None:
         """Calls `fn` on the four maps that the decoder will see; the stages do not see them."""

@@ -100,7 +100,7 @@ class Side(Method):
         """Inserts the side network and blends what it returns."""
         levels: list[nn.Module] = []
         for i, factors in enumerate(self._factors(backbone)):
-            inputs = self.width if i else 3
+            inputs = self.width if i else backbone.in_chans
             level = Level(inputs, self.width, backbone.channels[i], factors)
             levels.append(backbone.insert(f"level_{i + 1}", level))
         kept: list[Tensor] = []
@@ -121,7 +121,7 @@ class Side(Method):
 
     def count(self, backbone: Backbone, num_classes: int) -> int:
         """The sum of the docstring's term over the four levels."""
-        total, inputs, w = 0, 3, self.width
+        total, inputs, w = 0, backbone.in_chans, self.width
         for channels, factors in zip(backbone.channels, self._factors(backbone), strict=True):
             for factor in factors:
                 total += kernel_size(factor) ** 2 * inputs * w + 2 * w

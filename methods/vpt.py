@@ -33,7 +33,7 @@ class VPT(Method):
     block, or of the first.
 
     A CNN has no tokens. There, learnt pixels frame the image and the frame is cut off the
-    features: 3 * 2 pad * (2 length + 2 pad) parameters.
+    features: in_chans * 2 pad * (2 length + 2 pad) parameters.
 
     Departures from the published code: its default is 5 shallow tokens, trained with SGD. In Swin
     it draws all stages from the bound of the first, ours from that of each stage's width. In CNNs
@@ -67,7 +67,7 @@ class VPT(Method):
         """Picks tokens of the sequence (plain), of the windows (Swin), or a frame (CNN)."""
         if backbone.kind == "cnn":
             self._require_frame(backbone)
-            frame = Frame(self.pad, self.length)
+            frame = Frame(self.pad, self.length, backbone.in_chans)
             backbone.insert("prompts", frame)
             frame_images(backbone, frame)
             return
@@ -80,7 +80,7 @@ class VPT(Method):
     def count(self, backbone: Backbone, num_classes: int) -> int:
         """P times the widths of the prompted layers; the frame's pixels in a CNN."""
         if backbone.kind == "cnn":
-            return 3 * 2 * self.pad * (2 * self.length + 2 * self.pad)
+            return backbone.in_chans * 2 * self.pad * (2 * self.length + 2 * self.pad)
         return self.tokens * sum(self._widths(backbone))
 
     def _widths(self, backbone: Backbone) -> list[int]:

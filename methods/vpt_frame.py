@@ -13,19 +13,21 @@ class Frame(nn.Module):
     Args:
         pad: thickness on each side, px.
         length: the sides of the image that the pixels are stored for, px.
+        in_chans: channels of the image.
 
     """
 
-    def __init__(self, pad: int, length: int) -> None:
+    def __init__(self, pad: int, length: int, in_chans: int) -> None:
         super().__init__()
         self.pad = pad
         bound = 3**0.5
-        rows, columns = (1, 3, 2 * pad, length + 2 * pad), (1, 3, length, 2 * pad)
-        self.rows = nn.Parameter(torch.empty(rows).uniform_(-bound, bound))
-        self.columns = nn.Parameter(torch.empty(columns).uniform_(-bound, bound))
+        rows = torch.empty(1, in_chans, 2 * pad, length + 2 * pad)
+        columns = torch.empty(1, in_chans, length, 2 * pad)
+        self.rows = nn.Parameter(rows.uniform_(-bound, bound))
+        self.columns = nn.Parameter(columns.uniform_(-bound, bound))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) to (N, 3, H + 2 pad, W + 2 pad); bars are resized to the image's sides."""
+        """(N, C, H, W) to (N, C, H + 2 pad, W + 2 pad); bars are resized to the image's sides."""
         n, pad, (height, width) = images.shape[0], self.pad, images.shape[-2:]
         rows = _resized(self.rows, (2 * pad, width + 2 * pad)).expand(n, -1, -1, -1)
         columns = _resized(self.columns, (height, 2 * pad)).expand(n, -1, -1, -1)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar
+from typing import BinaryIO, ClassVar, Literal, TypeVar
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class Example:
 
     Attributes:
         id: unique and stable within the benchmark.
-        image: (H, W, 3) uint8, RGB.
+        image: (H, W, C) uint8; C = 3 is RGB.
         label: (H, W) uint8, class index or 255.
     """
 
@@ -81,6 +81,7 @@ class Benchmark(ABC):
         title: one line for people.
         domain: driving, aerial, ...
         classes: names; the label value is the index.
+        channels: of an image; 3 = RGB.
         folder: folder below the data root in its origin layout; None = not there: it is generated,
             or a user's own.
         origin: where the files come from, and how to get them.
@@ -102,6 +103,7 @@ class Benchmark(ABC):
     title: ClassVar[str]
     domain: ClassVar[str]
     classes: ClassVar[tuple[str, ...]]
+    channels: ClassVar[int] = 3
     folder: ClassVar[str | None] = None
     origin: ClassVar[str]
     licence: ClassVar[str]
@@ -120,7 +122,7 @@ class Benchmark(ABC):
 
     @abstractmethod
     def read(self, id: str) -> tuple[np.ndarray, np.ndarray]:
-        """Image (H, W, 3) uint8 RGB and label (H, W) uint8 with 255 = void, at native size.
+        """Image (H, W, channels) uint8 and label (H, W) uint8 with 255 = void, at native size.
 
         Raises:
             DataError: a file is missing, truncated, or not what the layout promises.
@@ -133,6 +135,10 @@ class Benchmark(ABC):
         `fingerprint` says what they depend on.
         """
         return ()
+
+    def opened(self, id: str) -> list[BinaryIO]:
+        """What `read` decodes, as open files, its label last; to be closed by who asks."""
+        return [path.open("rb") for path in self.files(id)]
 
     def where(self, id: str) -> str:
         """Where the example comes from (its label file), for error messages."""
@@ -147,6 +153,15 @@ class Benchmark(ABC):
     def oddities(self) -> Iterator[Finding]:
         """What an audit of this very set should look at besides what it checks in all sets."""
         yield from ()
+
+    def absent_fix(self, names: Sequence[str], has_void: bool) -> str:
+        """What to do about classes that no pixel of a split has; empty = nothing special.
+
+        Args:
+            names: of the classes.
+            has_void: whether a pixel of the split is void.
+        """
+        return ""
 
     def scale(self, height: int, width: int) -> float:
         """Factor by which the network sees an image of this native size resized; 1 = as it is.
@@ -178,13 +193,19 @@ def read_example(benchmark: Benchmark, id: str) -> Example:
     """Reads an example and checks what every example must keep.
 
     Raises:
-        DataError: it cannot be read; image and label differ in size; a label is out of range.
+        DataError: it cannot be read; image and label differ in size; the image has other channels
+            than the benchmark; a label is out of range.
     """
     try:
         image, label = benchmark.read(id)
     except OSError as error:
         where = benchmark.where(id)
         raise DataError(f"{where} cannot be read ({error}); restore the file") from error
+    if image.ndim != 3 or image.shape[2] != benchmark.channels:
+        raise DataError(
+            f"{benchmark.where(id)}: the image has the shape {image.shape}, but {benchmark.name} "
+            f"promises (H, W, {benchmark.channels}); fix `read` of the benchmark"
+        )
     if image.shape[:2] != label.shape:
         raise DataError(
             f"{benchmark.where(id)}: the label is {label.shape[1]}x{label.shape[0]} px but its "

@@ -19,12 +19,12 @@ from benchmark.data.base import IGNORE, Benchmark, Example
 
 
 def to_tensor(image: np.ndarray) -> Tensor:
-    """An image (H, W, 3) uint8 as (3, H, W)."""
+    """An image (H, W, C) uint8 as (C, H, W)."""
     return torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C"))
 
 
 def resize_image(image: Tensor, height: int, width: int) -> Tensor:
-    """Antialiased bilinear resize of an image (3, H, W) uint8."""
+    """Antialiased bilinear resize of an image (C, H, W) uint8."""
     if image.shape[1:] == (height, width):
         return image
     resized = F.interpolate(
@@ -81,7 +81,7 @@ class Batch(NamedTuple):
     """Training crops, in bytes: a quarter of what goes to the device once it is normalised there.
 
     Attributes:
-        images: (N, 3, crop, crop) uint8; or what they became in the frozen beginning of a backbone.
+        images: (N, C, crop, crop) uint8; or what they became in the frozen beginning of a backbone.
         labels: (N, crop, crop) uint8, 255 = void.
         ids: of the images that they were cut from.
     """
@@ -159,7 +159,7 @@ class Crops(Dataset["Piece | DataError"]):
         self.examples, self.protocol = examples, protocol
 
     def __getitem__(self, crop: Crop) -> Piece | DataError:
-        """Image (3, crop, crop) and label (crop, crop), uint8, and id; or why there are none.
+        """Image (C, crop, crop) and label (crop, crop), uint8, and id; or why there are none.
 
         A worker that raised would bring its traceback along into the message.
         """
@@ -228,7 +228,7 @@ def _endless_permutations(n: int, random: np.random.Generator) -> Iterator[int]:
 
 
 def cut(example: Example, crop: CropParams, protocol: Protocol) -> tuple[Tensor, Tensor]:
-    """One training crop: image (3, crop, crop) and label (crop, crop), uint8."""
+    """One training crop: image (C, crop, crop) and label (crop, crop), uint8."""
     zoom = protocol.scale_min * (protocol.scale_max / protocol.scale_min) ** crop.zoom
     side = max(1, round(protocol.crop / zoom))
     height, width = example.label.shape

@@ -31,11 +31,24 @@ from benchmark.core.cache_folder import FOLDER, CacheFolder, cache_folder
 from benchmark.core.errors import DataError
 from benchmark.core.machine import cores
 from benchmark.data.base import Benchmark, Example, Split, check_seal, read_example
-from benchmark.data.examples import Direct, Examples, Mapped, no_label, offsets, resized
+from benchmark.data.examples import (
+    Direct,
+    Examples,
+    Index,
+    Mapped,
+    levels_of,
+    no_label,
+    offsets,
+    presence_in,
+    resized,
+)
 
-FORMAT = 1
+FORMAT = 2
 SPARE_BYTES = 1 << 30
 """What a cache leaves free on its disk."""
+
+_ARRAYS = ("shapes", "presence", "has_void", "levels")
+"""Of an `Index`, as they are stored."""
 
 Progress = Callable[[str, int, int], None]
 """Called while a split is decoded: what it is, examples so far, examples in all."""
@@ -126,7 +139,7 @@ def _code(cls: type[Benchmark]) -> str:
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(path.read_bytes())
-    for package in ("numpy", "pillow", "scipy"):
+    for package in ("numpy", "pillow", "scipy", "tifffile"):
         digest.update(metadata.version(package).encode())
     return digest.hexdigest()
 
@@ -135,13 +148,9 @@ def _open(target: Path) -> Mapped | None:
     index = target.with_suffix(".npz")
     try:
         with np.load(index, allow_pickle=False) as arrays:
-            found = Mapped(
-                target,
-                [str(id) for id in arrays["ids"]],
-                arrays["shapes"],
-                arrays["presence"],
-                str(arrays["sha256"]),
-            )
+            content = {name: arrays[name] for name in _ARRAYS}
+            ids, sha256 = [str(id) for id in arrays["ids"]], str(arrays["sha256"])
+            found = Mapped(target, Index(ids=ids, sha256=sha256, **content))
         if target.stat().st_size != offsets(found.shapes)[-1]:
             return None
         with contextlib.suppress(PermissionError):  # another user's, in a shared cache
@@ -154,9 +163,8 @@ def _open(target: Path) -> Mapped | None:
 def _forecast(benchmark: Benchmark, ids: Sequence[str], scaled: bool) -> int:
     """Bytes that a split will take, from a few of its examples."""
     sample = ids[:: -(-len(ids) // 8)]
-    sizes = [
-        4 * resized(benchmark, read_example(benchmark, id), scaled).label.size for id in sample
-    ]
+    examples = (resized(benchmark, read_example(benchmark, id), scaled) for id in sample)
+    sizes = [example.image.size + example.label.size for example in examples]
     return sum(sizes) * len(ids) // len(sizes)
 
 
@@ -209,8 +217,9 @@ def _build(
     progress: Progress | None,
     threads: int | None,
 ) -> Mapped:
-    shapes = np.zeros((len(ids), 2), np.int32)
+    shapes = np.zeros((len(ids), 3), np.int32)
     presence = np.zeros((len(ids), len(benchmark.classes)), bool)
+    has_void, levels = np.zeros(len(ids), bool), np.zeros((len(ids), 2), np.uint8)
     digest = hashlib.sha256()
     partial = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
@@ -219,10 +228,9 @@ def _build(
                 digest.update(f"{native.id}{native.image.shape}".encode())
                 digest.update(np.ascontiguousarray(native.image).data)
                 digest.update(np.ascontiguousarray(native.label).data)
-                presence[i] = np.bincount(native.label.ravel(), minlength=256)[
-                    : len(benchmark.classes)
-                ]
-                shapes[i] = kept.label.shape
+                presence[i], has_void[i] = presence_in(native.label, len(benchmark.classes))
+                levels[i] = levels_of(native.image)
+                shapes[i] = kept.image.shape
                 file.write(np.ascontiguousarray(kept.image).data)
                 file.write(np.ascontiguousarray(kept.label).data)
                 if progress:
@@ -231,21 +239,21 @@ def _build(
             os.fsync(file.fileno())
         if not presence.any():
             raise no_label(benchmark, split, ids)
+        index = Index(ids, shapes, presence, has_void, levels, digest.hexdigest())
         os.replace(partial, target)
         with partial.open("wb") as file:
             np.savez_compressed(
                 file,
                 ids=np.array(ids),
-                shapes=shapes,
-                presence=presence,
-                sha256=np.array(digest.hexdigest()),
+                sha256=np.array(index.sha256),
+                **{name: getattr(index, name) for name in _ARRAYS},
             )
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, target.with_suffix(".npz"))
     finally:
         partial.unlink(missing_ok=True)
-    return Mapped(target, ids, shapes, presence, digest.hexdigest())
+    return Mapped(target, index)
 
 
 def _decode(

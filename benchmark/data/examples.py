@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.core.errors import DataError
-from benchmark.data.base import Benchmark, Example, Split, read_example
+from benchmark.data.base import IGNORE, Benchmark, Example, Split, read_example
 
 
 class Examples(Sequence[Example]):
@@ -19,11 +20,15 @@ class Examples(Sequence[Example]):
         ids: of the examples.
         sha256: fingerprint of ids, native sizes, pixels and labels.
         presence: (N, K) bool, whether a class has a pixel in an image.
+        has_void: (N,) bool, whether a pixel of an image is void.
+        levels: (N, 2) uint8, nearly the least and the largest value of an image (`levels_of`).
     """
 
     ids: Sequence[str]
     sha256: str
     presence: np.ndarray
+    has_void: np.ndarray
+    levels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -42,19 +47,58 @@ class Examples(Sequence[Example]):
         """The example at 0 <= index < len."""
 
 
+def presence_in(label: np.ndarray, classes: int) -> tuple[np.ndarray, bool]:
+    """Whether each class has a pixel in a label, and whether one is void."""
+    counts = np.bincount(label.ravel(), minlength=256)
+    return counts[:classes] > 0, bool(counts[IGNORE])
+
+
+def levels_of(image: np.ndarray) -> tuple[int, int]:
+    """Values that 0.1 % of an image are below and above, in every fourth row and column.
+
+    A few defective pixels, which sensors have, do not count.
+    """
+    return quantiles(np.bincount(image[::4, ::4].ravel(), minlength=256))
+
+
+def quantiles(counts: np.ndarray) -> tuple[int, int]:
+    """The values that 0.1 % are below and above, from how often each one occurs."""
+    shares = np.cumsum(counts) / max(counts.sum(), 1)
+    low, high = np.searchsorted(shares, (0.001, 0.999))
+    return int(low), int(min(high, len(counts) - 1))
+
+
 def offsets(shapes: np.ndarray) -> np.ndarray:
-    """Where examples of these sizes begin in a file, and where it ends: (N + 1,) int64."""
-    return np.append(0, np.cumsum(4 * shapes.astype(np.int64).prod(1)))
+    """Where examples of sizes (H, W, C) begin in a file, and where it ends: (N + 1,) int64."""
+    height, width, channels = shapes.astype(np.int64).T
+    return np.append(0, np.cumsum(height * width * (channels + 1)))
+
+
+@dataclass(frozen=True)
+class Index:
+    """What is known of the examples of a file.
+
+    Attributes:
+        ids: of the examples.
+        shapes: (N, 3) int32, height, width and channels of the images in the file.
+        presence, has_void, levels, sha256: see `Examples`.
+    """
+
+    ids: list[str]
+    shapes: np.ndarray
+    presence: np.ndarray
+    has_void: np.ndarray
+    levels: np.ndarray
+    sha256: str
 
 
 class Mapped(Examples):
     """Examples in one memory-mapped file, which all processes share."""
 
-    def __init__(
-        self, path: Path, ids: list[str], shapes: np.ndarray, presence: np.ndarray, sha256: str
-    ) -> None:
-        self.ids, self.shapes, self.presence, self.sha256 = ids, shapes, presence, sha256
-        self.path, self._offsets = path, offsets(shapes)
+    def __init__(self, path: Path, index: Index) -> None:
+        self.path, self.ids, self.shapes, self.sha256 = path, index.ids, index.shapes, index.sha256
+        self.presence, self.has_void, self.levels = index.presence, index.has_void, index.levels
+        self._offsets = offsets(self.shapes)
         # Held from now on: another process may remove the file's name.
         self._bytes = np.memmap(path, np.uint8, "r")
 
@@ -67,14 +111,14 @@ class Mapped(Examples):
 
     def at(self, index: int) -> Example:
         """See `Examples.at`."""
-        height, width = map(int, self.shapes[index])
+        height, width, channels = map(int, self.shapes[index])
         begin, end = self._offsets[index], self._offsets[index + 1]
-        middle = begin + 3 * height * width
+        middle = begin + channels * height * width
         # Plain arrays over the map: slices of a memmap carry its bookkeeping along.
         data = np.asarray(self._bytes)
         return Example(
             self.ids[index],
-            data[begin:middle].reshape(height, width, 3),
+            data[begin:middle].reshape(height, width, channels),
             data[middle:end].reshape(height, width),
         )
 
@@ -98,14 +142,33 @@ class Direct(Examples):
         return resized(self.benchmark, read_example(self.benchmark, self.ids[index]), self.scaled)
 
     @cached_property
-    def presence(self) -> np.ndarray:  # type: ignore[override]
-        """Reads every label once, at native size."""
-        labels = (read_example(self.benchmark, id).label for id in self.ids)
-        classes = len(self.benchmark.classes)
-        found = np.stack([np.bincount(x.ravel(), minlength=256)[:classes] > 0 for x in labels])
-        if not found.any():
+    def _seen(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Reads every example once, at native size: what `Examples` says of each."""
+        presence, has_void, levels = [], [], []
+        for id in self.ids:
+            example = read_example(self.benchmark, id)
+            classes, void = presence_in(example.label, len(self.benchmark.classes))
+            presence.append(classes)
+            has_void.append(void)
+            levels.append(levels_of(example.image))
+        if not np.any(presence):
             raise no_label(self.benchmark, self.split, self.ids)
-        return found
+        return np.stack(presence), np.array(has_void), np.array(levels, np.uint8)
+
+    @property
+    def presence(self) -> np.ndarray:  # type: ignore[override]
+        """See `Examples`; reads every example when it is first asked for."""
+        return self._seen[0]
+
+    @property
+    def has_void(self) -> np.ndarray:  # type: ignore[override]
+        """See `presence`."""
+        return self._seen[1]
+
+    @property
+    def levels(self) -> np.ndarray:  # type: ignore[override]
+        """See `presence`."""
+        return self._seen[2]
 
 
 class Part(Examples):
@@ -124,6 +187,16 @@ class Part(Examples):
     def presence(self) -> np.ndarray:  # type: ignore[override]
         """Of these examples."""
         return self.whole.presence[self.indices]
+
+    @property
+    def has_void(self) -> np.ndarray:  # type: ignore[override]
+        """Of these examples."""
+        return self.whole.has_void[self.indices]
+
+    @property
+    def levels(self) -> np.ndarray:  # type: ignore[override]
+        """Of these examples."""
+        return self.whole.levels[self.indices]
 
 
 def resized(benchmark: Benchmark, example: Example, scaled: bool) -> Example:

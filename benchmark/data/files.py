@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
-from PIL import Image
 
-from benchmark.core.errors import DataError
+from benchmark.core.errors import DataError, on_one_line
 from benchmark.data.base import IGNORE, Benchmark
+from benchmark.data.pixels import Unfit, brightness, image_bytes, label_colours, label_values
+
+OWN = "your own source"
+"""The origin of a user's files: what can be done about them is up to the user."""
 
 
 class FolderBenchmark(Benchmark):
@@ -53,28 +56,45 @@ def stems(folder: Path, pattern: str, origin: str) -> list[str]:
 def read_with(path: Path, origin: str, decode: Callable[[BinaryIO], Any]) -> Any:
     """What `decode` makes of an open file; its failures become a `DataError`.
 
+    Args:
+        path: of the file.
+        origin: where to fetch it again; `OWN` for a user's own.
+        decode: is given the file at its beginning.
+
     Raises:
-        DataError: the file is missing, not permitted to be read, or cannot be decoded.
+        DataError: the file is missing, not permitted to be read, cannot be decoded, or holds what
+            is not read (`Unfit`).
     """
     try:
         with path.open("rb") as file:
-            return decode(file)
+            return decoded(file, str(path), origin, decode)
     except FileNotFoundError:
         raise DataError(f"{path} is missing; fetch it again from {origin}") from None
     except PermissionError:
         raise DataError(f"{path} may not be read; change its permissions") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in its name
+        raise DataError(f"{path} cannot be read ({on_one_line(error)})") from error
+
+
+def decoded(file: BinaryIO, where: str, origin: str, decode: Callable[[BinaryIO], Any]) -> Any:
+    """What `decode` makes of an open file, which comes from `where`; see `read_with`."""
+    try:
+        return decode(file)
+    except Unfit as reason:
+        fix = reason.fix if origin == OWN else f"fetch it again from {origin}"
+        raise DataError(f"{where} {reason.what}; {fix}") from reason
     except Exception as error:
         # Damage can raise almost any exception in the decoders.
-        raise DataError(f"{path} is truncated or damaged; fetch it again from {origin}") from error
+        raise DataError(f"{where} is truncated or damaged; fetch it again from {origin}") from error
 
 
 def read_rgb(path: Path, origin: str) -> np.ndarray:
-    """An image of any mode as (H, W, 3) uint8 RGB; palettes are resolved.
+    """An image of any mode as (H, W, 3) uint8 RGB, upright; palettes are resolved.
 
     Raises:
-        DataError: the file is missing or damaged.
+        DataError: the file is missing, damaged, or not a photograph of 8 or 16 bits.
     """
-    return read_with(path, origin, lambda file: _pixels(file, "RGB"))
+    return read_with(path, origin, image_bytes)
 
 
 def read_gray(path: Path, origin: str) -> np.ndarray:
@@ -83,27 +103,32 @@ def read_gray(path: Path, origin: str) -> np.ndarray:
     Raises:
         DataError: the file is missing or damaged.
     """
-    return read_with(path, origin, lambda file: _pixels(file, "L"))
+    return read_with(path, origin, brightness)
+
+
+def read_colours(path: Path, origin: str) -> np.ndarray:
+    """Colours (H, W, 3) uint8, for masks that store a colour for each class.
+
+    Raises:
+        DataError: the file is missing, damaged, compressed with loss, or has not 8 bits.
+    """
+    return read_with(path, origin, label_colours)
 
 
 def read_indexed(path: Path, origin: str) -> np.ndarray:
     """Stored values (H, W) uint8, for masks that store class indices; palettes stay unresolved.
 
     Raises:
-        DataError: the file is missing, damaged, or has not one channel of 8 bits.
+        DataError: the file is missing, damaged, compressed with loss, or has not one channel of
+            8 bits.
     """
-    values = read_with(path, origin, lambda file: _pixels(file, None))
-    if values.ndim != 2 or values.dtype != np.uint8:
+    values, _ = read_with(path, origin, label_values)
+    if values.dtype != np.uint8:
         raise DataError(
-            f"{path} does not store one class index of 8 bits per pixel; "
-            f"fetch it again from {origin}"
+            f"{path} stores class numbers of {values.dtype}, not of 8 bits; fetch it again from "
+            f"{origin}"
         )
     return values
-
-
-def _pixels(file: BinaryIO, mode: str | None) -> np.ndarray:
-    with Image.open(file) as image:
-        return np.array(image.convert(mode) if mode else image)
 
 
 def remap(raw: np.ndarray, table: np.ndarray, where: str) -> np.ndarray:

@@ -58,3 +58,8 @@ def voc_colours() -> np.ndarray:
         channel, place = bit % 3, 7 - bit // 3
         table[:, channel] |= ((values >> bit & 1) << place).astype(np.uint8)
     return table
+
+
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """An image (H, W, C) as people are shown it: its first three channels, or the first as grey."""
+    return image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)

@@ -28,9 +28,10 @@ def build_segmenter(
     Returns:
         The segmenter, and what the backbone was before the method touched it.
     """
-    classes = len(BENCHMARKS.get(spec.benchmark).classes)
+    benchmark = BENCHMARKS.get(spec.benchmark)
+    classes = len(benchmark.classes)
     with torch_stream(spec.seed, "backbone-init"):
-        backbone = build_backbone(spec.backbone, spec.weights, weights)
+        backbone = build_backbone(spec.backbone, spec.weights, weights, benchmark.channels)
     pristine = deltas.snapshot(backbone)
     with torch_stream(spec.seed, "method-init"):
         method.apply(backbone, classes)

@@ -107,7 +107,7 @@ def _coarse(
     """Coarse logits of images whose network input has one shape."""
     device = next(segmenter.parameters()).device
     sizes = [_input_sizes(segmenter, benchmark, example) for example in examples]
-    inputs = torch.zeros(len(examples), 3, *sizes[0][1], device=device)
+    inputs = torch.zeros(len(examples), examples[0].image.shape[2], *sizes[0][1], device=device)
     for place, example, ((height, width), _) in zip(inputs, examples, sizes, strict=True):
         image = resize_image(to_tensor(example.image), height, width)
         place[:, :height, :width] = segmenter.normalise(image.to(device))
@@ -143,7 +143,7 @@ def coarse_logits(segmenter: Segmenter, images: Tensor, protocol: Protocol, pixe
 
     Args:
         segmenter: in eval mode.
-        images: (N, 3, H, W), normalised, sides divisible by the backbone's `divisor`; no more than
+        images: (N, C, H, W), normalised, sides divisible by the backbone's `divisor`; no more than
             may pass together where they pass whole.
         protocol: largest image that passes whole, and the window.
         pixels: of windows that pass together, at least one of them.

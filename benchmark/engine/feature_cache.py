@@ -76,7 +76,7 @@ class FeatureCacheLoader:
         """Opens a file a stage, and one of labels; or leaves it, with a warning."""
         backbone, protocol = self.segmenter.backbone, self.protocol
         side = protocol.crop
-        blank = torch.zeros(1, 3, side, side, device=self._device)
+        blank = torch.zeros(1, backbone.in_chans, side, side, device=self._device)
         with autocast(blank.device, self.compute.precision):
             self._like = compute(backbone, blank, depth).outputs
         sizes = [side * side, *(y[0].nbytes for y in self._like)]

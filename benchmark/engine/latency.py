@@ -35,12 +35,12 @@ class Forward:
     precision: str
 
     def __call__(self, images: Tensor) -> None:
-        """Computes the logits of images (N, 3, H, W)."""
+        """Computes the logits of images (N, C, H, W)."""
         with torch.inference_mode(), autocast(images.device, self.precision):
             self.segmenter(images)
 
     def seconds(self, images: Tensor) -> float:
-        """Time until the logits of images (N, 3, H, W) are computed."""
+        """Time until the logits of images (N, C, H, W) are computed."""
         start = time.perf_counter()
         self(images)
         if images.is_cuda:
@@ -49,10 +49,10 @@ class Forward:
 
 
 def blank(segmenter: Segmenter, protocol: Protocol, count: int = 1) -> Tensor:
-    """Black images (N, 3, H, W) of the protocol's crop, rounded up to what the backbone takes."""
-    step = segmenter.backbone.divisor
+    """Black images (N, C, H, W) of the protocol's crop, rounded up to what the backbone takes."""
+    channels, step = segmenter.backbone.in_chans, segmenter.backbone.divisor
     side = -(-protocol.crop // step) * step
-    return torch.zeros(count, 3, side, side, device=next(segmenter.parameters()).device)
+    return torch.zeros(count, channels, side, side, device=next(segmenter.parameters()).device)
 
 
 def repeated(once: Callable[[], float]) -> list[float]:

@@ -126,7 +126,7 @@ def count_flops(segmenter: Segmenter, protocol: Protocol) -> int:
 def _throughput(
     seconds: Callable[[torch.Tensor], float], one: torch.Tensor, batch_size: int
 ) -> float:
-    """Images/s of a batch of copies of an image (1, 3, H, W), or of a part of it that fits."""
+    """Images/s of a batch of copies of an image (1, C, H, W), or of a part of it that fits."""
     while True:
         try:
             many = one.expand(batch_size, -1, -1, -1).contiguous()
@@ -159,7 +159,7 @@ def first_trainable_depth(segmenter: Segmenter, protocol: Protocol) -> int:
     ]
     try:
         with torch.enable_grad():
-            backbone(torch.zeros(1, 3, side, side, device=device))
+            backbone(torch.zeros(1, backbone.in_chans, side, side, device=device))
     finally:
         for handle in handles:
             handle.remove()

@@ -41,7 +41,8 @@ def replicate(
     if count == 1 or device.type != "cpu" or keeps:
         return Replicas(segmenter)
     copy = build()
-    if not is_divisible(copy.train(), torch.zeros(LEAST_IMAGES, 3, protocol.crop, protocol.crop)):
+    shape = LEAST_IMAGES, segmenter.backbone.in_chans, protocol.crop, protocol.crop
+    if not is_divisible(copy.train(), torch.zeros(shape)):
         return Replicas(segmenter)
     return Replicas(segmenter, [copy, *(build() for _ in range(count - 2))])
 

@@ -24,6 +24,7 @@ from benchmark.models.introspect import (
     levels,
     roles_of,
 )
+from benchmark.models.stem import in_chans_of, per_channel
 from methods.base import Branch, Kind, Role, Unsupported
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -46,13 +47,13 @@ class StagedBackbone(nn.Module):
     Args:
         model: a timm model created with `num_classes=0`.
         name: what users call it.
-        mean: per-channel mean that images are normalised with; by default timm's.
-        std: per-channel standard deviation; by default timm's.
+        mean: of R, G and B, that images are normalised with; by default timm's.
+        std: standard deviation of R, G and B; by default timm's.
 
     Attributes:
-        kind, model, channels, strides, embedding_channels, prefix_tokens, inserted, pass_state: see
-            `methods.Backbone`.
-        mean, std: normalisation of images in [0, 1], three numbers each.
+        kind, model, in_chans, channels, strides, embedding_channels, prefix_tokens, inserted,
+            pass_state: see `methods.Backbone`.
+        mean, std: normalisation of images in [0, 1], a number for each of their channels.
         divisor: height and width of images must be multiples of it.
         stage_ends: names of the modules whose output is the output of a stage.
         weights_source: where the weights came from.
@@ -76,8 +77,9 @@ class StagedBackbone(nn.Module):
         self.weights_source = "none (random)"
         self.weights_sha256: str | None = None
         config = getattr(model, "pretrained_cfg", None) or {}
-        self.mean = tuple(mean or config.get("mean") or IMAGENET_MEAN)
-        self.std = tuple(std or config.get("std") or IMAGENET_STD)
+        self.in_chans = in_chans_of(model)
+        self.mean = per_channel(mean or config.get("mean") or IMAGENET_MEAN, self.in_chans)
+        self.std = per_channel(std or config.get("std") or IMAGENET_STD, self.in_chans)
 
         ends = levels(model, self.name)
         self._indices = [index for index, _ in ends]
@@ -117,7 +119,7 @@ class StagedBackbone(nn.Module):
         """Features of the four stages.
 
         Args:
-            images: (N, 3, H, W), normalised; H and W multiples of `divisor`.
+            images: (N, in_chans, H, W), normalised; H and W multiples of `divisor`.
 
         Returns:
             Four maps (N, channels[i], H / strides[i], W / strides[i]).
@@ -169,7 +171,7 @@ class StagedBackbone(nn.Module):
         return module
 
     def on_images(self, fn: Callable[[Tensor], Tensor]) -> None:
-        """Calls `fn` on the images (N, 3, H, W); it may pad them by multiples of the strides."""
+        """Calls `fn` on the images (N, C, H, W); it may pad them by multiples of the strides."""
         self._on_images.append(fn)
 
     def on_features(self, fn: Callable[[list[Tensor]], list[Tensor]]) -> None:
@@ -361,8 +363,8 @@ class StagedBackbone(nn.Module):
         ]
         like = next(self.model.parameters())
         images = torch.linspace(
-            -1, 1, 3 * 6 * self.divisor**2, device=like.device, dtype=like.dtype
-        ).reshape(1, 3, 2 * self.divisor, 3 * self.divisor)
+            -1, 1, self.in_chans * 6 * self.divisor**2, device=like.device, dtype=like.dtype
+        ).reshape(1, self.in_chans, 2 * self.divisor, 3 * self.divisor)
         try:
             features = self(images)
         except Exception as error:

@@ -15,11 +15,11 @@ class Normalise:
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        self.mean = 255 * torch.tensor(mean).view(3, 1, 1)
-        self.std = 255 * torch.tensor(std).view(3, 1, 1)
+        self.mean = 255 * torch.tensor(mean).view(-1, 1, 1)
+        self.std = 255 * torch.tensor(std).view(-1, 1, 1)
 
     def __call__(self, image: Tensor) -> Tensor:
-        """(..., 3, H, W) uint8 -> float32, on the image's device."""
+        """(..., C, H, W) uint8 -> float32, on the image's device."""
         if self.mean.device != image.device:
             # Once: what comes from the host at each step would make the device wait.
             self.mean, self.std = self.mean.to(image.device), self.std.to(image.device)

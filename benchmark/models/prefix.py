@@ -61,7 +61,7 @@ def compute(backbone: StagedBackbone, images: Tensor, depth: int) -> Prefix:
 
     Args:
         backbone: as it trains.
-        images: (N, 3, H, W), normalised.
+        images: (N, C, H, W), normalised.
         depth: stages, at least 1.
     """
     outputs: list[Tensor] = []
@@ -120,5 +120,6 @@ def go_on(backbone: StagedBackbone, prefix: Prefix) -> list[Tensor]:
     with answering(backbone, prefix):
         if len(prefix.outputs) == len(backbone.stage_ends):
             return backbone.resume(prefix.outputs, prefix.size)
-        images = torch.zeros(len(prefix), 3, *prefix.size, device=prefix.outputs[0].device)
+        device = prefix.outputs[0].device
+        images = torch.zeros(len(prefix), backbone.in_chans, *prefix.size, device=device)
         return backbone(images)

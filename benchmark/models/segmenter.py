@@ -32,7 +32,7 @@ class Segmenter(nn.Module):
         """Coarse logits.
 
         Args:
-            images: (N, 3, H, W), uint8, or normalised with the backbone's mean and std; or what
+            images: (N, C, H, W), uint8, or normalised with the backbone's mean and std; or what
                 they became in the frozen beginning of the backbone.
 
         Returns:

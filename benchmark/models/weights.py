@@ -25,6 +25,7 @@ from benchmark.core.errors import UserError
 from benchmark.core.files import file_sha256
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.find_weights import check_names, find_weights, hub_config, is_timm
+from benchmark.models.stem import set_in_chans
 
 HUB_PATIENCE_SECONDS = 5.0
 
@@ -66,16 +67,22 @@ class ResolvedWeights:
     std: tuple[float, ...] | None = None
     missing: str = ""
 
-    def build(self) -> StagedBackbone:
+    def build(self, in_chans: int = 3) -> StagedBackbone:
         """A backbone of its own, with `weights_source` and `weights_sha256` set.
 
+        Args:
+            in_chans: channels of the images.
+
         Raises:
-            UserError: the file is damaged or does not fit; the hub does not deliver.
+            UserError: the file is damaged or does not fit; the hub does not deliver; the stem
+                cannot be adapted to the channels.
         """
         if self.origin == "random":
             model = create_timm_model(self.timm_model, self.timm_kwargs)
+            set_in_chans(model, in_chans, self.name)
             return StagedBackbone(model, name=self.name, mean=self.mean, std=self.std)
         model = copy.deepcopy(_loaded(self))
+        set_in_chans(model, in_chans, self.name)
         backbone = StagedBackbone(model, name=self.name, mean=self.mean, std=self.std)
         path = self.path or _hub_cached(self.name)
         backbone.weights_sha256 = None if path is None else file_sha256(path)
@@ -127,9 +134,11 @@ def _resolved(
     return ResolvedWeights(name, "hub", cached, name, missing=_missing(name, dirs))
 
 
-def build_backbone(name: str, weights: Weights, weights_dirs: Sequence[Path]) -> StagedBackbone:
+def build_backbone(
+    name: str, weights: Weights, weights_dirs: Sequence[Path], in_chans: int = 3
+) -> StagedBackbone:
     """Builds a frozen backbone; see `resolve_weights` and `ResolvedWeights.build`."""
-    return resolve_weights(name, weights, weights_dirs).build()
+    return resolve_weights(name, weights, weights_dirs).build(in_chans)
 
 
 @functools.lru_cache(maxsize=2)

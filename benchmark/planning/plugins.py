@@ -24,7 +24,7 @@ def load_files(paths: Sequence[Path]) -> None:
 
     Args:
         paths: Python files, which are imported, and YAML files, which describe a benchmark (see
-            `benchmark.data.custom.described`).
+            `benchmark.data.custom.description`).
 
     Raises:
         UserError: a file is missing, raises while it is imported, or does not fit the schema.
@@ -63,7 +63,8 @@ def _describe(path: Path, module: str) -> None:
     from benchmark.core.spec import load_suites
     from benchmark.data import available
     from benchmark.data.base import register
-    from benchmark.data.custom.described import DescribedBenchmark, read_description
+    from benchmark.data.custom.described import DescribedBenchmark
+    from benchmark.data.custom.description import read_description
     from benchmark.data.custom.folder import ImageFolder
     from benchmark.data.custom.hub import HubDataset
 

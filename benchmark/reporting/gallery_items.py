@@ -10,7 +10,7 @@ import pandas as pd
 from benchmark.analysis.leaderboard import GROUP
 from benchmark.core.errors import UserError
 from benchmark.data.base import Benchmark, read_example
-from benchmark.data.palette import palette
+from benchmark.data.palette import as_rgb, palette
 from benchmark.results import predictions
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _of_benchmark(
             if id in kept and kept[id].shape == label.shape
         }
         if fitting:
-            image = predictions.thin(example.image)
+            image = predictions.thin(as_rgb(example.image))
             colours = palette(benchmark)
             items.append(
                 make_item(benchmark.name, id, image, label, fitting, colours, benchmark.classes)

@@ -94,10 +94,48 @@ def fails(folder: Path, text: str = GOOD, kind: type[UserError] = DataError) -> 
         ("name: mine\nclasses: road", "classes: write a list of names"),
         ("name: mine\nclasses: {a: #000000\n}", "classes: a: None is no colour; write '#RRGGBB'"),
         ("name: mine\nclasses: {a: red}", "classes: a: 'red' is no colour"),
-        (GOOD + "labels: color", "labels: Input should be 'index' or 'colour' (got 'color')"),
+        (GOOD + "labels: color", "labels: 'color' is neither index nor colour, nor a name"),
+        (GOOD + "labels: '{stem}_mask.jpg'", "labels: '{stem}_mask.jpg': labels may be .png, .tif"),
+        (GOOD + "labels: '{name}.png'", "labels: '{name}.png' names no labels; write {stem} once"),
+        (GOOD + "labels: 'a/{stem}.png'", "labels: 'a/{stem}.png' names no labels"),
+        (GOOD + "labels: {file: x}", "unknown field 'labels.file'; did you mean 'files'?"),
+        (GOOD + "labels: {0: sky, 256: road}", "labels: write values 0 to 255, or colours"),
+        (GOOD + "labels: {0: sky, '#000000': road}", "labels: write values 0 to 255, or colours"),
+        (GOOD + "labels: {}", "labels: write values 0 to 255, or colours"),
+        (GOOD + "labels: {0: sky, 1: rode}", "labels: 'rode' is no class; did you mean 'road'?"),
+        (GOOD + "labels: {0: sky, 1: road}", "others have values, but 'tree' has none"),
+        (
+            GOOD + "labels: {0: sky, 1: road, 2: tree}\noffset: 1",
+            "offset and values of the classes",
+        ),
+        (
+            GOOD + "labels: {0: sky, 1: road, 2: tree}\nvoid: [2]",
+            "'tree' and 'void' are both stored",
+        ),
+        (GOOD + "ignore: [2]", "'tree' and 'void' are both stored as 2"),
+        (GOOD + "ignore: [a]", "ignore: 'a' does not fit labels: index; use 0 to 255"),
+        ("name: mine\nclasses: {a: 0, b: [1, 0]}", "'a' and 'b' are both stored as 0"),
+        ("name: mine\nclasses: {a: 0, b: '#000000'}", "classes: '#000000' does not fit labels"),
+        ("name: mine\nclasses: {a: [0, x]}", "classes: a: 'x' is no colour; write '#RRGGBB'"),
+        (HUB + "labels: '{stem}.tif'", "labels: names of files are for folders; a hub has columns"),
+        (GOOD + "bands: []", "bands: write the numbers of the bands to take"),
+        (GOOD + "bands: [-1]", "bands.0: Input should be greater than or equal to 0 (got -1)"),
+        (GOOD + "bands: rgb", "bands: Input should be a valid tuple (got 'rgb')"),
+        (
+            GOOD + "range: 4095",
+            "range: 4095 is no range; write the stored values of black and white",
+        ),
+        (GOOD + "range: [4095, 0]", "range: [4095, 0] is no range"),
+        (GOOD + "range: [0, .inf]", "range: [0, inf] is no range"),
+        (GOOD + "range: [[0, 1], 2]", "range: 2 is no range"),
+        (GOOD + "range: []", "range: [] is no range"),
+        (
+            GOOD + "bands: [0, 1]\nrange: [[0, 1], [0, 1], [0, 1]]",
+            "range: 3 pairs do not fit 2 bands",
+        ),
         (GOOD + "labels: colour", "labels: colour needs classes with colours"),
         (COLOURED + "void: [255]", "void: 255 does not fit labels: colour; use '#RRGGBB'"),
-        (COLOURED + "void: ['#010101']", "'road' and 'void #010101' are both stored as #010101"),
+        (COLOURED + "void: ['#010101']", "'road' and 'void' are both stored as #010101"),
         (COLOURED + "offset: 1", "offset is for labels: index; leave it out"),
         (COLOURED.replace("2'", "1'").replace("0202", "0101"), "'road' and 'tree' are both stored"),
         (GOOD + "void: ['#000000']", "void: '#000000' does not fit labels: index; use 0 to 255"),
@@ -189,7 +227,11 @@ def _rgb(path: Path) -> None:
 
 
 def _deep(path: Path) -> None:
-    save(path, blocks([0, 1, 2], 0).astype(np.uint16))
+    save(path, blocks([0, 1, 2], 0).astype(np.uint16) * 150)
+
+
+def _lossy(path: Path) -> None:
+    Image.fromarray(blocks([0, 1, 2], 0)).save(path, "JPEG")
 
 
 def _small(path: Path) -> None:
@@ -205,8 +247,9 @@ def _void(path: Path) -> None:
     ("damage", "message"),
     [
         (_value, "label value 7 is out of range; mine has classes 0..2, and void [255]"),
-        (_rgb, "the label has mode RGB, not one channel of 8 bits"),
-        (_deep, "the label has mode I;16, not one channel of 8 bits"),
+        (_rgb, "stores 3 channels of uint8, not one class index per pixel; convert it, or"),
+        (_deep, "label value 150 is out of range; mine has classes 0..2, and void [255]"),
+        (_lossy, "is compressed as JPEG, which changes the values of a label; export it again"),
         (_small, "the label is 30x20 px but its image is 56x40"),
         (truncate, "is truncated or damaged"),
         (_void, "no pixel of the test split is labelled"),
@@ -302,14 +345,15 @@ def test_bad_rows(tmp_path: Path, library: Any) -> None:
 
     save_as(library.concatenate_datasets([dataset(library, 1), dataset(library, 1, (0, 9))]))
     message("label value 9 is out of range")
-    broken = {"image": [None], "label": [{"bytes": b"no image", "path": None}], "kind": [0]}
+    image = dataset(library, 1)[0]["image"]
+    broken = {"image": [image], "label": [{"bytes": b"no image", "path": None}], "kind": [0]}
     features = dataset(library, 1).features
     save_as(
         library.concatenate_datasets(
             [dataset(library, 1), library.Dataset.from_dict(broken, features=features)]
         )
     )
-    message("cannot be decoded (")
+    message("is truncated or damaged; fetch it again")
     broken["label"] = [None]
     save_as(
         library.concatenate_datasets(

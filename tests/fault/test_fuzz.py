@@ -23,7 +23,7 @@ from benchmark.core.selectors import parse_selector, split_selectors
 from benchmark.core.spec import Protocol
 from benchmark.data import available
 from benchmark.data.acquire.manifest import read as read_manifest
-from benchmark.data.custom.described import read_description
+from benchmark.data.custom.description import read_description
 from benchmark.data.files import read_rgb
 from benchmark.engine import checkpoint
 from benchmark.planning.catalogue import METHODS, build_method

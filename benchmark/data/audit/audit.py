@@ -17,8 +17,11 @@ from benchmark.data.audit.near_duplicates import (
     look,
     near_copies,
 )
-from benchmark.data.audit.presence import classes_found
+from benchmark.data.audit.presence import classes_found, small_range
 from benchmark.data.base import IGNORE, SPLITS, Benchmark, Finding, Severity, Split
+from benchmark.data.examples import levels_of
+from benchmark.data.palette import as_rgb
+from benchmark.data.pixels import orientation
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -66,9 +69,9 @@ class ImageSummary:
     Attributes:
         widths: smallest, median and largest width in pixels; zeros if no image could be read.
         heights: the same of the height.
-        mean: of the channels R, G, B over all pixels, 0..255.
+        mean: of the channels (R, G, B) over all pixels, 0..255.
         std: of the channels over all pixels.
-        grey: images whose three channels are equal.
+        grey: images whose channels are equal.
         dark: nearly black images.
         bright: nearly white images.
         constant: images of one colour; not counted as dark or bright.
@@ -76,8 +79,8 @@ class ImageSummary:
 
     widths: tuple[int, int, int]
     heights: tuple[int, int, int]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     grey: int
     dark: int
     bright: int
@@ -157,9 +160,13 @@ class _Tally:
     splits: dict[Split, SplitSummary] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
     cases: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    values: np.ndarray = field(default_factory=lambda: np.zeros((3, 256), dtype=np.int64))
+    values: np.ndarray = field(init=False)
+    levels: list[tuple[int, int]] = field(default_factory=list)
     grey: int = 0
     owner: dict[str, Split] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.values = np.zeros((self.benchmark.channels, 256), dtype=np.int64)
 
     def ids(self, split: Split) -> Sequence[str]:
         """The ids of a split, each once."""
@@ -189,7 +196,7 @@ class _Tally:
         except Exception as error:
             self.cases["unreadable"].append(_told(error))
             return
-        if not _is(image, 3) or image.shape[2] != 3 or not _is(label, 2):
+        if not _is(image, 3) or image.shape[2] != self.benchmark.channels or not _is(label, 2):
             self.cases["malformed"].append(
                 f"{self.benchmark.where(id)} (image {_kind(image)}, label {_kind(label)})"
             )
@@ -197,6 +204,15 @@ class _Tally:
         self.splits[split].read += 1
         self._count_label(split, id, label)
         self._count_image(split, id, image, label)
+        self._look_for_turns(split, id)
+
+    def _look_for_turns(self, split: Split, id: str) -> None:
+        *images, label = _orientations(self.benchmark, id) or [1]
+        if label != 1:
+            self.cases["turned label"].append(f"{split} {id} (orientation {label})")
+        for turn in images:
+            if turn != 1:
+                self.cases["turned"].append(f"{split} {id} (orientation {turn})")
 
     def _count_label(self, split: Split, id: str, label: np.ndarray) -> None:
         summary, n = self.splits[split], len(self.benchmark.classes)
@@ -219,8 +235,10 @@ class _Tally:
                 f"{self.benchmark.where(id)} (label {label.shape[1]}x{label.shape[0]}, "
                 f"image {image.shape[1]}x{image.shape[0]})"
             )
-        values = np.stack([np.bincount(image[..., c].ravel(), minlength=256) for c in range(3)])
+        channels = np.moveaxis(image, -1, 0)
+        values = np.stack([np.bincount(channel.ravel(), minlength=256) for channel in channels])
         self.values += values
+        self.levels.append(levels_of(image))
         self.grey += bool((image[..., :1] == image).all())
         constant = bool((np.count_nonzero(values, axis=1) == 1).all())
         if constant:
@@ -229,7 +247,7 @@ class _Tally:
             self.cases["dark"].append(f"{split} {id}")
         elif values[:, BRIGHT + 1 :].sum() >= NEARLY * image.size:
             self.cases["bright"].append(f"{split} {id}")
-        described = None if constant else look(image)
+        described = None if constant else look(as_rgb(image))
         height, width = image.shape[:2]
         self.seen.append(Seen(split, id, (height, width), digest(image), digest(label), described))
 
@@ -256,6 +274,7 @@ class _Tally:
         for kind, (severity, what, fix) in _KINDS.items():
             yield from grouped(severity, what, self.cases[kind], fix)
         yield from self._classes()
+        yield from small_range(np.array(self.levels), "the set")
         if 0 < self.grey < len(self.seen):
             yield Finding(
                 "note",
@@ -276,7 +295,8 @@ class _Tally:
                         "check the label values",
                     )
                 continue
-            yield from classes_found(split, self.benchmark.classes, np.flatnonzero(summary.pixels))
+            occurs = np.flatnonzero(summary.pixels)
+            yield from classes_found(self.benchmark, split, occurs, bool(summary.void))
         holding = np.sum([summary.holding for summary in self.splits.values()], axis=0)
         yield from grouped(
             "warning",
@@ -284,6 +304,22 @@ class _Tally:
             names[holding == 1].tolist(),
             "merge the class with a related one, or ignore its IoU",
         )
+
+
+def _orientations(benchmark: Benchmark, id: str) -> list[int]:
+    """Of the files of an example, its label last; 1 where a file is no image."""
+    found: list[int] = []
+    try:
+        files = benchmark.opened(id)
+    except (OSError, ValueError):
+        return found  # reading it has reported that
+    for file in files:
+        with file:
+            try:
+                found.append(orientation(file))
+            except Exception:  # whatever a file that is no image triggers
+                found.append(1)
+    return found
 
 
 def _is(values: object, axes: int) -> bool:
@@ -316,7 +352,7 @@ _KINDS: dict[str, tuple[Severity, str, str]] = {
     ),
     "malformed": (
         "serious",
-        "examples that are not an image (H, W, 3) and a label (H, W) of uint8",
+        "examples that are not an image (H, W, channels) and a label (H, W) of uint8",
         "fix `read` of the benchmark",
     ),
     "size mismatch": (
@@ -348,6 +384,16 @@ _KINDS: dict[str, tuple[Severity, str, str]] = {
         "warning",
         "nearly white images",
         "look at the image; if it is broken, remove it from its split",
+    ),
+    "turned label": (
+        "warning",
+        "labels with an EXIF orientation, which is not applied",
+        "look at the preview; if label and image differ, save the label upright and without EXIF",
+    ),
+    "turned": (
+        "note",
+        "images that were turned upright, as their EXIF orientation says",
+        "look at the preview; their labels must be drawn on the upright image",
     ),
 }
 
@@ -382,7 +428,8 @@ def render(audit: Audit) -> "Group":
     lines = [
         f"width {images.widths[0]} to {images.widths[2]} px, median {images.widths[1]}; "
         f"height {images.heights[0]} to {images.heights[2]}, median {images.heights[1]}",
-        f"mean {_numbers(images.mean)}, standard deviation {_numbers(images.std)} (R G B, 0..255)",
+        f"mean {_numbers(images.mean)}, standard deviation {_numbers(images.std)} "
+        f"({'R G B' if len(images.mean) == 3 else 'of each channel'}, 0..255)",
         f"{images.grey} grey, {images.dark} nearly black, {images.bright} nearly white, "
         f"{images.constant} of one colour",
     ]

@@ -1,12 +1,15 @@
-"""What a split's decoded labels alone say against training on it: no file is read again."""
+"""What a split's index in the cache alone says against training on it: no file is read again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from benchmark.data.audit.near_duplicates import grouped
 from benchmark.data.base import Benchmark, Finding, Split
 from benchmark.data.examples import Direct, Examples
+
+LEAST_RANGE = 0.1
+"""Share of the range of values that the images of a set use at least."""
 
 
 def serious(benchmark: Benchmark, split: Split, examples: Examples) -> Iterator[Finding]:
@@ -15,31 +18,59 @@ def serious(benchmark: Benchmark, split: Split, examples: Examples) -> Iterator[
     Args:
         benchmark: whose split.
         split: which one.
-        examples: of it; where they are not in the cache nothing is looked at, since every label
+        examples: of it; where they are not in the cache nothing is looked at, since every file
             would have to be read.
     """
-    if not isinstance(examples, Direct):
-        occurs = np.flatnonzero(examples.presence.any(axis=0))
-        found = classes_found(split, benchmark.classes, occurs)
-        yield from (finding for finding in found if finding.severity == "serious")
+    if isinstance(examples, Direct):
+        return
+    occurs = np.flatnonzero(examples.presence.any(axis=0))
+    has_void = bool(examples.has_void.any())
+    found = classes_found(benchmark, split, occurs, has_void)
+    yield from (finding for finding in found if finding.severity == "serious")
+    yield from small_range(examples.levels, f"the {split} split")
 
 
-def classes_found(split: Split, names: Sequence[str], occurs: np.ndarray) -> Iterator[Finding]:
+def classes_found(
+    benchmark: Benchmark, split: Split, occurs: np.ndarray, has_void: bool
+) -> Iterator[Finding]:
     """Classes that a split lacks.
 
     Args:
+        benchmark: whose split.
         split: which one.
-        names: of the K classes.
-        occurs: indices of those with a pixel in the split.
+        occurs: indices of the classes with a pixel in the split.
+        has_void: whether a pixel of the split is void.
     """
+    names = benchmark.classes
     absent = [name for k, name in enumerate(names) if k not in occurs]
+    special = benchmark.absent_fix(absent, has_void)
     if split == "train":
-        fix = "check labels and split; a class without training images cannot be learnt"
+        fix = special or "check labels and split; a class without training images cannot be learnt"
         yield from grouped("serious", "classes absent from the train split", absent, fix)
     elif len(occurs) < 2 <= len(names):
-        fix = "check labels and split; scores need at least two classes"
+        fix = special or "check labels and split; scores need at least two classes"
         what = f"classes absent from the {split} split, which has one class only"
         yield from grouped("serious", what, absent, fix)
     else:
         fix = "means leave these classes out; to include them, change the split"
         yield from grouped("warning", f"classes absent from the {split} split", absent, fix)
+
+
+def small_range(levels: np.ndarray, what: str) -> Iterator[Finding]:
+    """Images whose values are close together, usually because they have fewer bits than their type.
+
+    Args:
+        levels: (N, 2) uint8, of each image; see `Examples.levels`.
+        what: has the images.
+    """
+    if not len(levels):
+        return
+    low, high = int(levels[:, 0].min()), int(levels[:, 1].max())
+    if high - low < LEAST_RANGE * 255:
+        yield Finding(
+            "serious",
+            f"the images of {what} use {(high - low) / 255:.1%} of the range of their values "
+            f"({low} to {high} of 255)",
+            "if they store fewer bits than their type has, write which values are black and white "
+            "in the YAML file of the set, as in `range: [0, 4095]`",
+        )

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmark.core.errors import DataError
 from benchmark.data.base import IGNORE, SPLITS, Benchmark, Split
-from benchmark.data.palette import palette
+from benchmark.data.palette import as_rgb, palette
 
 WIDTH = 1500
 """Width of a sheet in pixels."""
@@ -154,7 +154,7 @@ def _shown(benchmark: Benchmark, split: Split, id: str, colours: np.ndarray) -> 
     height, width = label.shape
     scale = min(_BOX[0] / width, _BOX[1] / height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    photo = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
+    photo = Image.fromarray(as_rgb(image)).resize(size, Image.Resampling.LANCZOS)
     small = np.asarray(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))
     pixels = np.bincount(label.ravel(), minlength=256)
     return _Shown(split, id, photo, Image.fromarray(_drawn(small, colours)), pixels)

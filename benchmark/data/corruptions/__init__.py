@@ -92,7 +92,7 @@ def corrupt(image: np.ndarray, name: str, severity: int, rng: np.random.Generato
         (H, W, 3) uint8.
 
     Raises:
-        UserError: there is no such corruption or severity.
+        UserError: there is no such corruption or severity, or the image is not RGB.
         ValueError: the image has another shape or dtype.
 
     Example:
@@ -104,7 +104,12 @@ def corrupt(image: np.ndarray, name: str, severity: int, rng: np.random.Generato
         raise UserError(f"unknown corruption {name!r}{did_you_mean(name, CORRUPTIONS)}")
     if severity not in range(1, 6):
         raise UserError(f"{name}: severity {severity} does not exist; use 1, 2, 3, 4 or 5")
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+    if image.ndim == 3 and image.dtype == np.uint8 and image.shape[2] != 3:
+        raise UserError(
+            f"{name}: corruptions are of photographs in RGB, not of images with {image.shape[2]} "
+            "channels; leave such a benchmark out"
+        )
+    if image.ndim != 3 or image.dtype != np.uint8:
         raise ValueError(f"expected (H, W, 3) uint8, got {image.shape} {image.dtype}")
     corruption = CORRUPTIONS[name]
     out = corruption.apply(image / 255.0, rng, *corruption.severities[severity - 1])

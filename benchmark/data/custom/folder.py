@@ -1,25 +1,28 @@
 """A user's own folder of images and labels.
 
 Format: `images/{train,val,test}/**/<name>.{jpg,jpeg,png,bmp,tif,tiff}` with labels
-`labels/{train,val,test}/**/<name>.png` of the same relative names. Without `images/val`, a tenth of
-train becomes val; test is never touched for that.
+`labels/{train,val,test}/**/<name>.png` of the same relative names, or as `labels` of the
+description calls them. Links to folders are followed. Without `images/val`, a tenth of train
+becomes val; test is never touched for that.
 """
 
+import os
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
 
 from benchmark.core.errors import DataError
-from benchmark.data.base import SPLITS, Split
-from benchmark.data.custom.described import DescribedBenchmark, Description
-from benchmark.data.files import read_rgb, read_with
+from benchmark.data.base import SPLITS, Finding, Split
+from benchmark.data.custom.described import DescribedBenchmark
+from benchmark.data.custom.description import LABELS, Description
+from benchmark.data.files import OWN, read_with
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-LABELS = (".png",)
 
-_ELSEWHERE = "your own source"
+_PICTURES = (*IMAGES, ".webp", ".gif", ".heic", ".heif", ".avif", ".jp2", ".npy", ".npz")
+"""Suffixes of files that somebody may believe to be used."""
 
 
 class ImageFolder(DescribedBenchmark):
@@ -50,12 +53,11 @@ class ImageFolder(DescribedBenchmark):
 
     def _pair(self, split: Split) -> list[str]:
         inside, beside = self.path / "images" / split, self.path / "labels" / split
-        images, labels = _found(inside, IMAGES), _found(beside, LABELS)
+        template = self.description.labels.files
+        images = _by_stem(inside, "{stem}", IMAGES)
+        labels = _by_stem(beside, *_divided(template))
         if bare := sorted(images.keys() - labels.keys()):
-            raise DataError(
-                f"{images[bare[0]]} has no label; put it at {beside / bare[0]}.png, or remove the "
-                "image"
-            )
+            raise DataError(f"{images[bare[0]]} has no label; {_fix(bare, beside, template)}")
         if stray := sorted(labels.keys() - images.keys()):
             raise DataError(
                 f"{labels[stray[0]]} has no image; put it at {inside / stray[0]}.jpg (or another "
@@ -64,7 +66,7 @@ class ImageFolder(DescribedBenchmark):
         if not images and split != "val":
             raise DataError(
                 f"{self.name}: there are no images in {inside}; create it with the {split} images "
-                f"({', '.join(IMAGES)}), and {beside} with their labels (.png)"
+                f"({', '.join(IMAGES)}), and {beside} with their labels ({template})"
             )
         ids = {f"{split}/{stem}": stem for stem in sorted(images)}
         self._files |= {id: (images[stem], labels[stem]) for id, stem in ids.items()}
@@ -77,38 +79,131 @@ class ImageFolder(DescribedBenchmark):
     def read(self, id: str) -> tuple[np.ndarray, np.ndarray]:
         """See `Benchmark.read`."""
         image, label = self.files(id)
-        stored = read_with(label, _ELSEWHERE, _open)
-        return read_rgb(image, _ELSEWHERE), self.decode(stored, str(label))
+        stored = read_with(label, OWN, self.stored_in)
+        return read_with(image, OWN, self.image_of), self.decode(stored, str(label))
 
     def files(self, id: str) -> tuple[Path, ...]:
         """See `Benchmark.files`."""
         return self._files[id]
+
+    def oddities(self) -> Iterator[Finding]:
+        """See `Benchmark.oddities`: files below the folder that are not used."""
+        used = {os.path.realpath(path) for pair in self._files.values() for path in pair}
+        left = [
+            path
+            for path in _walk(self.path)
+            if os.path.realpath(path) not in used
+            and not _is_hidden(path.relative_to(self.path))
+            and path.suffix.lower() not in (".yaml", ".yml")
+        ]
+        if left:
+            kinds = Counter(path.suffix.lower() or "no suffix" for path in left)
+            counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
+            pictures = [path for path in left if path.suffix.lower() in _PICTURES]
+            first = min(pictures or left)
+            yield Finding(
+                "warning" if pictures else "note",
+                f"{len(left)} files in {self.path} are not used ({counted}), such as "
+                f"{first.relative_to(self.path)}",
+                f"nothing, if they are not meant to be; images ({', '.join(IMAGES)}) belong in "
+                "images/train, images/val and images/test",
+            )
 
 
 def _folder(description: Description, home: Path) -> Path:
     return home / Path(description.folder or ".").expanduser()
 
 
-def _found(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """Files by their relative name without suffix.
+def _walk(folder: Path) -> Iterator[Path]:
+    """Files below a folder, also in linked folders; each folder is walked once.
+
+    A link to a folder that holds this one leads back, and is not followed.
+    """
+    waiting, links = [folder], list[Path]()
+    root = Path(os.path.realpath(folder))
+    seen = {str(parent) for parent in root.parents}
+    while waiting or links:
+        # Links last: a folder that is also there itself keeps its own name.
+        here = waiting.pop() if waiting else links.pop(0)
+        try:
+            real = os.path.realpath(here)
+            if real in seen:
+                continue
+            seen.add(real)
+            entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+        except OSError:
+            continue  # it may not be listed; what it holds will be missed
+        for entry in entries:
+            if not entry.is_dir():
+                yield Path(entry.path)
+            elif entry.is_symlink():
+                links.append(Path(entry.path))
+            else:
+                waiting.append(Path(entry.path))
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether it is one of those that file managers and archives leave."""
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _divided(template: str) -> tuple[str, tuple[str, ...]]:
+    """A name of files without its suffix, and the suffixes that it allows."""
+    return template[: -len(Path(template).suffix)], (Path(template).suffix.lower(),)
+
+
+def _by_stem(folder: Path, name: str, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """Files with a name around `{stem}`, by their relative path of which only the stem is left.
 
     Raises:
         DataError: two files differ in their suffix only.
     """
+    before, after = name.split("{stem}")
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(_walk(folder)):
         inside = path.relative_to(folder)
-        # File managers and archives leave hidden files, which are not images.
-        if path.suffix.lower() not in suffixes or any(p.startswith(".") for p in inside.parts):
+        fits = path.stem.startswith(before) and path.stem.endswith(after)
+        own = path.stem[len(before) : len(path.stem) - len(after)]
+        if path.suffix.lower() not in suffixes or not fits or not own or _is_hidden(inside):
             continue
-        stem = inside.with_suffix("").as_posix()
+        stem = inside.with_name(own).as_posix()
         if stem in found:
             raise DataError(f"{found[stem]} and {path} have the same name; rename or remove one")
         found[stem] = path
     return found
 
 
-def _open(file: BinaryIO) -> Image.Image:
-    image = Image.open(file)
-    image.load()
-    return image
+def _fix(bare: list[str], labels: Path, template: str) -> str:
+    """What to do about images without a label: a file of a similar name may be there.
+
+    Args:
+        bare: images without a label, by stem.
+        labels: the folder of the labels.
+        template: what labels are called.
+    """
+    first = labels / bare[0]
+    wanted = first.with_name(template.replace("{stem}", first.name))
+    near = [path for path in _files(first.parent) if first.name in path.name]
+    if not near:
+        return f"put it at {wanted}, or remove the image"
+
+    def score(path: Path) -> tuple[int, bool, int]:
+        """How many labels are called alike, as of `p1` and `p10` only one is."""
+        names = [(labels / stem) for stem in bare[:100]]
+        alike = [name.with_name(path.name.replace(first.name, name.name, 1)) for name in names]
+        count = sum(other.exists() for other in alike)
+        return count, path.suffix.lower() in LABELS, -len(path.name)
+
+    best = max(near, key=score)
+    call = best.name.replace(first.name, "{stem}", 1)
+    if best.suffix.lower() in LABELS:
+        return f"{best} exists: if it is the label, write `labels: {call!r}` in the YAML file"
+    if best.suffix.lower() in (".jpg", ".jpeg", ".webp"):
+        return (
+            f"{best} exists, but its compression changes the values of labels: export labels as PNG"
+        )
+    return f"{best} exists, but labels may be {', '.join(LABELS)}: convert it to PNG"
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []

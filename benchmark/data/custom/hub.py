@@ -4,8 +4,10 @@ It is read by the library `datasets` (the extra `hub` of this package), never by
 with the data. Ids count the rows of a split; without a val split, a tenth of train becomes val.
 """
 
+import io
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -13,8 +15,9 @@ from benchmark.core.errors import DataError, UserError, on_one_line
 from benchmark.core.selectors import did_you_mean
 from benchmark.core.spec import short_hash
 from benchmark.data.base import SPLITS, Split
-from benchmark.data.custom.described import DescribedBenchmark, Description, Hub
-from benchmark.data.files import read_rgb
+from benchmark.data.custom.described import DescribedBenchmark
+from benchmark.data.custom.description import Description, Hub
+from benchmark.data.files import decoded, read_with
 
 
 class HubDataset(DescribedBenchmark):
@@ -80,6 +83,9 @@ class HubDataset(DescribedBenchmark):
                     f"{self.name}: column {column!r} of {self.origin} holds {feature}, not images; "
                     f"name another by `hub.{role}`"
                 )
+            if held is not str:
+                # As files: the library would turn labels by their EXIF orientation, too.
+                data = data.cast_column(column, datasets.Image(decode=False))
         return data.select_columns([self._hub.image, self._hub.label])
 
     def _read_split(self, name: str) -> Any:
@@ -117,6 +123,14 @@ class HubDataset(DescribedBenchmark):
 
     def read(self, id: str) -> tuple[np.ndarray, np.ndarray]:
         """See `Benchmark.read`."""
+        image, label = self._row(id)
+        if image is None or label is None:
+            raise DataError(f"{self.where(id)} has no image or no label; remove the row")
+        stored = self._decoded(label, id, self.stored_in)
+        return self._decoded(image, id, self.image_of), self.decode(stored, self.where(id))
+
+    def _row(self, id: str) -> tuple[Any, Any]:
+        """Image and label of a row as they are stored."""
         split, row = id.split("/")
         try:
             values = self._data[split][int(row)]
@@ -125,14 +139,26 @@ class HubDataset(DescribedBenchmark):
                 f"{self.where(id)} cannot be decoded ({on_one_line(error)}); fetch the dataset "
                 f"again from {self.origin}"
             ) from error
-        image, label = values[self._hub.image], values[self._hub.label]
-        if image is None or label is None:
-            raise DataError(f"{self.where(id)} has no image or no label; remove the row")
-        if isinstance(image, str):
-            pixels = read_rgb(self._inside(image, id), self.origin)
-        else:
-            pixels = np.array(image.convert("RGB"))
-        return pixels, self.decode(label, self.where(id))
+        return values[self._hub.image], values[self._hub.label]
+
+    def _decoded(self, stored: Any, id: str, decode: Callable[[BinaryIO], Any]) -> Any:
+        """What `decode` makes of a file that the row holds or names."""
+        if isinstance(stored, str):
+            return read_with(self._inside(stored, id), self.origin, decode)
+        if stored["bytes"] is None:
+            return read_with(Path(stored["path"]), self.origin, decode)
+        return decoded(io.BytesIO(stored["bytes"]), self.where(id), self.origin, decode)
+
+    def opened(self, id: str) -> list[BinaryIO]:
+        """See `Benchmark.opened`, also of files that the row holds."""
+        found: list[BinaryIO] = []
+        for stored in self._row(id):
+            if isinstance(stored, dict) and stored["bytes"] is not None:
+                found.append(io.BytesIO(stored["bytes"]))
+            elif stored is not None:
+                path = self._inside(stored, id) if isinstance(stored, str) else stored["path"]
+                found.append(io.BytesIO(Path(path).read_bytes()))
+        return found
 
     def files(self, id: str) -> tuple[Path, ...]:
         """See `Benchmark.files`: the image file, where a row names one."""

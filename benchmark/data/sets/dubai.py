@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmark.core.errors import DataError
 from benchmark.data.base import IGNORE, Finding, Source, Split, register
-from benchmark.data.files import FolderBenchmark, read_rgb, read_with, stems
+from benchmark.data.files import FolderBenchmark, read_colours, read_rgb, read_with, stems
 
 COLOURS = {
     0x3C1098: 0,
@@ -80,7 +80,7 @@ class Dubai(FolderBenchmark):
         """See `Benchmark.read`."""
         photo, mask = self.files(id)
         image = read_rgb(photo, self.origin)
-        colour = _packed(read_rgb(mask, self.origin))
+        colour = _packed(read_colours(mask, self.origin))
         index = np.searchsorted(_KEYS, colour).clip(max=len(_KEYS) - 1)
         unknown = _KEYS[index] != colour
         if unknown.any():
@@ -108,7 +108,7 @@ class Dubai(FolderBenchmark):
         stated = read_with(path, self.origin, _stated)
         found: set[int] = set()
         for mask in sorted(self.path.glob("Tile */masks/image_part_001.png")):
-            found |= set(np.unique(_packed(read_rgb(mask, self.origin))).tolist())
+            found |= set(np.unique(_packed(read_colours(mask, self.origin))).tolist())
         # Black is void at the edges of the masks and is in no list.
         strange = sorted(found - set(stated.values()) - {0})
         if strange:

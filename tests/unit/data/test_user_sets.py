@@ -15,6 +15,7 @@ from PIL import Image
 
 from benchmark.core.errors import DataError
 from benchmark.data import available
+from benchmark.data.audit.audit import audit
 from benchmark.data.base import BENCHMARKS, SPLITS, Benchmark
 from benchmark.data.cache import open_split
 from benchmark.data.fake.drawing import blocks, picture, save
@@ -248,6 +249,37 @@ def test_paths_as_images(tmp_path: Path, datasets: Any) -> None:
     check(load(tmp_path, hub=hub)(), (1, 1, 2))
 
 
+def test_files_in_rows_are_read_as_files_are(tmp_path: Path, datasets: Any) -> None:
+    """Photos are turned as EXIF says, labels are not; depth and range are as in a folder."""
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    label = blocks([0, 1, 2, 255], seed=0)
+    for name, pixels in (("image", np.rot90(picture(label, 0), 1)), ("mask", label)):
+        Image.fromarray(np.ascontiguousarray(pixels)).save(tmp_path / f"{name}.png", exif=tag)
+    Image.fromarray(picture(label, 0)[..., 0].astype(np.uint16) * 16).save(tmp_path / "deep.tif")
+
+    def rows(image: str) -> Any:
+        columns = {"image": [str(tmp_path / image)] * 2, "mask": [str(tmp_path / "mask.png")] * 2}
+        features = datasets.Features({"image": datasets.Image(), "mask": datasets.Image()})
+        return datasets.Dataset.from_dict(columns, features=features)
+
+    parts = {"train": rows("image.png"), "test": rows("deep.tif")}
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "saved")
+    hub = {"path": "saved", "label": "mask", "splits": {"train": "train", "test": "test"}}
+    benchmark = load(tmp_path, hub=hub, range=[0, 255])()
+    image, found = benchmark.read("train/0000000")
+    np.testing.assert_array_equal(image, picture(label, 0))
+    np.testing.assert_array_equal(found, label)
+    BENCHMARKS.pop("mine")
+    plugins._TYPED.clear()
+    benchmark = load(tmp_path, hub=hub, range=[0, 4080])()
+    image, found = benchmark.read("test/0000000")
+    np.testing.assert_array_equal(image, np.repeat(picture(label, 0)[..., :1], 3, axis=2))
+    what = [finding.what for finding in audit(benchmark).findings]
+    assert any(text.startswith("images that were turned upright") for text in what)
+    assert any(text.startswith("labels with an EXIF orientation") for text in what)
+
+
 def test_importing_the_modules_does_not_import_the_library() -> None:
     code = "import sys, benchmark.data.custom.hub; print({'datasets', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -273,6 +305,43 @@ def test_a_run_says_how_to_repeat_it(tmp_path: Path) -> None:
     (record,) = (tmp_path / "results").rglob("record.json")
     assert "--plugin set.yaml" in record.read_text()
     assert list(json.loads(record.read_text())["metrics"]["class_iou"]) == ["sky", "road", "tree"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bands", [[0], [4, 3, 2, 1, 0]])
+def test_a_run_on_other_bands_than_rgb(tmp_path: Path, bands: list[int]) -> None:
+    import tifffile
+
+    for split, count in {"train": 4, "test": 2}.items():
+        for i in range(count):
+            label = blocks([0, 1, 2, 255], seed=i)
+            save(tmp_path / "labels" / split / f"{i}.png", label)
+            pixels = np.dstack([picture(label, i), picture(label, i + 9)[..., :2]])
+            path = tmp_path / "images" / split / f"{i}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            deep = pixels.astype(np.uint16) * 16
+            tifffile.imwrite(path, deep, photometric="minisblack", planarconfig="contig")
+    (tmp_path / "set.yaml").write_text(
+        f"name: myset\nclasses: [sky, road, tree]\nbands: {bands}\nrange: [0, 4080]\n"
+    )
+    words = [
+        "run", "--plugin", "set.yaml", "--benchmarks", "myset",
+        "--backbones", "demo_vit", "--methods", "linear,lora,full,lst", "--set", "steps=2",
+        "--set", "crop=36", "--set", "batch_size=2", "--results", "results",
+    ]  # fmt: skip
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    environment["BENCHMARK_CACHE"] = str(tmp_path / "cache")
+    done = forked.call(*words, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = [json.loads(path.read_text()) for path in (tmp_path / "results").rglob("record.json")]
+    assert [record["status"] for record in records] == ["done"] * 4
+    (tuned,) = (
+        record["costs"]["params"]["tuned_backbone"]
+        for record in records
+        if record["method"] == "full"
+    )
+    # 1,650,048 parameters for RGB, of which the stem has 12 x 12 x 128 for each channel.
+    assert tuned == 1_650_048 + (len(bands) - 3) * 12 * 12 * 128
 
 
 def test_merge_keys_are_understood(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from benchmark.core.selectors import parse_selector, split_selectors
 from benchmark.core.spec import Protocol, RunSpec
 from benchmark.data.base import IGNORE, SPLITS, Example, carve
-from benchmark.data.examples import Examples, Mapped, offsets
+from benchmark.data.examples import Examples, Index, Mapped, offsets
 from benchmark.data.sets.carving import carve_val
 from benchmark.data.subsample import stratified_order, take
 from benchmark.engine import counts as counting
@@ -278,16 +278,22 @@ def test_counts_of_the_parts_of_an_image_add_up(
 @settings(same_everywhere, max_examples=50)
 def test_what_is_mapped_is_what_was_written(tmp_path_factory: Any, seed: int, n: int) -> None:
     random = np.random.default_rng(seed)
-    shapes = random.integers(1, 7, (n, 2)).astype(np.int32)
+    shapes = random.integers(1, 7, (n, 3)).astype(np.int32)
     pairs = [
-        (random.integers(0, 256, (*s, 3), np.uint8), random.integers(0, 256, s, np.uint8))
+        (random.integers(0, 256, s, np.uint8), random.integers(0, 256, s[:2], np.uint8))
         for s in shapes
     ]
     path = tmp_path_factory.mktemp("mapped") / "split.bin"
     path.write_bytes(b"".join(part.tobytes() for pair in pairs for part in pair))
     assert offsets(shapes)[0] == 0 and offsets(shapes)[-1] == path.stat().st_size
-    assert (np.diff(offsets(shapes)) == 4 * shapes.prod(1)).all()
-    mapped = Mapped(path, [str(i) for i in range(n)], shapes, np.ones((n, 1), bool), "")
+    assert (np.diff(offsets(shapes)) == [image.size + label.size for image, label in pairs]).all()
+    presence, has_void, levels = (
+        np.ones((n, 1), bool),
+        np.zeros(n, bool),
+        np.zeros((n, 2), np.uint8),
+    )
+    ids = [str(i) for i in range(n)]
+    mapped = Mapped(path, Index(ids, shapes, presence, has_void, levels, ""))
     for i, (image, label) in enumerate(pairs):
         np.testing.assert_array_equal(mapped.at(i).image, image)
         np.testing.assert_array_equal(mapped.at(i).label, label)
