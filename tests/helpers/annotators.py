@@ -7,7 +7,7 @@ import base64
 import io
 import json
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -254,7 +254,7 @@ def brush(inside: np.ndarray) -> list[int]:
     flat = np.repeat(inside.ravel().astype(np.uint8) * 255, 4)
     edges = [0, *(np.flatnonzero(np.diff(flat)) + 1).tolist(), len(flat)]
     bits = f"{len(flat):032b}{7:05b}{2:04b}{3:04b}{7:04b}{15:04b}"
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         value, rest = int(flat[start]), end - start
         while rest:
             count = min(rest, 2**16)
@@ -282,7 +282,7 @@ def label_studio(folder: Path, scenes: list[Scene], kind: str) -> Path:
             else:
                 assert region.outline
                 shares = [[100 * x / width, 100 * y / height] for x, y in region.outline]
-                (left, top), _, (right, bottom), _ = shares
+                (left, top), (right, bottom) = shares[0], shares[2]
                 if kind == "polygonlabels":
                     value |= {"points": shares, "closed": True}
                 else:

@@ -72,7 +72,8 @@ class Images:
             name: as the annotation has it; may hold folders.
             beside: the folder of the annotation.
             where: the annotation, for errors.
-            hints: names of folders; of several images of the name, the one in such a folder.
+            hints: names of folders; of several images of the name, the one in all of them that
+                hold one.
             foreign: whether the folders in the name are those of another machine.
 
         Raises:
@@ -135,11 +136,13 @@ class Images:
         for exact in (beside.joinpath(*parts), self.root.joinpath(*parts)):
             if exact in paths:
                 return exact
-        hinted = [path for path, match in zip(paths, matches, strict=True) if {*match} & {*hints}]
-        for some in (hinted, paths):
-            # Copies of a path through links are one file.
-            if len({os.path.realpath(path) for path in some}) == 1:
-                return some[0]
+        # Masks often have the names of their images.
+        for hint in (*hints, "images"):
+            inside = [path for path in paths if hint in path.relative_to(self.root).parts]
+            paths = inside or paths
+        # Several paths through links may lead to one file.
+        if len({os.path.realpath(path) for path in paths}) == 1:
+            return paths[0]
         raise DataError(
             f"{where}: {paths[0]} and {paths[1]} are both called {name!r}; name the folder of the "
             "images by --images"

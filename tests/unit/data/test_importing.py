@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from PIL import Image, ImageDraw
+from PIL import Image
 from pycocotools.coco import COCO
 
 from benchmark.core.errors import UserError
 from benchmark.data import available
 from benchmark.data.base import BENCHMARKS, SPLITS
 from benchmark.data.cache import open_split
-from benchmark.data.importing import convert as converting
 from benchmark.data.importing.convert import Imported, convert
 from benchmark.data.importing.label_studio import unpacked
 from benchmark.data.importing.raster import Canvas
@@ -150,3 +149,339 @@ def test_geotiff(tmp_path: Path, dtype: str, values: tuple[int, ...]) -> None:
     found = labels_of(made)
     for scene in scenes:
         assert np.array_equal(found[scene.name], table[scene.label]), scene.name
+
+
+# Other shapes
+
+
+def polygon_scenes() -> list[Scene]:
+    """Scenes with polygons of many vertices, some of which cross themselves or leave the image."""
+    random = np.random.default_rng(1)
+    scenes = []
+    for k in range(6):
+        scene = Scene(f"scene_{k}", (50 + k, 70 - k))
+        for _ in range(4):
+            low, high = (0.0, 50.0) if k % 2 else (-20.0, 90.0)
+            points = random.uniform(low, high, (int(random.integers(3, 9)), 2)).tolist()
+            inside = np.zeros(scene.size, bool)
+            outline = [(x, y) for x, y in points]
+            scene.regions.append(Region(NAMES[len(scene.regions) % 3], inside, outline))
+        scenes.append(scene)
+    return scenes
+
+
+def test_coco_polygons_are_drawn_as_pycocotools_draws_them(tmp_path: Path) -> None:
+    scenes = polygon_scenes()
+    path = annotators.coco(tmp_path / "coco", scenes, "polygon")
+    content = json.loads(path.read_text())
+    for one in content["annotations"][:3]:  # an annotation in two parts
+        one["segmentation"].append([1, 1, 9, 1, 9, 9])
+    path.write_text(json.dumps(content))
+    made = convert(path, tmp_path / "ours.yaml")
+    found = labels_of(made)
+    reader = COCO(str(path))
+    numbers = {3: 1, 10: 2, 17: 3}
+    for image in reader.loadImgs(reader.getImgIds()):
+        expected = np.zeros((image["height"], image["width"]), np.uint8)
+        for one in reader.loadAnns(reader.getAnnIds(image["id"])):
+            expected[reader.annToMask(one) > 0] = numbers[one["category_id"]]
+        assert np.array_equal(found[Path(image["file_name"]).stem], expected)
+
+
+FORMS: dict[str, Write] = {
+    "coco": lambda f, s: annotators.coco(f, s, "polygon"),
+    "labelme": lambda f, s: annotators.labelme(f, s, "polygon"),
+    "cvat": lambda f, s: annotators.cvat(f, s, "polygon"),
+    "yolo": lambda f, s: annotators.yolo(f, s, {"train": 4, "val": 1, "test": 1}),
+    "label_studio": lambda f, s: annotators.label_studio(f, s, "polygonlabels"),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_polygons_are_right_but_for_their_boundary(tmp_path: Path, name: str) -> None:
+    """Only pixels that a boundary crosses may differ from the truth, taken at pixel centres."""
+    scenes = polygon_scenes()[1::2]
+    scenes += [Scene(f"{scene.name}_again", scene.size, scene.regions) for scene in scenes]
+    found = labels_of(convert(FORMS[name](tmp_path / "theirs", scenes), tmp_path / "ours.yaml"))
+    for scene in scenes:
+        truth, near = np.zeros(scene.size, np.uint8), np.zeros(scene.size, bool)
+        rows, columns = np.indices(scene.size) + 0.5
+        for region in scene.regions:
+            assert region.outline
+            edges = list(zip(region.outline, [*region.outline[1:], region.outline[0]], strict=True))
+            odd = np.zeros(scene.size, bool)
+            for (x0, y0), (x1, y1) in edges:
+                crosses = (y0 <= rows) != (y1 <= rows)
+                odd ^= crosses & (columns < x0 + (rows - y0) / (y1 - y0) * (x1 - x0))
+                along = np.hypot(x1 - x0, y1 - y0)
+                share = ((columns - x0) * (x1 - x0) + (rows - y0) * (y1 - y0)) / along**2
+                share = share.clip(0, 1)
+                near |= (
+                    np.hypot(x0 + share * (x1 - x0) - columns, y0 + share * (y1 - y0) - rows) < 1
+                )
+            truth[odd] = 1 + NAMES.index(region.name)
+        wrong = found[scene.name] != truth
+        assert not (wrong & ~near).any()
+        assert wrong.sum() < 0.25 * near.sum()
+
+
+def test_a_hole_cut_by_a_keyhole_is_a_hole() -> None:
+    canvas = Canvas(20, 30)
+    outer, inner = [2, 2, 12, 2, 12, 12, 2, 12, 2, 2], [5, 5, 5, 9, 9, 9, 9, 5, 5, 5]
+    canvas.polygons([[*outer, *inner]], 4)
+    expected = np.full((20, 30), -1)
+    expected[2:12, 2:12] = 4
+    expected[5:9, 5:9] = -1
+    assert np.array_equal(canvas.label, expected)
+
+
+def test_ellipses_circles_and_turned_boxes(tmp_path: Path) -> None:
+    size, area = (100, 120), {"ellipse": np.pi * 30 * 20, "circle": np.pi * 25**2, "box": 40 * 20}
+    annotators.images(tmp_path, [Scene(name, size) for name in area])
+    shapes = {
+        "ellipse": '<ellipse label="car" cx="60" cy="50" rx="30" ry="20" rotation="30"/>',
+        "circle": '<ellipse label="car" cx="60" cy="50" rx="25" ry="25"/>',
+        "box": '<box label="car" xtl="40" ytl="40" xbr="80" ybr="60" rotation="90"/>',
+    }
+    parts = [
+        f'<image id="1" name="{name}.png" width="120" height="100">{shape}</image>'
+        for name, shape in shapes.items()
+    ]
+    labels = "<meta><labels><label><name>car</name></label></labels></meta>"
+    path = tmp_path / "a.xml"
+    path.write_text(f"<annotations>{labels}{''.join(parts)}</annotations>")
+    found = labels_of(convert(path, tmp_path / "ours.yaml"))
+    for name in area:
+        assert found[name].sum() == pytest.approx(area[name], rel=0.01)
+    upright = np.zeros(size, np.uint8)
+    upright[30:70, 50:70] = 1
+    assert np.array_equal(found["box"], upright)
+    rows, columns = np.nonzero(found["ellipse"])
+    # Turned clockwise: its right end is lower than its left one.
+    assert np.polyfit(columns, rows, 1)[0] > 0.2
+
+    (tmp_path / "me").mkdir()
+    for k in range(3):
+        annotators.images(tmp_path / "me", [Scene(f"{k}", size)])
+        disc = {"label": "car", "shape_type": "circle", "points": [[60, 50], [60, 75]]}
+        content = {"shapes": [disc], "imagePath": f"{k}.png"}
+        (tmp_path / "me" / f"{k}.json").write_text(json.dumps(content))
+    found = labels_of(convert(tmp_path / "me", tmp_path / "circles.yaml"))
+    rows, columns = np.indices(size) + 0.5
+    distance = np.hypot(rows - 50, columns - 60)
+    assert not ((found["0"] != (distance < 25)) & (np.abs(distance - 25) > 1)).any()
+    assert found["0"].sum() == pytest.approx(area["circle"], rel=0.01)
+
+
+def test_a_brush_mask_that_label_studio_has_packed() -> None:
+    """Packed by `mask2rle` of label-studio-sdk 2.1.2."""
+    packed = [0, 0, 5, 160, 57, 27, 252, 127, 241, 128, 71, 255, 24, 4, 127, 250, 92, 3, 67, 255]
+    packed += [225, 112, 13, 15, 255, 133, 192, 48, 223, 254, 39, 0, 200, 127, 248, 92, 3, 13, 255]
+    packed += [226, 112, 12, 135, 255, 133, 192, 52, 63, 254, 23, 0, 196, 127, 241, 128, 101, 255]
+    packed += [252, 46, 1, 161, 255, 245, 56, 4, 127, 224]
+    expected = np.zeros((9, 40), bool)
+    expected[1:8, 3:37] = True
+    expected[3:5, 10:20] = expected[6, 12] = False
+    expected[8, 39] = expected[0, 0] = expected[0, 2] = expected[0, 4] = True
+    assert np.array_equal(unpacked(packed, 9, 40), expected)
+
+
+def test_of_several_annotations_the_ground_truth_counts(tmp_path: Path) -> None:
+    scenes = annotators.rectangles()
+    path = annotators.label_studio(tmp_path / "studio", scenes, "polygonlabels")
+    content = json.loads(path.read_text())
+    content[2]["annotations"][0]["ground_truth"] = True
+    content[2]["annotations"].append({"id": 9, "result": []})
+    content[3]["annotations"].insert(0, {"id": 8, "result": []})
+    content.append({"id": 99, "data": {"image": "/data/upload/4/no.png"}, "annotations": []})
+    path.write_text(json.dumps(content))
+    made = convert(path, tmp_path / "ours.yaml")
+    assert any("1 tasks without an annotation are left out" in note for note in made.notes)
+    assert any("2 tasks have several annotations" in note for note in made.notes)
+    same(made, scenes)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://localhost:8080/data/local-files/?d=photos%2Fstreet_02.png",
+        "s3://bucket/some/folder/street_02.png",
+        "/data/upload/7/street_02.png",
+    ],
+)
+def test_addresses_of_a_server_are_found_by_their_end(tmp_path: Path, address: str) -> None:
+    scenes = annotators.rectangles()
+    path = annotators.label_studio(tmp_path / "studio", scenes, "polygonlabels")
+    content = json.loads(path.read_text())
+    content[2]["data"] = {"photo": address}
+    path.write_text(json.dumps(content))
+    same(convert(path, tmp_path / "ours.yaml"), scenes)
+
+
+# Splits, images and classes
+
+
+def test_splits_of_coco_are_those_of_its_files(tmp_path: Path) -> None:
+    """The official layout: images in train2017 and val2017 have the same names."""
+    scenes = annotators.rectangles(8)
+    for split, some in (("train2017", scenes[:5]), ("val2017", scenes[2:])):
+        path = annotators.coco(tmp_path / split, some, "polygon")
+        (tmp_path / "annotations").mkdir(exist_ok=True)
+        path.rename(tmp_path / "annotations" / f"instances_{split}.json")
+    (tmp_path / "annotations" / "captions_train2017.json").write_text("{}")
+    made = convert(tmp_path, tmp_path / "ours.yaml")
+    assert made.counts == {"train": 5, "val": 0, "test": 6}
+    assert made.notes == (
+        "there is no test split: val is taken as test",
+        "there is no val split: a tenth of train becomes val",
+    )
+    inside = tmp_path / "ours" / "images" / "test" / "street_03.png"
+    assert inside.is_symlink()
+    assert inside.resolve() == (tmp_path / "val2017" / "images" / "street_03.png").resolve()
+    found = labels_of(made)
+    assert all(np.array_equal(found[scene.name], scene.label) for scene in scenes)
+    one = convert(tmp_path / "annotations" / "instances_val2017.json", tmp_path / "one.yaml")
+    assert sum(one.counts.values()) == 6
+
+
+def test_splits_of_roboflow_cvat_yolo_and_labelme(tmp_path: Path) -> None:
+    scenes = annotators.rectangles(8)
+    parts = {"train": scenes[:4], "valid": scenes[4:6], "test": scenes[6:]}
+    for split, some in parts.items():
+        path = annotators.coco(tmp_path / "robo" / split, some, "packed")
+        path.rename(path.with_name("_annotations.coco.json"))
+        annotators.labelme(tmp_path / "me" / split, some, "polygon")
+    path = annotators.cvat(tmp_path / "cvat", scenes, "mask")
+    text = path.read_text()
+    for split, some in parts.items():
+        for scene in some:
+            text = text.replace(f'name="{scene.name}', f'subset="{split}" name="{scene.name}')
+    path.write_text(text)
+    annotators.yolo(tmp_path / "yolo", scenes, ALL)
+    for name in ("robo", "me", "cvat", "yolo"):
+        made = convert(tmp_path / name, tmp_path / f"of_{name}.yaml")
+        assert made.counts == ALL and not made.notes, name
+        same(made, scenes)
+
+
+def test_images_elsewhere_are_found_by_the_end_of_their_path(tmp_path: Path) -> None:
+    scenes = annotators.rectangles()
+    path = annotators.coco(tmp_path / "coco", scenes, "polygon")
+    content = json.loads(path.read_text())
+    for k, image in enumerate(content["images"]):
+        image["file_name"] = ("C:\\data\\new\\", "/home/me/", "../x/", "")[k % 4] + image[
+            "file_name"
+        ]
+    path.write_text(json.dumps(content))
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "coco" / "images").rename(tmp_path / "photos" / "new")
+    with pytest.raises(UserError, match="--images"):
+        convert(path, tmp_path / "ours.yaml")
+    same(convert(path, tmp_path / "ours.yaml", images=tmp_path / "photos"), scenes)
+
+
+def test_a_set_that_was_imported_before_is_no_second_image(tmp_path: Path) -> None:
+    scenes = annotators.rectangles()
+    path = annotators.coco(tmp_path, scenes, "polygon")
+    convert(path, tmp_path / "first.yaml")
+    same(convert(path, tmp_path / "second.yaml"), scenes)
+
+
+def test_without_links_images_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise OSError("no links here")
+
+    scenes = annotators.rectangles()
+    monkeypatch.setattr("os.symlink", fails)
+    made = convert(annotators.coco(tmp_path, scenes, "polygon"), tmp_path / "ours.yaml")
+    assert "8 images were copied, since links cannot be made here" in made.notes
+    same(made, scenes)
+    assert not any(path.is_symlink() for path in (tmp_path / "ours").rglob("*"))
+
+
+def test_a_photo_is_as_large_as_it_is_shown(tmp_path: Path) -> None:
+    """Tools show photos upright, and annotate them so."""
+    scenes = annotators.rectangles()
+    path = annotators.coco(tmp_path, scenes, "polygon")
+    for scene in scenes:
+        image = tmp_path / "images" / f"{scene.name}.png"
+        tag = Image.Exif()
+        tag[0x0112] = 6
+        turned = Image.fromarray(np.ascontiguousarray(np.rot90(scene.image, 1)))
+        turned.save(image.with_suffix(".jpg"), exif=tag)
+        image.unlink()
+    path.write_text(path.read_text().replace(".png", ".jpg"))
+    convert(path, tmp_path / "ours.yaml")
+    for scene in scenes:
+        (label,) = (tmp_path / "ours" / "labels").rglob(f"{scene.name}.png")
+        assert np.array_equal(np.asarray(Image.open(label)), scene.label)
+
+
+def test_what_is_not_annotated_may_be_void(tmp_path: Path) -> None:
+    scenes = annotators.rectangles()
+    path = annotators.coco(tmp_path, scenes, "polygon")
+    made = convert(path, tmp_path / "ours.yaml", unlabelled="void")
+    assert yaml.safe_load(made.description.read_text())["classes"] == list(NAMES)
+    for scene in scenes:
+        (label,) = (tmp_path / "ours" / "labels").rglob(f"{scene.name}.png")
+        # Void is 255, and the classes begin at 0.
+        assert np.array_equal(np.asarray(Image.open(label)), scene.label - np.uint8(1))
+
+
+def test_a_category_background_is_the_background(tmp_path: Path) -> None:
+    scenes = annotators.rectangles()
+    path = annotators.coco(tmp_path, scenes, "polygon")
+    content = json.loads(path.read_text())
+    content["categories"].append({"id": 999, "name": "Background"})
+    path.write_text(json.dumps(content))
+    made = convert(path, tmp_path / "ours.yaml")
+    assert yaml.safe_load(made.description.read_text())["classes"] == [*NAMES, "Background"]
+    found = labels_of(made)
+    for scene in scenes:
+        expected = np.where(scene.label == 0, 3, scene.label - np.uint8(1))
+        assert np.array_equal(found[scene.name], expected)
+
+
+def test_labels_without_a_gap_say_how_to_leave_out_the_background(tmp_path: Path) -> None:
+    scenes = annotators.rectangles()
+    for scene in scenes:
+        filled = annotators.rectangle(scene.size, "road", 0, 0, scene.size[1], scene.size[0])
+        scene.regions.insert(0, filled)
+    made = convert(annotators.coco(tmp_path, scenes, "polygon"), tmp_path / "ours.yaml")
+    assert any("--unlabelled void" in note for note in made.notes)
+
+
+def test_labelme_ignores_what_is_called_so(tmp_path: Path) -> None:
+    scenes = annotators.rectangles()
+    path = annotators.labelme(tmp_path, scenes, "polygon")
+    for file in path.rglob("*.json"):
+        file.write_text(file.read_text().replace('"tree"', '"__ignore__"'))
+    found = labels_of(convert(path, tmp_path / "ours.yaml"))
+    for scene in scenes:
+        expected = np.where(scene.label == 3, 255, scene.label)
+        assert np.array_equal(found[scene.name], expected)
+
+
+def test_values_of_one_name_are_one_class(tmp_path: Path) -> None:
+    scenes = annotators.shapes()
+    path = annotators.geotiff(tmp_path / "tiff", scenes, "uint8", (0, 1, 2, 3, 255))
+    names = {0: "ground", 1: "thing", 2: "thing", 3: "thing"}
+    made = convert(path, tmp_path / "ours.yaml", names=names)
+    found = labels_of(made)
+    assert all(np.array_equal(found[s.name], np.minimum(s.label, 1)) for s in scenes)
+
+
+@pytest.mark.parametrize("module", ["pycocotools.mask", "rasterio", "defusedxml"])
+def test_without_the_extra_a_line_says_how_to_install_it(
+    tmp_path: Path, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes = annotators.rectangles()
+    annotators.coco(tmp_path / "pycocotools.mask", scenes, "polygon")
+    annotators.cvat(tmp_path / "defusedxml", scenes, "polygon")
+    annotators.geotiff(tmp_path / "rasterio", scenes, "uint8", (0, 1, 2, 3, 255))
+    monkeypatch.setitem(sys.modules, module, None)
+    names = dict(enumerate("abcd")) if module == "rasterio" else None
+    with pytest.raises(UserError) as info:
+        convert(tmp_path / module, tmp_path / "ours.yaml", names=names)
+    assert str(info.value).endswith("pip install 'petseg-bench[import]'")
+    assert module.partition(".")[0] in str(info.value)
