@@ -85,7 +85,7 @@ def convert(
     if names and form not in NAMELESS:
         raise UserError(f"--classes: {form} names its classes itself; leave it out")
     if images is not None and not images.is_dir():
-        raise UserError(f"--images {images}: no such folder")
+        raise UserError(f"--images {images}: no such folder; correct the path")
     source = Source(path, Images(images or _root(path), images is not None), names)
     read = READERS[form](source)
     notes = list(read.notes)
@@ -178,7 +178,9 @@ def _splits(
     if len(given) < 2:
         by_name = {str(picture.image): picture for picture in pictures}
         if len(by_name) < 3:
-            raise DataError(f"{path} has {len(by_name)} images, too few for train, val and test")
+            raise DataError(
+                f"{path} has {len(by_name)} images, too few for train, val and test; add some"
+            )
         drawn = carve(list(by_name), FRACTIONS)
         notes.append(
             "the format has no splits: 60 / 10 / 30 % of the images, drawn by a fixed seed, are "

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from benchmark.core.errors import DataError, UserError
 from benchmark.core.selectors import did_you_mean
-from benchmark.core.yaml_file import read_mapping
 from benchmark.data.importing import coco, cvat, geotiff, label_studio, labelme, voc, yolo
 from benchmark.data.importing.annotated import AnnotatedSet, Source, hidden, read_json
 
@@ -54,9 +53,7 @@ def _file(path: Path) -> Iterator[str]:
         yield from (name for name, fits in _JSON.items() if fits(content))
     elif suffix == ".xml" and cvat.fits(cvat.parse(path)):
         yield "cvat"
-    elif suffix in (".yaml", ".yml") and yolo.fits(
-        read_mapping(path, str(path), "fields", "train: images/train")
-    ):
+    elif suffix in (".yaml", ".yml") and yolo.fits(yolo.read_yaml(path)):
         yield "yolo"
 
 

@@ -55,9 +55,8 @@ def read(source: Source) -> AnnotatedSet:
     if bare := sorted(images.keys() - masks.keys()):
         raise DataError(f"{images[bare[0]]} has no mask in {there[0]}; put it there")
     if not source.names:
-        values = ", ".join(map(str, _values(next(iter(masks.values())))))
         raise DataError(
-            f"{source.path}: nothing names the values of the masks (the first has {values}); use "
+            f"{source.path}: nothing names the values of the masks (such as {_values(masks)}); use "
             "--classes 0=background,1=road,..."
         )
     categories, numbers = categories_of(source.names)
@@ -70,10 +69,15 @@ def read(source: Source) -> AnnotatedSet:
     return result
 
 
-def _values(path: Path) -> list[int]:
-    """The first values of a mask."""
-    with open_raster(path) as raster:
-        return np.unique(raster.read(1))[:8].tolist()
+def _values(masks: dict[str, Path]) -> str:
+    """The lowest values of some masks."""
+    found: set[float] = set()
+    for path in list(masks.values())[:20]:
+        with open_raster(path) as raster:
+            values = raster.read(1)
+        if values.dtype.kind in "iuf":
+            found |= {*np.unique(values)[:10].tolist()}
+    return ", ".join(f"{value:g}" for value in sorted(found)[:10])
 
 
 def _draw(path: Path, image: Path, numbers: dict[int, int], canvas: Canvas) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmark.core.errors import DataError, on_one_line
+from benchmark.core.errors import DataError, on_one_line, shown
 from benchmark.data.base import IGNORE, SPLITS, Split
 from benchmark.data.importing.annotated import (
     AnnotatedSet,
@@ -113,7 +113,9 @@ def _labelmap(root: Path) -> tuple[dict[int, str], dict[int, int]]:
         name, colour = line.split(":")[0].strip(), re.match(r"[^:]*:(\d+),(\d+),(\d+)(:|$)", line)
         rgb = tuple(int(part[:4]) for part in colour.groups()[:3]) if colour else ()
         if not rgb or max(rgb) > 255:
-            raise DataError(f"{path}: {line.strip()!r} is no line like `road:128,64,128::`")
+            raise DataError(
+                f"{path}: {shown(line)} is not a name with a colour; write road:128,64,128::"
+            )
         if _packed(rgb) in colours.values():
             raise DataError(f"{path}: the colour of {name!r} is another's, too; give it its own")
         colours[len(names)] = _packed(rgb)

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, BeforeValidator
 
-from benchmark.core.errors import DataError
+from benchmark.core.errors import DataError, UserError
 from benchmark.core.yaml_file import read_mapping
 from benchmark.data.base import SPLITS
 from benchmark.data.custom.folder import IMAGES
@@ -58,6 +58,18 @@ class _Yolo(BaseModel):
     test: _Places = None
 
 
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file.
+
+    Raises:
+        DataError: it cannot be read or parsed.
+    """
+    try:
+        return read_mapping(path, str(path), "fields", "train: images/train")
+    except UserError as error:
+        raise DataError(f"{error}; correct the file") from error
+
+
 def fits(content: Any) -> bool:
     """Whether the content of a YAML file is of this format."""
     return (
@@ -72,9 +84,7 @@ def read(source: Source) -> AnnotatedSet:
         DataError: it does not fit the format; images are missing; a label has no image.
     """
     path = _described(source)
-    content = check(
-        _Yolo, read_mapping(path, str(path), "fields", "train: images/train"), str(path)
-    )
+    content = check(_Yolo, read_yaml(path), str(path))
     unique(list(content.names.values()), str(path))
     numbers = {stored: k for k, stored in enumerate(sorted(content.names))}
     result = AnnotatedSet([content.names[stored] for stored in numbers], [])
