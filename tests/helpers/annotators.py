@@ -36,23 +36,27 @@ class Region:
 
 @dataclass
 class Scene:
-    """One image with its objects, later ones in front."""
+    """One image with its objects, later ones in front; `pixels` if it is a real one."""
 
     name: str
     size: tuple[int, int]
     regions: list[Region] = field(default_factory=list)
+    names: tuple[str, ...] = NAMES
+    pixels: np.ndarray | None = None
 
     @property
     def label(self) -> np.ndarray:
         """(H, W) uint8: 0 background, then the names in order; 255 for crowds, which lie below."""
         label = np.zeros(self.size, np.uint8)
         for region in sorted(self.regions, key=lambda region: not region.crowd):
-            label[region.inside] = 255 if region.crowd else 1 + NAMES.index(region.name)
+            label[region.inside] = 255 if region.crowd else 1 + self.names.index(region.name)
         return label
 
     @property
     def image(self) -> np.ndarray:
         """(H, W, 3) uint8, of other colours in each scene."""
+        if self.pixels is not None:
+            return self.pixels
         return picture(self.label, sum(map(ord, self.name)))
 
 
@@ -124,7 +128,7 @@ def coco(folder: Path, scenes: list[Scene], kind: str) -> Path:
 
     Category ids have gaps, and image ids are not in order.
     """
-    ids = {name: 3 + 7 * k for k, name in enumerate(NAMES)}
+    ids = {name: 3 + 7 * k for k, name in enumerate(scenes[0].names)}
     annotations = []
     for k, scene in enumerate(scenes):
         for region in scene.regions:
@@ -303,23 +307,21 @@ def label_studio(folder: Path, scenes: list[Scene], kind: str) -> Path:
     return _written(folder / "project-1.json", tasks)
 
 
-COLOURS = ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0))
-
-
 def voc(folder: Path, scenes: list[Scene], kind: str, splits: dict[str, int]) -> Path:
     """VOC's layout, `kind` palette (with class_names.txt), or colours or mixed (labelmap.txt).
 
     `mixed` has palettes whose indices are not those of the label map.
     """
     images(folder / "JPEGImages", scenes)
-    names = ("_background_", *NAMES)
+    names = ("_background_", *scenes[0].names)
+    colours = [(40 * k % 256, k, 255 - k) for k in range(len(names))]
     if kind == "palette":
         (folder / "class_names.txt").write_text("\n".join(("__ignore__", *names)))
     else:
-        lines = [f"{n}:{r},{g},{b}::" for n, (r, g, b) in zip(names, COLOURS, strict=True)]
+        lines = [f"{n}:{r},{g},{b}::" for n, (r, g, b) in zip(names, colours, strict=True)]
         (folder / "labelmap.txt").write_text("# label:color_rgb:parts:actions\n" + "\n".join(lines))
     table = np.full((256, 3), (224, 224, 192), np.uint8)
-    table[:4] = COLOURS
+    table[: len(colours)] = colours
     (folder / "SegmentationClass").mkdir()
     for scene in scenes:
         path = folder / "SegmentationClass" / f"{scene.name}.png"

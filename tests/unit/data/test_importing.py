@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 
 from benchmark.core.errors import UserError
 from benchmark.data import available
-from benchmark.data.base import BENCHMARKS, SPLITS
+from benchmark.data.base import BENCHMARKS, IGNORE, SPLITS
 from benchmark.data.cache import open_split
 from benchmark.data.importing.convert import Imported, convert
 from benchmark.data.importing.label_studio import unpacked
@@ -485,3 +485,57 @@ def test_without_the_extra_a_line_says_how_to_install_it(
         convert(tmp_path / module, tmp_path / "ours.yaml", names=names)
     assert str(info.value).endswith("pip install 'petseg-bench[import]'")
     assert module.partition(".")[0] in str(info.value)
+
+
+# Real sets
+
+
+def real_scenes(name: str, data_root: Path, count: int) -> list[Scene]:
+    """Images of a real set as scenes, whose objects are the pixels of each class."""
+    benchmark = available()[name](data_root)
+    names = tuple(benchmark.classes)
+    scenes = []
+    for id in [id for split in SPLITS for id in benchmark.ids(split)[:count]]:
+        image, label = benchmark.read(id)
+        values = np.unique(label[label != IGNORE]).tolist()
+        regions = [Region(names[value], label == value) for value in values]
+        if (label == IGNORE).any():
+            regions.append(Region(names[0], label == IGNORE, crowd=True))
+        number = len(scenes)
+        scenes.append(Scene(f"{name}_{number:03}", label.shape, regions, names, image))
+    return scenes
+
+
+REAL: dict[str, Write] = {
+    "coco": lambda f, s: annotators.coco(f, s, "packed"),
+    "label_studio": lambda f, s: annotators.label_studio(f, s, "brushlabels"),
+    "voc": lambda f, s: annotators.voc(f, s, "palette", {}),
+    "geotiff": lambda f, s: annotators.geotiff(f, s, "uint8", (*range(len(s[0].names) + 1), 255)),
+}
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", ["camvid", "wbc"])
+@pytest.mark.parametrize("form", REAL)
+def test_a_real_set_keeps_its_counts(tmp_path: Path, data_root: Path, name: str, form: str) -> None:
+    scenes = real_scenes(name, data_root, 3)
+    names = ("background", *scenes[0].names)
+    given = dict(enumerate(names)) if form == "geotiff" else None
+    written = scenes
+    if form == "label_studio":  # knows no void: what is void is not annotated
+        written = [
+            Scene(s.name, s.size, [r for r in s.regions if not r.crowd], s.names, s.image)
+            for s in scenes
+        ]
+    path = REAL[form](tmp_path / "theirs", written)
+    made = convert(path, tmp_path / "ours.yaml", names=given, unlabelled="void")
+    assert made.form == form
+    classes = yaml.safe_load(made.description.read_text())["classes"]
+    found = labels_of(made)
+    for scene in scenes:
+        for k, category in enumerate(scene.names, 1):
+            expected = scene.label == k
+            if expected.any():
+                drawn = found[scene.name] == classes.index(category)
+                assert np.array_equal(drawn, expected), (scene.name, category)
+        assert np.array_equal(found[scene.name] == IGNORE, scene.label == IGNORE)
