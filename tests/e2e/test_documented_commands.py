@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers import forked
+from tests.helpers import annotators, forked
 from tests.helpers.documents import DOCUMENTS, ROOT, commands, fences
 from tests.helpers.tiny import typed
 
@@ -39,6 +39,7 @@ SHORT = {
     PACKAGE + "python -m benchmark run --methods spm,vpt,lora": TINY,
     "python -m benchmark data audit bolts --plugin bolts.yaml": [],
     "python -m benchmark data preview bolts --plugin bolts.yaml": [],
+    "python -m benchmark data import annotations.json --to traffic.yaml": [],
     "python -m benchmark plan --plugin bolts.yaml --benchmarks bolts --methods linear,lora,spm "
     "--seeds 0,1,2": SIZES,
     "python -m benchmark run --plugin bolts.yaml --benchmarks bolts --methods linear,lora,spm "
@@ -118,6 +119,7 @@ def home(tmp_path_factory):
                 path = folder / "bolts" / kind / split / f"{split}{number}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(path)
+    annotators.coco(folder, annotators.shapes(), "packed")
     for suite in ("demo", "small"):
         shutil.copytree(ROOT / "results/published" / suite, folder / "results/published" / suite)
     (folder / "data").mkdir()
