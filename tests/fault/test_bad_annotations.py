@@ -266,7 +266,7 @@ def test_labelme(tmp_path: Path) -> None:
         assert "street_02.json" in text
         return text
 
-    assert "shape 1 (road)" in of(shape_type="blob") and "'blob'" in of(shape_type="blob")
+    assert "shape 1 ('road')" in of(shape_type="blob") and "'blob'" in of(shape_type="blob")
     assert "no PNG" in of(mask="!!") and "no PNG" in of(mask="AAAA") and "no PNG" in of(mask=None)
     assert "corners say" in of(points=[[0, 0], [1, 1]])
     assert "3 points, not 2" in of(points=[[0, 0]] * 3)
@@ -330,8 +330,8 @@ def test_yolo(tmp_path: Path) -> None:
         assert "street_02.txt: line 5" in text
         return text
 
-    assert "class 3" in of("3 0 0 1 0 1 1")
-    assert "class -1" in of("-1 0 0 1 0 1 1") and "class nan" in of("nan 0 0 1 0 1 1")
+    assert "class '3'" in of("3 0 0 1 0 1 1")
+    assert "class '-1'" in of("-1 0 0 1 0 1 1") and "class 'nan'" in of("nan 0 0 1 0 1 1")
     assert "a box, not a polygon" in of("0 0.5 0.5 0.2 0.2")
     assert "no polygon" in of("0 0 0 1 0 1 1 1") and "no polygon" in of("0 0 0 1")
     assert "no shares" in of("0 10 10 20 10 20 20") and "no shares" in of("0 0 0 nan 0 1 1")
@@ -417,7 +417,7 @@ def test_voc(tmp_path: Path) -> None:
         mask.write_bytes(damaged)
         assert "street_02.png" in refused(path, tmp_path)
     mask.unlink()
-    assert "street_02.png is missing" in refused(path, tmp_path)
+    assert "'street_02' is missing" in refused(path, tmp_path)
     mask.write_bytes(good)
     names.unlink()
     assert "--classes" in refused(path, tmp_path)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from benchmark.core.errors import DataError, on_one_line
+from benchmark.core.errors import DataError, on_one_line, shown
 from benchmark.core.spec import one_line
 from benchmark.data.base import Split
 from benchmark.data.importing.images import Images
@@ -95,6 +95,8 @@ class AnnotatedSet:
     complete: bool = False
 
 
+_LONGEST_NAME = 200
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -145,9 +147,14 @@ def name_of(value: object) -> str:
         PydanticCustomError: it is none. As a validator of a model, it names the field.
     """
     name = " ".join(str(value).split()) if isinstance(value, str | int) else ""
-    if not name or not name.isprintable():
-        raise PydanticCustomError("name", "a category needs a name")
+    if not is_name(name):
+        raise PydanticCustomError("name", "a category needs a name of printable characters")
     return name
+
+
+def is_name(text: str) -> bool:
+    """Whether a class can be called so."""
+    return text.isprintable() and 0 < len(text.strip()) <= len(text) <= _LONGEST_NAME
 
 
 def unique(names: Sequence[str], where: str) -> None:
@@ -159,7 +166,9 @@ def unique(names: Sequence[str], where: str) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise DataError(f"{where}: two categories are named {name!r}; rename or merge them")
+            raise DataError(
+                f"{where}: two categories are named {shown(name)}; rename or merge them"
+            )
         seen.add(name)
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from benchmark.core.errors import DataError
+from benchmark.core.errors import DataError, shown
 from benchmark.data.base import Split
 from benchmark.data.importing.annotated import (
     AnnotatedSet,
@@ -134,7 +134,9 @@ def _read(
     numbers: dict[Id, int] = {}
     for category in sorted(content.categories, key=lambda one: (isinstance(one.id, str), one.id)):
         if category.id in numbers:
-            raise DataError(f"{path}: two categories have the id {category.id}; export it again")
+            raise DataError(
+                f"{path}: two categories have the id {shown(category.id)}; export it again"
+            )
         if category.name not in result.categories:
             result.categories.append(category.name)
         numbers[category.id] = result.categories.index(category.name)
@@ -143,12 +145,15 @@ def _read(
         raise DataError(f"{path}: two images have the same id; export it again")
     bare = 0
     for count, one in enumerate(content.annotations, 1):
-        where = f"{path}: annotation {count if one.id is None else one.id}"
+        where = f"{path}: annotation {shown(count if one.id is None else one.id)}"
         if one.image_id not in shapes:
-            raise DataError(f"{where} is of image {one.image_id}, which is not listed; remove it")
+            raise DataError(
+                f"{where} is of image {shown(one.image_id)}, which is not listed; remove it"
+            )
         if one.category_id not in numbers:
             raise DataError(
-                f"{where} is of category {one.category_id}, which is not listed; add the category"
+                f"{where} is of category {shown(one.category_id)}, which is not listed; add "
+                "the category"
             )
         if not one.segmentation:
             bare += 1
@@ -159,7 +164,7 @@ def _read(
         shapes[one.image_id].append((not crowd, Shape(where, draw)))
     folders = [path.stem.removeprefix("instances_"), *([split] if split else [])]
     for image in content.images:
-        where = f"{path}: image {image.id}"
+        where = f"{path}: image {shown(image.id)}"
         size = None if image.width is None or image.height is None else (image.width, image.height)
         # Crowds first: what else is annotated there covers them.
         ordered = [shape for _, shape in sorted(shapes[image.id], key=lambda pair: pair[0])]

@@ -13,11 +13,11 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from benchmark.core.errors import DataError, UserError, printable
+from benchmark.core.errors import DataError, UserError, printable, shown
 from benchmark.core.files import make_folder, write_atomic
 from benchmark.core.processes import tag
 from benchmark.data.base import IGNORE, SPLITS, Split, carve
-from benchmark.data.importing.annotated import AnnotatedSet, Picture, Source
+from benchmark.data.importing.annotated import AnnotatedSet, Picture, Source, is_name
 from benchmark.data.importing.formats import NAMELESS, READERS, detect, known
 from benchmark.data.importing.images import Images, image_size
 from benchmark.data.importing.raster import UNLABELLED, VOID, Canvas
@@ -146,6 +146,9 @@ def _classes(
             f"{path} has {len(read.categories)} categories, but labels of 8 bits hold {IGNORE} "
             "classes with the background; merge some"
         )
+    for name in classes:
+        if not is_name(name):
+            raise DataError(f"{path}: {shown(name)} cannot be the name of a class; rename it")
     if not classes:
         raise DataError(f"{path} names no category; annotate the images first")
     table = np.zeros(len(read.categories) + 2, np.uint8)
@@ -263,7 +266,8 @@ def _drawn(picture: Picture) -> Canvas:
         stated_width, stated_height = picture.size
         raise DataError(
             f"{picture.where}: {picture.image} is {width}x{height} px (upright), but it was "
-            f"annotated as {stated_width}x{stated_height}; put back the image that was annotated"
+            f"annotated as {shown(stated_width)}x{shown(stated_height)}; put back the image that "
+            "was annotated"
         )
     canvas = Canvas(height, width)
     for shape in picture.shapes:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from benchmark.core.errors import DataError, on_one_line
+from benchmark.core.errors import DataError, on_one_line, shown
 from benchmark.data.importing.annotated import (
     AnnotatedSet,
     Number,
@@ -162,7 +162,7 @@ def read(source: Source) -> AnnotatedSet:
     without_area = 0
     for element in images:
         image = check(_Image, dict(element.attrib), f"{path}: image")
-        where = f"{path}: image {image.name}"
+        where = f"{path}: image {shown(image.name)}"
         shapes: list[tuple[int, Shape]] = []
         for k, child in enumerate(element, 1):
             without_area += child.tag in _NO_AREA
@@ -171,7 +171,9 @@ def read(source: Source) -> AnnotatedSet:
             here = f"{where}: {child.tag} {k}"
             shape = check(_AREAS[child.tag], dict(child.attrib), here)
             if shape.label not in numbers:
-                raise DataError(f"{here}: its label {shape.label!r} is not listed; export it again")
+                raise DataError(
+                    f"{here}: its label {shown(shape.label)} is not listed; export it again"
+                )
             shapes.append((shape.z_order, Shape(here, partial(shape.draw, numbers[shape.label]))))
         ordered = [shape for _, shape in sorted(shapes, key=lambda pair: pair[0])]
         found = source.images.find(image.name, path.parent, where, [image.subset])

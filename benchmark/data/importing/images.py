@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from benchmark.core.errors import DataError, on_one_line
+from benchmark.core.errors import DataError, on_one_line, shown
 from benchmark.data.custom.folder import IMAGES
 from benchmark.data.importing.raster import library
 
@@ -91,8 +91,8 @@ class Images:
                 break
         else:
             raise DataError(
-                f"{where}: its image {name!r} is not in {self.root}; put it there, or name the "
-                "folder of the images by --images"
+                f"{where}: its image {shown(name)} is not in {self.root}; put it there, or name "
+                "the folder of the images by --images"
             )
         path = self._one(matches, parts, beside, name, where, hints)
         if path.suffix.lower() not in IMAGES:
@@ -114,8 +114,8 @@ class Images:
             root = os.path.abspath(self.root)
             if not full.startswith(root.rstrip("/") + "/"):
                 raise DataError(
-                    f"{where}: the path {name!r} of its image leads out of {self.root}; name the "
-                    "folder of the images by --images"
+                    f"{where}: the path {shown(name)} of its image leads out of {self.root}; name "
+                    "the folder of the images by --images"
                 )
             return Path(full).relative_to(root).parts
         return tuple(parts)
@@ -144,8 +144,8 @@ class Images:
         if len({os.path.realpath(path) for path in paths}) == 1:
             return paths[0]
         raise DataError(
-            f"{where}: {paths[0]} and {paths[1]} are both called {name!r}; name the folder of the "
-            "images by --images"
+            f"{where}: {paths[0]} and {paths[1]} are both called {shown(name)}; name the folder "
+            "of the images by --images"
         )
 
 

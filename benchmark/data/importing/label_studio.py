@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, Field
 
-from benchmark.core.errors import DataError
+from benchmark.core.errors import DataError, shown
 from benchmark.data.importing.annotated import (
     AnnotatedSet,
     Number,
@@ -164,7 +164,7 @@ def read(source: Source) -> AnnotatedSet:
     several = skipped = 0
     chosen: list[tuple[str, _Task, list[_Found]]] = []
     for number, task in enumerate(tasks, 1):
-        where = f"{path}: task {number if task.id is None else task.id}"
+        where = f"{path}: task {shown(number if task.id is None else task.id)}"
         kept = [one for one in task.annotations if not one.was_cancelled]
         if not kept:
             skipped += 1
@@ -229,7 +229,9 @@ def _image(task: _Task, where: str, path: Path, images: Images) -> Path:
         # Files that a local storage serves are named in the query.
         name = parse_qs(parts.query).get("d", [unquote(parts.path)])[0]
     except ValueError as error:
-        raise DataError(f"{where}: {address!r} is no address of an image; correct it") from error
+        raise DataError(
+            f"{where}: {shown(address)} is no address of an image; correct it"
+        ) from error
     folder, slash, last = name.rpartition("/")
     if not images.has(last):
         last = _UPLOADED.sub("", last, count=1) if _UPLOADED.match(last) else last
@@ -273,11 +275,11 @@ def unpacked(data: Sequence[int], height: int, width: int) -> np.ndarray:
         raise ValueError(f"the brush mask has values of {word} bits, not 8")
     values, done = np.zeros(total, np.uint8), 0
     while done < total:
-        is_run = take(1)
-        count = take(sizes[take(2)]) + 1
+        kind = take(3)
+        count = take(sizes[kind & 3]) + 1
         if count > total - done:
             raise ValueError("the brush mask is damaged: it has more pixels than its image")
-        if is_run:
+        if kind & 4:
             values[done : done + count] = take(8)
         else:
             if at + 8 * count > len(bits):

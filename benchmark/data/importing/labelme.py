@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, BeforeValidator, Field
 
-from benchmark.core.errors import DataError
+from benchmark.core.errors import DataError, shown
 from benchmark.data.importing.annotated import (
     AnnotatedSet,
     Number,
@@ -81,7 +81,7 @@ def read(source: Source) -> AnnotatedSet:
             if shape.shape_type in _NO_AREA:
                 without_area += 1
                 continue
-            where = f"{path}: shape {k} ({shape.label})"
+            where = f"{path}: shape {k} ({shown(shape.label)})"
             shapes.append(Shape(where, partial(_draw, shape, numbers[shape.label])))
         image = source.images.find(content.imagePath, path.parent, str(path))
         width, height = content.imageWidth, content.imageHeight
@@ -114,23 +114,20 @@ def _draw(shape: _Shape, value: int, canvas: Canvas) -> None:
         radius = math.hypot(right - x, bottom - y)
         canvas.polygons([ellipse(x, y, radius, radius)], value)
     elif kind == "mask":
-        inside = _mask(shape.mask or "")
-        expected = (round(bottom) - round(y) + 1, round(right) - round(x) + 1)
-        if inside.shape != expected:
-            raise ValueError(
-                f"its mask is {inside.shape[1]}x{inside.shape[0]} px, but its corners say "
-                f"{expected[1]}x{expected[0]}"
-            )
-        canvas.mask(inside, value, round(x), round(y))
+        size = (round(right) - round(x) + 1, round(bottom) - round(y) + 1)
+        canvas.mask(_mask(shape.mask or "", size), value, round(x), round(y))
     else:
-        raise ValueError(f"{kind!r} is no kind of shape that is known")
+        raise ValueError(f"{shown(kind)} is no kind of shape that is known")
 
 
-def _mask(text: str) -> np.ndarray:
+def _mask(text: str, size: tuple[int, int]) -> np.ndarray:
+    """A mask of a width and height."""
     try:
         content = base64.b64decode(text, validate=True)
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
-            return np.array(image.convert("L")) > 0
+            found = image.size
+            if found == size:
+                return np.array(image.convert("L")) > 0
     except (
         binascii.Error,
         OSError,
@@ -139,3 +136,6 @@ def _mask(text: str) -> np.ndarray:
         Image.DecompressionBombError,
     ) as error:
         raise ValueError("its mask is no PNG in base64") from error
+    raise ValueError(
+        f"its mask is {found[0]}x{found[1]} px, but its corners say {size[0]}x{size[1]}"
+    )

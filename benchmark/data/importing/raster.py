@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.core.errors import UserError
+from benchmark.core.errors import UserError, shown
 
 UNLABELLED, VOID = -1, -2
 """Values of a canvas besides the numbers of the categories."""
@@ -152,7 +152,7 @@ def runs(counts: Sequence[int], height: int, width: int, column_major: bool) -> 
     """
     if any(count < 0 for count in counts) or sum(counts) != height * width:
         raise ValueError(
-            f"the runs of an RLE mask make up {sum(counts)} pixels, not {width}x{height}"
+            f"the runs of an RLE mask make up {shown(sum(counts))} pixels, not {width}x{height}"
         )
     flat = np.repeat(np.arange(len(counts)) % 2 == 1, np.array(counts, np.int64))
     return flat.reshape(width, height).T if column_major else flat.reshape(height, width)

@@ -62,7 +62,9 @@ def read(source: Source) -> AnnotatedSet:
     listed = {id for ids in lists.values() for id in ids}
     for id, split in _ids(lists, masks):
         if id not in masks:
-            raise DataError(f"{there[-1] / id}.png is missing, but it is listed; unlist it")
+            raise DataError(
+                f"{root}: the mask of {shown(id)} is missing, but it is listed; unlist it"
+            )
         if id not in images:
             raise DataError(
                 f"{masks[id]} has no image in {folder}; put it there, or name the folder by "
@@ -88,6 +90,7 @@ def _names(source: Source) -> dict[int, str]:
     if path.is_file():
         names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
         # Labelme counts from -1, the number of pixels to ignore, which 8 bits store as 255.
+        unique(names, str(path))
         return dict(enumerate(names[1:] if names[:1] == ["__ignore__"] else names))
     if re.fullmatch(r"VOC20(0[7-9]|1[0-2])", source.path.resolve().name):
         return dict(enumerate(class_names("voc2012")))
@@ -117,7 +120,9 @@ def _labelmap(root: Path) -> tuple[dict[int, str], dict[int, int]]:
                 f"{path}: {shown(line)} is not a name with a colour; write road:128,64,128::"
             )
         if _packed(rgb) in colours.values():
-            raise DataError(f"{path}: the colour of {name!r} is another's, too; give it its own")
+            raise DataError(
+                f"{path}: the colour of {shown(name)} is another's, too; give it its own"
+            )
         colours[len(names)] = _packed(rgb)
         names[len(names)] = name
     unique(list(names.values()), str(path))

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, BeforeValidator
 
-from benchmark.core.errors import DataError, UserError
+from benchmark.core.errors import DataError, UserError, shown
 from benchmark.core.yaml_file import read_mapping
 from benchmark.data.base import SPLITS
 from benchmark.data.custom.folder import IMAGES
@@ -143,11 +143,11 @@ def _place(place: str, base: Path, path: Path) -> Path:
     inside = [found for name in tried if (found := _within(base, name, base)) is not None]
     if not inside:
         raise DataError(
-            f"{path}: {place!r} leads out of {base}; name the folder that holds it by --images"
+            f"{path}: {shown(place)} leads out of {base}; name the folder that holds it by --images"
         )
     found = next((found for found in inside if exists(found)), None)
     if found is None:
-        raise DataError(f"{path}: {inside[0]} is missing; correct the path, or use --images")
+        raise DataError(f"{path}: {shown(place)} is missing in {base}; correct it, or use --images")
     return found
 
 
@@ -168,11 +168,13 @@ def _images(found: Path, base: Path) -> list[Path]:
         image = _within(near, line.strip(), base)
         if image is None:
             raise DataError(
-                f"{found}: {line.strip()!r} leads out of {base}; name the folder that holds it by "
-                "--images"
+                f"{found}: {shown(line.strip())} leads out of {base}; name the folder that "
+                "holds it by --images"
             )
         if not exists(image):
-            raise DataError(f"{found}: {image} is missing; put it there, or unlist it")
+            raise DataError(
+                f"{found}: {shown(line.strip())} is missing; put it there, or unlist it"
+            )
         images.append(image)
     return images
 
@@ -196,7 +198,9 @@ def _draw(label: Path, numbers: dict[int, int], canvas: Canvas) -> None:
         except ValueError as error:
             raise ValueError(f"line {k} holds more than numbers") from error
         if stored not in numbers:
-            raise ValueError(f"line {k} is of class {words[0]}, which has no name in the YAML file")
+            raise ValueError(
+                f"line {k} is of class {shown(words[0])}, which has no name in the YAML file"
+            )
         if len(shares) == 4:
             raise ValueError(f"line {k} is a box, not a polygon; export the set for segmentation")
         if len(shares) < 6 or len(shares) % 2:
