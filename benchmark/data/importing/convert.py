@@ -92,16 +92,19 @@ def convert(
     classes, table = _classes(read, unlabelled, path)
     splits = _splits(read.pictures, path, notes)
     draft = folder.with_name(f".{folder.name}.{tag()}")
-    make_folder(folder.parent)
-    try:
-        _write(splits, draft, folder, table, notes, progress)
-        os.replace(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     content = {"name": to.stem, "folder": folder.name, "classes": classes}
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     comment = f"# Imported from {printable(str(path))} ({form}) by `data import`.\n"
-    write_atomic(to, (comment + text).encode())
+    make_folder(folder.parent)
+    written = draft
+    try:
+        _write(splits, draft, folder, table, notes, progress)
+        os.replace(draft, folder)
+        written = folder
+        write_atomic(to, (comment + text).encode())
+    except BaseException:
+        shutil.rmtree(written, ignore_errors=True)
+        raise
     return Imported(form, to, {split: len(splits[split]) for split in SPLITS}, tuple(notes))
 
 

@@ -112,7 +112,7 @@ class Images:
                 plain if rooted else os.path.join(os.path.abspath(beside), plain)
             )
             root = os.path.abspath(self.root)
-            if not full.startswith(root.rstrip("/") + "/"):
+            if not Path(full).is_relative_to(root):
                 raise DataError(
                     f"{where}: the path {shown(name)} of its image leads out of {self.root}; name "
                     "the folder of the images by --images"

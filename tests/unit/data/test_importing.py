@@ -4,6 +4,7 @@ Masks and axis-aligned rectangles exactly; other polygons up to how their bounda
 """
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -539,3 +540,27 @@ def test_a_real_set_keeps_its_counts(tmp_path: Path, data_root: Path, name: str,
                 drawn = found[scene.name] == classes.index(category)
                 assert np.array_equal(drawn, expected), (scene.name, category)
         assert np.array_equal(found[scene.name] == IGNORE, scene.label == IGNORE)
+
+
+def test_the_libraries_are_loaded_when_a_format_takes_them() -> None:
+    code = (
+        "import sys; from benchmark.data import available; available(); "
+        "import benchmark.data.importing.convert; "
+        "print({'pycocotools', 'rasterio', 'defusedxml', 'torch'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_description_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    path = annotators.coco(tmp_path, annotators.rectangles(), "polygon")
+    before = set(tmp_path.rglob("*"))
+    monkeypatch.setattr("benchmark.data.importing.convert.write_atomic", fails)
+    with pytest.raises(OSError, match="full"):
+        convert(path, tmp_path / "ours.yaml")
+    assert set(tmp_path.rglob("*")) == before
