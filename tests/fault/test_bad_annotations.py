@@ -195,11 +195,31 @@ def test_images_that_differ_in_their_suffix(coco: Path, tmp_path: Path) -> None:
     assert "differ in their suffix only" in refused(changed(coco, twins), tmp_path)
 
 
-def test_images_of_one_name_in_several_folders(coco: Path, tmp_path: Path) -> None:
+def test_folders_with_images_of_the_same_names(coco: Path, tmp_path: Path) -> None:
     annotators.images(coco.parent / "other", annotators.shapes())
     (coco.parent / "images").rename(coco.parent / "some")
     text = refused(coco, tmp_path)
-    assert "street_00.png" in text and "--images" in text
+    assert str(coco.parent / "some") in text and "--images" in text
+
+
+@pytest.mark.parametrize("form", ["coco", "cvat", "label_studio", "labelme"])
+def test_a_missing_image_is_not_taken_from_elsewhere(form: str, tmp_path: Path) -> None:
+    """A mask, or an image of another split, may have its name and size."""
+    scenes, folder = annotators.rectangles(), tmp_path / form
+    if form == "coco":
+        path = annotators.coco(folder, scenes, "polygon")
+    elif form == "cvat":
+        path = annotators.cvat(folder, scenes, "polygon")
+    elif form == "labelme":
+        path = annotators.labelme(folder, scenes, "polygon")
+    else:
+        path = annotators.label_studio(folder, scenes, "polygonlabels")
+    (gone,) = folder.rglob("street_03.png")
+    (folder / "masks").mkdir()
+    gone.rename(folder / "masks" / "street_03.png")
+    for options in ({}, {"images": folder}):
+        text = refused(path, tmp_path, **options)
+        assert "street_03.png" in text and "is not in" in text
 
 
 def test_upright_photos_are_asked_for(coco: Path, tmp_path: Path) -> None:

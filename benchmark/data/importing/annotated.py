@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from benchmark.core.errors import DataError, on_one_line, shown
 from benchmark.core.spec import one_line
 from benchmark.data.base import Split
-from benchmark.data.importing.images import Images
+from benchmark.data.importing.images import Images, walk
 from benchmark.data.importing.raster import VOID, Canvas
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -65,17 +65,11 @@ class Source:
     images: Images
     names: dict[int, str] | None = None
 
-    def files(self, *patterns: str) -> list[Path]:
-        """The file itself, or those of the folder that match, at any depth, but not hidden ones."""
+    def files(self, suffix: str) -> list[Path]:
+        """The file itself, or those of the folder with a suffix, at any depth."""
         if self.path.is_file():
             return [self.path]
-        found = {path for pattern in patterns for path in self.path.rglob(pattern)}
-        return sorted(path for path in found if not hidden(path, self.path))
-
-
-def hidden(path: Path, root: Path) -> bool:
-    """Whether a path has a part below the root that begins with a dot."""
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
+        return sorted(path for path in walk(self.path) if path.suffix.lower() == suffix)
 
 
 @dataclass

@@ -29,6 +29,7 @@ from benchmark.data.importing.annotated import (
     split_named,
     unique,
 )
+from benchmark.data.importing.images import Named
 from benchmark.data.importing.raster import VOID, Canvas, runs
 
 Id = int | str
@@ -99,7 +100,7 @@ def read(source: Source) -> AnnotatedSet:
 
 def _files(source: Source) -> list[tuple[Path, Split | None]]:
     """The files to read, and the split of each."""
-    paths = source.files("*.json")
+    paths = source.files(".json")
     if len(paths) == 1:
         return [(paths[0], None)]
     paths = [path for path in paths if fits(read_json(path))]
@@ -162,14 +163,14 @@ def _read(
         value = VOID if crowd else numbers[one.category_id]
         draw = partial(_draw, one.segmentation, value, where)
         shapes[one.image_id].append((not crowd, Shape(where, draw)))
-    folders = [path.stem.removeprefix("instances_"), *([split] if split else [])]
-    for image in content.images:
-        where = f"{path}: image {shown(image.id)}"
+    hints = [path.stem.removeprefix("instances_"), *([split] if split else [])]
+    named = [Named(one.file_name, f"{path}: image {shown(one.id)}") for one in content.images]
+    found = source.images.find(named, path.parent, hints)
+    for image, file, (_, where) in zip(content.images, found, named, strict=True):
         size = None if image.width is None or image.height is None else (image.width, image.height)
         # Crowds first: what else is annotated there covers them.
         ordered = [shape for _, shape in sorted(shapes[image.id], key=lambda pair: pair[0])]
-        found = source.images.find(image.file_name, path.parent, where, folders)
-        result.pictures.append(Picture(found, where, ordered, split, size))
+        result.pictures.append(Picture(file, where, ordered, split, size))
     return bare
 
 

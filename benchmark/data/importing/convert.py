@@ -121,7 +121,7 @@ def _target(to: Path) -> Path:
     folder = to.with_suffix("")
     for path in (to, folder):
         if os.path.lexists(path):
-            raise UserError(f"--to {to}: {path} exists already; remove it, or choose another name")
+            raise UserError(f"--to {to}: {path} exists already; choose another name")
     return folder
 
 
@@ -188,9 +188,10 @@ def _splits(
                 f"{path} has {len(by_name)} images, too few for train, val and test; add some"
             )
         drawn = carve(list(by_name), FRACTIONS)
+        (only,) = given or {None}
+        lack = "there are no splits" if only is None else f"there is only the split {only}"
         notes.append(
-            "the format has no splits: 60 / 10 / 30 % of the images, drawn by a fixed seed, are "
-            "train, val and test"
+            f"{lack}: 60 / 10 / 30 % of the images, drawn by a fixed seed, are train, val and test"
         )
         return {split: [by_name[name] for name in drawn[split]] for split in SPLITS}
     splits = {split: [one for one in pictures if one.split == split] for split in SPLITS}

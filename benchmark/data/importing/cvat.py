@@ -26,6 +26,7 @@ from benchmark.data.importing.annotated import (
     split_named,
     unique,
 )
+from benchmark.data.importing.images import Named
 from benchmark.data.importing.raster import Canvas, ellipse, library, runs, turned
 
 
@@ -146,7 +147,7 @@ def read(source: Source) -> AnnotatedSet:
     Raises:
         DataError: it does not fit the format; images are missing.
     """
-    paths = [path for path in source.files("*.xml") if source.path.is_file() or fits(parse(path))]
+    paths = [path for path in source.files(".xml") if source.path.is_file() or fits(parse(path))]
     if len(paths) != 1:
         raise DataError(f"{source.path} holds {len(paths)} CVAT files; name the one to import")
     path = paths[0]
@@ -155,12 +156,12 @@ def read(source: Source) -> AnnotatedSet:
         raise DataError(f"{path} is no CVAT file; export it as CVAT for images 1.1")
     if root.find("track") is not None:
         raise DataError(f"{path} is CVAT for video; export it as CVAT for images 1.1")
-    images = list(root.iterfind("image"))
     categories = _categories(root, path)
     numbers = {name: k for k, name in enumerate(categories)}
     result = AnnotatedSet(categories, [])
+    subsets: dict[str, list[tuple[_Image, Named, list[Shape]]]] = {}
     without_area = 0
-    for element in images:
+    for element in root.iterfind("image"):
         image = check(_Image, dict(element.attrib), f"{path}: image")
         where = f"{path}: image {shown(image.name)}"
         shapes: list[tuple[int, Shape]] = []
@@ -176,9 +177,13 @@ def read(source: Source) -> AnnotatedSet:
                 )
             shapes.append((shape.z_order, Shape(here, partial(shape.draw, numbers[shape.label]))))
         ordered = [shape for _, shape in sorted(shapes, key=lambda pair: pair[0])]
-        found = source.images.find(image.name, path.parent, where, [image.subset])
-        size = (image.width, image.height)
-        result.pictures.append(Picture(found, where, ordered, split_named(image.subset), size))
+        subsets.setdefault(image.subset, []).append((image, Named(image.name, where), ordered))
+    for subset, images in subsets.items():
+        # Each subset is exported to a folder of its own.
+        found = source.images.find([named for _, named, _ in images], path.parent, [subset])
+        for file, (image, named, ordered) in zip(found, images, strict=True):
+            size = (image.width, image.height)
+            result.pictures.append(Picture(file, named.where, ordered, split_named(subset), size))
     if without_area:
         result.notes.append(
             f"{without_area} lines, points, skeletons and cuboids have no area, and are left out"

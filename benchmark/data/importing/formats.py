@@ -6,7 +6,8 @@ from pathlib import Path
 from benchmark.core.errors import DataError, UserError
 from benchmark.core.selectors import did_you_mean
 from benchmark.data.importing import coco, cvat, geotiff, label_studio, labelme, voc, yolo
-from benchmark.data.importing.annotated import AnnotatedSet, Source, hidden, read_json
+from benchmark.data.importing.annotated import AnnotatedSet, Source, read_json
+from benchmark.data.importing.images import walk
 
 READERS: dict[str, Callable[[Source], AnnotatedSet]] = {
     "coco": coco.read,
@@ -64,10 +65,9 @@ def _folder(path: Path) -> Iterator[str]:
         yield "geotiff"
     for file in sorted(path.glob("*.y*ml")):
         yield from _file(file)
-    for suffix in ("json", "xml"):
-        files = (file for file in sorted(path.rglob(f"*.{suffix}")) if not hidden(file, path))
+    for suffix in (".json", ".xml"):
         # One file is enough: folders hold one for each of thousands of images.
-        for file in files:
+        for file in sorted(file for file in walk(path) if file.suffix.lower() == suffix):
             if found := list(_file(file)):
                 yield from found
                 break

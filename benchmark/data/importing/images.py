@@ -3,12 +3,12 @@
 import os
 import re
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -23,12 +23,28 @@ _SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
 
 
+Parts = tuple[str, ...]
+"""A path below a folder."""
+
+
+class Named(NamedTuple):
+    """An image as an annotation names it.
+
+    Attributes:
+        name: may hold folders.
+        where: the annotation, for errors.
+    """
+
+    name: str
+    where: str
+
+
 class Images:
     """Files below a folder, found by the names that annotations give them.
 
     Args:
         root: the folder.
-        given: whether the user named it. Then folders that a name begins with may be missing.
+        given: whether the user named it. Then folders that names begin with may be missing.
     """
 
     def __init__(self, root: Path, given: bool) -> None:
@@ -36,22 +52,11 @@ class Images:
         self.given = given
 
     @cached_property
-    def _files(self) -> dict[str, list[tuple[str, ...]]]:
-        """Paths below the root, as parts, by file name; without hidden ones."""
-        found: dict[str, list[tuple[str, ...]]] = defaultdict(list)
-        seen: set[str] = set()
-        for folder, inside, names in os.walk(self.root, followlinks=True):
-            # A link may lead back to a folder above it.
-            real = os.path.realpath(folder)
-            inside[:] = sorted(name for name in inside if not name.startswith("."))
-            if real in seen:
-                inside.clear()
-                continue
-            seen.add(real)
-            parts = Path(folder).relative_to(self.root).parts
-            for name in sorted(names):
-                if not name.startswith("."):
-                    found[name].append((*parts, name))
+    def _files(self) -> dict[str, list[Parts]]:
+        """Paths below the root, by the name of the file."""
+        found: dict[str, list[Parts]] = defaultdict(list)
+        for path in walk(self.root):
+            found[path.name].append(path.relative_to(self.root).parts)
         return found
 
     def has(self, name: str) -> bool:
@@ -60,107 +65,159 @@ class Images:
 
     def find(
         self,
-        name: str,
+        named: Sequence[Named],
         beside: Path,
-        where: str,
         hints: Sequence[str] = (),
         foreign: bool = False,
-    ) -> Path:
-        """The image of a name.
+    ) -> list[Path]:
+        """The images of one annotation file, all of which are named relative to one folder.
+
+        It is the one in which most of them are. So an image that is missing is never taken from
+        another folder, which may hold masks, or another split, of the same names.
 
         Args:
-            name: as the annotation has it; may hold folders.
-            beside: the folder of the annotation.
-            where: the annotation, for errors.
-            hints: names of folders; of several images of the name, the one in all of them that
-                hold one.
-            foreign: whether the folders in the name are those of another machine.
+            named: the images.
+            beside: the folder of the annotations.
+            hints: names of folders that decide between several which hold all images.
+            foreign: whether the folders in names are those of another machine.
 
         Raises:
-            DataError: there is none, or there are several; the name leads out of the folder; the
-                file is no image of a kind that is read.
+            DataError: an image is missing, or no kind that is read; several folders hold all of
+                them; a name leads out of the root.
         """
         foreign = foreign or self.given
-        parts = self._inside(name, beside, where, foreign)
-        ends = [parts[k:] for k in range(len(parts))] if foreign else [parts]
-        matches: list[tuple[str, ...]] = []
-        for end in ends:
-            known = self._files.get(end[-1], []) if end else []
-            matches = [path for path in known if path[-len(end) :] == end]
-            if matches:
-                break
-        else:
+        ends = [self._inside(one, beside, foreign) for one in named]
+        best: list[Parts] = []
+        covered, stripped = 0, 0
+        for strip in range(max(map(len, ends), default=0) if foreign else 1):
+            counts = self._folders([_stripped(end, strip) for end in ends])
+            most = max(counts.values(), default=0)
+            if most > covered:
+                best = [folder for folder, count in counts.items() if count == most]
+                covered, stripped = most, strip
+        folder = self._one(best, beside, hints) if covered else ()
+        return [
+            self._image((*folder, *_stripped(end, stripped)), one, self.root.joinpath(*folder))
+            for one, end in zip(named, ends, strict=True)
+        ]
+
+    def beside(self, one: Named, folder: Path) -> Path:
+        """The image of an annotation that names it relative to its own folder.
+
+        Raises:
+            DataError: it is missing, or no kind that is read; its name leads out of the root.
+        """
+        return self._image(self._below(one, folder), one, folder)
+
+    def _image(self, parts: Parts, one: Named, folder: Path) -> Path:
+        """An image at its place below the root.
+
+        Raises:
+            DataError: it is missing, or no kind that is read.
+        """
+        if not parts or parts not in self._files.get(parts[-1], []):
             raise DataError(
-                f"{where}: its image {shown(name)} is not in {self.root}; put it there, or name "
-                "the folder of the images by --images"
+                f"{one.where}: its image {shown(one.name)} is not in {folder}; put it there, or "
+                "name the folder of the images by --images"
             )
-        path = self._one(matches, parts, beside, name, where, hints)
+        path = self.root.joinpath(*parts)
         if path.suffix.lower() not in IMAGES:
-            raise DataError(f"{where}: {path} is none of {', '.join(IMAGES)}; convert the image")
+            raise DataError(
+                f"{one.where}: {path} is none of {', '.join(IMAGES)}; convert the image"
+            )
         return path
 
-    def _inside(self, name: str, beside: Path, where: str, foreign: bool) -> tuple[str, ...]:
-        """The parts of a name below the root."""
-        plain = name.replace("\\", "/")
-        rooted = plain.startswith("/") or re.match(r"[A-Za-z]:", plain) is not None
-        parts = [part for part in plain.split("/") if part not in ("", ".")]
-        if rooted or ".." in parts:
-            if foreign:
-                last = max((k for k, part in enumerate(parts) if part == ".."), default=-1)
-                return tuple(parts[last + 1 :])
-            full = os.path.normpath(
-                plain if rooted else os.path.join(os.path.abspath(beside), plain)
-            )
-            root = os.path.abspath(self.root)
-            if not Path(full).is_relative_to(root):
-                raise DataError(
-                    f"{where}: the path {shown(name)} of its image leads out of {self.root}; name "
-                    "the folder of the images by --images"
-                )
-            return Path(full).relative_to(root).parts
-        return tuple(parts)
+    def _folders(self, ends: list[Parts]) -> Counter[Parts]:
+        """How many of some paths each folder holds."""
+        return Counter(
+            path[: -len(end)]
+            for end in ends
+            for path in (self._files.get(end[-1], []) if end else [])
+            if path[-len(end) :] == end
+        )
 
-    def _one(
-        self,
-        matches: list[tuple[str, ...]],
-        parts: tuple[str, ...],
-        beside: Path,
-        name: str,
-        where: str,
-        hints: Sequence[str],
-    ) -> Path:
-        """The match that is meant."""
-        paths = [self.root.joinpath(*match) for match in matches]
-        if len(paths) == 1:
-            return paths[0]
-        for exact in (beside.joinpath(*parts), self.root.joinpath(*parts)):
-            if exact in paths:
-                return exact
+    def _one(self, folders: list[Parts], beside: Path, hints: Sequence[str]) -> Parts:
+        """The folder that is meant, of several that hold the same names.
+
+        Raises:
+            DataError: it cannot be told.
+        """
+        for exact in (os.path.relpath(beside, self.root), "."):
+            if Path(exact).parts in folders:
+                return Path(exact).parts
         # Masks often have the names of their images.
         for hint in (*hints, "images"):
-            inside = [path for path in paths if hint in path.relative_to(self.root).parts]
-            paths = inside or paths
-        # Several paths through links may lead to one file.
-        if len({os.path.realpath(path) for path in paths}) == 1:
-            return paths[0]
-        raise DataError(
-            f"{where}: {paths[0]} and {paths[1]} are both called {shown(name)}; name the folder "
-            "of the images by --images"
-        )
+            folders = [folder for folder in folders if hint in folder] or folders
+        if len(folders) > 1:
+            first, second = (self.root.joinpath(*folder) for folder in folders[:2])
+            raise DataError(
+                f"{first} and {second} hold images of the same names; say which to take by --images"
+            )
+        return folders[0]
+
+    def _inside(self, one: Named, beside: Path, foreign: bool) -> Parts:
+        """The folders and the file of a name.
+
+        Raises:
+            DataError: it leads out of the root.
+        """
+        plain = _plain(one.name)
+        rooted = plain.startswith("/") or re.match(r"[A-Za-z]:", plain) is not None
+        parts = tuple(part for part in plain.split("/") if part not in ("", "."))
+        if foreign and ".." in parts:
+            return parts[len(parts) - parts[::-1].index("..") :]
+        if foreign or not (rooted or ".." in parts):
+            return parts
+        return self._below(one, beside)
+
+    def _below(self, one: Named, folder: Path) -> Parts:
+        """A name relative to a folder, as a path below the root.
+
+        Raises:
+            DataError: it leads out of the root.
+        """
+        root = os.path.abspath(self.root)
+        full = os.path.normpath(os.path.join(os.path.abspath(folder), _plain(one.name)))
+        if not Path(full).is_relative_to(root):
+            raise DataError(
+                f"{one.where}: the path {shown(one.name)} of its image leads out of {self.root}; "
+                "name the folder of the images by --images"
+            )
+        return Path(full).relative_to(root).parts
+
+
+def _plain(name: str) -> str:
+    return name.replace("\\", "/")
+
+
+def _stripped(end: Parts, count: int) -> Parts:
+    """A path without its first folders."""
+    return end[min(count, max(0, len(end) - 1)) :]
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Files below a folder, in order, without hidden ones; links to folders are followed once."""
+    seen: set[str] = set()
+    for here, inside, names in os.walk(folder, followlinks=True):
+        # A link may lead back to a folder above it.
+        real = os.path.realpath(here)
+        inside[:] = sorted(name for name in inside if not name.startswith(".") and real not in seen)
+        if real not in seen:
+            yield from (Path(here, name) for name in sorted(names) if not name.startswith("."))
+        seen.add(real)
 
 
 def by_stem(folder: Path, suffixes: Sequence[str] = IMAGES) -> dict[str, Path]:
-    """Files below a folder by their relative name without suffix; without hidden ones.
+    """Files below a folder by their relative name without suffix.
 
     Raises:
         DataError: two files differ in their suffix only.
     """
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        if path.suffix.lower() not in suffixes or any(p.startswith(".") for p in inside.parts):
+    for path in sorted(walk(folder)):
+        if path.suffix.lower() not in suffixes:
             continue
-        stem = inside.with_suffix("").as_posix()
+        stem = path.relative_to(folder).with_suffix("").as_posix()
         if stem in found:
             raise DataError(f"{found[stem]} and {path} have the same name; rename or remove one")
         found[stem] = path

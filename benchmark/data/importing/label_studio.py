@@ -10,7 +10,6 @@ masks are packed: https://github.com/thi-ng/umbrella/tree/develop/packages/rle-p
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -28,7 +27,7 @@ from benchmark.data.importing.annotated import (
     name_of,
     read_json,
 )
-from benchmark.data.importing.images import Images
+from benchmark.data.importing.images import Images, Named
 from benchmark.data.importing.raster import Canvas, ellipse, turned
 
 _KINDS = ("brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels", "labels")
@@ -150,7 +149,7 @@ def read(source: Source) -> AnnotatedSet:
     Raises:
         DataError: it does not fit the format; images are missing.
     """
-    paths = source.files("*.json")
+    paths = source.files(".json")
     if len(paths) != 1:
         raise DataError(f"{source.path} holds {len(paths)} JSON files; name the one to import")
     path = paths[0]
@@ -174,7 +173,9 @@ def read(source: Source) -> AnnotatedSet:
         chosen.append((where, task, list(_regions(annotation, where))))
     categories = sorted({region.name for _, _, regions in chosen for region in regions})
     result = AnnotatedSet(categories, [])
-    for where, task, regions in chosen:
+    named = [Named(_name(task, where, source.images), where) for where, task, _ in chosen]
+    images = source.images.find(named, path.parent, foreign=True)
+    for image, (where, _, regions) in zip(images, chosen, strict=True):
         shapes = [
             Shape(region.where, partial(region.area.draw, categories.index(region.name)))
             for region in regions
@@ -182,7 +183,6 @@ def read(source: Source) -> AnnotatedSet:
         sizes = {region.size for region in regions}
         if len(sizes) > 1:
             raise DataError(f"{where}: its regions are of images of different sizes; label it anew")
-        image = _image(task, where, path, source.images)
         result.pictures.append(Picture(image, where, shapes, size=next(iter(sizes), None)))
     if skipped:
         result.notes.append(f"{skipped} tasks without an annotation are left out")
@@ -216,8 +216,8 @@ def _regions(annotation: _Annotation, where: str) -> Iterator[_Found]:
         yield _Found(here, name, size, check(model, region.value, here))
 
 
-def _image(task: _Task, where: str, path: Path, images: Images) -> Path:
-    """The file of a task, which names it by an address of its server."""
+def _name(task: _Task, where: str, images: Images) -> str:
+    """The image of a task, which names it by an address of its server."""
     texts = [value for value in task.data.values() if isinstance(value, str)]
     address = task.data.get("image")
     if not isinstance(address, str):
@@ -235,7 +235,7 @@ def _image(task: _Task, where: str, path: Path, images: Images) -> Path:
     folder, slash, last = name.rpartition("/")
     if not images.has(last):
         last = _UPLOADED.sub("", last, count=1) if _UPLOADED.match(last) else last
-    return images.find(folder + slash + last, path.parent, where, foreign=True)
+    return folder + slash + last
 
 
 def unpacked(data: Sequence[int], height: int, width: int) -> np.ndarray:

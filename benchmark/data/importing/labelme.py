@@ -31,6 +31,7 @@ from benchmark.data.importing.annotated import (
     read_json,
     split_named,
 )
+from benchmark.data.importing.images import Named
 from benchmark.data.importing.raster import VOID, Canvas, ellipse
 
 _IGNORE = "__ignore__"
@@ -62,7 +63,7 @@ def read(source: Source) -> AnnotatedSet:
     Raises:
         DataError: a file does not fit the format; images are missing.
     """
-    files = [(path, read_json(path)) for path in source.files("*.json")]
+    files = [(path, read_json(path)) for path in source.files(".json")]
     contents = [
         (path, check(_Labelme, content, str(path)))
         for path, content in files
@@ -75,7 +76,12 @@ def read(source: Source) -> AnnotatedSet:
     numbers = {name: k for k, name in enumerate(categories)} | {_IGNORE: VOID}
     result = AnnotatedSet(categories, [])
     without_area = 0
-    for path, content in contents:
+    named = [Named(content.imagePath, str(path)) for path, content in contents]
+    if source.images.given:
+        images = source.images.find(named, source.path)
+    else:
+        images = [source.images.beside(one, Path(one.where).parent) for one in named]
+    for image, (path, content) in zip(images, contents, strict=True):
         shapes = []
         for k, shape in enumerate(content.shapes, 1):
             if shape.shape_type in _NO_AREA:
@@ -83,7 +89,6 @@ def read(source: Source) -> AnnotatedSet:
                 continue
             where = f"{path}: shape {k} ({shown(shape.label)})"
             shapes.append(Shape(where, partial(_draw, shape, numbers[shape.label])))
-        image = source.images.find(content.imagePath, path.parent, str(path))
         width, height = content.imageWidth, content.imageHeight
         size = None if width is None or height is None else (width, height)
         result.pictures.append(Picture(image, str(path), shapes, _split(path, source), size))

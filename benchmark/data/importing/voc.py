@@ -89,8 +89,8 @@ def _names(source: Source) -> dict[int, str]:
         return source.names
     if path.is_file():
         names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
-        # Labelme counts from -1, the number of pixels to ignore, which 8 bits store as 255.
         unique(names, str(path))
+        # Labelme counts from -1, the number of pixels to ignore, which 8 bits store as 255.
         return dict(enumerate(names[1:] if names[:1] == ["__ignore__"] else names))
     if re.fullmatch(r"VOC20(0[7-9]|1[0-2])", source.path.resolve().name):
         return dict(enumerate(class_names("voc2012")))

@@ -27,12 +27,11 @@ from benchmark.data.importing.annotated import (
     Shape,
     Source,
     check,
-    hidden,
     name_of,
     read_text,
     unique,
 )
-from benchmark.data.importing.images import exists
+from benchmark.data.importing.images import exists, walk
 from benchmark.data.importing.raster import Canvas
 
 _BEYOND = 0.5
@@ -158,8 +157,7 @@ def _images(found: Path, base: Path) -> list[Path]:
         DataError: one of them is not there, or leads out of the folder.
     """
     if found.is_dir():
-        images = sorted(one for one in found.rglob("*") if one.suffix.lower() in IMAGES)
-        return [image for image in images if not hidden(image, found)]
+        return sorted(path for path in walk(found) if path.suffix.lower() in IMAGES)
     images = []
     for line in read_text(found).splitlines():
         if not line.strip():

@@ -388,6 +388,15 @@ def test_a_set_that_was_imported_before_is_no_second_image(tmp_path: Path) -> No
     same(convert(path, tmp_path / "second.yaml"), scenes)
 
 
+def test_links_to_folders_are_followed(tmp_path: Path) -> None:
+    scenes = annotators.rectangles()
+    path = annotators.coco(tmp_path / "coco", scenes, "polygon")
+    (tmp_path / "coco" / "images").rename(tmp_path / "elsewhere")
+    (tmp_path / "coco" / "photos").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "coco" / "loop").symlink_to(tmp_path / "coco")
+    same(convert(path, tmp_path / "ours.yaml"), scenes)
+
+
 def test_without_links_images_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise OSError("no links here")
