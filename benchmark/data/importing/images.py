@@ -3,7 +3,7 @@
 import os
 import re
 import warnings
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -72,30 +72,28 @@ class Images:
     ) -> list[Path]:
         """The images of one annotation file, all of which are named relative to one folder.
 
-        It is the one in which most of them are. So an image that is missing is never taken from
-        another folder, which may hold masks, or another split, of the same names.
+        So an image that is missing is never taken from another folder, which may hold masks, or
+        another split, of the same names.
 
         Args:
             named: the images.
             beside: the folder of the annotations.
-            hints: names of folders that decide between several which hold all images.
+            hints: names of folders that decide between several which hold the images.
             foreign: whether the folders in names are those of another machine.
 
         Raises:
-            DataError: an image is missing, or no kind that is read; several folders hold all of
-                them; a name leads out of the root.
+            DataError: an image is missing, or no kind that is read; several folders hold them; a
+                name leads out of the root.
         """
         foreign = foreign or self.given
         ends = [self._inside(one, beside, foreign) for one in named]
-        best: list[Parts] = []
-        covered, stripped = 0, 0
-        for strip in range(max(map(len, ends), default=0) if foreign else 1):
+        folder: Parts = ()
+        stripped = 0
+        for strip in self._strips(ends) if foreign else (0,):
             counts = self._folders([_stripped(end, strip) for end in ends])
-            most = max(counts.values(), default=0)
-            if most > covered:
-                best = [folder for folder, count in counts.items() if count == most]
-                covered, stripped = most, strip
-        folder = self._one(best, beside, hints) if covered else ()
+            if counts:
+                folder, stripped = self._one(counts, beside, hints), strip
+                break
         return [
             self._image((*folder, *_stripped(end, stripped)), one, self.root.joinpath(*folder))
             for one, end in zip(named, ends, strict=True)
@@ -127,21 +125,30 @@ class Images:
             )
         return path
 
-    def _folders(self, ends: list[Parts]) -> Counter[Parts]:
-        """How many of some paths each folder holds."""
-        return Counter(
-            path[: -len(end)]
-            for end in ends
-            for path in (self._files.get(end[-1], []) if end else [])
-            if path[-len(end) :] == end
-        )
+    def _strips(self, ends: list[Parts]) -> range:
+        """How many folders may be taken off names before they can be below the root."""
+        longest = max(map(len, ends), default=0)
+        deepest = max((len(path) for paths in self._files.values() for path in paths), default=0)
+        return range(max(0, longest - deepest), longest)
 
-    def _one(self, folders: list[Parts], beside: Path, hints: Sequence[str]) -> Parts:
-        """The folder that is meant, of several that hold the same names.
+    def _folders(self, ends: list[Parts]) -> dict[Parts, set[Parts]]:
+        """Which of some paths each folder holds, where it holds any."""
+        held: dict[Parts, set[Parts]] = defaultdict(set)
+        for end in ends:
+            for path in self._files.get(end[-1], []) if end else []:
+                if path[-len(end) :] == end:
+                    held[path[: -len(end)]].add(path)
+        return held
+
+    def _one(self, held: dict[Parts, set[Parts]], beside: Path, hints: Sequence[str]) -> Parts:
+        """The folder that is meant, of those that hold images of some names.
 
         Raises:
             DataError: it cannot be told.
         """
+        most = max(map(len, held.values()))
+        # By chance, others hold a few.
+        folders = [folder for folder, paths in held.items() if 2 * len(paths) >= most]
         for exact in (os.path.relpath(beside, self.root), "."):
             if Path(exact).parts in folders:
                 return Path(exact).parts
@@ -149,11 +156,25 @@ class Images:
         for hint in (*hints, "images"):
             folders = [folder for folder in folders if hint in folder] or folders
         if len(folders) > 1:
+            folders = self._without_links(folders, held)
+        if len(folders) > 1:
             first, second = (self.root.joinpath(*folder) for folder in folders[:2])
             raise DataError(
                 f"{first} and {second} hold images of the same names; say which to take by --images"
             )
         return folders[0]
+
+    def _without_links(self, folders: list[Parts], held: dict[Parts, set[Parts]]) -> list[Parts]:
+        """Folders but for those whose files are all in another, as of a set imported before."""
+        files = {
+            folder: {os.path.realpath(self.root.joinpath(*path)) for path in held[folder]}
+            for folder in sorted(folders, key=lambda folder: -len(held[folder]))
+        }
+        kept: list[Parts] = []
+        for folder, real in files.items():
+            if not any(real <= files[other] for other in kept):
+                kept.append(folder)
+        return kept
 
     def _inside(self, one: Named, beside: Path, foreign: bool) -> Parts:
         """The folders and the file of a name.

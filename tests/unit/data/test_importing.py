@@ -305,16 +305,17 @@ def test_of_several_annotations_the_ground_truth_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        "http://localhost:8080/data/local-files/?d=photos%2Fstreet_02.png",
-        "s3://bucket/some/folder/street_02.png",
-        "/data/upload/7/street_02.png",
+        "http://localhost:8080/data/local-files/?d=photos%2Fnew%2FNAME",
+        "s3://bucket/some/folder/NAME",
+        "/data/upload/7/0123abcd-NAME",
     ],
 )
 def test_addresses_of_a_server_are_found_by_their_end(tmp_path: Path, address: str) -> None:
     scenes = annotators.rectangles()
     path = annotators.label_studio(tmp_path / "studio", scenes, "polygonlabels")
     content = json.loads(path.read_text())
-    content[2]["data"] = {"photo": address}
+    for task, scene in zip(content, scenes, strict=True):
+        task["data"] = {"photo": address.replace("NAME", f"{scene.name}.png")}
     path.write_text(json.dumps(content))
     same(convert(path, tmp_path / "ours.yaml"), scenes)
 
@@ -365,14 +366,15 @@ def test_splits_of_roboflow_cvat_yolo_and_labelme(tmp_path: Path) -> None:
         same(made, scenes)
 
 
-def test_images_elsewhere_are_found_by_the_end_of_their_path(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "prefix", ["C:\\data\\new\\", "/home/me/", "../x/", "a/../../b/", "z/" * 999]
+)
+def test_images_elsewhere_are_found_by_the_end_of_their_path(tmp_path: Path, prefix: str) -> None:
     scenes = annotators.rectangles()
     path = annotators.coco(tmp_path / "coco", scenes, "polygon")
     content = json.loads(path.read_text())
-    for k, image in enumerate(content["images"]):
-        image["file_name"] = ("C:\\data\\new\\", "/home/me/", "../x/", "")[k % 4] + image[
-            "file_name"
-        ]
+    for image in content["images"]:
+        image["file_name"] = prefix + image["file_name"]
     path.write_text(json.dumps(content))
     (tmp_path / "photos").mkdir()
     (tmp_path / "coco" / "images").rename(tmp_path / "photos" / "new")
