@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 from PIL import Image
 
-from tests.helpers import forked
+from tests.helpers import annotators, forked
 from tests.helpers.documents import ROOT, fences
 
 PACKAGE = "python -m pip install -e . && "
@@ -15,7 +15,7 @@ COPIES = ("host_a", "host_b", "before", "after")
 
 
 def furnish(folder):
-    """Puts images of the user's own, a method and the published records into a folder."""
+    """Puts a user's own images, annotations, a method and the published records into a folder."""
     (folder / "bolts.yaml").write_text(fences("README.md", "yaml")[0])
     (folder / "my_method.py").write_text(fences("README.md", "python")[0])
     random = np.random.default_rng(0)
@@ -28,6 +28,7 @@ def furnish(folder):
                 path = folder / "bolts" / kind / split / f"{split}{number}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(path)
+    annotators.coco(folder, annotators.shapes(), "packed")
     for suite in ("demo", "small"):
         shutil.copytree(ROOT / "results/published" / suite, folder / "results/published" / suite)
     (folder / "data").mkdir()
