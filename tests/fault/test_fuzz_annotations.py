@@ -4,7 +4,7 @@ import copy
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,16 +82,25 @@ NUMBERS = st.sampled_from(
 )
 
 
+def containers(tree: Any) -> Iterator[Any]:
+    if isinstance(tree, dict | list):
+        yield tree
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            yield from containers(value)
+
+
 @st.composite
 def damaged_tree(draw: st.DrawFn, whole: Any) -> bytes:
     """A tree of dicts and lists, of which a few values are others, twice there, or gone."""
     tree = copy.deepcopy(whole)
+    # What is put in is the strategies' own, and stays as it is.
+    own = {id(one) for one in containers(tree)}
     for _ in range(draw(st.integers(1, 3))):
         here = tree
         while inner := [
             value
             for value in (here.values() if isinstance(here, dict) else here)
-            if isinstance(value, dict | list) and value
+            if id(value) in own and value
         ]:
             if not draw(st.integers(0, 4)):
                 break
