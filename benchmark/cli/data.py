@@ -128,6 +128,42 @@ def audit(request: "Request", names: Names) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def describe(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with images and labels.")],
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="YAML file to write (default: named as the folder)."),
+    ] = None,
+) -> None:
+    """Write the YAML file of a folder of your own, from a look at its files.
+
+    Images and labels belong together by their names. What was guessed is printed, and stands at the
+    top of the file: correct it there.
+    """
+    from rich.console import Console
+
+    from benchmark.data.custom.describe import describe as look
+
+    guess = look(folder, to.parent if to else Path())
+    name = guess.fields["name"]
+    path = to or Path(f"{name}.yaml")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(guess.text)
+    except FileExistsError:
+        raise UserError(f"{path} exists; remove it, or name another file with --to") from None
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); choose another --to"
+        ) from None
+    console = Console()
+    for line in (*guess.notes, f"written to {path}; check it:"):
+        _say(console, line)
+    for verb in ("audit", "preview"):
+        _say(console, f"  python -m benchmark data {verb} {name} --plugin {path}")
+
+
 @app.command("import")
 def import_set(
     source: Annotated[
