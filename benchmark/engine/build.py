@@ -30,7 +30,7 @@ def build_segmenter(
     """
     classes = len(BENCHMARKS.get(spec.benchmark).classes)
     with torch_stream(spec.seed, "backbone-init"):
-        backbone = build_backbone(spec.backbone, spec.weights, weights)
+        backbone = build_backbone(spec.backbone, spec.weights, weights, spec.protocol.crop)
     pristine = deltas.snapshot(backbone)
     with torch_stream(spec.seed, "method-init"):
         method.apply(backbone, classes)

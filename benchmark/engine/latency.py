@@ -50,9 +50,8 @@ class Forward:
 
 def blank(segmenter: Segmenter, protocol: Protocol, count: int = 1) -> Tensor:
     """Black images (N, 3, H, W) of the protocol's crop, rounded up to what the backbone takes."""
-    step = segmenter.backbone.divisor
-    side = -(-protocol.crop // step) * step
-    return torch.zeros(count, 3, side, side, device=next(segmenter.parameters()).device)
+    size = segmenter.backbone.padded(protocol.crop, protocol.crop)
+    return torch.zeros(count, 3, *size, device=next(segmenter.parameters()).device)
 
 
 def repeated(once: Callable[[], float]) -> list[float]:

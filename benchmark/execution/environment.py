@@ -64,8 +64,9 @@ def check(cell: RunSpec, environment: Environment) -> str:
         UserError: weights are missing or damaged; the backbone cannot be staged or does not take
             the crop; a hyperparameter does not fit the backbone.
     """
-    backbone = build_backbone(cell.backbone, cell.weights, environment.weights)
-    crop, divisor = cell.protocol.crop, backbone.divisor
+    crop = cell.protocol.crop
+    backbone = build_backbone(cell.backbone, cell.weights, environment.weights, crop)
+    divisor = backbone.divisor
     if crop % divisor:
         near = max(divisor, crop // divisor * divisor)
         raise UserError(
