@@ -30,15 +30,11 @@ from benchmark.models.introspect import (
     levels,
     roles_of,
 )
-from benchmark.models.observe import Observed, observe
+from benchmark.models.observe import Observed, first_of, observe
 from methods.base import Branch, Kind, Role, Unsupported
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-class FixedSize(UserError):
-    """The model takes images of one size only, which is not the one it was given."""
 
 
 class StagedBackbone(nn.Module):
@@ -115,7 +111,7 @@ class StagedBackbone(nn.Module):
         self.pretrained_names = frozenset(self.model.state_dict())
         self.kind: Kind = "plain"
         self.fixed_side: int | None = None
-        observed = self._observe(side or config.get("input_size", (0, 0, 0))[-1])
+        observed = self._observe(side or config.get("input_size", (0, 0, 0))[-1], ends)
         self.stage_ends = self._find_ends(ends, observed)
         self._blocks = blocks_by_stage(self.model, self.stage_ends, observed, blocks)
         every = [name for stage in self._blocks for name in stage]
@@ -208,9 +204,11 @@ class StagedBackbone(nn.Module):
         self._hooks.append(self.model.get_submodule(target).register_forward_pre_hook(hook))
 
     def after(self, target: str, fn: Callable[[Tensor, Tensor], Tensor]) -> None:
-        """Calls `fn(x, y) -> y` on the input and output of the module named `target`."""
+        """Calls `fn(x, y) -> y` on the (first) input and output of the module named `target`."""
 
-        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+            if isinstance(output, tuple):
+                return fn(args[0], output[0]), *output[1:]
             return fn(args[0], output)
 
         self._hooks.append(self.model.get_submodule(target).register_forward_hook(hook))
@@ -256,6 +254,11 @@ class StagedBackbone(nn.Module):
     def after_block(self, block: str, fn: Callable[[Tensor], Tensor]) -> None:
         """Calls `fn(y) -> y` on the output of a block."""
 
+        if block in self._other_prefix:
+            raise Unsupported(
+                f"{block} of {type(self.model).__name__} returns another number of tokens beside "
+                "those of its map than other blocks"
+            )
         axis = self._channel_axes[block]
         self.after(block, lambda _, y: _channels_back(fn(_channels_last(y, axis)), axis))
 
@@ -264,8 +267,22 @@ class StagedBackbone(nn.Module):
 
         The next stage and the decoder both see what `fn` returns. Several functions at one
         boundary run in the order in which they were attached.
+
+        Raises:
+            Unsupported: there is no such stage, or its output is no map.
+
         """
+        if stage >= len(self._ends):
+            raise Unsupported(
+                f"{type(self.model).__name__} has {len(self._ends)} stages, so none ends at "
+                f"boundary {stage + 1}"
+            )
         held = self._ends[stage]
+        if held is None:
+            raise Unsupported(
+                f"stage {stage + 1} of {type(self.model).__name__} hands no map to the next one, "
+                "but its positions in another order"
+            )
         self.after(self.stage_ends[stage], lambda _, y: self._on_map(stage, y, held, fn))
         self._at_boundaries[stage] = self._at_boundaries.get(stage, 0) + 1
 
@@ -294,8 +311,10 @@ class StagedBackbone(nn.Module):
             Unsupported: the block works on something else, such as windows.
 
         """
+        return self._split(stage, x, self.prefix_tokens)
+
+    def _split(self, stage: int, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
         height, width = (size // self.strides[stage] for size in self._input_size)
-        count = self.prefix_tokens if x.ndim == 3 else 0
         if x.ndim == 4 and x.shape[1] * width == x.shape[2] * height:
             return x.movedim(-1, 1), x.new_zeros(x.shape[0], 0, x.shape[-1])
         if x.ndim != 3 or x.shape[1] - count != height * width:
@@ -323,6 +342,16 @@ class StagedBackbone(nn.Module):
         """Stages at whose ends something was attached by `at_boundary`."""
         return tuple(sorted(self._at_boundaries))
 
+    @property
+    def hands_on_maps(self) -> bool:
+        """Whether the features can be told from what the modules return that end the stages."""
+        return None not in self._ends
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the modules that end the stages return their output and nothing else."""
+        return not self._several
+
     def touches_beyond_boundary(self, stage: int) -> bool:
         """Whether more was attached to the module that ends a stage than by `at_boundary`."""
         end = self.model.get_submodule(self.stage_ends[stage])
@@ -341,8 +370,8 @@ class StagedBackbone(nn.Module):
         features = []
         for stage, y in enumerate(outputs):
             y = self.model.get_submodule(self.stage_ends[stage])(y)
-            _, axis, _ = self._ends[stage]
-            features.append(y if axis == 1 else self.to_map(stage, y)[0])
+            held = cast(Held, self._ends[stage])
+            features.append(y if held.axis == 1 else self._split(stage, y, held.prefix)[0])
         for change_features in self._on_features:
             features = change_features(features)
         return features
@@ -362,7 +391,7 @@ class StagedBackbone(nn.Module):
     def _on_map(self, stage: int, y: Tensor, held: Held, fn: Callable[[Tensor], Tensor]) -> Tensor:
         if held.axis == 1:
             return fn(y)
-        x, prefix = self.to_map(stage, y)
+        x, prefix = self._split(stage, y, held.prefix)
         return self.from_map(fn(x), prefix, y)
 
     def _run(self, images: Tensor) -> list[Tensor]:
@@ -377,34 +406,44 @@ class StagedBackbone(nn.Module):
         ramp = torch.linspace(-1, 1, 3 * height * width, device=like.device, dtype=like.dtype)
         return ramp.reshape(1, 3, height, width)
 
-    def _observe(self, side: int) -> Observed:
-        """A pass of a small image that is not square, or of one of the only size there is."""
-        height, width = 2 * self.divisor, 3 * self.divisor
-        try:
-            return observe(self.model, self._run, self._images(height, width))
-        except Exception as error:
-            reason = f"{width}x{height} px images: {_line(error)}"
+    def _observe(self, side: int, ends: Sequence[Level]) -> Observed:
+        """A pass of a small image that is not square, or of one of the only size there is.
+
+        Raises:
+            UserError: the model takes neither, or its maps do not have the size of their strides.
+
+        """
+        problem: UserError | None = None
+        # What pairs positions of the last map needs an even number of them.
+        for divisor in (max(self.strides), 2 * max(self.strides)):
+            height, width = 2 * divisor, 3 * divisor
+            try:
+                observed = observe(self.model, self._run, self._images(height, width))
+                self._require_cover(ends, observed)
+                self.divisor = divisor
+                return observed
+            except UserError as error:
+                problem = error
+            except Exception as error:
+                reason = f"does not take {width}x{height} px images: {_line(error)}"
+                problem = UserError(f"backbone {self.name!r} {reason}")
+                problem.__cause__ = error
+        assert problem is not None
         if not side:
-            raise UserError(f"backbone {self.name!r} does not take {reason}")
+            raise problem
         try:
             observed = observe(self.model, self._run, self._images(side, side))
         except Exception as error:
-            raise UserError(
-                f"backbone {self.name!r} takes neither {reason}, nor {side}x{side} px ones: "
-                f"{_line(error)}"
-            ) from error
+            raise UserError(f"{problem}; nor {side}x{side} px ones: {_line(error)}") from error
+        self._require_cover(ends, observed)
         self.fixed_side = side
         return observed
 
-    def _find_ends(self, ends: Sequence[Level], observed: Observed) -> tuple[str, ...]:
-        """The module at whose output each stage can be changed.
-
-        Raises:
-            UserError: the maps do not have the size of their strides, or there is no such module.
-
-        """
+    def _require_cover(self, ends: Sequence[Level], observed: Observed) -> None:
+        """Raises UserError unless the maps have the size of their strides."""
         for stage, (end, feature) in enumerate(zip(ends, observed.features, strict=True)):
-            size = tuple(side // end.stride for side in self._input_size)
+            # A side that is no multiple of the stride is never trained on.
+            size = tuple(-(-side // end.stride) for side in self._input_size)
             if tuple(feature.shape) != (1, end.channels, *size):
                 height, width = self._input_size
                 raise UserError(
@@ -412,6 +451,14 @@ class StagedBackbone(nn.Module):
                     f"has {feature.shape[-1]}x{feature.shape[-2]} positions in place of "
                     f"{size[1]}x{size[0]} (stride {end.stride}), so it does not cover the image"
                 )
+
+    def _find_ends(self, ends: Sequence[Level], observed: Observed) -> tuple[str, ...]:
+        """The module at whose output each stage can be changed.
+
+        Raises:
+            UserError: there is no such module.
+
+        """
         open_ = [
             candidates(end, feature, observed)
             for end, feature in zip(ends, observed.features, strict=True)
@@ -434,10 +481,11 @@ class StagedBackbone(nn.Module):
         reached: dict[str, bool] = {}
         changed: dict[str, Tensor] = {}
 
-        def change(name: str, y: Tensor) -> Tensor:
+        def change(name: str, output: Any) -> Any:
+            y = first_of(output)
             reached[name] = y.requires_grad
             changed[name] = y.detach().clone().requires_grad_()
-            return changed[name]
+            return (changed[name], *output[1:]) if isinstance(output, tuple) else changed[name]
 
         handles = [
             self.model.get_submodule(name).register_forward_hook(
@@ -474,24 +522,32 @@ class StagedBackbone(nn.Module):
         self._widths = {
             name: observed.seen[name].y.shape[self._channel_axes[name]] for _, name in blocks
         }
-        held = [
+        self._ends = [
             as_map(observed.seen[end].y, feature)
             for end, feature in zip(self.stage_ends, observed.features, strict=True)
         ]
-        self._ends = [one for one in held if one is not None]
+        self._several = any(observed.seen[end].several for end in self.stage_ends)
         # Tokens that stay when the positions of the map are taken off, in every pass.
-        prefixes = {end.prefix for end in self._ends if end.dimensions == 3}
-        for stage, name in blocks:
-            more = {
+        beside = {
+            name: {
                 one.seen[name].y.shape[1] - math.prod(maps[stage])
                 for one, maps in passes
                 if one.seen[name].y.ndim == 3
             }
-            prefixes |= more if len(more) == 1 else set()
-        self.prefix_tokens = max(prefixes | {0})
+            for stage, name in blocks
+        }
+        ends = [end.prefix for end in self._ends if end is not None and end.dimensions == 3]
+        if self.fixed_side is None:
+            ends += [max(more) for more in beside.values() if len(more) == 1]
+        self.prefix_tokens = max([0, *ends])
+        self._other_prefix = {
+            name
+            for name, more in beside.items()
+            if self.prefix_tokens and more and more != {self.prefix_tokens}
+        }
         entering = [(one.seen[first].x, maps[0]) for one, maps in passes]
         self.embedding_channels, self._embedding = entry(entering)
-        self._branches = branches_of(self.model, self._blocks, observed.seen)
+        self._branches = branches_of(self.model, self._blocks, observed.seen, self._channel_axes)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "StagedBackbone":
         # Hooks are closures over the inserted modules: a copy would call those of the original.

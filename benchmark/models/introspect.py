@@ -16,7 +16,7 @@ MOST_STAGES = 4
 
 _BLOCK_CLASS = re.compile(
     r"(Block(1d|2d)?|Bottleneck|Bottle2neck|Residual|DepthwiseSeparableConv|DenseLayer|ConvBnAct"
-    r"|GhostBottleneck|DlaBasic|PreActBasic|SelectiveKernelBasic|XceptionModule|MBConv)$"
+    r"|GhostBottleneck|DlaBasic|PreActBasic|SelectiveKernelBasic|XceptionModule|MBConv|MobileAttention)$"
 )
 _MLP = re.compile(r"(mlp|ffn)\w*")
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
@@ -178,7 +178,10 @@ def _stays(shapes: Sequence[tuple[int, ...]]) -> int | None:
 
 
 def candidates(level: Level, feature: Tensor, observed: Observed) -> list[str]:
-    """Names of modules whose output holds the map of a level, the likeliest first."""
+    """Names of modules whose output may be the map of a level, the likeliest first.
+
+    The last is the one that timm names, where its output holds the map in another order.
+    """
     holding = [
         name
         for name, seen in observed.seen.items()
@@ -188,7 +191,9 @@ def candidates(level: Level, feature: Tensor, observed: Observed) -> list[str]:
     holding.sort(
         key=lambda name: (name != level.module, name.count("."), observed.seen[name].begun)
     )
-    return holding
+    named = observed.seen.get(level.module)
+    other = named is not None and named.calls == 1 and level.module not in holding
+    return [*holding, level.module] if other else holding
 
 
 def roles_of(model: nn.Module, blocks: Sequence[str], observed: Observed) -> dict[str, list[str]]:
@@ -291,7 +296,7 @@ def blocks_by_stage(
     units = {
         name
         for name, seen in observed.seen.items()
-        if seen.calls == 1 and seen.y.ndim >= 3 and any(True for _ in modules[name].parameters())
+        if seen.calls == 1 and seen.y.ndim >= 3 and any(p.ndim > 1 for p in modules[name].parameters())
     }
     named: list[str] = []
     for name in modules:
@@ -332,14 +337,18 @@ def _units(
 
 
 def branches_of(
-    model: nn.Module, stages: tuple[tuple[str, ...], ...], seen: Mapping[str, Seen]
+    model: nn.Module,
+    stages: Sequence[Sequence[str]],
+    seen: Mapping[str, Seen],
+    axes: Mapping[str, int],
 ) -> tuple[Branch, ...]:
-    """Residual branches that behave as `Branch` says in the probe.
+    """Residual branches that behaved as `Branch` says in a pass.
 
     Args:
         model: a timm model.
         stages: its blocks by stage.
-        seen: what the probe saw, by name of the module.
+        seen: what a pass showed, by name of the module.
+        axes: of the channels in what each module returns.
 
     """
     found: list[Branch] = []
@@ -354,7 +363,7 @@ def branches_of(
                     block=block,
                     stage=stage,
                     part=part,
-                    width=cast(Tensor, children[norm].weight).numel(),
+                    width=seen[f"{block}.{norm}"].y.shape[axes[f"{block}.{norm}"]],
                     start=f"{block}.{start}".removesuffix("."),
                     norm=f"{block}.{norm}",
                     end=f"{block}.{end}",

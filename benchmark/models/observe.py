@@ -27,11 +27,12 @@ class Seen:
 
     Attributes:
         x: first argument.
-        y: output.
+        y: output, or the first of several.
         begun: number of the event at which it was called.
         ended: number of the event at which it returned.
         calls: times that it was called in the pass.
         of_images: whether what it got depends on the images.
+        several: whether it returned more than `y`.
 
     """
 
@@ -41,6 +42,7 @@ class Seen:
     ended: int
     calls: int
     of_images: bool
+    several: bool
 
 
 @dataclass
@@ -64,6 +66,11 @@ class Observed:
     def attends(self, name: str) -> bool:
         """Whether a module computes attention: two products at least, in its own `forward`."""
         return len(self.products.get(name, ())) >= 2
+
+
+def first_of(output: Any) -> Any:
+    """What a module returned, or the first of several things: some hand on sizes, too."""
+    return output[0] if isinstance(output, tuple) and output else output
 
 
 class _Watch(TorchFunctionMode):
@@ -109,10 +116,12 @@ def observe(
         found.called.add(name)
         calls[name] = calls.get(name, 0) + 1
 
-    def leave(name: str, args: tuple[Any, ...], y: Any) -> None:
+    def leave(name: str, args: tuple[Any, ...], output: Any) -> None:
         watch.running.pop()
+        y = first_of(output)
         if args and isinstance(args[0], Tensor) and isinstance(y, Tensor):
             # Copies: some modules work in place.
+            several = isinstance(output, tuple)
             found.seen[name] = Seen(
                 x=args[0].detach().clone(),
                 y=y.detach().clone(),
@@ -120,6 +129,7 @@ def observe(
                 ended=watch.tick(),
                 calls=calls[name],
                 of_images=args[0].requires_grad,
+                several=several,
             )
 
     handles = []

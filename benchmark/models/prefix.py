@@ -25,7 +25,7 @@ def depth_of(backbone: StagedBackbone) -> int:
     A method acts in a stage where it trains, or attaches or replaces something there, or changes
     the images. What it attaches at the end of a stage, by `at_boundary`, comes after the prefix.
     """
-    if backbone.changes_images:
+    if backbone.changes_images or not backbone.is_cut:
         return 0
     blocks = backbone.stage_blocks()
     ends = {name: stage for stage, name in enumerate(backbone.stage_ends)}
@@ -113,12 +113,12 @@ def go_on(backbone: StagedBackbone, prefix: Prefix) -> list[Tensor]:
     """What `backbone(images)` returns for the images of a prefix.
 
     The modules before the first stage run on an empty image of the right size, and their output
-    is not looked at; with all four stages known, nothing of the model runs.
+    is not looked at; with all stages known, nothing of the model runs.
     """
     # In memory as if they had just been computed, or sums would round differently.
     prefix = Prefix(tuple(backbone.laid_out(y) for y in prefix.outputs), prefix.size)
     with answering(backbone, prefix):
-        if len(prefix.outputs) == len(backbone.stage_ends):
+        if len(prefix.outputs) == len(backbone.stage_ends) and backbone.hands_on_maps:
             return backbone.resume(prefix.outputs, prefix.size)
         images = torch.zeros(len(prefix), 3, *prefix.size, device=prefix.outputs[0].device)
         return backbone(images)
