@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from methods._tuner_table import FACTS, LEFT_OUT, Facts, Layers
 from methods.base import METHODS, Backbone, Method, Unsupported
 from methods.lora import (
+    by_name,
     merge_wrapped,
     pattern,
     quiet,
-    refuse_large_rank,
     require_wrapped,
+    smaller_ranks,
     target_names,
     wrapped_layers,
 )
@@ -93,11 +94,13 @@ class PeftTuner(Method):
     def _inject(self, backbone: Backbone) -> Any:
         layers = self._layers(backbone)
         names = list(layers)
+        config = self._config(layers)
         if hasattr(self, self.facts.rank):
-            refuse_large_rank(self, self.facts.rank, backbone, names)
+            ranks = smaller_ranks(self, self.facts.rank, backbone, names)
+            self._cap(config, ranks)
         try:
             with quiet(), _same_environment():
-                tuner = self.tuner_class(backbone.model, self._config(layers), "default")
+                tuner = self.tuner_class(backbone.model, config, "default")
         except (ValueError, NotImplementedError) as error:
             raise Unsupported(f"{self.name}: {_one_line(error)}") from error
         require_wrapped(backbone, names)
@@ -112,6 +115,28 @@ class PeftTuner(Method):
                     del layer._modules[name]
                     object.__setattr__(layer, name, shared)
         return tuner
+
+    def _cap(self, config: Any, ranks: Mapping[str, int]) -> None:
+        """Gives layers that are smaller than the default rank a smaller one, at the same scale.
+
+        Raises:
+            Unsupported: the tuner has one rank for all layers.
+
+        """
+        if not ranks:
+            return
+        field, name = self.facts.rank, min(ranks, key=ranks.__getitem__)
+        rank = getattr(self, field)
+        if field != "r" or not hasattr(config, "rank_pattern"):
+            raise Unsupported(
+                f"{self.name}: {field}={rank} is too large for {name}, and it has one rank for all "
+                f"layers; use {self.name}[{field}={ranks[name]}]"
+            )
+        config.rank_pattern = by_name(ranks)
+        for alpha in ("lora_alpha", "alpha"):
+            if hasattr(config, alpha) and hasattr(config, "alpha_pattern"):
+                scale = getattr(config, alpha) / rank
+                config.alpha_pattern = by_name({name: scale * r for name, r in ranks.items()})
 
     def _layers(self, backbone: Backbone) -> Layers:
         model, layers = backbone.model, {}

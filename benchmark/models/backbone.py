@@ -5,6 +5,7 @@ pretrained model and the names in its state dict stay timm's own. Only `around` 
 the place of a module's `forward`.
 """
 
+import copy
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -551,7 +552,20 @@ class StagedBackbone(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "StagedBackbone":
         # Hooks are closures over the inserted modules: a copy would call those of the original.
-        raise TypeError("a StagedBackbone cannot be copied; build a fresh one and apply the method")
+        attached = (self._hooks, self._replaced, self._on_images, self._on_features)
+        wrapped = any(module not in self.pretrained_modules for module in self.model.modules())
+        if any(attached) or wrapped or len(self.inserted):
+            raise TypeError(
+                "a StagedBackbone that a method was applied to cannot be copied; build a fresh one "
+                "and apply the method"
+            )
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        for name, value in vars(self).items():
+            if name != "pretrained_modules":
+                twin.__dict__[name] = copy.deepcopy(value, memo)
+        twin.pretrained_modules = WeakSet(twin.model.modules())
+        return twin
 
 
 def _channels_last(x: Tensor, axis: int) -> Tensor:

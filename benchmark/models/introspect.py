@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast, get_args
 
 import torch
+from timm.layers import RmsNorm, RmsNorm2d
 from torch import Tensor, nn
 
 from benchmark.core.errors import UserError
@@ -20,6 +21,9 @@ _BLOCK_CLASS = re.compile(
 )
 _MLP = re.compile(r"(mlp|ffn)\w*")
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+_SCALES = (nn.RMSNorm, RmsNorm, RmsNorm2d)
+"""Norms that scale and do not shift."""
+
 _BRANCHES: dict[str, tuple[tuple[Literal["attention", "mlp"], str, str, str], ...]] = {
     "attn": (
         ("attention", "norm1", "norm1", "drop_path1"),
@@ -240,7 +244,7 @@ def roles_of(model: nn.Module, blocks: Sequence[str], observed: Observed) -> dic
             module.bias is not None
         ):
             roles["biased"].append(name)
-        if isinstance(module, _NORMS) and module.weight is not None:
+        if isinstance(module, (*_NORMS, *_SCALES)) and module.weight is not None:
             roles["norm"].append(name)
         if (
             isinstance(module, nn.Conv2d)
@@ -296,7 +300,9 @@ def blocks_by_stage(
     units = {
         name
         for name, seen in observed.seen.items()
-        if seen.calls == 1 and seen.y.ndim >= 3 and any(p.ndim > 1 for p in modules[name].parameters())
+        if seen.calls == 1
+        and seen.y.ndim >= 3
+        and any(p.ndim > 1 for p in modules[name].parameters())
     }
     named: list[str] = []
     for name in modules:

@@ -104,12 +104,19 @@ class ResolvedWeights:
             ) from error
 
     def _staged(self, side: int | None) -> StagedBackbone:
-        sized = {} if side is None else {"img_size": side}
-        if self.origin == "random":
-            model = create_timm_model(self.timm_model, {**self.timm_kwargs, **sized})
-            return StagedBackbone(model, name=self.name, mean=self.mean, std=self.std, side=side)
-        loaded, done = _loaded(self, side)
-        model = copy.deepcopy(loaded)
+        if self.origin != "random":
+            return copy.deepcopy(_loaded(self, side))
+        model = create_timm_model(self.timm_model, self._arguments(side))
+        return StagedBackbone(model, name=self.name, mean=self.mean, std=self.std, side=side)
+
+    def load(self, side: int | None) -> StagedBackbone:
+        """Reads the weights; `build` returns a copy of what this returned once."""
+        if self.origin == "hub":
+            model, done = _from_hub(self, self._arguments(side)), ""
+        else:
+            assert self.path is not None
+            model = create_timm_model(self.timm_model, self._arguments(side))
+            done = load_checkpoint(model, self.path)
         backbone = StagedBackbone(model, name=self.name, mean=self.mean, std=self.std, side=side)
         path = self.path or _hub_cached(self.name)
         backbone.weights_sha256 = None if path is None else file_sha256(path)
@@ -120,6 +127,9 @@ class ResolvedWeights:
             full_name = f"{self.name}.{tag}" if tag and "." not in self.name else self.name
             backbone.weights_source = f"timm hub: {full_name}"
         return backbone
+
+    def _arguments(self, side: int | None) -> dict[str, Any]:
+        return {**self.timm_kwargs, **({} if side is None else {"img_size": side})}
 
 
 def resolve_weights(name: str, weights: Weights, dirs: Sequence[Path]) -> ResolvedWeights:
@@ -169,18 +179,13 @@ def build_backbone(
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded(weights: ResolvedWeights, side: int | None) -> tuple[nn.Module, str]:
-    """The model with its weights, of which every cell gets a copy, and what was done to them.
+def _loaded(weights: ResolvedWeights, side: int | None) -> StagedBackbone:
+    """The backbone with its weights, of which every cell gets a copy.
 
     The global generator is left alone: a copy draws nothing from it, and neither may the first.
     """
-    sized = {} if side is None else {"img_size": side}
     with torch.random.fork_rng(devices=[]):
-        if weights.origin == "hub":
-            return _from_hub(weights, sized), ""
-        model = create_timm_model(weights.timm_model, {**weights.timm_kwargs, **sized})
-        assert weights.path is not None
-        return model, load_checkpoint(model, weights.path)
+        return weights.load(side)
 
 
 def create_timm_model(name: str, kwargs: Mapping[str, Any], **more: Any) -> nn.Module:
@@ -233,11 +238,11 @@ def _from_file(path: Path, name: str, origin: Literal["file", "random"]) -> Reso
     return result
 
 
-def _from_hub(weights: ResolvedWeights, sized: Mapping[str, Any]) -> nn.Module:
+def _from_hub(weights: ResolvedWeights, arguments: Mapping[str, Any]) -> nn.Module:
     # Reading the cached file by path keeps an offline machine from asking the hub first.
     overlay = {"pretrained_cfg_overlay": {"file": str(weights.path)}} if weights.path else {}
     try:
-        return create_timm_model(weights.name, sized, pretrained=True, **overlay)
+        return create_timm_model(weights.name, arguments, pretrained=True, **overlay)
     except (OSError, RuntimeError) as error:
         raise UserError(f"{weights.missing} (the hub said: {_line(error)})") from error
 
