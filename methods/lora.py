@@ -3,13 +3,18 @@
 import contextlib
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import (
+    is_parametrized,
+    register_parametrization,
+    remove_parametrizations,
+)
 
 from methods.base import Backbone, Method, Role, Unsupported, register
 from methods.fit import is_default
@@ -75,8 +80,16 @@ class LoRA(Method):
         """Wraps the target layers in peft's."""
         from peft import LoraConfig, inject_adapter_in_model
 
-        names = target_names(self, backbone)
-        ranks = smaller_ranks(self, "rank", backbone, names)
+        bare = uncalled_layers(self, backbone)
+        names = target_names(self, backbone, bare)
+        ranks = smaller_ranks(self, "rank", backbone, [*names, *bare])
+        for name in bare:
+            bare_layer = cast(nn.Linear, backbone.model.get_submodule(name))
+            rank = ranks.get(name, self.rank)
+            update = LowRankUpdate(bare_layer.weight, rank, self.alpha / self.rank)
+            register_parametrization(bare_layer, "weight", update)
+        if not names:
+            return
         config = LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
@@ -98,6 +111,35 @@ class LoRA(Method):
     def merge(self, backbone: Backbone) -> None:
         """W <- W + (alpha / r) B A, and the timm layers are back in place."""
         merge_wrapped(backbone)
+        for module in list(backbone.model.modules()):
+            if is_parametrized(module, "weight"):
+                remove_parametrizations(module, "weight", leave_parametrized=True)
+
+
+class LowRankUpdate(nn.Module):
+    """W to W + s B A, for a weight that a model uses without calling its layer.
+
+    Attention with separate biases of queries and values (BEiT, EVA, Swin V2) multiplies with the
+    weight of `qkv` itself, so a wrapper around that layer would never run.
+
+    Args:
+        weight: W (out, in).
+        rank: r.
+        scale: s.
+
+    """
+
+    def __init__(self, weight: Tensor, rank: int, scale: float) -> None:
+        super().__init__()
+        self.r, self.scale = rank, scale
+        self.lora_A = nn.Parameter(weight.new_empty(rank, weight.shape[1]))
+        self.lora_B = nn.Parameter(weight.new_zeros(weight.shape[0], rank))
+        nn.init.kaiming_uniform_(self.lora_A, a=5**0.5)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """(out, in) to the same shape, in the type of W."""
+        with torch.autocast(weight.device.type, enabled=False):
+            return torch.addmm(weight, self.lora_B, self.lora_A, alpha=self.scale)
 
 
 def _trained(layer: Any, forward: Callable[..., Tensor], x: Tensor) -> Tensor:
@@ -199,8 +241,23 @@ def merge_wrapped(backbone: Backbone) -> None:
         setattr(backbone.model.get_submodule(parent), leaf, base)
 
 
-def target_names(method: Method, backbone: Backbone) -> list[str]:
+def uncalled_layers(method: Method, backbone: Backbone) -> list[str]:
+    """Names of `qkv` layers among the targets of which a pass uses the weight without a call."""
+    if getattr(method, "targets") not in ("all", "attention", "qkv"):
+        return []
+    called = set(backbone.names("qkv"))
+    names = [f"{attention}.qkv" for attention in backbone.names("attention")]
+    modules = dict(backbone.model.named_modules())
+    return [n for n in names if n not in called and isinstance(modules.get(n), nn.Linear)]
+
+
+def target_names(method: Method, backbone: Backbone, others: Sequence[str] = ()) -> list[str]:
     """Names of the layers that `method.targets` means on a backbone, in forward order.
+
+    Args:
+        method: with a field `targets`.
+        backbone: that it is applied to.
+        others: layers that the method adapts in another way.
 
     Raises:
         Unsupported: there are none.
@@ -214,7 +271,7 @@ def target_names(method: Method, backbone: Backbone) -> list[str]:
     else:
         roles = ("qkv", "proj", "fc1", "fc2")
     names = list(dict.fromkeys(name for role in roles for name in backbone.names(role)))
-    if not names:
+    if not names and not others:
         raise Unsupported(
             f"{method.name}: {type(backbone.model).__name__} has no layers for "
             f"targets={targets} ({', '.join(roles)})"

@@ -67,11 +67,11 @@ MODELS = {
     "eva02": "eva02_tiny_patch14_224[depth=4,embed_dim=48,num_heads=2]",
     "fasternet": "fasternet_t0",
     "fastvit": "fastvit_t8",
-    "focalnet": "focalnet_tiny_srf[depths=(1,1,1,1),embed_dim=16]",
+    "focalnet": "focalnet_tiny_srf",
     "gcvit": "gcvit_xxtiny",
     "gernet": "gernet_s",
     "ghostnet": "ghostnet_050",
-    "gmlp": "gmlp_ti16_224[num_blocks=4]",
+    "gmlp": "gmlp_ti16_224",
     "halonet": "halonet26t",
     "hardcorenas": "hardcorenas_a",
     "hgnet": "hgnetv2_b0",
@@ -257,7 +257,7 @@ def row(family: str) -> dict[str, Any]:
     """The line of a family in the table."""
     name = MODELS[family].partition("[")[0]
     try:
-        backbone, crop = build(family)
+        backbone, _ = build(family)
     except UserError as reason:
         return {"model": name, "refused": str(reason)}
     cells = {method.name: outcome(method, family) for method in own()}
