@@ -17,7 +17,7 @@ from torch.nn.utils.parametrize import (
 )
 
 from methods.base import Backbone, Method, Role, Unsupported, register
-from methods.fit import is_default
+from methods.fit import is_default, require_foldable
 from methods.lowrank import low_rank_linear
 
 Targets = Literal["all", "attention", "mlp", "qkv", "conv"]
@@ -214,29 +214,17 @@ def by_name(values: Mapping[str, float]) -> dict[str, Any]:
     return {f"^{re.escape(name)}": value for name, value in values.items()}
 
 
-@torch.no_grad()
 def merge_wrapped(backbone: Backbone) -> None:
     """Folds every layer of peft into its weights and puts the timm layer back in place.
 
     Raises:
-        Unsupported: a layer computes something else with its weight than a product.
+        Unsupported: nothing can be folded into a layer.
 
     """
     for name, layer in wrapped_layers(backbone).items():
         base = layer.get_base_layer()
-        if isinstance(base, nn.Conv2d) and type(base) is not nn.Conv2d:
-            side = 2 * max(base.kernel_size)
-            like = base.weight
-            x = torch.randn(1, base.in_channels, side, side, device=like.device, dtype=like.dtype)
-            wanted = layer(x)
-            layer.merge(safe_merge=True)
-            if not torch.allclose(base(x), wanted, rtol=1e-3, atol=1e-4):
-                raise Unsupported(
-                    f"nothing can be folded into {name}: a {type(base).__name__} changes its "
-                    "weight before it computes with it"
-                )
-        else:
-            layer.merge(safe_merge=True)
+        require_foldable(name, base)
+        layer.merge(safe_merge=True)
         parent, _, leaf = name.rpartition(".")
         setattr(backbone.model.get_submodule(parent), leaf, base)
 

@@ -280,10 +280,7 @@ class StagedBackbone(nn.Module):
             )
         held = self._ends[stage]
         if held is None:
-            raise Unsupported(
-                f"stage {stage + 1} of {type(self.model).__name__} hands no map to the next one, "
-                "but its positions in another order"
-            )
+            raise Unsupported(self._other_order(stage))
         self.after(self.stage_ends[stage], lambda _, y: self._on_map(stage, y, held, fn))
         self._at_boundaries[stage] = self._at_boundaries.get(stage, 0) + 1
 
@@ -312,6 +309,8 @@ class StagedBackbone(nn.Module):
             Unsupported: the block works on something else, such as windows.
 
         """
+        if self._ends[stage] is None:
+            raise Unsupported(self._other_order(stage))
         return self._split(stage, x, self.prefix_tokens)
 
     def _split(self, stage: int, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -388,6 +387,12 @@ class StagedBackbone(nn.Module):
         self._at_boundaries.clear()
         self.pass_state.clear()
         self.inserted.clear()
+
+    def _other_order(self, stage: int) -> str:
+        return (
+            f"stage {stage + 1} of {type(self.model).__name__} works on the positions of its map "
+            "in another order"
+        )
 
     def _on_map(self, stage: int, y: Tensor, held: Held, fn: Callable[[Tensor], Tensor]) -> Tensor:
         if held.axis == 1:
@@ -547,7 +552,8 @@ class StagedBackbone(nn.Module):
             if self.prefix_tokens and more and more != {self.prefix_tokens}
         }
         entering = [(one.seen[first].x, maps[0]) for one, maps in passes]
-        self.embedding_channels, self._embedding = entry(entering)
+        self.embedding_channels, held = entry(entering)
+        self._embedding = None if self._ends[0] is None else held
         self._branches = branches_of(self.model, self._blocks, observed.seen, self._channel_axes)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "StagedBackbone":
