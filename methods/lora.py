@@ -78,18 +78,21 @@ class LoRA(Method):
 
     def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Wraps the target layers in peft's."""
-        from peft import LoraConfig, inject_adapter_in_model
-
         bare = uncalled_layers(self, backbone)
         names = target_names(self, backbone, bare)
         ranks = smaller_ranks(self, "rank", backbone, [*names, *bare])
+        if names:
+            self._wrap(backbone, names, ranks)
+        # After peft, which freezes whatever it did not put in.
         for name in bare:
             bare_layer = cast(nn.Linear, backbone.model.get_submodule(name))
             rank = ranks.get(name, self.rank)
             update = LowRankUpdate(bare_layer.weight, rank, self.alpha / self.rank)
             register_parametrization(bare_layer, "weight", update)
-        if not names:
-            return
+
+    def _wrap(self, backbone: Backbone, names: list[str], ranks: Mapping[str, int]) -> None:
+        from peft import LoraConfig, inject_adapter_in_model
+
         config = LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,

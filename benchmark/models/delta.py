@@ -163,7 +163,9 @@ def adapted(backbone: StagedBackbone) -> tuple[str, float | None]:
             rank = next(iter(ranks.values()), None) if isinstance(ranks, dict) else None
         else:
             continue
-        like = re.sub(r"(?<![^.])\d+(?![^.])", "*", name) + (f" (rank {rank})" if rank else "")
+        like = re.sub(r"(?<![^.])[a-z]?\d+(?![^.])", "*", name) + (
+            f" (rank {rank})" if rank else ""
+        )
         count[like] = count.get(like, 0) + 1
         weights.append(cast(Tensor, weight).numel())
     if not weights:
