@@ -36,7 +36,7 @@ def load_checkpoint(model: nn.Module, path: Path) -> str:
     if prefix:
         others = sum(not key.startswith(prefix) for key in state)
         state = {key.removeprefix(prefix): t for key, t in state.items() if key.startswith(prefix)}
-        left = f", {others} others left out" if others else ""
+        left = f", {others} other tensor{'s' * (others > 1)} left out" if others else ""
         done.append(f"names without {prefix!r}{left}")
     if any(key not in state or state[key].shape != own[key].shape for key in own):
         filtered = _by_timm(state, model)

@@ -1,17 +1,23 @@
 """Stages, names and hooks of backbones, and where their weights come from."""
 
 import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from timm.layers import resample_abs_pos_embed
 
 from benchmark.contract.models import FAMILIES, batch, tiny
 from benchmark.core.errors import UserError
 from benchmark.models import weights
 from benchmark.models.backbone import StagedBackbone
+from benchmark.models.checkpoint import load_checkpoint
 from benchmark.models.weights import build_backbone, find_weights, resolve_weights
 from methods import METHODS, Unsupported
 
@@ -405,6 +411,92 @@ def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
     write(tmp_path / "odd.safetensors", timm_model="no_such_model")
     with pytest.raises(UserError, match=r"odd\.safetensors: .*no_such_model"):
         resolve_weights("odd", "none", [tmp_path])
+
+
+RESNET = {"channels": (8, 12, 16, 20)}
+
+
+def checkpoint(
+    path: Path, model: str, kwargs: dict[str, object], change: Callable[[dict], dict] = dict
+) -> dict[str, torch.Tensor]:
+    """A weights file, and what a model without a classifier holds that it was made from."""
+    torch.manual_seed(0)
+    state = timm.create_model(model, num_classes=10, **kwargs).state_dict()
+    metadata = {"timm_model": model, "timm_kwargs": json.dumps(kwargs)}
+    save_file(change({k: v.clone() for k, v in state.items()}), path, metadata)
+    return state
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "backbone.", "model.", "encoder.", "module.model.backbone."]
+)
+def test_what_stands_in_front_of_all_names_is_taken_off(tmp_path: Path, prefix: str) -> None:
+    def change(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        head = {"decode_head.conv_seg.weight": torch.zeros(3)}
+        return {f"{prefix}{name}": tensor for name, tensor in state.items()} | head
+
+    state = checkpoint(tmp_path / "mine.safetensors", "resnet10t", RESNET, change)
+    with pytest.warns(UserWarning, match=rf"mine\.safetensors: names without '{prefix}', 1 other"):
+        backbone = build_backbone("mine", "pretrained", [tmp_path])
+    assert torch.equal(
+        backbone.model.get_parameter("layer3.0.conv1.weight"), state["layer3.0.conv1.weight"]
+    )
+    assert backbone.weights_source == (
+        f"mine.safetensors (names without '{prefix}', 1 other tensor left out)"
+    )
+
+
+def test_counters_of_batch_norm_may_be_missing(tmp_path: Path) -> None:
+    def change(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+
+    state = checkpoint(tmp_path / "mine.safetensors", "resnet10t", RESNET, change)
+    backbone = build_backbone("mine", "pretrained", [tmp_path])
+    assert torch.equal(backbone.model.get_buffer("bn1.running_mean"), state["bn1.running_mean"])
+    assert backbone.weights_source == "mine.safetensors"
+
+
+def test_positions_of_another_image_size_are_resized_as_timm_does(tmp_path: Path) -> None:
+    written = {**ARGS, "img_size": 64}
+    state = checkpoint(tmp_path / "mine.safetensors", "vit_tiny_patch16_224", written)
+    save_file(state, tmp_path / "vit_tiny_patch16_224.safetensors")
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=0, **ARGS)
+    done = None
+    with pytest.warns(UserWarning, match=r"timm resized pos_embed from \(1, 17, 16\) to \(1, 197"):
+        done = load_checkpoint(model, tmp_path / "mine.safetensors")
+    assert done == "timm resized pos_embed from (1, 17, 16) to (1, 197, 16)"
+    expected = resample_abs_pos_embed(state["pos_embed"], [14, 14], num_prefix_tokens=1)
+    assert torch.equal(model.pos_embed, expected)
+
+
+def test_weights_that_are_not_finite_are_refused_as_such(tmp_path: Path) -> None:
+    def change(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        state["layer2.0.bn1.running_var"][3] = float("nan")
+        state["conv1.0.weight"][0, 0, 0, 0] = float("inf")
+        return state
+
+    checkpoint(tmp_path / "mine.safetensors", "resnet10t", RESNET, change)
+    with pytest.raises(UserError, match=r"not finite, in conv1\.0\.weight and 1 more tensors"):
+        build_backbone("mine", "pretrained", [tmp_path])
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".a1_in1k.pth"])
+def test_a_file_of_another_format_is_named_with_what_to_do(tmp_path: Path, suffix: str) -> None:
+    state = checkpoint(tmp_path / "mine.safetensors", "resnet10t", RESNET)
+    path = tmp_path / f"resnet50{suffix}"
+    torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, path)
+    with pytest.raises(UserError) as error:
+        resolve_weights("resnet50", "pretrained", [tmp_path])
+    told = str(error.value)
+    assert f"{path} is there, but only safetensors files are read; convert it" in told
+    command = re.search(r'python -c "(.*)"', told)
+    assert command is not None
+    code = command[1]
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 0
+    assert load_file(tmp_path / "resnet50.safetensors").keys() == state.keys()
+    (tmp_path / "other.pth").write_bytes(b"")
+    with pytest.raises(UserError, match=r"unknown backbone 'other': .*other\.pth is there"):
+        resolve_weights("other", "pretrained", [tmp_path])
 
 
 def test_a_missing_file_is_named_with_every_way_to_get_it(
