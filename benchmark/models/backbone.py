@@ -147,6 +147,11 @@ class StagedBackbone(nn.Module):
         """Maps in the memory layout that the model computes fastest in; convolutions hand it on."""
         return maps.contiguous(memory_format=torch.channels_last) if self.kind == "cnn" else maps
 
+    def as_computed(self, stage: int, y: Tensor) -> Tensor:
+        """The output of a stage in the memory layout in which the model computes it."""
+        last = torch.channels_last if self._rows_first[stage] else torch.contiguous_format
+        return y.contiguous(memory_format=last)
+
     def names(self, role: Role) -> list[str]:
         """Dotted names of the modules with a role, in forward order.
 
@@ -520,7 +525,7 @@ class StagedBackbone(nn.Module):
         """Layouts and widths, from what stays when the size of the images changes."""
         passes = [(observed, self._maps())]
         if self.fixed_side is None:
-            images = self._images(4 * self.divisor, 2 * self.divisor)
+            images = self.laid_out(self._images(4 * self.divisor, 2 * self.divisor))
             passes.append((observe(self.model, self._run, images), self._maps()))
         blocks = [(stage, name) for stage, names in enumerate(self._blocks) for name in names]
         first = blocks[0][1]
@@ -531,6 +536,13 @@ class StagedBackbone(nn.Module):
         self._ends = [
             as_map(observed.seen[end].y, feature)
             for end, feature in zip(self.stage_ends, observed.features, strict=True)
+        ]
+        last, _ = passes[-1]
+        self._rows_first = [
+            last.seen[end].y.ndim == 4
+            and last.seen[end].y.is_contiguous(memory_format=torch.channels_last)
+            and not last.seen[end].y.is_contiguous()
+            for end in self.stage_ends
         ]
         self._several = any(observed.seen[end].several for end in self.stage_ends)
         # Tokens that stay when the positions of the map are taken off, in every pass.

@@ -45,6 +45,30 @@ def depth_of(backbone: StagedBackbone) -> int:
     return first
 
 
+@torch.no_grad()
+def repeatable_depth(backbone: StagedBackbone, depth: int, side: int) -> int:
+    """The most stages, up to a depth, from whose outputs the features come out bit for bit.
+
+    Not all: where modules between two stages are no blocks, they may not run on what stands in for
+    the images.
+
+    Args:
+        backbone: in evaluation mode.
+        depth: stages, of `depth_of`.
+        side: of the images that it will see.
+    """
+    device = next(backbone.model.parameters()).device
+    images = torch.linspace(-2, 2, 2 * 3 * side**2, device=device).view(2, 3, side, side)
+    wanted = backbone(images)
+    for stages in range(depth, 0, -1):
+        # Whatever a model does not bear here, it is only that its stages are not kept.
+        with suppress(RuntimeError, TypeError, ValueError, IndexError):
+            found = go_on(backbone, compute(backbone, images, stages))
+            if all(map(torch.equal, found, wanted)):
+                return stages
+    return 0
+
+
 def _stage(name: str, ends: dict[str, int], inside: dict[str, int]) -> int:
     """The stage that a module belongs to; what stands before or beside the stages counts as 0."""
     while name:
@@ -116,7 +140,8 @@ def go_on(backbone: StagedBackbone, prefix: Prefix) -> list[Tensor]:
     is not looked at; with all stages known, nothing of the model runs.
     """
     # In memory as if they had just been computed, or sums would round differently.
-    prefix = Prefix(tuple(backbone.laid_out(y) for y in prefix.outputs), prefix.size)
+    outputs = tuple(backbone.as_computed(stage, y) for stage, y in enumerate(prefix.outputs))
+    prefix = Prefix(outputs, prefix.size)
     with answering(backbone, prefix):
         if len(prefix.outputs) == len(backbone.stage_ends) and backbone.hands_on_maps:
             return backbone.resume(prefix.outputs, prefix.size)
