@@ -78,16 +78,21 @@ class LoRA(Method):
 
     def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Wraps the target layers in peft's."""
-        bare = uncalled_layers(self, backbone)
-        names = target_names(self, backbone, bare)
-        ranks = smaller_ranks(self, "rank", backbone, [*names, *bare])
-        if names:
-            self._wrap(backbone, names, ranks)
+        uncalled = uncalled_layers(self, backbone)
+        names = [*target_names(self, backbone, uncalled), *uncalled]
+        ranks = smaller_ranks(self, "rank", backbone, names)
+        bare = [
+            name
+            for name in names
+            if name in uncalled or not is_plain(backbone.model.get_submodule(name))
+        ]
+        if wrapped := [name for name in names if name not in bare]:
+            self._wrap(backbone, wrapped, ranks)
         # After peft, which freezes whatever it did not put in.
         for name in bare:
-            bare_layer = cast(nn.Linear, backbone.model.get_submodule(name))
-            rank = ranks.get(name, self.rank)
-            update = LowRankUpdate(bare_layer.weight, rank, self.alpha / self.rank)
+            bare_layer = backbone.model.get_submodule(name)
+            rank, scale = ranks.get(name, self.rank), self.alpha / self.rank
+            update = LowRankUpdate(cast(Tensor, bare_layer.weight), rank, scale)
             register_parametrization(bare_layer, "weight", update)
 
     def _wrap(self, backbone: Backbone, names: list[str], ranks: Mapping[str, int]) -> None:
@@ -120,13 +125,14 @@ class LoRA(Method):
 
 
 class LowRankUpdate(nn.Module):
-    """W to W + s B A, for a weight that a model uses without calling its layer.
+    """W to W + s B A, where a wrapper around the layer would not do.
 
     Attention with separate biases of queries and values (BEiT, EVA, Swin V2) multiplies with the
-    weight of `qkv` itself, so a wrapper around that layer would never run.
+    weight of `qkv` itself, so a wrapper around that layer would never run. Beside a convolution
+    that is dilated, pads as it goes or standardises its weight, peft computes A in another way.
 
     Args:
-        weight: W (out, in).
+        weight: W (out, in), or of a convolution (out, in, k, k).
         rank: r.
         scale: s.
 
@@ -135,14 +141,23 @@ class LowRankUpdate(nn.Module):
     def __init__(self, weight: Tensor, rank: int, scale: float) -> None:
         super().__init__()
         self.r, self.scale = rank, scale
-        self.lora_A = nn.Parameter(weight.new_empty(rank, weight.shape[1]))
+        self.lora_A = nn.Parameter(weight.new_empty(rank, weight[0].numel()))
         self.lora_B = nn.Parameter(weight.new_zeros(weight.shape[0], rank))
         nn.init.kaiming_uniform_(self.lora_A, a=5**0.5)
 
     def forward(self, weight: Tensor) -> Tensor:
-        """(out, in) to the same shape, in the type of W."""
+        """The same shape, in the type of W."""
+        matrix = weight.flatten(1)
         with torch.autocast(weight.device.type, enabled=False):
-            return torch.addmm(weight, self.lora_B, self.lora_A, alpha=self.scale)
+            update = torch.addmm(matrix, self.lora_B, self.lora_A, alpha=self.scale)
+        return update.view_as(weight)
+
+
+def is_plain(layer: nn.Module) -> bool:
+    """Whether peft's convolutions beside a layer see what the layer sees."""
+    if not isinstance(layer, nn.Conv2d):
+        return True
+    return type(layer) is nn.Conv2d and set(layer.dilation) == {1}
 
 
 def _trained(layer: Any, forward: Callable[..., Tensor], x: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from methods._tuner_table import FACTS, LEFT_OUT, Facts, Layers
 from methods.base import METHODS, Backbone, Method, Unsupported
 from methods.lora import (
     by_name,
+    is_plain,
     merge_wrapped,
     pattern,
     quiet,
@@ -104,6 +105,13 @@ class PeftTuner(Method):
         except (ValueError, NotImplementedError) as error:
             raise Unsupported(f"{self.name}: {_one_line(error)}") from error
         require_wrapped(backbone, names)
+        for name, layer in wrapped_layers(backbone).items():
+            if hasattr(layer, "lora_A") and not is_plain(layer.get_base_layer()):
+                kind = type(layer.get_base_layer()).__name__
+                raise Unsupported(
+                    f"{self.name}: peft computes A beside {name} in another way than this {kind}, "
+                    "which is dilated, pads as it goes or standardises its weight"
+                )
         # What all layers share belongs to the tuner, which is no part of the model. A layer keeps a
         # plain reference to it, or the state dict would hold it once for every layer.
         for name, shared in tuner.named_children():

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast, get_args
 
 import torch
-from timm.layers import RmsNorm, RmsNorm2d
 from torch import Tensor, nn
 
 from benchmark.core.errors import UserError
@@ -21,9 +20,6 @@ _BLOCK_CLASS = re.compile(
 )
 _MLP = re.compile(r"(mlp|ffn)\w*")
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
-_SCALES = (nn.RMSNorm, RmsNorm, RmsNorm2d)
-"""Norms that scale and do not shift."""
-
 _BRANCHES: dict[str, tuple[tuple[Literal["attention", "mlp"], str, str, str], ...]] = {
     "attn": (
         ("attention", "norm1", "norm1", "drop_path1"),
@@ -244,7 +240,7 @@ def roles_of(model: nn.Module, blocks: Sequence[str], observed: Observed) -> dic
             module.bias is not None
         ):
             roles["biased"].append(name)
-        if isinstance(module, (*_NORMS, *_SCALES)) and module.weight is not None:
+        if _is_norm(module) and module.weight is not None:
             roles["norm"].append(name)
         if (
             isinstance(module, nn.Conv2d)
@@ -266,6 +262,14 @@ def _inside(name: str, modules: Mapping[str, nn.Module], observed: Observed) -> 
         and _is_linear(modules[layer])
         and observed.seen[layer].of_images
     ]
+
+
+def _is_norm(module: nn.Module) -> bool:
+    if isinstance(module, (*_NORMS, nn.RMSNorm)):
+        return True
+    # Those that timm has beside torch's scale and do not shift.
+    origins = {base.__module__ for base in type(module).__mro__}
+    return "timm.layers.norm" in origins and hasattr(module, "weight")
 
 
 def _is_linear(module: nn.Module) -> bool:

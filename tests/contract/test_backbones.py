@@ -19,6 +19,7 @@ import timm
 import torch
 import yaml
 
+import benchmark
 from benchmark.contract.models import CLASSES, Unequal, loss_of
 from benchmark.core.errors import UserError
 from benchmark.core.seeding import torch_stream
@@ -288,6 +289,18 @@ def test_the_table_is_as_wide_as_promised() -> None:
     reasons = [r for line in acting for r in line["unsupported"].values()]
     reasons += [line["refused"] for line in table.values() if "refused" in line]
     assert not [r for r in reasons if not r or "\n" in r or re.search(r"\w+Error\b", r)]
+
+
+def test_the_readme_shows_the_count() -> None:
+    table = stored()
+    acting = [line for line in table.values() if "refused" not in line]
+    trained = sum(len(line["ok"].split()) for line in acting)
+    unsupported = sum(len(line["unsupported"]) for line in acting)
+    readme = Path(benchmark.__file__).with_name("README.md").read_text()
+    assert (
+        f"Tried: {len(table)} families of timm with {len(own())} methods each. {len(acting)} "
+        f"families act; there {trained} pairs train and {unsupported} are unsupported"
+    ) in " ".join(readme.split())
 
 
 @pytest.mark.slow

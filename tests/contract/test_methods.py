@@ -250,9 +250,27 @@ def test_the_default_rank_fits_layers_that_are_smaller_than_it() -> None:
         METHODS["lora"](rank=9).apply(other, CLASSES)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["test_nfnet", "skresnet18", "tf_efficientnetv2_b0"])
+def test_updates_fold_into_convolutions_of_their_own_kind(name: str) -> None:
+    """Standardised weights, dilated ones, and padding as it goes."""
+    backbone = StagedBackbone(create_timm_model(name, {}))
+    method = METHODS["lora"]()
+    method.apply(backbone, CLASSES)
+    for parameter in backbone.parameters():
+        if parameter.requires_grad:
+            parameter.normal_(0, 0.05)
+    images = batch()[0]
+    before = backbone(images)
+    method.merge(backbone)
+    assert set(backbone.model.state_dict()) == backbone.pretrained_names
+    for ours, theirs in zip(backbone(images), before, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
+
+
 def test_nothing_is_folded_into_a_layer_that_standardises_its_weight() -> None:
     backbone = StagedBackbone(create_timm_model("test_nfnet", {}))
-    method = METHODS["lora"]()
+    method = METHODS["ssf"]()
     method.apply(backbone, CLASSES)
     with pytest.raises(Unsupported, match=r"nothing can be folded into .* changes its weight"):
         method.merge(backbone)
