@@ -59,9 +59,9 @@ def described(folder, name, trained, tested):
             label = np.zeros((32, 32), np.uint8)
             for place, value in enumerate(classes):
                 label[8 * place : 8 * place + 8] = value
-            Image.fromarray(np.full((32, 32, 3), 60 + number, np.uint8) + label[..., None]).save(
-                folder / name / "images" / split / f"{number}.png"
-            )
+            Image.fromarray(
+                np.full((32, 32, 3), 60 + number, np.uint8) + 80 * label[..., None]
+            ).save(folder / name / "images" / split / f"{number}.png")
             Image.fromarray(label).save(folder / name / "labels" / split / f"{number}.png")
     path = folder / f"{name}.yaml"
     path.write_text(f"name: {name}\nfolder: {name}\nclasses: [ground, thing, other]\n")
