@@ -120,7 +120,7 @@ def fails(folder: Path, text: str = GOOD, kind: type[UserError] = DataError) -> 
         (HUB + "labels: '{stem}.tif'", "labels: names of files are for folders; a hub has columns"),
         (GOOD + "bands: []", "bands: write the numbers of the bands to take"),
         (GOOD + "bands: [-1]", "bands.0: Input should be greater than or equal to 0 (got -1)"),
-        (GOOD + "bands: rgb", "bands: Input should be a valid tuple (got 'rgb')"),
+        (GOOD + "bands: rgb", "bands must be a list: ['rgb']"),
         (
             GOOD + "range: 4095",
             "range: 4095 is no range; write the stored values of black and white",
