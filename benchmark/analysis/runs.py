@@ -22,7 +22,7 @@ class Runs:
         self.root = root
 
     def __reduce__(self) -> tuple[type["Runs"], tuple[pd.DataFrame, Path]]:
-        # Equal runs are pickled alike, whatever was worked out of them.
+        # Equal runs are pickled alike, without the tables that were cached.
         return Runs, (self.frame, self.root)
 
     @cached_property
@@ -57,7 +57,7 @@ class Runs:
 
     @cached_property
     def statuses(self) -> pd.DataFrame:
-        """What is behind the gaps of `per_benchmark`."""
+        """The reasons of the gaps of `per_benchmark`."""
         return leaderboard.per_benchmark(self.cells, self.leaderboard, "status")
 
     @cached_property

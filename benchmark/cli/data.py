@@ -1,5 +1,6 @@
 """`data`: get, verify, audit and look at the benchmarks' files."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -125,6 +126,125 @@ def audit(request: "Request", names: Names) -> None:
         sound &= not result.serious
     if not sound:
         raise typer.Exit(1)
+
+
+@app.command()
+def describe(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with images and labels.")],
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="YAML file to write (default: named as the folder)."),
+    ] = None,
+) -> None:
+    """Write the YAML file of a folder of your own, from a look at its files.
+
+    Images and labels belong together by their names. What was guessed is printed, and stands at the
+    top of the file: correct it there.
+    """
+    from rich.console import Console
+
+    from benchmark.data.custom.describe import describe as look
+
+    guess = look(folder, to.parent if to else Path())
+    name = guess.fields["name"]
+    path = to or Path(f"{name}.yaml")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(guess.text)
+    except FileExistsError:
+        raise UserError(f"{path} exists; remove it, or name another file with --to") from None
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); choose another --to"
+        ) from None
+    console = Console()
+    for line in (*guess.notes, f"written to {path}; check it:"):
+        _say(console, line)
+    for verb in ("audit", "preview"):
+        _say(console, f"  python -m benchmark data {verb} {name} --plugin {path}")
+
+
+@app.command("import")
+def import_set(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="FILE|DIR", help="Annotation file, or the folder that holds it."),
+    ],
+    to: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="YAML file to write; data go into a folder beside it."),
+    ],
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="coco, labelme, cvat, voc, yolo, label_studio or geotiff (default: detected).",
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder of the images (default: that of the annotations)."
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Names of the values of masks that have none: ground,road or 1=ground,4=road.",
+        ),
+    ] = None,
+    unlabelled: Annotated[
+        str,
+        typer.Option(metavar="background|void", help="What pixels without an annotation are."),
+    ] = "background",
+) -> None:
+    """Convert annotations of other tools to labels, describe the set in YAML, and audit it.
+
+    Images are linked, not copied.
+
+    Exit code 0: nothing serious. 1: the audit found problems that make results wrong. 2: the
+    annotations cannot be read; nothing was written.
+    """
+    from rich.console import Console
+
+    from benchmark.data import available
+    from benchmark.data.audit import audit as audits
+    from benchmark.data.importing.convert import Unlabelled, convert
+    from benchmark.planning import plugins
+
+    console = Console()
+    plugins.check_free(to.stem, f"--to {to}")
+    if unlabelled not in ("background", "void"):
+        raise UserError(f"--unlabelled {unlabelled!r}: choose background or void")
+    names = _named(classes) if classes is not None else None
+    with _bar(console) as tell:
+        rest: Unlabelled = "void" if unlabelled == "void" else "background"
+        made = convert(source, to, form, images, names, rest, partial(tell, "draw"))
+        plugins.load_files([to])
+        result = audits.audit(available()[to.stem](None), partial(tell, "read"))
+    _say(console, f"{to}: {_slashed(list(made.counts.values()))} images, read as {made.form}")
+    for note in made.notes:
+        _say(console, f"note {note}")
+    console.print(audits.render(result))
+    if result.serious:
+        raise typer.Exit(1)
+
+
+def _named(text: str) -> dict[int, str]:
+    """The values that `--classes` names."""
+    names: dict[int, str] = {}
+    for k, part in enumerate(text.split(",")):
+        value, equals, name = (word.strip() for word in part.partition("="))
+        if not equals:
+            value, name = str(k), value
+        if not name or not re.fullmatch(r"[0-9]{1,9}", value):
+            raise UserError(f"--classes {text!r}: write ground,road or 0=ground,4=road")
+        if int(value) in names:
+            raise UserError(f"--classes {text!r} names the value {value} twice; keep one")
+        names[int(value)] = name
+    return names
 
 
 @app.command()

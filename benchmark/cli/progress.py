@@ -53,7 +53,7 @@ def resuming(spec: RunSpec, step: int) -> str:
 
 
 def stopping(name: str) -> None:
-    """Says, at a signal, what happens now; written at once, whatever is being printed."""
+    """Says, at a signal, what happens now; written at once, even while something is printed."""
     text = f"\n{name}: saving the running cells; press Ctrl-C again to stop at once\n"
     with contextlib.suppress(OSError):
         os.write(2, text.encode())

@@ -168,7 +168,7 @@ def run_cells(
         The records of the cells that this command ran, in order of their ends.
 
     Raises:
-        UserError: no cell can run, and the user can mend that; nothing has been written then.
+        UserError: no cell can run, and the user can fix that; nothing has been written then.
     """
     if not cells:
         return []

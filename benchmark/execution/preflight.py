@@ -51,7 +51,7 @@ def preflight(
 
     Raises:
         Interrupted: a signal came; what was decoded in part is given up.
-        UserError: no cell can run, and the user can mend that.
+        UserError: no cell can run, and the user can fix that.
     """
 
     def kind(cell: RunSpec) -> tuple[object, ...]:

@@ -234,7 +234,7 @@ def differences(then: Provenance, now: Provenance) -> list[str]:
 
 
 def unchecked(then: Provenance, now: Provenance) -> list[str]:
-    """Hashes that two schemes made, so that nobody knows whether what they stand for differs."""
+    """Hashes of two schemes, which do not show whether what was hashed differs."""
     old, new = then.model_dump(), now.model_dump()
     hashes = [name for name in old if name.endswith("_sha256")]
     both = [name for name in hashes if None not in (old[name], new[name])]

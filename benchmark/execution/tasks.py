@@ -243,7 +243,7 @@ class Bury:
         results: folder of the results.
         status: that it gets.
         reason: one line.
-        traceback: of what a user cannot mend.
+        traceback: of an error that a user cannot fix.
     """
 
     cell: RunSpec

@@ -60,8 +60,6 @@ def loaded() -> list[Path]:
 
 def _describe(path: Path, module: str) -> None:
     """Registers the benchmark that a YAML file describes, as if `module` had defined it."""
-    from benchmark.core.spec import load_suites
-    from benchmark.data import available
     from benchmark.data.base import register
     from benchmark.data.custom.described import DescribedBenchmark
     from benchmark.data.custom.description import read_description
@@ -69,18 +67,29 @@ def _describe(path: Path, module: str) -> None:
     from benchmark.data.custom.hub import HubDataset
 
     description = read_description(path)
-    if description.name in load_suites():
-        raise UserError(
-            f"--plugin {path}: name: {description.name!r} is the name of a suite; choose another"
-        )
-    if description.name in available():
-        raise UserError(
-            f"--plugin {path}: name: a benchmark {description.name!r} exists already; choose "
-            "another name"
-        )
+    check_free(description.name, f"--plugin {path}: name")
     kind: type[DescribedBenchmark] = HubDataset if description.hub else ImageFolder
     attributes = kind.attributes(description, path.parent) | {"__module__": module}
     register(description.name)(type(description.name, (kind,), attributes))
+
+
+def check_free(name: str, where: str) -> None:
+    """Checks that a new benchmark may have a name.
+
+    Args:
+        name: of the benchmark.
+        where: what names it, for the error.
+
+    Raises:
+        UserError: a suite or another benchmark has it.
+    """
+    from benchmark.core.spec import load_suites
+    from benchmark.data import available
+
+    if name in load_suites():
+        raise UserError(f"{where}: {name!r} is the name of a suite; choose another")
+    if name in available():
+        raise UserError(f"{where}: a benchmark {name!r} exists already; choose another name")
 
 
 @functools.cache

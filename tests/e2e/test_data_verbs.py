@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from benchmark.data.fake.small import write_camvid
-from tests.helpers import forked
+from tests.helpers import annotators, forked
 from tests.helpers.tiny import typed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,6 +113,60 @@ def test_preview_draws_a_sheet(fake, tmp_path):
 )
 def test_mistakes_are_one_line(words, parts, tmp_path):
     one_line(benchmark("data", *words, cwd=tmp_path), *parts)
+
+
+def test_import_writes_a_set_and_audits_it(tmp_path):
+    annotators.coco(tmp_path, annotators.shapes(), "packed")
+    words = ("data", "import", "annotations.json", "--to", "traffic.yaml")
+    result = benchmark(*words, cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "traffic.yaml: 5 / 1 / 2 images, read as coco" in result.stdout
+    assert "fixed seed" in result.stdout and "share of pixels" in result.stdout
+    planned = benchmark(
+        *("plan", "--plugin", "traffic.yaml", "--benchmarks", "traffic", "--methods", "linear"),
+        cwd=tmp_path,
+    )
+    assert planned.returncode == 0, planned.stderr
+    one_line(benchmark(*words, cwd=tmp_path), "traffic.yaml", "exists already")
+
+
+def test_import_tells_what_an_audit_finds(tmp_path):
+    scenes = annotators.rectangles()
+    annotators.geotiff(tmp_path / "tiff", scenes, "uint8", (0, 1, 2, 3, 255))
+    words = (
+        "data",
+        "import",
+        "tiff",
+        "--to",
+        "set.yaml",
+        "--classes",
+        "ground,1=car,road,tree,bus",
+    )
+    result = benchmark(*words, cwd=tmp_path)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "serious" in result.stdout and "bus" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("gone.json",), ("gone.json", "does not exist")),
+        ((".", "--format", "coko"), ("coko", "did you mean 'coco'")),
+        ((".", "--to", "cells.yaml"), ("cells", "exists already")),
+        ((".", "--to", "small.yaml"), ("small", "suite")),
+        ((".", "--unlabelled", "white"), ("white", "background or void")),
+        ((".", "--classes", "a,,b"), ("--classes", "ground,road")),
+        ((".", "--classes", "1=a,1=b"), ("--classes", "twice")),
+        ((".", "--classes", "a,b"), ("coco", "leave it out")),
+        (("bad.json",), ("bad.json", "no JSON")),
+    ],
+)
+def test_mistakes_in_imports_are_one_line(words, parts, tmp_path):
+    annotators.coco(tmp_path, annotators.rectangles(), "polygon")
+    (tmp_path / "bad.json").write_text("{")
+    to = () if "--to" in words else ("--to", "new.yaml")
+    one_line(benchmark("data", "import", *words, *to, cwd=tmp_path), *parts)
+    assert not (tmp_path / "new.yaml").exists() and not (tmp_path / "new").exists()
 
 
 TINY = typed(steps=4, crop=36, batch_size=2)

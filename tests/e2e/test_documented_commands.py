@@ -34,6 +34,8 @@ SHORT = {
     PACKAGE + "python -m benchmark run --methods spm,vpt,lora": TINY,
     "python -m benchmark data audit bolts --plugin bolts.yaml": [],
     "python -m benchmark data preview bolts --plugin bolts.yaml": [],
+    "python -m benchmark data describe bolts --to described.yaml": [],
+    "python -m benchmark data import annotations.json --to traffic.yaml": [],
     "python -m benchmark plan --plugin bolts.yaml --benchmarks bolts --methods linear,lora,spm "
     "--seeds 0,1,2": SIZES,
     "python -m benchmark run --plugin bolts.yaml --benchmarks bolts --methods linear,lora,spm "

@@ -61,6 +61,8 @@ RUN = {
     f"{B} data verify camvid,dubai --data DIR": ["--data=trial"],
     f"{B} data audit streets": [],
     f"{B} data audit camvid,dubai --data DIR": ["--data=trial"],
+    f"{B} data describe bolts --to described.yaml": [],
+    f"{B} data import annotations.json --to traffic.yaml": [],
     f"{B} data preview streets --out streets.png": [],
     f"{B} data preview my_set --plugin my_set.yaml --out my_set.png": [],
     f"{B} check my_method.py": ["--families=vit"],

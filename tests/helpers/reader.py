@@ -6,14 +6,16 @@ import shutil
 import numpy as np
 from PIL import Image
 
-from tests.helpers import forked
+from tests.helpers import annotators, forked
 from tests.helpers.documents import ROOT, fences
 
 PACKAGE = "python -m pip install -e . && "
+COPIES = ("host_a", "host_b", "before", "after")
+"""Folders of examples that hold copies of the results."""
 
 
 def furnish(folder):
-    """Puts images of the user's own, a method and the published records into a folder."""
+    """Puts a user's own images, annotations, a method and the published records into a folder."""
     (folder / "bolts.yaml").write_text(fences("README.md", "yaml")[0])
     (folder / "my_method.py").write_text(fences("README.md", "python")[0])
     random = np.random.default_rng(0)
@@ -26,6 +28,7 @@ def furnish(folder):
                 path = folder / "bolts" / kind / split / f"{split}{number}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(path)
+    annotators.coco(folder, annotators.shapes(), "packed")
     for suite in ("demo", "small"):
         shutil.copytree(ROOT / "results/published" / suite, folder / "results/published" / suite)
     (folder / "data").mkdir()
@@ -41,16 +44,8 @@ def words_of(command, home):
         here["my_method"] = "stagescale"
     words = shlex.split(command.removeprefix(PACKAGE))
     assert words[:3] == ["python", "-m", "benchmark"]
-    for word in words:
-        if word in (
-            "A",
-            "B",
-            "host_a/results",
-            "host_b/results",
-            "results/before",
-            "results/after",
-        ):
-            shutil.copytree(home / "results/demo", home / word / "demo", dirs_exist_ok=True)
+    for word in {"A", "B", *(f"{name}/results" for name in COPIES)} & set(words):
+        shutil.copytree(home / "results/demo", home / word / "demo", dirs_exist_ok=True)
     return [here.get(word, word) for word in words[3:]]
 
 

@@ -47,7 +47,7 @@ def classes_found(
     if split == "train":
         fix = special or "check labels and split; a class without training images cannot be learnt"
         yield from grouped("serious", "classes absent from the train split", absent, fix)
-    elif len(occurs) < 2 <= len(names):
+    elif split == "test" and len(occurs) < 2 <= len(names):
         fix = special or "check labels and split; scores need at least two classes"
         what = f"classes absent from the {split} split, which has one class only"
         yield from grouped("serious", what, absent, fix)

@@ -15,6 +15,14 @@ Masks that store 0 and 255, in files such as `0001_mask.png`, of images with 12 
     labels: "{stem}_mask.png"
     range: [0, 4095]
 
+A folder without split folders, with names of its own:
+
+    name: fruit
+    classes: [background, apple]
+    images: photos
+    masks: annotations
+    splits: [0.6, 0.1, 0.3]   # shares of train, val and test, drawn by a fixed seed
+
 A set of the Hugging Face hub, or saved in a local folder (`hub.py`):
 
     name: roads
@@ -195,7 +203,11 @@ class Description(BaseModel):
             None = all that 8 or 16 bits can hold.
         scale: factor by which the network sees every image resized; None = 1.
         shorter_side: instead of `scale`, the side to which the shorter one is resized, px.
-        folder: with `images/` and `labels/`, relative to the YAML file; None = beside it.
+        folder: with images and labels, relative to the YAML file; None = beside it.
+        images: the folder of the images in it.
+        masks: the folder of the labels in it.
+        splits: shares of train, val and test to draw by a fixed seed, for folders that are not
+            divided; None = there are folders train, test and perhaps val.
         hub: instead of `folder`.
     """
 
@@ -216,7 +228,27 @@ class Description(BaseModel):
     scale: float | None = Field(None, gt=0)
     shorter_side: StrictInt | None = Field(None, ge=16)
     folder: str | None = None
+    images: str = "images"
+    masks: str = "labels"
+    splits: tuple[float, float, float] | None = None
     hub: Hub | None = None
+
+    @field_validator("splits")
+    @classmethod
+    def _whole(cls, shares: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if shares is not None and (min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6):
+            raise ValueError(
+                f"{list(shares)} are no shares of train, val and test; write three that add up to "
+                "1, as in [0.6, 0.1, 0.3]"
+            )
+        return shares
+
+    @field_validator("images", "masks")
+    @classmethod
+    def _below(cls, name: str) -> str:
+        if not name.strip() or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(f"{name!r} is no folder below `folder`; name one, or `.` for itself")
+        return name
 
     @field_validator("name")
     @classmethod
@@ -288,6 +320,8 @@ class Description(BaseModel):
             raise ValueError("scale and shorter_side contradict each other; keep one")
         if self.hub is not None and self.labels.files != Labels().files:
             raise ValueError("labels: names of files are for folders; a hub has columns")
+        if self.hub is not None and {"images", "masks", "splits"} & self.model_fields_set:
+            raise ValueError("images, masks and splits are for folders; a hub has its own")
         if self.bands and self.range and len(self.range) not in (1, len(self.bands)):
             raise ValueError(
                 f"range: {len(self.range)} pairs do not fit {len(self.bands)} bands; write one "
@@ -379,7 +413,8 @@ class Description(BaseModel):
         fields["labels"] = self.labels.values
         if self.labels.files != Labels().files:
             fields["files"] = self.labels.files
-        more = self.model_dump(mode="json", include={"ignore", "bands", "range"})
+        own = {name for name in ("images", "masks") if name in self.model_fields_set}
+        more = self.model_dump(mode="json", include={"ignore", "bands", "range", "splits", *own})
         fields |= {name: value for name, value in more.items() if value}
         # As a list: their order decides the index.
         classes = [

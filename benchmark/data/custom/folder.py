@@ -3,18 +3,20 @@
 Format: `images/{train,val,test}/**/<name>.{jpg,jpeg,png,bmp,tif,tiff}` with labels
 `labels/{train,val,test}/**/<name>.png` of the same relative names, or as `labels` of the
 description calls them. Links to folders are followed. Without `images/val`, a tenth of train
-becomes val; test is never touched for that.
+becomes val; test is never touched for that. With `splits` the folders hold no split folders, and
+the splits are drawn.
 """
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from benchmark.core.errors import DataError
-from benchmark.data.base import SPLITS, Finding, Split
+from benchmark.data.base import SPLITS, Finding, Split, carve
 from benchmark.data.custom.described import DescribedBenchmark
 from benchmark.data.custom.description import LABELS, Description
 from benchmark.data.files import OWN, read_with
@@ -42,6 +44,9 @@ class ImageFolder(DescribedBenchmark):
                 "which is relative to the YAML file"
             )
         self._files: dict[str, tuple[Path, Path]] = {}
+        if self.description.splits:
+            self._ids = self._drawn(self._pair(""), self.description.splits)
+            return
         self._ids = {split: self._pair(split) for split in SPLITS}
         if not self._ids["val"]:
             self._ids["train"], self._ids["val"] = self.carved(self._ids["train"])
@@ -51,11 +56,24 @@ class ImageFolder(DescribedBenchmark):
         """The folder."""
         return str(_folder(description, home))
 
-    def _pair(self, split: Split) -> list[str]:
-        inside, beside = self.path / "images" / split, self.path / "labels" / split
+    def _drawn(self, ids: list[str], shares: tuple[float, float, float]) -> dict[Split, list[str]]:
+        parts = carve(ids, shares)
+        for split, members in parts.items():
+            if not members:
+                raise DataError(
+                    f"{self.name}: {len(ids)} images are too few for a {split} split of "
+                    f"{shares[SPLITS.index(split)]:g}; add images, or write other `splits`"
+                )
+        return parts
+
+    def _pair(self, split: Split | Literal[""]) -> list[str]:
+        """Ids of the images in a split's folder, or in the whole one, each with its label."""
+        inside, beside = (
+            self.path / name / split for name in (self.description.images, self.description.masks)
+        )
         template = self.description.labels.files
-        images = _by_stem(inside, "{stem}", IMAGES)
         labels = _by_stem(beside, *_divided(template))
+        images = _by_stem(inside, "{stem}", IMAGES, set(labels.values()))
         if bare := sorted(images.keys() - labels.keys()):
             raise DataError(f"{images[bare[0]]} has no label; {_fix(bare, beside, template)}")
         if stray := sorted(labels.keys() - images.keys()):
@@ -65,10 +83,12 @@ class ImageFolder(DescribedBenchmark):
             )
         if not images and split != "val":
             raise DataError(
-                f"{self.name}: there are no images in {inside}; create it with the {split} images "
-                f"({', '.join(IMAGES)}), and {beside} with their labels ({template})"
+                f"{self.name}: there are no images in {inside}; create it with the {split} "
+                f"images ({', '.join(IMAGES)}), and {beside} with their labels ({template})"
+                + _undivided(self.path / self.description.images, split)
             )
-        ids = {f"{split}/{stem}": stem for stem in sorted(images)}
+        before = f"{split}/" if split else ""
+        ids = {f"{before}{stem}": stem for stem in sorted(images)}
         self._files |= {id: (images[stem], labels[stem]) for id, stem in ids.items()}
         return list(ids)
 
@@ -91,7 +111,7 @@ class ImageFolder(DescribedBenchmark):
         used = {os.path.realpath(path) for pair in self._files.values() for path in pair}
         left = [
             path
-            for path in _walk(self.path)
+            for path in files_below(self.path)
             if os.path.realpath(path) not in used
             and not _is_hidden(path.relative_to(self.path))
             and path.suffix.lower() not in (".yaml", ".yml")
@@ -106,7 +126,11 @@ class ImageFolder(DescribedBenchmark):
                 f"{len(left)} files in {self.path} are not used ({counted}), such as "
                 f"{first.relative_to(self.path)}",
                 f"nothing, if they are not meant to be; images ({', '.join(IMAGES)}) belong in "
-                "images/train, images/val and images/test",
+                + (
+                    self.description.images
+                    if self.description.splits
+                    else "images/train, images/val and images/test"
+                ),
             )
 
 
@@ -114,7 +138,14 @@ def _folder(description: Description, home: Path) -> Path:
     return home / Path(description.folder or ".").expanduser()
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _undivided(images: Path, split: str) -> str:
+    """What to add where the images of a folder are there, but in no split."""
+    if not split or not any(path.suffix.lower() in IMAGES for path in _files(images)):
+        return ""
+    return f"; or write `splits: [0.6, 0.1, 0.3]` to draw splits from {images} by a fixed seed"
+
+
+def files_below(folder: Path) -> Iterator[Path]:
     """Files below a folder, also in linked folders; each folder is walked once.
 
     A link to a folder that holds this one leads back, and is not followed.
@@ -152,15 +183,25 @@ def _divided(template: str) -> tuple[str, tuple[str, ...]]:
     return template[: -len(Path(template).suffix)], (Path(template).suffix.lower(),)
 
 
-def _by_stem(folder: Path, name: str, suffixes: tuple[str, ...]) -> dict[str, Path]:
+def _by_stem(
+    folder: Path, name: str, suffixes: tuple[str, ...], but: Collection[Path] = ()
+) -> dict[str, Path]:
     """Files with a name around `{stem}`, by their relative path of which only the stem is left.
+
+    Args:
+        folder: in which they are.
+        name: of a file without its suffix.
+        suffixes: that it may have.
+        but: files that are something else.
 
     Raises:
         DataError: two files differ in their suffix only.
     """
     before, after = name.split("{stem}")
     found: dict[str, Path] = {}
-    for path in sorted(_walk(folder)):
+    for path in sorted(files_below(folder)):
+        if path in but:
+            continue
         inside = path.relative_to(folder)
         fits = path.stem.startswith(before) and path.stem.endswith(after)
         own = path.stem[len(before) : len(path.stem) - len(after)]

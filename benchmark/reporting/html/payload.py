@@ -178,7 +178,7 @@ def to_json(content: Any) -> str:
 def packed(text: str) -> str:
     """A text compressed, as base64: what `unpack` of the page's script reads.
 
-    The format has no date in it, so the same text gives the same page. Base64 can end no script
-    element, whatever the text holds.
+    The format has no date in it, so the same text gives the same page. Base64 of any text cannot
+    end a script element.
     """
     return base64.b64encode(zlib.compress(text.encode("utf-8"), 9)).decode("ascii")

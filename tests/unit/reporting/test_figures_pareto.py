@@ -177,7 +177,7 @@ def test_equal_figures_are_equal_bytes(tmp_path):
 
 
 def test_a_png_of_few_colours_looks_like_the_figure(tmp_path):
-    figure = pareto_figure(frame(grid(None, 2, ["camvid", "pets"])), MEMORY, "s", "t")
+    figure = pareto_figure(Runs(frame(grid(None, 2, ["camvid", "pets"]))), MEMORY, "s", "t")
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     drawn = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)

@@ -1,0 +1,151 @@
+"""The description that is written from a look at a folder reads the folder as it is."""
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from benchmark.core.errors import DataError, UserError
+from benchmark.data.base import SPLITS
+from benchmark.data.custom.describe import describe
+from benchmark.data.custom.description import Description
+from benchmark.data.custom.folder import ImageFolder
+
+pytestmark = pytest.mark.no_torch
+
+
+def classes_of(number):
+    label = np.zeros((20, 30), np.uint8)
+    label[2 : 8 + number % 3, 3:9] = 1
+    label[12:18, 15 : 20 + number % 4] = 2
+    return label
+
+
+def photograph(number):
+    return np.random.default_rng(number).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+
+
+def write(folder, label_of, images="images/{}.png", labels="labels/{}.png", count=10):
+    for number in range(count):
+        for name, pixels in (
+            (images, photograph(number)),
+            (labels, label_of(classes_of(number))),
+        ):
+            path = folder / name.format(f"p{number:02}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+
+
+def opened(folder):
+    """The set, through the text of the YAML file, and what was guessed."""
+    guess = describe(folder, folder.parent)
+    said = Description.model_validate(yaml.safe_load(guess.text))
+    home = folder.parent
+    attributes = ImageFolder.attributes(said, home) | {"name": said.name}
+    return type("Own", (ImageFolder,), attributes)(), guess
+
+
+def check(folder, expected):
+    own, guess = opened(folder)
+    ids = [id for split in SPLITS for id in own.ids(split)]
+    assert len(ids) == len(set(ids)) == 10
+    for id in ids:
+        number = int(id[-2:])
+        image, label = own.read(id)
+        np.testing.assert_array_equal(image, photograph(number))
+        np.testing.assert_array_equal(label, expected(classes_of(number)))
+    return own, guess
+
+
+def test_a_flat_folder_gets_splits_by_a_fixed_seed(tmp_path):
+    write(tmp_path / "my set!", lambda label: label)
+    own, guess = check(tmp_path / "my set!", lambda label: label)
+    assert own.name == "my_set" and own.classes == ("class_0", "class_1", "class_2")
+    assert [len(own.ids(split)) for split in SPLITS] == [6, 1, 3]
+    assert {own.ids(split)[0] for split in SPLITS} == {
+        opened(tmp_path / "my set!")[0].ids(split)[0] for split in SPLITS
+    }
+    assert any("Splits are drawn" in note for note in guess.notes)
+
+
+def test_names_of_folders_and_files_are_found(tmp_path):
+    write(tmp_path / "a", lambda x: x, images="photos/{}.png", labels="gt/{}_mask.png")
+    _, guess = check(tmp_path / "a", lambda x: x)
+    assert (guess.fields["images"], guess.fields["masks"]) == ("photos", "gt")
+    assert guess.fields["labels"] == "{stem}_mask.png"
+
+
+def test_labels_beside_their_images(tmp_path):
+    write(tmp_path / "a", lambda x: x, images="{}.png", labels="{}_label.png")
+    check(tmp_path / "a", lambda x: x)
+
+
+@pytest.mark.parametrize("white", [1, 255])
+def test_two_values_are_background_and_foreground(tmp_path, white):
+    write(tmp_path / "a", lambda x: ((x > 0) * white).astype(np.uint8))
+    own, _ = check(tmp_path / "a", lambda x: (x > 0).astype(np.uint8))
+    assert own.classes == ("background", "foreground")
+
+
+def test_masks_of_one_bit(tmp_path):
+    write(tmp_path / "a", lambda x: x > 0)
+    check(tmp_path / "a", lambda x: (x > 0).astype(np.uint8))
+
+
+def test_values_with_gaps_and_void(tmp_path):
+    table = np.array([7, 21, 255], np.uint8)
+    write(tmp_path / "a", lambda x: table[x])
+    own, guess = check(tmp_path / "a", lambda x: np.array([0, 1, 255], np.uint8)[x])
+    assert own.classes == ("class_7", "class_21")
+    assert any("255 is taken as void" in note for note in guess.notes)
+
+
+def test_colours(tmp_path):
+    table = np.array([[0, 0, 0], [200, 0, 0], [0, 0, 200]], np.uint8)
+    write(tmp_path / "a", lambda x: table[x])
+    own, _ = opened(tmp_path / "a")
+    order = [tuple(int(c[k : k + 2], 16) for k in (1, 3, 5)) for c in own.colours]
+    ranks = [order.index(tuple(colour)) for colour in table.tolist()]
+    check(tmp_path / "a", lambda x: np.array(ranks, np.uint8)[x])
+
+
+def test_split_folders_are_kept(tmp_path):
+    for split, first in (("train", "a"), ("test", "b")):
+        write(
+            tmp_path / "s",
+            lambda x: x,
+            images=f"images/{split}/{first}{{}}.png",
+            labels=f"labels/{split}/{first}{{}}.png",
+        )
+    own, guess = opened(tmp_path / "s")
+    assert "splits" not in guess.fields
+    assert [len(own.ids(split)) for split in SPLITS] == [9, 1, 10]
+
+
+def test_what_is_no_set_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="nowhere is missing"):
+        describe(tmp_path / "nowhere", tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no images"):
+        describe(tmp_path / "empty", tmp_path)
+    write(tmp_path / "bare", lambda x: x, labels="elsewhere/{}.png")
+    for path in (tmp_path / "bare" / "elsewhere").iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match=r"no image has a label of its name \(10 in images\)"):
+        describe(tmp_path / "bare", tmp_path)
+    write(tmp_path / "lossy", lambda x: x * 90, labels="labels/{}.jpg")
+    with pytest.raises(UserError, match="not JPEG"):
+        describe(tmp_path / "lossy", tmp_path)
+    write(tmp_path / "deep", lambda x: x.astype(np.uint16) * 300)
+    with pytest.raises(DataError, match="values up to 600, which are no classes"):
+        describe(tmp_path / "deep", tmp_path)
+
+
+def test_few_images_and_bad_shares_are_one_line(tmp_path):
+    write(tmp_path / "few", lambda x: x, count=2)
+    with pytest.raises(DataError, match="2 images are too few for a val split"):
+        opened(tmp_path / "few")
+    with pytest.raises(ValueError, match="no shares of train, val and test"):
+        Description.model_validate({"name": "a", "classes": ["b"], "splits": [0.5, 0.5, 0.5]})
+    with pytest.raises(ValueError, match="no folder below"):
+        Description.model_validate({"name": "a", "classes": ["b"], "images": "../x"})
