@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import Backbone, Method, Unsupported, register
+from methods.fit import require_fit
 
 
 class Factors(nn.Module):
@@ -149,7 +150,8 @@ class FacT(Method):
                 f"{self.name} needs layers that are multiples of the width {width}; {name} is "
                 f"{layer.in_features} x {layer.out_features}"
             )
-        self._require("rank", self.rank <= width, f"at most {width}, the width of {name}")
+        allowed = f"at most {width}, the width of {name}"
+        require_fit(self, "rank", self.rank <= width, allowed)
 
 
 def _slots(layer: nn.Linear, width: int) -> int:

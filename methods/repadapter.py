@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import Backbone, Method, Unsupported, register
+from methods.fit import require_fit
 
 
 class LinearBottleneck(nn.Module):
@@ -119,16 +120,11 @@ class RepAdapter(Method):
                 f"{type(backbone.model).__name__} has none"
             )
         for name, layer in linear:
-            self._require(
-                "bottleneck",
-                self.bottleneck <= layer.in_features,
-                f"at most {layer.in_features}, the width of {name}",
-            )
-            if layer.in_features % self.groups:
-                raise ValueError(
-                    f"{self.name}: groups must divide {layer.in_features}, the width of {name}, "
-                    f"not {self.groups}"
-                )
+            width = layer.in_features
+            allowed = f"at most {width}, the width of {name}"
+            require_fit(self, "bottleneck", self.bottleneck <= width, allowed)
+            allowed = f"a divisor of {width}, the width of {name}"
+            require_fit(self, "groups", width % self.groups == 0, allowed)
         return linear
 
 

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from methods.base import Backbone, Method, Unsupported, register
+from methods.fit import require_foldable
 
 
 class ScaleShift(nn.Module):
@@ -28,7 +29,8 @@ class ScaleShift(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Same shape as x."""
         if self.axis == 1:
-            return x * self.scale[:, None, None] + self.shift[:, None, None]
+            positions = (1,) * (x.ndim - 2)
+            return x * self.scale.view(-1, *positions) + self.shift.view(-1, *positions)
         return x * self.scale + self.shift
 
 
@@ -81,9 +83,8 @@ class SSF(Method):
         for name, layer in self._layers(backbone):
             pair = backbone.inserted[_key(name)]
             assert isinstance(pair, ScaleShift) and isinstance(layer.weight, Tensor)
-            # Rows of W, or the scale of a norm: the output channels come first.
-            rows = pair.scale.reshape(-1, *(1,) * (layer.weight.ndim - 1))
-            layer.weight.mul_(rows)
+            require_foldable(name, layer)
+            layer.weight.mul_(_by_output(pair.scale, layer))
             _bias(layer).mul_(pair.scale).add_(pair.shift)
         backbone.release()
 
@@ -104,6 +105,17 @@ _MAPS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
 def _normalises_maps(layer: nn.Module) -> bool:
     # timm's LayerNorm2d is a LayerNorm that takes and returns (N, C, H, W).
     return isinstance(layer, nn.LayerNorm) and type(layer).__name__.endswith("2d")
+
+
+def _by_output(scale: Tensor, layer: nn.Module) -> Tensor:
+    """The scale of each output channel, in a shape that multiplies the weight of the layer."""
+    ones = (1,) * (cast(Tensor, layer.weight).ndim - 1)
+    if isinstance(layer, nn.modules.conv._ConvTransposeNd):
+        # (in, out / groups, ...), the inputs group by group.
+        inputs = layer.in_channels // layer.groups
+        rows = scale.view(layer.groups, -1).repeat_interleave(inputs, dim=0)
+        return rows.reshape(*rows.shape, *ones[1:])
+    return scale.reshape(-1, *ones)
 
 
 def _bias(layer: nn.Module) -> nn.Parameter:

@@ -19,11 +19,13 @@ from torch import Tensor, nn
 from methods._tuner_table import FACTS, LEFT_OUT, Facts, Layers
 from methods.base import METHODS, Backbone, Method, Unsupported
 from methods.lora import (
+    by_name,
+    is_plain,
     merge_wrapped,
     pattern,
     quiet,
-    refuse_large_rank,
     require_wrapped,
+    smaller_ranks,
     target_names,
     wrapped_layers,
 )
@@ -93,14 +95,23 @@ class PeftTuner(Method):
     def _inject(self, backbone: Backbone) -> Any:
         layers = self._layers(backbone)
         names = list(layers)
+        config = self._config(layers)
         if hasattr(self, self.facts.rank):
-            refuse_large_rank(self, self.facts.rank, backbone, names)
+            ranks = smaller_ranks(self, self.facts.rank, backbone, names)
+            self._cap(config, ranks)
         try:
             with quiet(), _same_environment():
-                tuner = self.tuner_class(backbone.model, self._config(layers), "default")
+                tuner = self.tuner_class(backbone.model, config, "default")
         except (ValueError, NotImplementedError) as error:
             raise Unsupported(f"{self.name}: {_one_line(error)}") from error
         require_wrapped(backbone, names)
+        for name, layer in wrapped_layers(backbone).items():
+            if hasattr(layer, "lora_A") and not is_plain(layer.get_base_layer()):
+                kind = type(layer.get_base_layer()).__name__
+                raise Unsupported(
+                    f"{self.name}: peft computes A beside {name} in another way than this {kind}, "
+                    "which is dilated, pads as it goes or standardises its weight"
+                )
         # What all layers share belongs to the tuner, which is no part of the model. A layer keeps a
         # plain reference to it, or the state dict would hold it once for every layer.
         for name, shared in tuner.named_children():
@@ -112,6 +123,28 @@ class PeftTuner(Method):
                     del layer._modules[name]
                     object.__setattr__(layer, name, shared)
         return tuner
+
+    def _cap(self, config: Any, ranks: Mapping[str, int]) -> None:
+        """Gives layers that are smaller than the default rank a smaller one, at the same scale.
+
+        Raises:
+            Unsupported: the tuner has one rank for all layers.
+
+        """
+        if not ranks:
+            return
+        field, name = self.facts.rank, min(ranks, key=ranks.__getitem__)
+        rank = getattr(self, field)
+        if field != "r" or not hasattr(config, "rank_pattern"):
+            raise Unsupported(
+                f"{self.name}: {field}={rank} is too large for {name}, and it has one rank for all "
+                f"layers; use {self.name}[{field}={ranks[name]}]"
+            )
+        config.rank_pattern = by_name(ranks)
+        for alpha in ("lora_alpha", "alpha"):
+            if hasattr(config, alpha) and hasattr(config, "alpha_pattern"):
+                scale = getattr(config, alpha) / rank
+                config.alpha_pattern = by_name({name: scale * r for name, r in ranks.items()})
 
     def _layers(self, backbone: Backbone) -> Layers:
         model, layers = backbone.model, {}

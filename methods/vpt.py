@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from methods.base import Backbone, Method, Unsupported, register
+from methods.fit import require_fit
 from methods.vpt_frame import Frame, frame_images
 from methods.vpt_tokens import Prompts, prompt_sequence, require_free_tokens
 from methods.vpt_windows import prompt_windows, require_windows
@@ -92,4 +93,5 @@ class VPT(Method):
         if self.depth == "shallow":
             raise Unsupported(f"{self.name} has one form on a CNN, without depth=shallow")
         stride = max(backbone.strides)
-        self._require("pad", self.pad % stride == 0, f"a multiple of {stride}, the largest stride")
+        allowed = f"a multiple of {stride}, the largest stride"
+        require_fit(self, "pad", self.pad % stride == 0, allowed)

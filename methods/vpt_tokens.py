@@ -1,8 +1,9 @@
 """Prompts as tokens of the sequence of a plain ViT."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,22 +71,61 @@ def prompt_sequence(backbone: Backbone, prompts: Prompts, deep: bool) -> None:
     for span, (first, last) in enumerate(spans):
         backbone.before(first, partial(put, span=span))
         backbone.after(last, partial(take, span=span))
+    if getattr(backbone.model, "rope", None) is not None:
+        for block in (block for stage in stages for block in stage):
+            backbone.around(f"{block}.attn", partial(unturned, prompts=prompts.tokens))
+
+
+def unturned(
+    forward: Callable[..., Tensor], x: Tensor, rope: Tensor, *more: Any, prompts: int, **kwargs: Any
+) -> Tensor:
+    """Attention with rotary positions, where prompts have none: like prefix tokens they stay as is.
+
+    Args:
+        forward: of timm's attention, which turns the tokens behind the prefix.
+        x: (N, prefix + prompts + patches, C).
+        rope: sines and cosines (..., patches, 2 d) of the patches.
+        *more: further arguments of `forward`.
+        prompts: number of prompts.
+        **kwargs: further arguments of `forward`.
+
+    """
+    half = rope.shape[-1] // 2
+    angle = rope.new_zeros(*rope.shape[:-2], prompts, rope.shape[-1])
+    angle[..., half:] = 1  # the cosine of no angle
+    return forward(x, torch.cat([angle, rope], dim=-2), *more, **kwargs)
 
 
 def require_free_tokens(name: str, backbone: Backbone) -> None:
-    """Refuses blocks that use the position of each token: a prompt has none.
+    """Refuses blocks in which each token has a place, other than by rotary positions.
 
     Raises:
         Unsupported: the blocks do.
 
     """
-    module = backbone.model.get_submodule(backbone.stage_blocks()[0][0])
-    inputs = list(inspect.signature(module.forward).parameters.values())
-    needs_more = any(p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD for p in inputs[1:])
-    positions = ("rope", "rel_pos_bias", "relative_position_bias_table")
-    owners = (backbone.model, *module.modules())
-    if needs_more or any(getattr(o, n, None) is not None for o in owners for n in positions):
-        raise Unsupported(
-            f"{name} needs blocks that take any set of tokens; those of "
-            f"{type(backbone.model).__name__} use the position of every token inside"
-        )
+    model = backbone.model
+    blocks = [model.get_submodule(block) for stage in backbone.stage_blocks() for block in stage]
+    inputs = list(inspect.signature(blocks[0].forward).parameters.values())
+    if any(p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD for p in inputs[1:]):
+        raise Unsupported(_refusal(name, model, "are told the height and width of the map"))
+    positions = ("rel_pos", "rel_pos_h", "rel_pos_bias", "relative_position_bias_table", "pos_proj")
+    owners = (model, *(part for block in blocks for part in block.modules()))
+    if any(getattr(owner, n, None) is not None for owner in owners for n in positions):
+        raise Unsupported(_refusal(name, model, "use the position of every token inside"))
+    rotary = getattr(model, "rope", None) is not None
+    if rotary and "rope" not in inspect.signature(_attention(blocks[0]).forward).parameters:
+        raise Unsupported(_refusal(name, model, "turn every token by its position"))
+    if any(
+        isinstance(part, nn.modules.conv._ConvNd) for block in blocks for part in block.modules()
+    ):
+        raise Unsupported(_refusal(name, model, "arrange the tokens as a map"))
+
+
+def _attention(block: nn.Module) -> nn.Module:
+    return getattr(block, "attn", block)
+
+
+def _refusal(name: str, model: nn.Module, reason: str) -> str:
+    return (
+        f"{name} needs blocks that take any set of tokens; those of {type(model).__name__} {reason}"
+    )

@@ -88,9 +88,9 @@ def require_windows(name: str, backbone: Backbone) -> None:
     """
     blocks = [name for stage in backbone.stage_blocks() for name in stage]
     needed = {f"{name}.attn.qkv" for name in blocks}
+    modules = dict(backbone.model.named_modules())
     swin = all(
-        hasattr(backbone.model.get_submodule(name), "norm2")
-        and hasattr(backbone.model.get_submodule(f"{name}.attn"), "_get_rel_pos_bias")
+        f"{name}.norm2" in modules and hasattr(modules.get(f"{name}.attn"), "_get_rel_pos_bias")
         for name in blocks
     )
     if not (swin and needed <= set(backbone.names("qkv"))):

@@ -273,6 +273,10 @@ def preview(
     if set(wanted) - set(splits):
         raise UserError(f"--split {split!r}: choose from {', '.join(SPLITS)}")
     benchmarks = list(_opened(names, request))
+    if out is not None and not out.parent.is_dir():
+        raise UserError(f"--out {out}: the folder {out.parent} is missing; create it")
+    if out is not None and len(benchmarks) > 1:
+        out.mkdir(exist_ok=True)
     for benchmark in benchmarks:
         if out is None or len(benchmarks) > 1:
             path = (out or Path()) / f"{benchmark.name}.png"

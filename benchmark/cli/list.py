@@ -41,15 +41,23 @@ def list_things(
         bool,
         typer.Option("--counts", help="Also count parameters of library tuners (slower)."),
     ] = False,
+    on: Annotated[
+        str | None,
+        typer.Option(metavar="BACKBONE", help="Methods: apply each to this backbone."),
+    ] = None,
 ) -> None:
     """List methods, backbones, benchmarks and suites; name one kind for details."""
     from rich.console import Console
 
     if filter and what is not What.backbones:
         raise UserError("--filter needs backbones: `list backbones --filter GLOB`")
+    if on and what is not What.methods:
+        raise UserError("--on needs methods: `list methods --on BACKBONE`")
     folders = request.weights
     console = Console()
-    if what is None:
+    if on:
+        console.print(_applied(on, folders))
+    elif what is None:
         tables = [_methods_in_short(), _backbones(filter, folders), _benchmarks_in_short()]
         console.print(*tables, _suites_in_short(), sep="\n")
         console.print(
@@ -174,6 +182,36 @@ def _methods(rows: list[_Row]) -> "Table":
             *("yes" if holds else "-" for holds in (*row.kinds, *row.traits)),
             Text(row.counted, justify="right", no_wrap=True),
         )
+    return table
+
+
+def _applied(backbone: str, folders: "Sequence[Path]") -> "Table":
+    """What each method of this collection trains in a backbone, or why it cannot act on it."""
+    import copy
+
+    import torch
+    from rich.text import Text
+
+    from benchmark.models.delta import adapted
+    from benchmark.models.weights import build_backbone
+    from methods import METHODS, Unsupported
+
+    with torch.random.fork_rng(devices=[]):
+        whole = build_backbone(backbone, "none", folders)
+    table = _table(f"methods on {backbone} ({whole.kind})", "name", "trained", "which layers")
+    for name, cls in sorted(METHODS.loaded().items()):
+        if ":" in name:
+            continue
+        tuned = copy.deepcopy(whole)
+        try:
+            cls().apply(tuned, _Counter.CLASSES)
+        except Unsupported as reason:
+            table.add_row(name, "-", Text(f"unsupported: {reason}"))
+            continue
+        number = sum(p.numel() for p in tuned.parameters() if p.requires_grad)
+        layers, share = adapted(tuned)
+        what = f"{share:.0%} of the weights in blocks: {layers}" if share is not None else ""
+        table.add_row(name, f"{number:,}", Text(what))
     return table
 
 

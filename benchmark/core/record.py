@@ -56,6 +56,8 @@ class Params(_Part):
     tuned_backbone: int  # trainable, part of the pretrained backbone
     decoder: int
     total_trainable: int
+    adapted: str = ""  # pretrained layers with an update of their weight, by name; * is any number
+    adapted_share: float | None = None  # of the weights in all blocks, those of `adapted`
 
 
 class Stored(_Part):

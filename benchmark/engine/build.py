@@ -31,7 +31,9 @@ def build_segmenter(
     benchmark = BENCHMARKS.get(spec.benchmark)
     classes = len(benchmark.classes)
     with torch_stream(spec.seed, "backbone-init"):
-        backbone = build_backbone(spec.backbone, spec.weights, weights, benchmark.channels)
+        backbone = build_backbone(
+            spec.backbone, spec.weights, weights, spec.protocol.crop, benchmark.channels
+        )
     pristine = deltas.snapshot(backbone)
     with torch_stream(spec.seed, "method-init"):
         method.apply(backbone, classes)

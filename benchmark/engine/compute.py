@@ -97,7 +97,7 @@ def _on_cpu(
 
     def ask() -> Compute:
         with torch_stream(0, "compute"):
-            model = build_backbone(backbone, kind, weights)
+            model = build_backbone(backbone, kind, weights, crop)
             batch = torch.randn(images, 3, crop, crop)
         precisions = ("fp32", "bf16") if wanted == "auto" else (wanted,)
         try:

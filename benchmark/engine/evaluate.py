@@ -90,9 +90,9 @@ def _input_sizes(
     segmenter: Segmenter, benchmark: Benchmark, example: Example
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """(H, W) of the network input of an image before and after padding."""
-    factor, step = benchmark.scale(*example.label.shape), segmenter.backbone.divisor
+    factor = benchmark.scale(*example.label.shape)
     height, width = (max(1, round(side * factor)) for side in example.label.shape)
-    return (height, width), (_round_up(height, step), _round_up(width, step))
+    return (height, width), segmenter.backbone.padded(height, width)
 
 
 @torch.inference_mode()
@@ -143,19 +143,21 @@ def coarse_logits(segmenter: Segmenter, images: Tensor, protocol: Protocol, pixe
 
     Args:
         segmenter: in eval mode.
-        images: (N, C, H, W), normalised, sides divisible by the backbone's `divisor`; no more than
-            may pass together where they pass whole.
-        protocol: largest image that passes whole, and the window.
+        images: (N, C, H, W), normalised, of a size that the backbone's `padded` returns; no more
+            than may pass together where they pass whole.
+        protocol: largest image that passes whole, and the window; where the backbone takes one
+            size only, that is both.
         pixels: of windows that pass together, at least one of them.
 
     Returns:
         (N, K, h, w) float32.
     """
-    step = segmenter.backbone.divisor
+    step, fixed = segmenter.backbone.divisor, segmenter.backbone.fixed_side
     height, width = images.shape[-2:]
-    if height * width <= protocol.eval_max_pixels:
+    largest = fixed**2 if fixed else protocol.eval_max_pixels
+    if height * width <= largest:
         return segmenter(images).float()
-    window = _round_up(protocol.eval_window, step)
+    window = fixed or _round_up(protocol.eval_window, step)
     starts = [
         (number, top, left)
         for number in range(len(images))

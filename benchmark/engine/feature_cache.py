@@ -21,7 +21,7 @@ from benchmark.data.row_cache import Rows, create
 from benchmark.data.subsample import take
 from benchmark.models.delta import Pristine
 from benchmark.models.precision import autocast
-from benchmark.models.prefix import compute, depth_of
+from benchmark.models.prefix import compute, depth_of, repeatable_depth
 from benchmark.models.segmenter import Segmenter
 from benchmark.results.provenance import prefix_sha256
 
@@ -59,8 +59,10 @@ class FeatureCacheLoader:
         self._like: tuple[Tensor, ...] = ()
         self.known_stages = 0
         if protocol.views:
+            depth = depth_of(segmenter.train().backbone)
+            with autocast(self._device, compute.precision):
+                depth = repeatable_depth(segmenter.eval().backbone, depth, protocol.crop)
             segmenter.train()
-            depth = depth_of(segmenter.backbone)
             where = cache_folder()
             if depth and where.folder is not None:
                 self._open(depth, pristine)

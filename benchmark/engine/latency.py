@@ -50,9 +50,9 @@ class Forward:
 
 def blank(segmenter: Segmenter, protocol: Protocol, count: int = 1) -> Tensor:
     """Black images (N, C, H, W) of the protocol's crop, rounded up to what the backbone takes."""
-    channels, step = segmenter.backbone.in_chans, segmenter.backbone.divisor
-    side = -(-protocol.crop // step) * step
-    return torch.zeros(count, channels, side, side, device=next(segmenter.parameters()).device)
+    size = segmenter.backbone.padded(protocol.crop, protocol.crop)
+    channels = segmenter.backbone.in_chans
+    return torch.zeros(count, channels, *size, device=next(segmenter.parameters()).device)
 
 
 def repeated(once: Callable[[], float]) -> list[float]:

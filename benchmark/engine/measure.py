@@ -148,7 +148,7 @@ def first_trainable_depth(segmenter: Segmenter, protocol: Protocol) -> int:
     the decoder sees although no gradient enters any stage.
     """
     backbone = segmenter.backbone
-    side = -(-min(protocol.crop, 64) // backbone.divisor) * backbone.divisor
+    size = backbone.padded(*[min(protocol.crop, 64)] * 2)
     device = next(segmenter.parameters()).device
     needs: dict[str, bool] = {}
     handles = [
@@ -159,7 +159,7 @@ def first_trainable_depth(segmenter: Segmenter, protocol: Protocol) -> int:
     ]
     try:
         with torch.enable_grad():
-            backbone(torch.zeros(1, backbone.in_chans, side, side, device=device))
+            backbone(torch.zeros(1, backbone.in_chans, *size, device=device))
     finally:
         for handle in handles:
             handle.remove()

@@ -34,11 +34,14 @@ def check(cell: RunSpec, environment: Environment) -> Verdict:
         cell: its backbone, weights, crop and method matter.
         environment: where.
     """
+    crop, benchmark = cell.protocol.crop, BENCHMARKS.get(cell.benchmark)
     try:
-        backbone = build_backbone(cell.backbone, cell.weights, environment.weights)
+        backbone = build_backbone(
+            cell.backbone, cell.weights, environment.weights, crop, benchmark.channels
+        )
     except UserError as error:
         return Verdict(str(error), by_user=True)
-    crop, divisor = cell.protocol.crop, backbone.divisor
+    divisor = backbone.divisor
     if crop % divisor:
         near = max(divisor, crop // divisor * divisor)
         reason = (
@@ -49,7 +52,7 @@ def check(cell: RunSpec, environment: Environment) -> Verdict:
     method = build_method(cell.method, cell.method_params)
     try:
         try:
-            method.apply(backbone, len(BENCHMARKS.get(cell.benchmark).classes))
+            method.apply(backbone, len(benchmark.classes))
         except ValueError as error:  # a hyperparameter that does not fit this backbone
             return Verdict(f"{error} (backbone {cell.backbone!r})", "unsupported", by_user=True)
         return Verdict(unmeasured=rehearse(cell, environment))
@@ -87,8 +90,9 @@ def rehearse(cell: RunSpec, environment: Environment) -> str:
     )
     classes = len(BENCHMARKS.get(cell.benchmark).classes)
     method.before_training(segmenter.backbone, _Equal(classes))
+    size = images, segmenter.backbone.in_chans, protocol.crop, protocol.crop
     with torch_stream(cell.seed, "training"):
-        train(segmenter, method, iter([_batch(images, protocol.crop, classes)]), protocol, "fp32")
+        train(segmenter, method, iter([_noise(size, classes)]), protocol, "fp32")
     again, _ = build_segmenter(cell, method, environment.weights, environment.device)
     deltas.load_delta(again.eval(), load(save(deltas.delta(segmenter.eval(), pristine))))
     deltas.require_same_state(segmenter, again)
@@ -102,10 +106,10 @@ def rehearse(cell: RunSpec, environment: Environment) -> str:
     return ""
 
 
-def _batch(images: int, crop: int, classes: int) -> Batch:
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(256, (images, 3, crop, crop), generator=generator, dtype=torch.uint8)
-    labels = torch.randint(classes, (images, crop, crop), generator=generator, dtype=torch.uint8)
+def _noise(size: tuple[int, int, int, int], classes: int) -> Batch:
+    generator, (images, _, *area) = torch.Generator().manual_seed(0), size
+    pixels = torch.randint(256, size, generator=generator, dtype=torch.uint8)
+    labels = torch.randint(classes, (images, *area), generator=generator, dtype=torch.uint8)
     return Batch(pixels, labels, tuple(map(str, range(images))))
 
 

@@ -12,6 +12,7 @@ from benchmark.core.spec import Compute, RunSpec
 from benchmark.data.base import Finding
 from benchmark.execution.pool import Lost, Workers, died
 from benchmark.execution.tasks import Check, Choose, Decode, Listener, Opened, Task, Verdict
+from benchmark.planning.catalogue import BENCHMARKS
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def preflight(
     def kind(cell: RunSpec) -> tuple[object, ...]:
         protocol = cell.protocol
         size = protocol.crop, protocol.decoder, min(protocol.batch_size, 2)
-        return cell.method_label, cell.backbone, cell.weights, *size
+        channels = BENCHMARKS.get(cell.benchmark).channels
+        return cell.method_label, cell.backbone, cell.weights, channels, *size
 
     def shape(cell: RunSpec) -> tuple[object, ...]:
         protocol = cell.protocol

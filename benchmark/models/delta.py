@@ -5,13 +5,16 @@ or a layer that a method touched on the side is in the file too.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from benchmark.core.files import write_atomic
 from benchmark.core.record import Params, Stored
@@ -128,13 +131,55 @@ def count_parameters(segmenter: Segmenter, pristine: Pristine) -> Params:
     inserted = sum(p.numel() for p in trained if id(p) not in ids)
     tuned = sum(p.numel() for p in trained if id(p) in ids)
     decoder = sum(p.numel() for p in segmenter.decoder.parameters() if p.requires_grad)
+    layers, share = adapted(segmenter.backbone)
     return Params(
         backbone=sum(p.numel() for p in pristine.parameters.values()),
         inserted=inserted,
         tuned_backbone=tuned,
         decoder=decoder,
         total_trainable=inserted + tuned + decoder,
+        adapted=layers,
+        adapted_share=share,
     )
+
+
+def adapted(backbone: StagedBackbone) -> tuple[str, float | None]:
+    """The pretrained layers that a wrapper with an update of the weight was put around.
+
+    Returns:
+        How many of which name and rank, such as `12 blocks.*.attn.qkv (rank 8)`; and their share of
+        the weights (matrices and kernels) in all blocks. Empty and None where there are none.
+
+    """
+    count: dict[str, int] = {}
+    weights: list[int] = []
+    for name, module in backbone.model.named_modules():
+        if is_parametrized(module, "weight"):
+            (held,) = cast(Any, module).parametrizations.weight
+            weight, rank = module.weight, held.r
+        elif isinstance(getattr(module, "base_layer", None), nn.Module):
+            ranks = getattr(module, "r", None)
+            weight = cast(Any, module).base_layer.weight
+            rank = next(iter(ranks.values()), None) if isinstance(ranks, dict) else None
+        else:
+            continue
+        like = re.sub(r"(?<![^.])[a-z]?\d+(?![^.])", "*", name) + (
+            f" (rank {rank})" if rank else ""
+        )
+        count[like] = count.get(like, 0) + 1
+        weights.append(cast(Tensor, weight).numel())
+    if not weights:
+        return "", None
+    blocks = [f"{block}." for stage in backbone.stage_blocks() for block in stage]
+    every = sum(
+        parameter.numel()
+        for name, parameter in backbone.model.named_parameters()
+        if parameter.ndim > 1
+        and _timm_name(name) in backbone.pretrained_names
+        and any(name.startswith(block) for block in blocks)
+    )
+    listed = ", ".join(f"{number} {like}" for like, number in count.items())
+    return listed, sum(weights) / every if every else None
 
 
 def require_same_state(one: Segmenter, other: Segmenter) -> None:
@@ -181,7 +226,8 @@ def _tensors(segmenter: Segmenter, pristine: Pristine) -> Iterator[tuple[str, Te
 
 def _timm_name(name: str) -> str:
     """The name that timm gave a tensor, without what wrappers add to it."""
-    return name.removeprefix(_PREFIX).replace(".base_layer.", ".")
+    name = name.removeprefix(_PREFIX).replace(".base_layer.", ".")
+    return re.sub(r"\.parametrizations\.(\w+)\.original$", r".\1", name)
 
 
 def _sha256(tensor: Tensor) -> str:

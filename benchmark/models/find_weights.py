@@ -12,6 +12,9 @@ from typing import Any
 from benchmark.core.answer_cache import kept
 from benchmark.core.errors import UserError
 
+_OTHERS = {".pth", ".pt", ".bin", ".ckpt", ".tar"}
+"""Of files that PyTorch writes, which may run code when they are read."""
+
 PACKAGED = Path(__file__).resolve().parent.parent / "weights"
 
 
@@ -35,6 +38,21 @@ def find_weights(name: str, dirs: Sequence[Path]) -> Path | None:
         if tagged:
             return tagged[0]
     return None
+
+
+def other_format(name: str, dirs: Sequence[Path]) -> str:
+    """What to do with a file of a backbone's weights in another format; empty if there is none."""
+    for folder in map(Path, dirs):
+        for path in sorted(folder.glob("*")):
+            if path.suffix in _OTHERS and path.name.startswith(f"{name}."):
+                target = f"{name}.safetensors"
+                return (
+                    f"{path} is there, but only safetensors files are read; convert it: python -c "
+                    '"import safetensors.torch as s; from timm.models import load_state_dict; '
+                    f"s.save_file({{k: v.clone() for k, v in load_state_dict('{path.name}')"
+                    f".items()}}, '{target}')\""
+                )
+    return ""
 
 
 def check_names(names: Iterable[str], dirs: Sequence[Path]) -> None:
@@ -72,6 +90,8 @@ def hub_config(name: str) -> Any:
 def _unknown(name: str, dirs: Sequence[Path]) -> UserError:
     import timm
 
+    if other := other_format(name, dirs):
+        return UserError(f"unknown backbone {name!r}: {other}")
     files = [p.stem for d in (*map(Path, dirs), PACKAGED) for p in d.glob("*.safetensors")]
     candidates = sorted({*files, *(f.split(".")[0] for f in files), *timm.list_models()})
     base, _, tag = name.partition(".")

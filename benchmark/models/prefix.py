@@ -25,7 +25,7 @@ def depth_of(backbone: StagedBackbone) -> int:
     A method acts in a stage where it trains, or attaches or replaces something there, or changes
     the images. What it attaches at the end of a stage, by `at_boundary`, comes after the prefix.
     """
-    if backbone.changes_images:
+    if backbone.changes_images or not backbone.is_cut:
         return 0
     blocks = backbone.stage_blocks()
     ends = {name: stage for stage, name in enumerate(backbone.stage_ends)}
@@ -43,6 +43,31 @@ def depth_of(backbone: StagedBackbone) -> int:
         if touched or any(p.requires_grad for p in own) or (module.training and name):
             first = min(first, _stage(name, ends, inside))
     return first
+
+
+@torch.no_grad()
+def repeatable_depth(backbone: StagedBackbone, depth: int, side: int) -> int:
+    """The most stages, up to a depth, from whose outputs the features come out bit for bit.
+
+    Not all: where modules between two stages are no blocks, they may not run on what stands in for
+    the images.
+
+    Args:
+        backbone: in evaluation mode.
+        depth: stages, of `depth_of`.
+        side: of the images that it will see.
+    """
+    device = next(backbone.model.parameters()).device
+    images = torch.linspace(-2, 2, 2 * backbone.in_chans * side**2, device=device)
+    images = images.view(2, backbone.in_chans, side, side)
+    wanted = backbone(images)
+    for stages in range(depth, 0, -1):
+        # Whatever a model does not bear here, it is only that its stages are not kept.
+        with suppress(RuntimeError, TypeError, ValueError, IndexError):
+            found = go_on(backbone, compute(backbone, images, stages))
+            if all(map(torch.equal, found, wanted)):
+                return stages
+    return 0
 
 
 def _stage(name: str, ends: dict[str, int], inside: dict[str, int]) -> int:
@@ -113,12 +138,13 @@ def go_on(backbone: StagedBackbone, prefix: Prefix) -> list[Tensor]:
     """What `backbone(images)` returns for the images of a prefix.
 
     The modules before the first stage run on an empty image of the right size, and their output
-    is not looked at; with all four stages cached, nothing of the model runs.
+    is not looked at; with all stages known, nothing of the model runs.
     """
     # In memory as if they had just been computed, or sums would round differently.
-    prefix = Prefix(tuple(backbone.laid_out(y) for y in prefix.outputs), prefix.size)
+    outputs = tuple(backbone.as_computed(stage, y) for stage, y in enumerate(prefix.outputs))
+    prefix = Prefix(outputs, prefix.size)
     with answering(backbone, prefix):
-        if len(prefix.outputs) == len(backbone.stage_ends):
+        if len(prefix.outputs) == len(backbone.stage_ends) and backbone.hands_on_maps:
             return backbone.resume(prefix.outputs, prefix.size)
         device = prefix.outputs[0].device
         images = torch.zeros(len(prefix), backbone.in_chans, *prefix.size, device=device)

@@ -4,6 +4,7 @@ import torch
 import torch.profiler
 from torch import Tensor, nn
 
+from benchmark.core.errors import UserError
 from benchmark.data.batches import Prefix
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.normalise import Normalise
@@ -38,7 +39,21 @@ class Segmenter(nn.Module):
         Returns:
             (N, K, H / stride, W / stride) with the stride of the finest level.
 
+        Raises:
+            UserError: a BatchNorm in training gets one value a channel, which has no variance.
+
         """
+        try:
+            return self._forward(images)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(
+                "a BatchNorm that is trained gets one position of one image, which has no "
+                "variance; use --set batch_size=2 or more, or a larger crop"
+            ) from error
+
+    def _forward(self, images: Tensor | Prefix) -> Tensor:
         with phase("backbone"):
             if isinstance(images, Prefix):
                 features = go_on(self.backbone, images)

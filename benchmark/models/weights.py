@@ -19,12 +19,19 @@ from typing import Any, Literal
 import timm
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import nn
 
 from benchmark.core.errors import UserError
 from benchmark.core.files import file_sha256
 from benchmark.models.backbone import StagedBackbone
-from benchmark.models.find_weights import check_names, find_weights, hub_config, is_timm
+from benchmark.models.checkpoint import load_checkpoint
+from benchmark.models.find_weights import (
+    check_names,
+    find_weights,
+    hub_config,
+    is_timm,
+    other_format,
+)
 from benchmark.models.stem import set_in_chans
 
 HUB_PATIENCE_SECONDS = 5.0
@@ -67,32 +74,66 @@ class ResolvedWeights:
     std: tuple[float, ...] | None = None
     missing: str = ""
 
-    def build(self, in_chans: int = 3) -> StagedBackbone:
+    def build(self, crop: int | None = None, in_chans: int = 3) -> StagedBackbone:
         """A backbone of its own, with `weights_source` and `weights_sha256` set.
 
         Args:
-            in_chans: channels of the images.
+            crop: side of the images that it will see, where it takes images of one size only.
+            in_chans: their channels.
 
         Raises:
-            UserError: the file is damaged or does not fit; the hub does not deliver; the stem
-                cannot be adapted to the channels.
+            UserError: the file is damaged or does not fit; the hub does not deliver; the model
+                cannot be built for the crop, or its stem not adapted to the channels.
         """
-        if self.origin == "random":
-            model = create_timm_model(self.timm_model, self.timm_kwargs)
-            set_in_chans(model, in_chans, self.name)
-            return StagedBackbone(model, name=self.name, mean=self.mean, std=self.std)
-        model = copy.deepcopy(_loaded(self))
+        drawn = torch.random.get_rng_state()
+        backbone = self._staged(None, in_chans)
+        fixed = backbone.fixed_side
+        if crop is None or fixed in (None, crop) or crop % backbone.divisor:
+            return backbone
+        # As if it were the first, so that random weights do not depend on how often it was built.
+        torch.random.set_rng_state(drawn)
+        try:
+            return self._staged(crop, in_chans)
+        except TypeError as error:
+            raise UserError(
+                f"backbone {self.name!r} takes {fixed}x{fixed} px images only; use --set "
+                f"crop={fixed}"
+            ) from error
+        except (ValueError, RuntimeError, AssertionError) as error:
+            raise UserError(
+                f"backbone {self.name!r} cannot be built for crop={crop}: {_line(error)}; it was "
+                f"made for --set crop={fixed}"
+            ) from error
+
+    def _staged(self, side: int | None, in_chans: int) -> StagedBackbone:
+        if self.origin != "random":
+            return copy.deepcopy(_loaded(self, side, in_chans))
+        model = create_timm_model(self.timm_model, self._arguments(side))
         set_in_chans(model, in_chans, self.name)
-        backbone = StagedBackbone(model, name=self.name, mean=self.mean, std=self.std)
+        return StagedBackbone(model, name=self.name, mean=self.mean, std=self.std, side=side)
+
+    def load(self, side: int | None, in_chans: int) -> StagedBackbone:
+        """Reads the weights; `build` returns a copy of what this returned once."""
+        if self.origin == "hub":
+            model, done = _from_hub(self, self._arguments(side)), ""
+        else:
+            assert self.path is not None
+            model = create_timm_model(self.timm_model, self._arguments(side))
+            done = load_checkpoint(model, self.path)
+        set_in_chans(model, in_chans, self.name)
+        backbone = StagedBackbone(model, name=self.name, mean=self.mean, std=self.std, side=side)
         path = self.path or _hub_cached(self.name)
         backbone.weights_sha256 = None if path is None else file_sha256(path)
         if self.origin == "file" and path is not None:
-            backbone.weights_source = path.name
+            backbone.weights_source = f"{path.name} ({done})" if done else path.name
         else:
             tag = getattr(model, "pretrained_cfg", {}).get("tag")
             full_name = f"{self.name}.{tag}" if tag and "." not in self.name else self.name
             backbone.weights_source = f"timm hub: {full_name}"
         return backbone
+
+    def _arguments(self, side: int | None) -> dict[str, Any]:
+        return {**self.timm_kwargs, **({} if side is None else {"img_size": side})}
 
 
 def resolve_weights(name: str, weights: Weights, dirs: Sequence[Path]) -> ResolvedWeights:
@@ -135,25 +176,24 @@ def _resolved(
 
 
 def build_backbone(
-    name: str, weights: Weights, weights_dirs: Sequence[Path], in_chans: int = 3
+    name: str,
+    weights: Weights,
+    weights_dirs: Sequence[Path],
+    crop: int | None = None,
+    in_chans: int = 3,
 ) -> StagedBackbone:
     """Builds a frozen backbone; see `resolve_weights` and `ResolvedWeights.build`."""
-    return resolve_weights(name, weights, weights_dirs).build(in_chans)
+    return resolve_weights(name, weights, weights_dirs).build(crop, in_chans)
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded(weights: ResolvedWeights) -> nn.Module:
-    """The model with its weights, of which every cell gets a copy.
+def _loaded(weights: ResolvedWeights, side: int | None, in_chans: int) -> StagedBackbone:
+    """The backbone with its weights, of which every cell gets a copy.
 
     The global generator is left alone: a copy draws nothing from it, and neither may the first.
     """
     with torch.random.fork_rng(devices=[]):
-        if weights.origin == "hub":
-            return _from_hub(weights)
-        model = create_timm_model(weights.timm_model, weights.timm_kwargs)
-        assert weights.path is not None
-        _load(model, weights.path)
-        return model
+        return weights.load(side, in_chans)
 
 
 def create_timm_model(name: str, kwargs: Mapping[str, Any], **more: Any) -> nn.Module:
@@ -206,42 +246,11 @@ def _from_file(path: Path, name: str, origin: Literal["file", "random"]) -> Reso
     return result
 
 
-def _load(model: nn.Module, path: Path) -> None:
-    """Strict load in fp32; only the classifier, which is not built, may be left over."""
-    state: dict[str, Tensor] = {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            for key in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                tensor = file.get_tensor(key)
-                state[key] = tensor.float() if tensor.is_floating_point() else tensor
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"weights file {path} cannot be read: {_line(error)}") from error
-    own = model.state_dict()
-    classifier = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
-    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    missing = [key for key in own if key not in state]
-    unexpected = [
-        key for key in state if key not in own and not any(key.startswith(f"{h}.") for h in heads)
-    ]
-    misfits = [key for key in state if key in own and own[key].shape != state[key].shape]
-    for what, keys in (
-        ("misses", missing),
-        ("has unknown", unexpected),
-        ("has other shapes in", misfits),
-    ):
-        if keys:
-            raise UserError(
-                f"weights file {path} does not fit {type(model).__name__}: "
-                f"{what} {keys[0]}{f' and {len(keys) - 1} more tensors' if len(keys) > 1 else ''}"
-            )
-    model.load_state_dict({key: state[key] for key in own})
-
-
-def _from_hub(weights: ResolvedWeights) -> nn.Module:
+def _from_hub(weights: ResolvedWeights, arguments: Mapping[str, Any]) -> nn.Module:
     # Reading the cached file by path keeps an offline machine from asking the hub first.
     overlay = {"pretrained_cfg_overlay": {"file": str(weights.path)}} if weights.path else {}
     try:
-        return create_timm_model(weights.name, {}, pretrained=True, **overlay)
+        return create_timm_model(weights.name, arguments, pretrained=True, **overlay)
     except (OSError, RuntimeError) as error:
         raise UserError(f"{weights.missing} (the hub said: {_line(error)})") from error
 
@@ -305,6 +314,8 @@ def _within(seconds: float, ask: Callable[[], None]) -> bool:
 
 
 def _missing(name: str, dirs: Sequence[Path]) -> str:
+    if other := other_format(name, dirs):
+        return f"no pretrained weights for backbone {name!r}: {other}"
     folders = ", ".join(str(d) for d in dirs) or "no folder (none given)"
     config = hub_config(name)
     looked = f"looked for {name}.safetensors or {name}.<tag>.safetensors in {folders}"

@@ -1,5 +1,6 @@
 """What single methods, deltas and segmenters promise beyond the contract."""
 
+import copy
 import re
 
 import pytest
@@ -8,8 +9,18 @@ import torch.nn.functional as F
 
 from benchmark.contract import Case
 from benchmark.contract.models import CLASSES, batch, tiny, tiny_segmenter, train_steps
-from benchmark.models.delta import Pristine, changed_buffers, delta, load_delta, snapshot
+from benchmark.core.errors import UserError
+from benchmark.models.backbone import StagedBackbone
+from benchmark.models.delta import (
+    Pristine,
+    changed_buffers,
+    count_parameters,
+    delta,
+    load_delta,
+    snapshot,
+)
 from benchmark.models.segmenter import Segmenter
+from benchmark.models.weights import create_timm_model
 from methods import METHODS, Unsupported
 
 
@@ -177,11 +188,92 @@ def test_only_trained_modules_are_in_train_mode() -> None:
     assert not any(m.training for m in segmenter.eval().modules())
 
 
-def test_a_backbone_refuses_to_be_copied() -> None:
-    import copy
+def test_only_a_backbone_without_a_method_can_be_copied() -> None:
+    images, _ = batch()
+    backbone = tiny("swin")
+    twin = copy.deepcopy(backbone)
+    METHODS["mona"]().apply(twin, CLASSES)
+    assert len(backbone.inserted) == 0 and len(twin.inserted) > 0
+    assert not any(map(torch.equal, backbone(images), twin(images)))
+    assert all(map(torch.equal, backbone(images), tiny("swin")(images)))
+    for method in ("mona", "lora", "vpt", "side"):
+        tuned = tiny("vit")
+        METHODS[method]().apply(tuned, CLASSES)
+        with pytest.raises(TypeError, match="build a fresh one"):
+            copy.deepcopy(tuned)
 
-    with pytest.raises(TypeError, match="build a fresh one"):
-        copy.deepcopy(tiny("vit"))
+
+def test_full_tuning_on_one_position_of_one_image_is_refused() -> None:
+    segmenter = tiny_segmenter("resnet", METHODS["full"]()).train()
+    with pytest.raises(UserError, match=r"BatchNorm .* one position of one image.*batch_size=2"):
+        segmenter(torch.randn(1, 3, 32, 32))
+    assert segmenter.eval()(torch.randn(1, 3, 32, 32)).shape == (1, CLASSES, 8, 8)
+
+
+@pytest.mark.parametrize("depth", ["deep", "shallow"])
+@torch.no_grad()
+def test_prompts_beside_rotary_positions_are_prefix_tokens(depth: str) -> None:
+    """As registers that timm does not turn either: the same tokens given to it as its own."""
+    arguments = {"depth": 1, "embed_dim": 24, "num_heads": 2}
+    torch.manual_seed(0)
+    backbone = StagedBackbone(create_timm_model("vit_small_patch16_dinov3", arguments))
+    assert backbone.prefix_tokens == 5
+    twin = copy.deepcopy(backbone)
+    METHODS["vpt"](tokens=3, depth=depth).apply(backbone, CLASSES)
+    (prompts,) = backbone.inserted["prompts"].layers
+    model = twin.model
+    registers = model.reg_token
+    model.reg_token = torch.nn.Parameter(torch.cat([registers, prompts[None]], dim=1))
+    model.num_prefix_tokens = model.blocks[0].attn.num_prefix_tokens = 8
+    twin._ends = [end._replace(prefix=8) for end in twin._ends]
+    images = batch()[0]
+    for ours, theirs in zip(backbone(images), twin(images), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_the_default_rank_fits_layers_that_are_smaller_than_it() -> None:
+    backbone = StagedBackbone(create_timm_model("regnety_002", {}))
+    pristine = snapshot(backbone)
+    method = METHODS["lora"]()
+    method.apply(backbone, CLASSES)
+    layers = {n: m for n, m in backbone.model.named_modules() if hasattr(m, "base_layer")}
+    for layer in layers.values():
+        weight = layer.base_layer.weight
+        assert layer.r["default"] == min(8, len(weight), weight[0].numel())
+        assert layer.scaling["default"] == 2  # alpha / r, whatever the layer has
+    assert min(layer.r["default"] for layer in layers.values()) == 6
+    params = count_parameters(Segmenter(backbone, torch.nn.Identity()), pristine)
+    assert "1 *.*.se.fc1 (rank 6)" in params.adapted
+    assert params.adapted_share is not None and 0.8 < params.adapted_share <= 1
+    other = StagedBackbone(create_timm_model("regnety_002", {}))
+    with pytest.raises(ValueError, match=r"lora: rank must be at most 6 .* not 9"):
+        METHODS["lora"](rank=9).apply(other, CLASSES)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["test_nfnet", "skresnet18", "tf_efficientnetv2_b0"])
+def test_updates_fold_into_convolutions_of_their_own_kind(name: str) -> None:
+    """Standardised weights, dilated ones, and padding as it goes."""
+    backbone = StagedBackbone(create_timm_model(name, {}))
+    method = METHODS["lora"]()
+    method.apply(backbone, CLASSES)
+    for parameter in backbone.parameters():
+        if parameter.requires_grad:
+            parameter.normal_(0, 0.05)
+    images = batch()[0]
+    before = backbone(images)
+    method.merge(backbone)
+    assert set(backbone.model.state_dict()) == backbone.pretrained_names
+    for ours, theirs in zip(backbone(images), before, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
+
+
+def test_nothing_is_folded_into_a_layer_that_standardises_its_weight() -> None:
+    backbone = StagedBackbone(create_timm_model("test_nfnet", {}))
+    method = METHODS["ssf"]()
+    method.apply(backbone, CLASSES)
+    with pytest.raises(Unsupported, match=r"nothing can be folded into .* changes its weight"):
+        method.merge(backbone)
 
 
 def test_images_upsampled_labels_reach_the_loss() -> None:

@@ -108,7 +108,8 @@ def test_preview_draws_a_sheet(fake, tmp_path):
         (("prepare", "camvid"), ("--data", "BENCHMARK_DATA")),
         (("verify", "camvid", "--data", "nowhere"), ("nowhere", "missing")),
         (("preview", "cells", "--split", "tests"), ("tests", "train, val, test")),
-        (("preview", "cells", "--out", "no/such/x.txt"), ("x.txt", ".png")),
+        (("preview", "cells", "--out", "x.txt"), ("x.txt", ".png")),
+        (("preview", "cells", "--out", "no/such/x.png"), ("no/such is missing", "create it")),
     ],
 )
 def test_mistakes_are_one_line(words, parts, tmp_path):

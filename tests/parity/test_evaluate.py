@@ -19,6 +19,7 @@ from benchmark.engine.evaluate import (
     same_class_counts,
     window_starts,
 )
+from benchmark.models.backbone import StagedBackbone
 from benchmark.models.normalise import Normalise
 from benchmark.results.metrics import summarise
 
@@ -46,6 +47,8 @@ def test_padding_is_cut_off_before_the_resize():
 
 class Local(nn.Module):
     """A stand-in network whose output at a place depends on that place only."""
+
+    fixed_side, padded = None, StagedBackbone.padded
 
     def __init__(self, classes, stride=4):
         super().__init__()
@@ -75,6 +78,28 @@ def test_sliding_windows_agree_with_the_whole_image(size, pixels):
     torch.testing.assert_close(parts, whole)
     windows = sum(model.passes) // 64**2
     assert max(model.passes) <= pixels and len(model.passes) == -(-windows // (pixels // 64**2))
+
+
+class OneSize(Local):
+    """Takes images of 64x64 px and no others."""
+
+    fixed_side = 64
+
+    def forward(self, images):
+        assert images.shape[-2:] == (64, 64)
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("size", [(40, 50), (64, 64), (72, 96), (30, 200)])
+def test_a_network_of_one_size_sees_an_image_by_windows_of_that_size(size):
+    torch.manual_seed(0)
+    fixed, free, image = OneSize(5), Local(5), torch.randn(1, 3, *size)
+    free.load_state_dict(fixed.state_dict())
+    height, width = fixed.padded(*size)
+    assert height >= 64 and width >= 64 and height % 8 == width % 8 == 0
+    padded = F.pad(image, (0, width - size[1], 0, height - size[0]))
+    found = coarse_logits(fixed, padded, Protocol(), 64 * 64)
+    torch.testing.assert_close(found, coarse_logits(free, padded, Protocol(), 64 * 64))
 
 
 class Fractional(Local):

@@ -19,6 +19,7 @@ from benchmark.engine.evaluate import evaluate, same_class_counts
 from benchmark.execution import cell as runner
 from benchmark.execution import reevaluate
 from benchmark.execution.environment import prepare
+from benchmark.models.backbone import StagedBackbone
 from benchmark.models.normalise import Normalise
 from benchmark.planning.plan import Selection, plan
 from benchmark.results import store
@@ -128,6 +129,7 @@ class Exact(nn.Module):
     """All its sums are exact, so that no order of adding changes a bit on any machine."""
 
     divisor, normalise = 8, Normalise((0.0,) * 3, (1 / 255,) * 3)
+    fixed_side, padded = None, StagedBackbone.padded
 
     def __init__(self):
         super().__init__()

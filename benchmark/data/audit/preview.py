@@ -1,5 +1,6 @@
 """A sheet of examples of a benchmark, to look at."""
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,6 +51,8 @@ def contact_sheet(
     Returns:
         An RGB image, 1500 pixels wide.
 
+    Examples that cannot be read are left out with a warning.
+
     Raises:
         DataError: none of the examples looked at can be read.
 
@@ -92,14 +95,13 @@ def save(
     seed: int = 0,
     splits: Sequence[Split] = SPLITS,
 ) -> Path:
-    """Writes the contact sheet to a file, whose suffix decides the format; makes its folder.
+    """Writes the contact sheet to a file, whose suffix decides the format.
 
     Raises:
         DataError: none of the examples can be read, or the file cannot be written.
     """
     sheet = contact_sheet(benchmark, count, seed, splits)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(path)
     except (OSError, ValueError) as error:
         raise DataError(
@@ -114,7 +116,7 @@ def _choose(
     """Split and id of the examples to show, in the order of the splits."""
     rng = np.random.default_rng(seed)
     pools: dict[Split, dict[str, np.ndarray]] = {}
-    problem: DataError | None = None
+    problems: list[DataError] = []
     for split in splits:
         ids = benchmark.ids(split)
         pool = pools[split] = {}
@@ -122,14 +124,22 @@ def _choose(
             try:
                 label = benchmark.read(ids[k])[1]
             except DataError as error:
-                # Unreadable examples are left out here; the audit reports them.
-                problem = error
+                problems.append(error)
             else:
                 pool[ids[k]] = np.bincount(label.ravel(), minlength=256)
     everything = [pixels for pool in pools.values() for pixels in pool.values()]
     if not everything:
-        raise problem or DataError(
-            f"{benchmark.name}: the splits {', '.join(splits)} are empty; check its files"
+        raise next(
+            iter(problems),
+            DataError(
+                f"{benchmark.name}: the splits {', '.join(splits)} are empty; check its files"
+            ),
+        )
+    if problems:
+        warnings.warn(
+            f"{len(problems)} of the examples looked at cannot be read and are left out, such "
+            f"as {problems[0]}; `data audit {benchmark.name}` lists all",
+            stacklevel=3,
         )
     holding = np.sum([pixels > 0 for pixels in everything], axis=0)
     weight = 1 / np.maximum(holding, 1)

@@ -75,10 +75,11 @@ class ImageFolder(DescribedBenchmark):
         labels = _by_stem(beside, *_divided(template))
         images = _by_stem(inside, "{stem}", IMAGES, set(labels.values()))
         if bare := sorted(images.keys() - labels.keys()):
-            raise DataError(f"{images[bare[0]]} has no label; {_fix(bare, beside, template)}")
+            fix = _fix(bare, beside, template)
+            raise DataError(f"{_named(bare, images)} no label; {fix}")
         if stray := sorted(labels.keys() - images.keys()):
             raise DataError(
-                f"{labels[stray[0]]} has no image; put it at {inside / stray[0]}.jpg (or another "
+                f"{_named(stray, labels)} no image; put it at {inside / stray[0]}.jpg (or another "
                 f"of {', '.join(IMAGES)}), or remove the label"
             )
         if not images and split != "val":
@@ -212,6 +213,12 @@ def _by_stem(
             raise DataError(f"{found[stem]} and {path} have the same name; rename or remove one")
         found[stem] = path
     return found
+
+
+def _named(some: list[str], files: dict[str, Path]) -> str:
+    """The first of some files, how many more there are, and the verb."""
+    first = files[some[0]]
+    return f"{first} has" if len(some) == 1 else f"{first} and {len(some) - 1} more have"
 
 
 def _fix(bare: list[str], labels: Path, template: str) -> str:

@@ -121,5 +121,15 @@ def segformer(channels: Sequence[int], strides: Sequence[int], num_classes: int)
 
 
 def _with_finer(channels: Sequence[int]) -> list[int]:
-    """Channels as the library counts them: the image, a level of half its size, the levels."""
+    """Channels as the library counts them: the image, a level of half its size, the levels.
+
+    Raises:
+        UserError: there are fewer than four levels.
+
+    """
+    if len(channels) < 4:
+        raise UserError(
+            f"this decoder needs a backbone with four stages, not {len(channels)}; use --set "
+            "decoder=linear or decoder=setr-pup"
+        )
     return [3, 0, *channels]

@@ -1,18 +1,25 @@
 """Stages, names and hooks of backbones, and where their weights come from."""
 
 import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from timm.layers import resample_abs_pos_embed
 
 from benchmark.contract.models import FAMILIES, batch, tiny
 from benchmark.core.errors import UserError
 from benchmark.models import weights
 from benchmark.models.backbone import StagedBackbone
+from benchmark.models.checkpoint import load_checkpoint
 from benchmark.models.weights import build_backbone, find_weights, resolve_weights
+from methods import METHODS, Unsupported
 
 KINDS = {"vit": "plain", "swin": "hierarchical"}
 
@@ -115,6 +122,18 @@ def test_attention_that_uses_its_weight_without_a_call_has_no_qkv_to_hook() -> N
     backbone = StagedBackbone(model)
     assert backbone.names("qkv") == []
     assert len(backbone.names("proj")) == 4
+    method = METHODS["lora"]()
+    method.apply(backbone, 4)
+    trained = [n for n, p in backbone.named_parameters() if p.requires_grad and "qkv" in n]
+    assert len(trained) == 2 * 4
+    images = torch.randn(1, 3, 64, 64)
+    for update in trained:
+        torch.nn.init.normal_(backbone.get_parameter(update))
+    before = backbone(images)
+    method.merge(backbone)
+    assert set(backbone.model.state_dict()) == backbone.pretrained_names
+    for ours, theirs in zip(backbone(images), before, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
 def test_width_of_blocks_inside_a_stage_may_differ() -> None:
@@ -174,14 +193,152 @@ def test_beside_and_behind_see_the_branch(family: str) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("mvitv2_tiny", "no dense features in four stages"),
-        ("vgg11", "no blocks found|no dense features"),
-        ("maxvit_pico_rw_256", "does not take"),
+        ("inception_v3", "the map of stage 1 has 71x71 positions in place of 75x75 .*not cover"),
+        (
+            "hrnet_w18_small",
+            "nothing can be attached behind its stage 2, because no module of",
+        ),
     ],
 )
 def test_models_that_cannot_be_staged_are_refused(name: str, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         StagedBackbone(timm.create_model(name, num_classes=0), name=name)
+
+
+def staged(name: str, crop: int = 64, **kwargs: object) -> StagedBackbone:
+    torch.manual_seed(0)
+    return weights.ResolvedWeights(name, "random", None, name, kwargs).build(crop)
+
+
+SMALL = {"depth": 4, "embed_dim": 48, "num_heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "kind"),
+    [
+        ("repvgg_a0", {}, "cnn"),
+        ("gernet_s", {}, "cnn"),
+        ("darknet17", {}, "cnn"),
+        ("regnetz_b16", {}, "cnn"),
+        ("efficientnet_b0", {}, "cnn"),
+        ("fastvit_sa12", {}, "cnn"),  # attention in the last of four stages
+        ("coatnet_pico_rw_224", {}, "hierarchical"),  # in the last two
+        ("pvt_v2_b0", {}, "hierarchical"),
+        ("vit_small_patch16_dinov3", SMALL, "plain"),
+        ("xcit_nano_12_p16_224", {"depth": 4}, "plain"),
+    ],
+)
+def test_the_kind_is_what_a_pass_computes(name: str, kwargs: dict[str, int], kind: str) -> None:
+    assert staged(name, **kwargs).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "widths"),
+    [
+        # Blocks with the channels last in a model with the channels first.
+        ("swinv2_cr_tiny_224", {"embed_dim": 24, "depths": (2, 1, 1, 1)}, {24, 48, 96, 192}),
+        ("tiny_vit_5m_224", {}, {64, 128, 160, 320}),
+        # As many channels as rows or columns in small passes.
+        (
+            "swin_tiny_patch4_window7_224",
+            {"embed_dim": 16, "depths": (1, 1, 1, 1)},
+            {16, 32, 64, 128},
+        ),
+        ("convnext_tiny", {"dims": (8, 12, 16, 24), "depths": (1, 1, 1, 1)}, {8, 12, 16, 24}),
+    ],
+)
+def test_widths_are_channels_whatever_the_layout(
+    name: str, kwargs: dict[str, object], widths: set[int]
+) -> None:
+    backbone = staged(name, **kwargs)
+    blocks = [block for stage in backbone.stage_blocks() for block in stage]
+    assert {backbone.width(block) for block in blocks} == widths
+    seen: dict[str, int] = {}
+    for block in blocks:
+        backbone.after_block(block, lambda y, block=block: seen.update({block: y.shape[-1]}) or y)
+    backbone(torch.randn(1, 3, 4 * backbone.divisor, 5 * backbone.divisor))
+    assert seen == {block: backbone.width(block) for block in blocks}
+
+
+def test_a_convolutional_stem_is_no_block_of_a_plain_transformer() -> None:
+    backbone = staged("vit_small_r26_s32_224", **SMALL)
+    assert backbone.stage_blocks() == tuple((f"blocks.{i}",) for i in range(4))
+    assert backbone.embedding_channels == 48
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "role", "names"),
+    [
+        ("pvt_v2_b0", {}, "qkv", ["stages.0.blocks.0.attn.q", "stages.0.blocks.0.attn.kv"]),
+        (
+            "eva02_base_patch14_224",
+            SMALL,
+            "qkv",
+            [f"blocks.0.attn.{leaf}" for leaf in ("q_proj", "k_proj", "v_proj")],
+        ),
+        (
+            "vit_small_plus_patch16_dinov3",
+            SMALL,
+            "fc1",
+            ["blocks.0.mlp.fc1_g", "blocks.0.mlp.fc1_x"],
+        ),
+    ],
+)
+def test_separate_projections_and_gates_have_a_role(
+    name: str, kwargs: dict[str, int], role: str, names: list[str]
+) -> None:
+    found = staged(name, **kwargs).names(role)  # type: ignore[arg-type]
+    assert found[: len(names)] == names
+
+
+@torch.no_grad()
+def test_a_model_of_one_image_size_is_built_at_the_crop() -> None:
+    small = {"depth": 4, "embed_dim": 48, "num_heads": 2}
+    backbone = staged("beit_base_patch16_224", crop=96, **small)
+    assert (backbone.fixed_side, backbone.divisor) == (96, 16)
+    assert [tuple(f.shape) for f in backbone(torch.randn(1, 3, 96, 96))] == [(1, 48, 6, 6)] * 4
+    assert backbone.padded(50, 200) == (96, 208)
+    any_size = staged("vit_tiny_patch16_224", **small)
+    assert any_size.fixed_side is None
+    assert any_size.padded(50, 200) == (64, 208)
+    again = staged("beit_base_patch16_224", crop=96, **small)
+    for ours, theirs in zip(backbone.parameters(), again.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "strides"),
+    [
+        ("mvitv2_tiny", (4, 8, 16, 32)),
+        ("selecsls42", (8, 16, 32, 64)),
+        ("rdnet_tiny", (4, 8, 16, 32)),
+        ("visformer_tiny", (8, 16, 32)),
+        ("twins_svt_small", (4, 8, 16, 32)),
+    ],
+)
+@torch.no_grad()
+def test_what_is_attached_behind_a_stage_reaches_the_features(
+    name: str, strides: tuple[int, ...]
+) -> None:
+    backbone = staged(name)
+    assert backbone.strides == strides
+    images = torch.randn(1, 3, 64, 64)
+    before = backbone(images)
+    backbone.at_boundary(1, lambda x: x + 1)
+    after = backbone(images)
+    assert torch.equal(after[0], before[0])
+    torch.testing.assert_close(after[1], before[1] + 1)
+    assert not any(torch.equal(a, b) for a, b in zip(after[2:], before[2:], strict=True))
+
+
+def test_what_has_no_map_is_refused_where_one_is_needed() -> None:
+    hiera = staged("hiera_tiny_224", embed_dim=24, stages=(1, 1, 2, 1))
+    with pytest.raises(Unsupported, match=r"stage 1 of Hiera .* in another order"):
+        hiera.at_boundary(0, torch.zeros_like)
+    with pytest.raises(Unsupported, match="has 3 stages, so none ends at boundary 4"):
+        staged("visformer_tiny").at_boundary(3, torch.zeros_like)
+    with pytest.raises(Unsupported, match="takes 64x64 px images only"):
+        METHODS["vpt"]().apply(staged("botnet26t_256"), 4)
 
 
 ARGS = {"depth": 4, "embed_dim": 16, "num_heads": 1}
@@ -254,6 +411,92 @@ def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
     write(tmp_path / "odd.safetensors", timm_model="no_such_model")
     with pytest.raises(UserError, match=r"odd\.safetensors: .*no_such_model"):
         resolve_weights("odd", "none", [tmp_path])
+
+
+RESNET = {"channels": (8, 12, 16, 20)}
+
+
+def checkpoint(
+    path: Path, model: str, kwargs: dict[str, object], change: Callable[[dict], dict] = dict
+) -> dict[str, torch.Tensor]:
+    """A weights file, and what a model without a classifier holds that it was made from."""
+    torch.manual_seed(0)
+    state = timm.create_model(model, num_classes=10, **kwargs).state_dict()
+    metadata = {"timm_model": model, "timm_kwargs": json.dumps(kwargs)}
+    save_file(change({k: v.clone() for k, v in state.items()}), path, metadata)
+    return state
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "backbone.", "model.", "encoder.", "module.model.backbone."]
+)
+def test_what_stands_in_front_of_all_names_is_taken_off(tmp_path: Path, prefix: str) -> None:
+    def change(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        head = {"decode_head.conv_seg.weight": torch.zeros(3)}
+        return {f"{prefix}{name}": tensor for name, tensor in state.items()} | head
+
+    state = checkpoint(tmp_path / "mine.safetensors", "resnet10t", RESNET, change)
+    with pytest.warns(UserWarning, match=rf"mine\.safetensors: names without '{prefix}', 1 other"):
+        backbone = build_backbone("mine", "pretrained", [tmp_path])
+    assert torch.equal(
+        backbone.model.get_parameter("layer3.0.conv1.weight"), state["layer3.0.conv1.weight"]
+    )
+    assert backbone.weights_source == (
+        f"mine.safetensors (names without '{prefix}', 1 other tensor left out)"
+    )
+
+
+def test_counters_of_batch_norm_may_be_missing(tmp_path: Path) -> None:
+    def change(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+
+    state = checkpoint(tmp_path / "mine.safetensors", "resnet10t", RESNET, change)
+    backbone = build_backbone("mine", "pretrained", [tmp_path])
+    assert torch.equal(backbone.model.get_buffer("bn1.running_mean"), state["bn1.running_mean"])
+    assert backbone.weights_source == "mine.safetensors"
+
+
+def test_positions_of_another_image_size_are_resized_as_timm_does(tmp_path: Path) -> None:
+    written = {**ARGS, "img_size": 64}
+    state = checkpoint(tmp_path / "mine.safetensors", "vit_tiny_patch16_224", written)
+    save_file(state, tmp_path / "vit_tiny_patch16_224.safetensors")
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=0, **ARGS)
+    done = None
+    with pytest.warns(UserWarning, match=r"timm resized pos_embed from \(1, 17, 16\) to \(1, 197"):
+        done = load_checkpoint(model, tmp_path / "mine.safetensors")
+    assert done == "timm resized pos_embed from (1, 17, 16) to (1, 197, 16)"
+    expected = resample_abs_pos_embed(state["pos_embed"], [14, 14], num_prefix_tokens=1)
+    assert torch.equal(model.pos_embed, expected)
+
+
+def test_weights_that_are_not_finite_are_refused_as_such(tmp_path: Path) -> None:
+    def change(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        state["layer2.0.bn1.running_var"][3] = float("nan")
+        state["conv1.0.weight"][0, 0, 0, 0] = float("inf")
+        return state
+
+    checkpoint(tmp_path / "mine.safetensors", "resnet10t", RESNET, change)
+    with pytest.raises(UserError, match=r"not finite, in conv1\.0\.weight and 1 more tensors"):
+        build_backbone("mine", "pretrained", [tmp_path])
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".a1_in1k.pth"])
+def test_a_file_of_another_format_is_named_with_what_to_do(tmp_path: Path, suffix: str) -> None:
+    state = checkpoint(tmp_path / "mine.safetensors", "resnet10t", RESNET)
+    path = tmp_path / f"resnet50{suffix}"
+    torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, path)
+    with pytest.raises(UserError) as error:
+        resolve_weights("resnet50", "pretrained", [tmp_path])
+    told = str(error.value)
+    assert f"{path} is there, but only safetensors files are read; convert it" in told
+    command = re.search(r'python -c "(.*)"', told)
+    assert command is not None
+    code = command[1]
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 0
+    assert load_file(tmp_path / "resnet50.safetensors").keys() == state.keys()
+    (tmp_path / "other.pth").write_bytes(b"")
+    with pytest.raises(UserError, match=r"unknown backbone 'other': .*other\.pth is there"):
+        resolve_weights("other", "pretrained", [tmp_path])
 
 
 def test_a_missing_file_is_named_with_every_way_to_get_it(
