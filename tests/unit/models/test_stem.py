@@ -26,7 +26,7 @@ def test_the_stem_is_what_timm_makes_of_it(name, in_chans, tmp_path):
     theirs = timm.create_model(
         name, num_classes=0, in_chans=in_chans, pretrained=True, pretrained_cfg_overlay=overlay
     )
-    ours = build_backbone(name, "pretrained", [tmp_path], in_chans)
+    ours = build_backbone(name, "pretrained", [tmp_path], in_chans=in_chans)
     expected, found = theirs.state_dict(), ours.model.state_dict()
     assert found and all(torch.equal(found[key], expected[key]) for key in found)
     assert ours.in_chans == len(ours.mean) == len(ours.std) == in_chans
