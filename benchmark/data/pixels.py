@@ -248,7 +248,7 @@ def _quiet() -> None:
     """Silences what libraries say of odd files; what matters here is an exception."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
     for library in ("PIL", "tifffile"):
-        logging.getLogger(library).addHandler(logging.NullHandler())
+        logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
 _TOO_LARGE = f"has more than {MOST_PIXELS // 10**6} million pixels"
