@@ -240,11 +240,10 @@ def merge_wrapped(backbone: Backbone) -> None:
 
     """
     for name, layer in wrapped_layers(backbone).items():
-        base = layer.get_base_layer()
-        require_foldable(name, base)
+        require_foldable(name, layer.get_base_layer())
         layer.merge(safe_merge=True)
         parent, _, leaf = name.rpartition(".")
-        setattr(backbone.model.get_submodule(parent), leaf, base)
+        setattr(backbone.model.get_submodule(parent), leaf, layer.get_base_layer())
 
 
 def uncalled_layers(method: Method, backbone: Backbone) -> list[str]:

@@ -49,9 +49,10 @@ class PeftTuner(Method):
     """A tuner of peft on layers that are chosen by their role; its subclasses are generated.
 
     Attributes:
-        targets: as of `lora`: `all` = qkv, proj, fc1, fc2 on transformers; dense convolutions
-            after the stem and fc1, fc2 on CNNs, but only the linear ones of these where the
-            tuner has no convolutions. `attention`, `mlp`, `qkv`, `conv`.
+        targets: as of `lora`: `all` = qkv, proj, fc1, fc2, on CNNs also the dense convolutions
+            after the stem, but only the linear ones of these where the tuner has no convolutions.
+            `attention`, `mlp`, `qkv`, `conv`. A layer whose weight is used without a call is left
+            out.
 
     """
 

@@ -147,12 +147,14 @@ def adapted(backbone: StagedBackbone) -> tuple[str, float | None]:
     """The pretrained layers that a wrapper with an update of the weight was put around.
 
     Returns:
-        How many of which name and rank, such as `12 blocks.*.attn.qkv (rank 8)`; and their share of
-        the weights (matrices and kernels) in all blocks. Empty and None where there are none.
+        How many of which name and rank, such as `12 blocks.*.attn.qkv (rank 8)`; and the share that
+        those in blocks have of the weights (matrices and kernels) there. Empty and None where there
+        are none.
 
     """
+    blocks = tuple(f"{block}." for stage in backbone.stage_blocks() for block in stage)
     count: dict[str, int] = {}
-    weights: list[int] = []
+    inside = 0
     for name, module in backbone.model.named_modules():
         if is_parametrized(module, "weight"):
             (held,) = cast(Any, module).parametrizations.weight
@@ -167,19 +169,18 @@ def adapted(backbone: StagedBackbone) -> tuple[str, float | None]:
             f" (rank {rank})" if rank else ""
         )
         count[like] = count.get(like, 0) + 1
-        weights.append(cast(Tensor, weight).numel())
-    if not weights:
+        inside += cast(Tensor, weight).numel() if name.startswith(blocks) else 0
+    if not count:
         return "", None
-    blocks = [f"{block}." for stage in backbone.stage_blocks() for block in stage]
     every = sum(
         parameter.numel()
         for name, parameter in backbone.model.named_parameters()
         if parameter.ndim > 1
         and _timm_name(name) in backbone.pretrained_names
-        and any(name.startswith(block) for block in blocks)
+        and name.startswith(blocks)
     )
     listed = ", ".join(f"{number} {like}" for like, number in count.items())
-    return listed, sum(weights) / every if every else None
+    return listed, inside / every if every else None
 
 
 def require_same_state(one: Segmenter, other: Segmenter) -> None:
