@@ -1,4 +1,4 @@
-"""A timm model as four stages with named parts and hooks at which methods attach.
+"""A timm model as at most four stages with named parts and hooks at which methods attach.
 
 What a method adds lives in `inserted` and acts through forward hooks, so the modules of the
 pretrained model and the names in its state dict stay timm's own. Only `around` puts a function in
@@ -163,7 +163,7 @@ class StagedBackbone(nn.Module):
         return list(self._roles[role])
 
     def stage_blocks(self) -> tuple[tuple[str, ...], ...]:
-        """Names of the blocks of each of the four stages, in forward order."""
+        """Names of the blocks of each stage, in forward order."""
         return self._blocks
 
     def width(self, block: str) -> int:
@@ -199,7 +199,7 @@ class StagedBackbone(nn.Module):
         self._on_images.append(fn)
 
     def on_features(self, fn: Callable[[list[Tensor]], list[Tensor]]) -> None:
-        """Calls `fn` on the four maps that the decoder will see; the stages do not see them."""
+        """Calls `fn` on the maps that the decoder will see; the stages do not see them."""
         self._on_features.append(fn)
 
     def before(self, target: str, fn: Callable[[Tensor], Tensor]) -> None:
