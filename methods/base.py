@@ -12,10 +12,14 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_args, get_orig
 from torch import Tensor, nn
 
 Kind = Literal["plain", "hierarchical", "cnn"]
-"""plain: ViT-like, one resolution. hierarchical: transformer with stages (Swin). cnn: the rest."""
+"""plain: ViT-like, one resolution. hierarchical: transformer with stages (Swin). cnn: the rest.
+
+A transformer computes attention in half of its blocks or more."""
 
 Role = Literal["block", "qkv", "proj", "fc1", "fc2", "mlp", "attention", "conv", "norm", "biased"]
-"""What a module does in a backbone. `conv`: dense (groups = 1) convolutions after the stem.
+"""What a module does in a backbone. `qkv`: layers of attention before its first product, fused or
+apart, gates too. `proj`: those after its last. `fc1`, `fc2`: of an MLP; a gated one has two `fc1`.
+`conv`: dense (groups = 1) convolutions after the stem, but for those of the roles before.
 `biased`: all linear layers, convolutions and norms with a bias."""
 
 ALL_KINDS: frozenset[Kind] = frozenset(("plain", "hierarchical", "cnn"))
@@ -60,8 +64,8 @@ class Backbone(Protocol):
         kind: family of the architecture.
         model: the timm model; its parameters are frozen when a method receives it.
         in_chans: channels of the images; 3 for RGB.
-        channels: channels of the outputs of the four stages.
-        strides: strides of the outputs of the four stages, in input pixels.
+        channels: channels of the outputs of the stages, of which there are four at most.
+        strides: strides of the outputs of the stages, in input pixels.
         embedding_channels: channels of the embedding, the input of the first stage.
         prefix_tokens: tokens before the patch tokens (class, registers); 0 where there are none.
         inserted: modules that a method put in; part of what is trained and stored.
@@ -85,7 +89,7 @@ class Backbone(Protocol):
         """Dotted names (inside `model`) of the modules with a role, in forward order."""
 
     def stage_blocks(self) -> tuple[tuple[str, ...], ...]:
-        """Names of the blocks of each of the four stages, in forward order."""
+        """Names of the blocks of each stage, in forward order."""
 
     def width(self, block: str) -> int:
         """Channels of the output of a block (they may differ inside a stage)."""
@@ -100,7 +104,7 @@ class Backbone(Protocol):
         """Calls `fn` on the images (N, C, H, W); it may pad them by multiples of the strides."""
 
     def on_features(self, fn: Callable[[list[Tensor]], list[Tensor]]) -> None:
-        """Calls `fn` on the four maps that the decoder will see; the stages do not see them."""
+        """Calls `fn` on the maps that the decoder will see; the stages do not see them."""
 
     def before(self, target: str, fn: Callable[[Tensor], Tensor]) -> None:
         """Calls `fn(x) -> x` on the input of the module named `target`."""

@@ -28,6 +28,9 @@ class VPT(Method):
     At the end of a stage the prompts are taken out, so that features are patches only; the
     shallow ones are put back before the next stage. With D = 768, L = 12: 92,160 for p = 10.
 
+    Prompts have no position: where attention turns tokens by rotary positions, they stay as they
+    are, like prefix tokens.
+
     In Swin every window sees the same prompts, without a position: the relative bias and the mask
     are zero for them. Shallow ones leave attention as the mean over the windows, go through the
     MLP, and are repeated four times where patches merge. Parameters: p times the width of each

@@ -1,4 +1,4 @@
-"""A timm model as four stages with named parts and hooks at which methods attach.
+"""A timm model as at most four stages with named parts and hooks at which methods attach.
 
 What a method adds lives in `inserted` and acts through forward hooks, so the modules of the
 pretrained model and the names in its state dict stay timm's own. Only `around` puts a function in
@@ -27,6 +27,7 @@ from benchmark.models.introspect import (
     channel_axes,
     drop_tail,
     entry,
+    is_map,
     kind_of,
     levels,
     roles_of,
@@ -164,7 +165,7 @@ class StagedBackbone(nn.Module):
         return list(self._roles[role])
 
     def stage_blocks(self) -> tuple[tuple[str, ...], ...]:
-        """Names of the blocks of each of the four stages, in forward order."""
+        """Names of the blocks of each stage, in forward order."""
         return self._blocks
 
     def width(self, block: str) -> int:
@@ -201,7 +202,7 @@ class StagedBackbone(nn.Module):
         self._on_images.append(fn)
 
     def on_features(self, fn: Callable[[list[Tensor]], list[Tensor]]) -> None:
-        """Calls `fn` on the four maps that the decoder will see; the stages do not see them."""
+        """Calls `fn` on the maps that the decoder will see; the stages do not see them."""
         self._on_features.append(fn)
 
     def before(self, target: str, fn: Callable[[Tensor], Tensor]) -> None:
@@ -268,6 +269,8 @@ class StagedBackbone(nn.Module):
                 f"{block} of {type(self.model).__name__} returns another number of tokens beside "
                 "those of its map than other blocks"
             )
+        if block in self._no_map:
+            raise Unsupported(f"{block} of {type(self.model).__name__} returns no map")
         axis = self._channel_axes[block]
         self.after(block, lambda _, y: _channels_back(fn(_channels_last(y, axis)), axis))
 
@@ -323,9 +326,9 @@ class StagedBackbone(nn.Module):
 
     def _split(self, stage: int, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
         height, width = (size // self.strides[stage] for size in self._input_size)
-        if x.ndim == 4 and x.shape[1] * width == x.shape[2] * height:
+        if x.ndim == 4:
             return x.movedim(-1, 1), x.new_zeros(x.shape[0], 0, x.shape[-1])
-        if x.ndim != 3 or x.shape[1] - count != height * width:
+        if x.shape[1] - count != height * width:
             raise Unsupported(
                 f"a block in stage {stage + 1} of {type(self.model).__name__} returns "
                 f"{tuple(x.shape[1:])}, which is no map of {height}x{width} positions"
@@ -570,7 +573,17 @@ class StagedBackbone(nn.Module):
         entering = [(one.seen[first].x, maps[0]) for one, maps in passes]
         self.embedding_channels, held = entry(entering)
         self._embedding = None if self._ends[0] is None else held
-        self._branches = branches_of(self.model, self._blocks, observed.seen, self._channel_axes)
+        # Of four dimensions, but not those of a map: windows, say.
+        self._no_map = {
+            name
+            for one, maps in passes
+            for name, seen in one.seen.items()
+            if not is_map(seen.y, self._channel_axes.get(name, -1), maps[0])
+        }
+        found = branches_of(self.model, self._blocks, observed.seen, self._channel_axes)
+        self._branches = tuple(
+            branch for branch in found if not {branch.norm, branch.end} & self._no_map
+        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "StagedBackbone":
         # Hooks are closures over the inserted modules: a copy would call those of the original.

@@ -116,6 +116,21 @@ def as_map(y: Tensor, feature: Tensor) -> Held | None:
     return None
 
 
+def is_map(x: Tensor, axis: int, size: tuple[int, int]) -> bool:
+    """Whether a tensor of four dimensions has the proportions of a map; true of all others.
+
+    Args:
+        x: what a module got or returned.
+        axis: of its channels.
+        size: height and width of a map of the same images.
+
+    """
+    if x.ndim != 4:
+        return True
+    height, width = x.shape[2:] if axis == 1 else x.shape[1:-1]
+    return height * size[1] == width * size[0]
+
+
 def entry(inputs: Sequence[tuple[Tensor, tuple[int, int]]]) -> tuple[int, Held | None]:
     """Channels of what the first block gets, and how that holds a map.
 
@@ -129,9 +144,7 @@ def entry(inputs: Sequence[tuple[Tensor, tuple[int, int]]]) -> tuple[int, Held |
     sizes = [size for _, size in inputs]
     held = None
     if len(shapes[0]) == 4:
-        same = all(
-            a * width == b * height for (a, b), (height, width) in zip(maps, sizes, strict=True)
-        )
+        same = all(is_map(x, axis, size) for x, size in inputs)
         held = Held(4, axis, 0) if same else None
     elif len(shapes[0]) == 3 and axis == -1:
         more = {tokens - h * w for (tokens,), (h, w) in zip(maps, sizes, strict=True)}

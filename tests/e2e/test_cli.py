@@ -212,6 +212,18 @@ def test_list_names_everything():
     assert len(done.stdout.splitlines()) < 70
 
 
+def test_list_says_what_methods_train_on_a_backbone():
+    done = call("list", "methods", "--on", "resnet10t")
+    assert done.returncode == 0, done.stderr
+    told = " ".join(done.stdout.split())
+    assert "methods on resnet10t (cnn)" in told
+    assert "100% of the weights in blocks: 1 layer1.*.conv1 (rank 8)" in told
+    assert "unsupported: fact needs linear attention or MLP layers; ResNet has none" in told
+    refused = call("list", "backbones", "--on", "resnet10t")
+    assert refused.returncode == 2
+    assert "--on needs methods" in refused.stderr
+
+
 def test_list_says_all_about_methods():
     done = call("list", "methods")
     assert done.returncode == 0, done.stderr

@@ -237,6 +237,7 @@ def test_what_a_method_imports_from_the_package_belongs_to_it():
         "tuners.py",
         "_tuner_table.py",
         "lora.py",
+        "fit.py",
         "lowrank.py",
         "frozen.py",
         "base.py",
