@@ -146,6 +146,8 @@ def store_failure(
     run = RunState(results, spec, build_method(spec.method, spec.method_params))
     record = run.record(environment, status, reason, traceback)
     with store.staging(results, spec) as folder:
+        if traceback:
+            (folder / "log.txt").write_text(f"{traceback}\n")
         store.write_record(folder, record)
         if store.is_done(results, spec):
             raise store.Discard

@@ -292,10 +292,24 @@ def test_a_crop_that_the_backbone_does_not_take_is_told_before_anything_runs(tmp
     refused(done, tmp_path / "r", "crop=100", "multiple of 12", "crop=96", "crop=108")
 
 
-def test_a_backbone_without_stages_is_told_before_anything_runs(tmp_path):
-    options = ("--backbones", "demo_vit,vgg11", "--weights", "none")
-    done = call("run", "--methods", "linear", *TINY, *options, "--results", tmp_path / "r")
-    refused(done, tmp_path / "r", "vgg11")
+def test_a_backbone_that_cannot_be_staged_is_refused_and_stops_no_other(tmp_path):
+    command = (
+        "run",
+        "--methods",
+        "linear",
+        *TINY,
+        "--weights",
+        "none",
+        "--results",
+        tmp_path / "r",
+    )
+    done = call(*command, "--backbones", "crossvit_tiny_240")
+    refused(done, tmp_path / "r", "crossvit_tiny_240")
+    done = call(*command, "--backbones", "demo_vit,crossvit_tiny_240")
+    assert done.returncode == 1, done.stderr
+    assert "cannot run (1 cell): linear on crossvit_tiny_240: " in done.stdout
+    (record,) = (tmp_path / "r").rglob("record.json")
+    assert "demo_vit" in record.parts
 
 
 @pytest.mark.parametrize(

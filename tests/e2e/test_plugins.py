@@ -167,7 +167,7 @@ def test_a_broken_method_fails_alone(tmp_path: Path) -> None:
         *typed(steps=2, crop=48, batch_size=2), "--results", tmp_path / "results",
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
-    assert "boom / seed 0: failed (AttributeError: no such thing)" in done.stdout
+    assert "failed (1 cell): boom on demo_vit: AttributeError: no such thing" in done.stdout
     assert "linear / seed 0: mIoU" in done.stdout
     assert "Traceback" in next((tmp_path / "results").rglob("log.txt")).read_text()
 

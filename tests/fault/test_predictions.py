@@ -99,4 +99,4 @@ def test_a_gallery_without_data_or_predictions_says_why(tmp_path):
     for path in tmp_path.rglob("predictions.npz"):
         path.unlink()
     items, notes = gallery_items(runs, tmp_path, missing)
-    assert items == [] and "kept predictions" in notes[0]
+    assert items == [] and "no run stored predictions" in notes[0]

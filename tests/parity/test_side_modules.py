@@ -278,7 +278,7 @@ def test_side_network_of_a_patch_that_is_no_power_of_two(patch: int) -> None:
 
 
 def test_refusals() -> None:
-    uneven = SimpleNamespace(strides=(4, 6, 12, 24), channels=(8,) * 4)
+    uneven = SimpleNamespace(strides=(4, 6, 12, 24), channels=(8,) * 4, in_chans=3)
     with pytest.raises(Unsupported, match="divide"):
         METHODS["side"]().count(uneven, CLASSES)
     bare = SimpleNamespace(stage_blocks=lambda: (("a",), (), ("b",), ("c",)), channels=(8,) * 4)
