@@ -57,6 +57,7 @@ def plan(
 
         check_names(dict.fromkeys(cell.backbone for cell in cells), request.weights)
     console = Console(highlight=False)
+    _weights(console, request, todo)
     if len(cells) <= MANY or all_:
         _table(console, cells, states)
     _tally(console, states)
@@ -64,6 +65,21 @@ def plan(
         console.print("add --all to list them")
     if todo:
         _forecast(console, request, todo, list(held.entries.values()), probe)
+
+
+def _weights(console: "Console", request: "Request", todo: "Sequence[RunSpec]") -> None:
+    """Names backbones whose weights `run` would have to download."""
+    from benchmark.models.find_weights import find_weights
+
+    for name in dict.fromkeys(cell.backbone for cell in todo if cell.weights == "pretrained"):
+        if find_weights(name, request.weights) is None:
+            console.print(
+                f"no weights file of {name} in --weights; `run` takes it from timm's cache, or "
+                "downloads it",
+                style="yellow",
+                markup=False,
+                soft_wrap=True,
+            )
 
 
 def _table(console: "Console", cells: "Sequence[RunSpec]", states: "Sequence[State]") -> None:

@@ -343,6 +343,16 @@ def test_a_config_file_wins_over_the_environment(tmp_path):
     assert plans[0] == plans[1] != plans[2]
 
 
+def test_plan_says_which_weights_are_not_here(tmp_path):
+    words = ("plan", *TINY, "--methods", "linear", "--results", tmp_path, "--backbones")
+    away = (
+        "no weights file of resnet18 in --weights; `run` takes it from timm's cache, or downloads"
+    )
+    assert away in call(*words, "demo_vit,resnet18").stdout
+    assert "no weights file" not in call(*words, "demo_vit").stdout
+    assert "no weights file" not in call(*words, "resnet18", "--weights", "none").stdout
+
+
 def test_plan_knows_wrong_names_too(tmp_path):
     done = call("plan", "--backbones", "resnt50", "--results", tmp_path / "r")
     refused(done, tmp_path / "r", "resnt50", "did you mean")
