@@ -33,7 +33,7 @@ from benchmark.models.introspect import (
     roles_of,
 )
 from benchmark.models.observe import Observed, first_of, observe
-from benchmark.models.stem import in_chans_of, per_channel
+from benchmark.models.stem import per_channel
 from methods.base import Branch, Kind, Role, Unsupported
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -57,6 +57,7 @@ class StagedBackbone(nn.Module):
         name: what users call it.
         mean: of R, G and B, that images are normalised with; by default timm's.
         std: standard deviation of R, G and B; by default timm's.
+        in_chans: channels of the images that it takes.
         side: of the square images that the model was built for, where it takes no others; by
             default timm's.
 
@@ -83,13 +84,14 @@ class StagedBackbone(nn.Module):
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
         side: int | None = None,
+        in_chans: int = 3,
     ) -> None:
         super().__init__()
         self.name = name or type(model).__name__
         self.weights_source = "none (random)"
         self.weights_sha256: str | None = None
         config = getattr(model, "pretrained_cfg", None) or {}
-        self.in_chans = in_chans_of(model)
+        self.in_chans = in_chans
         self.mean = per_channel(mean or config.get("mean") or IMAGENET_MEAN, self.in_chans)
         self.std = per_channel(std or config.get("std") or IMAGENET_STD, self.in_chans)
 

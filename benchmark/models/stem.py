@@ -39,12 +39,6 @@ def set_in_chans(model: nn.Module, in_chans: int, name: str) -> None:
     )
 
 
-def in_chans_of(model: nn.Module) -> int:
-    """Channels of the images that a model takes."""
-    stems = [stem for stem in _stems(model) if isinstance(stem, nn.Conv2d)]
-    return stems[0].in_channels if stems else 3
-
-
 def per_channel(values: Sequence[float], in_chans: int) -> tuple[float, ...]:
     """Mean or standard deviation of R, G, B for the channels that `set_in_chans` makes of them.
 

@@ -141,7 +141,7 @@ def faults(folder: Path, source: str, families: str) -> str:
 def test_broken_methods_are_told_what_is_broken(tmp_path: Path) -> None:
     found = faults(tmp_path, BROKEN, "vit")
     for problem in (
-        "vit: count by formula: count says 7",
+        "vit: count by formula: count gives 7",
         "vit: every tensor learns: no gradient reaches",
         "vit: frozen stays frozen: a frozen parameter or buffer has changed",
         "vit: applies: AttributeError: no such thing",

@@ -53,7 +53,7 @@ def test_every_method_takes_any_number_of_channels(method, family, in_chans):
     name, kwargs = FAMILIES[family]
     model = create_timm_model(name, kwargs)
     set_in_chans(model, in_chans, name)
-    backbone = StagedBackbone(model, name=family)
+    backbone = StagedBackbone(model, name=family, in_chans=in_chans)
     tuned = METHODS[method]()
     try:
         tuned.apply(backbone, CLASSES)
