@@ -145,6 +145,8 @@ def describe(
 
     from benchmark.data.custom.describe import describe as look
 
+    if to is not None and to.suffix not in (".yaml", ".yml"):
+        raise UserError(f"--to {to}: its name must end in .yaml")
     guess = look(folder, to.parent if to else Path())
     name = guess.fields["name"]
     path = to or Path(f"{name}.yaml")

@@ -49,7 +49,10 @@ Timing = Annotated[
 ]
 AcceptAudit = Annotated[
     bool,
-    how("--accept-audit", help="Train although an audit finds that the data give wrong results."),
+    how(
+        "--accept-audit",
+        help="Train although classes are missing, or images nearly uniform.",
+    ),
 ]
 Jobs = Annotated[
     str,

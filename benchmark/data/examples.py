@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmark.core.errors import DataError
 from benchmark.data.base import IGNORE, Benchmark, Example, Split, read_example
+from benchmark.data.pixels import MOST_PIXELS
 
 
 class Examples(Sequence[Example]):
@@ -204,6 +205,14 @@ def resized(benchmark: Benchmark, example: Example, scaled: bool) -> Example:
     if not scaled:
         return example
     from benchmark.data.batches import at_working_scale
+
+    factor = benchmark.scale(*example.label.shape)
+    if factor**2 * example.label.size > MOST_PIXELS:
+        height, width = (round(factor * side) for side in example.label.shape)
+        raise DataError(
+            f"{benchmark.where(example.id)} would be resized to {width}x{height} px, more than "
+            f"{MOST_PIXELS // 10**6} million pixels; write a smaller `scale` or `shorter_side`"
+        )
 
     return at_working_scale(benchmark, example)
 

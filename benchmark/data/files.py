@@ -65,6 +65,8 @@ def read_with(path: Path, origin: str, decode: Callable[[BinaryIO], Any]) -> Any
         DataError: the file is missing, not permitted to be read, cannot be decoded, or holds what
             is not read (`Unfit`).
     """
+    if path.exists() and not path.is_file():  # opening a pipe would wait forever
+        raise DataError(f"{path} is not a regular file; remove it, or fetch it again from {origin}")
     try:
         with path.open("rb") as file:
             return decoded(file, str(path), origin, decode)

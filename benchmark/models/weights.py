@@ -110,7 +110,9 @@ class ResolvedWeights:
             return copy.deepcopy(_loaded(self, side, in_chans))
         model = create_timm_model(self.timm_model, self._arguments(side))
         set_in_chans(model, in_chans, self.name)
-        return StagedBackbone(model, name=self.name, mean=self.mean, std=self.std, side=side, in_chans=in_chans)
+        return StagedBackbone(
+            model, name=self.name, mean=self.mean, std=self.std, side=side, in_chans=in_chans
+        )
 
     def load(self, side: int | None, in_chans: int) -> StagedBackbone:
         """Reads the weights; `build` returns a copy of what this returned once."""
@@ -121,7 +123,9 @@ class ResolvedWeights:
             model = create_timm_model(self.timm_model, self._arguments(side))
             done = load_checkpoint(model, self.path)
         set_in_chans(model, in_chans, self.name)
-        backbone = StagedBackbone(model, name=self.name, mean=self.mean, std=self.std, side=side, in_chans=in_chans)
+        backbone = StagedBackbone(
+            model, name=self.name, mean=self.mean, std=self.std, side=side, in_chans=in_chans
+        )
         path = self.path or _hub_cached(self.name)
         backbone.weights_sha256 = None if path is None else file_sha256(path)
         if self.origin == "file" and path is not None:

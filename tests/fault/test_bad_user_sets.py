@@ -163,6 +163,14 @@ def test_descriptions(text: str | bytes, message: str, tmp_path: Path) -> None:
     assert message in refused(text, tmp_path)
 
 
+def test_a_scale_beyond_all_memory_is_one_line(tmp_path: Path) -> None:
+    write(tmp_path, {"train": 3, "test": 2})
+    (tmp_path / "set.yaml").write_text(GOOD + "shorter_side: 1000000")
+    plugins.load_files([tmp_path / "set.yaml"])
+    with pytest.raises(DataError, match="million pixels; write a smaller `scale`"):
+        open_split(available()["mine"](None), "train", scaled=True)
+
+
 def test_a_name_that_another_file_has_taken(tmp_path: Path) -> None:
     for name in ("a.yaml", "b.yml"):
         (tmp_path / name).write_text(GOOD)

@@ -44,7 +44,10 @@ def classes_found(
     names = benchmark.classes
     absent = [name for k, name in enumerate(names) if k not in occurs]
     special = benchmark.absent_fix(absent, has_void)
-    if split == "train":
+    if len(names) == 1:
+        what = f"the set has one class only, {names[0]}: every prediction is right"
+        yield Finding("serious", what, "add a class, such as one for the background")
+    elif split == "train":
         fix = special or "check labels and split; a class without training images cannot be learnt"
         yield from grouped("serious", "classes absent from the train split", absent, fix)
     elif split == "test" and len(occurs) < 2 <= len(names):

@@ -10,7 +10,7 @@ import yaml
 from benchmark.core.errors import DataError, UserError
 from benchmark.data.base import IGNORE, SPLITS
 from benchmark.data.custom.description import LABELS, Description
-from benchmark.data.custom.folder import IMAGES, files_below
+from benchmark.data.custom.folder import IMAGES, OTHER_NAMES, files_below
 from benchmark.data.files import OWN, read_with
 from benchmark.data.pixels import label_colours, label_values
 
@@ -18,6 +18,10 @@ MOST_COLOURS = 64
 """More in label images mean a photograph, or labels that were resized or compressed."""
 PICTURES = ("image", "img", "photo", "picture", "rgb", "jpeg")
 """In the names of folders of images, which no guess takes for labels."""
+LABELLED = ("label", "mask", "annot", "gt", "segment", "trimap", "instance", "semantic")
+"""In the names of folders of labels, which no guess takes for images."""
+SMOOTH = 0.9
+"""Share of pixels with the two most frequent values above which few others are smoothed edges."""
 SHARES = (0.6, 0.1, 0.3)
 """Of train, val and test where the folder does not say."""
 
@@ -92,6 +96,7 @@ def describe(folder: Path, home: Path) -> Guess:
             "Splits are drawn at random. Keep frames of one video, or tiles of one scene, together "
             "in folders train, val and test instead."
         )
+    guess.notes.append(f"Images are in {found.images}, labels in {found.masks}: {found.template}.")
     _add_classes(guess, found)
     Description.model_validate(guess.fields)
     return guess
@@ -127,8 +132,21 @@ def pairing(folder: Path) -> Pairing:
             f"{folder}: no image has a label of its name ({where}); put the labels (PNG, not "
             "JPEG) into a folder of their own, such as masks, named as their images"
         )
-    # As many as there are; and of two that are labels of each other, that with fewer colours.
-    return max(fitting, key=lambda found: (len(found.labels), -_colours(found.labels[0])))
+    most = max(len(found.labels) for found in fitting)
+    fitting = [found for found in fitting if len(found.labels) == most]
+    named = [found for found in fitting if any(word in found.images.lower() for word in PICTURES)]
+    fitting = named or fitting
+    if len({found.images for found in fitting}) == 1 == len({found.masks for found in fitting}):
+        return fitting[0]
+    # Of two folders that are labels of each other, those with fewer colours are labels.
+    swapped = {frozenset((found.images, found.masks)) for found in fitting}
+    if len(swapped) == 1:
+        return min(fitting, key=lambda found: _colours(found.labels[0]))
+    pairs = "; ".join(f"{found.images} with {found.masks}" for found in fitting[:4])
+    raise UserError(
+        f"{folder}: several folders fit each other ({pairs}); move the others away, or write "
+        "`images` and `masks` in a YAML file"
+    )
 
 
 def _top(parent: Path) -> str:
@@ -140,10 +158,15 @@ def _top(parent: Path) -> str:
 
 def _fit(folder: Path, images: str, masks: str, folders: dict[str, list[Path]]) -> Pairing | None:
     """The pairing of two folders, if names of one are names of the other with one addition."""
-    if images != masks and any(word in masks.lower() for word in PICTURES):
+    if images != masks and (
+        any(word in masks.lower() for word in PICTURES)
+        or any(word in images.lower() for word in LABELLED)
+    ):
         return None
     labels = {p.relative_to(folder / masks) for p in folders[masks] if p.suffix.lower() in LABELS}
     pictures = [path.relative_to(folder / images) for path in folders[images]]
+    if images != masks:
+        pictures = [p for p in pictures if not any(w in p.parent.as_posix() for w in LABELLED)]
     templates: dict[str, int] = {}
     by_parent: dict[Path, list[Path]] = {}
     for label in labels:
@@ -163,6 +186,12 @@ def _fit(folder: Path, images: str, masks: str, folders: dict[str, list[Path]]) 
     if not fitting or _colours(folder / masks / fitting[0]) > MOST_COLOURS:
         return None
     divided = all((folder / images / split).is_dir() for split in ("train", "test"))
+    others = [name for name in OTHER_NAMES if (folder / images / name).is_dir()]
+    if others:
+        raise UserError(
+            f"{folder / images} is divided into {', '.join(others)}; name the folders of images "
+            "and labels train, val and test"
+        )
     return Pairing(images, masks, template, [folder / masks / p for p in fitting], divided)
 
 
@@ -198,6 +227,7 @@ def _add_classes(guess: Guess, found: Pairing) -> None:
             f"{found.labels[0].parent}: some labels have one channel, others three; export all in "
             "one way"
         )
+    _refuse_smoothed(colours or values, found.labels[0].parent)
     files = {"files": found.template} if found.template != "{stem}.png" else {}
     if colours:
         most = sorted(colours, key=lambda value: -colours[value])
@@ -223,6 +253,16 @@ def _add_classes(guess: Guess, found: Pairing) -> None:
         guess.fields["labels"] = files | {"values": names} if files else names
     elif files:
         guess.fields["labels"] = found.template
+
+
+def _refuse_smoothed(pixels: dict[int, int], where: Path) -> None:
+    """Raises DataError for masks whose edges were smoothed: many values of a few pixels."""
+    counts = sorted(pixels.values(), reverse=True)
+    if len(counts) > 10 and sum(counts[:2]) > SMOOTH * sum(counts):
+        raise DataError(
+            f"{where}: labels store {len(counts)} values, most of them in few pixels: edges look "
+            "smoothed; export labels without anti-aliasing"
+        )
 
 
 def _content(path: Path) -> tuple[np.ndarray, str]:

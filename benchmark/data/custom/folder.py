@@ -23,6 +23,9 @@ from benchmark.data.files import OWN, read_with
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
+OTHER_NAMES = ("training", "valid", "validation", "testing")
+"""What folders of splits are also called."""
+
 _PICTURES = (*IMAGES, ".webp", ".gif", ".heic", ".heif", ".avif", ".jp2", ".npy", ".npz")
 """Suffixes of files that somebody may believe to be used."""
 
@@ -45,6 +48,7 @@ class ImageFolder(DescribedBenchmark):
             )
         self._files: dict[str, tuple[Path, Path]] = {}
         if self.description.splits:
+            self._refuse_divided()
             self._ids = self._drawn(self._pair(""), self.description.splits)
             return
         self._ids = {split: self._pair(split) for split in SPLITS}
@@ -55,6 +59,15 @@ class ImageFolder(DescribedBenchmark):
     def source(cls, description: Description, home: Path) -> str:
         """The folder."""
         return str(_folder(description, home))
+
+    def _refuse_divided(self) -> None:
+        images = self.path / self.description.images
+        divided = [name for name in (*SPLITS, *OTHER_NAMES) if (images / name).is_dir()]
+        if len(divided) > 1:
+            raise DataError(
+                f"{self.name}: {images} is divided into {', '.join(divided)}, which `splits` would "
+                "mix; leave `splits` out, and name the folders train, val and test"
+            )
 
     def _drawn(self, ids: list[str], shares: tuple[float, float, float]) -> dict[Split, list[str]]:
         parts = carve(ids, shares)

@@ -1,5 +1,7 @@
 """The description that is written from a look at a folder reads the folder as it is."""
 
+import os
+
 import numpy as np
 import pytest
 import yaml
@@ -149,3 +151,52 @@ def test_few_images_and_bad_shares_are_one_line(tmp_path):
         Description.model_validate({"name": "a", "classes": ["b"], "splits": [0.5, 0.5, 0.5]})
     with pytest.raises(ValueError, match="no folder below"):
         Description.model_validate({"name": "a", "classes": ["b"], "images": "../x"})
+
+
+def test_smoothed_labels_are_refused(tmp_path):
+    def smooth(label):
+        mask = Image.fromarray(((label > 0) * 255).astype(np.uint8))
+        return np.asarray(mask.rotate(7, Image.Resampling.BICUBIC))
+
+    write(tmp_path / "a", smooth)
+    with pytest.raises(DataError, match="edges look smoothed; export labels without"):
+        describe(tmp_path / "a", tmp_path)
+
+
+def test_of_several_folders_that_named_as_images_is_taken_else_none(tmp_path):
+    write(tmp_path / "a", lambda x: x)
+    write(tmp_path / "a", lambda x: x, images="depth/{}.png")
+    guess = describe(tmp_path / "a", tmp_path)
+    assert "images" not in guess.fields and "masks" not in guess.fields
+    assert any("Images are in images, labels in labels" in note for note in guess.notes)
+    write(tmp_path / "a", lambda x: x, labels="masks/{}.png")
+    with pytest.raises(UserError, match="several folders fit each other"):
+        describe(tmp_path / "a", tmp_path)
+
+
+def test_folders_of_sites_are_no_images_and_labels_of_each_other(tmp_path):
+    for site in ("a", "b"):
+        write(tmp_path / "s", lambda x: x, f"{site}/images/{{}}.jpg", f"{site}/labels/{{}}.png")
+    with pytest.raises(UserError, match="no image has a label"):
+        describe(tmp_path / "s", tmp_path)
+
+
+def test_splits_of_other_names_are_not_mixed(tmp_path):
+    for split in ("training", "testing"):
+        write(tmp_path / "s", lambda x: x, f"images/{split}/{{}}.png", f"labels/{split}/{{}}.png")
+    with pytest.raises(UserError, match=r"divided into training, testing; name the folders"):
+        describe(tmp_path / "s", tmp_path)
+    said = {"name": "s", "folder": "s", "classes": ["a", "b", "c"], "splits": [0.6, 0.1, 0.3]}
+    description = Description.model_validate(said)
+    attributes = ImageFolder.attributes(description, tmp_path) | {"name": "s"}
+    with pytest.raises(DataError, match="which `splits` would mix"):
+        type("Own", (ImageFolder,), attributes)()
+
+
+def test_a_pipe_is_refused_and_waited_for_by_nobody(tmp_path):
+    write(tmp_path / "a", lambda x: x)
+    path = tmp_path / "a" / "labels" / "p03.png"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match=r"p03\.png is not a regular file"):
+        describe(tmp_path / "a", tmp_path)
