@@ -107,7 +107,7 @@ def require_free_tokens(name: str, backbone: Backbone) -> None:
     blocks = [model.get_submodule(block) for stage in backbone.stage_blocks() for block in stage]
     inputs = list(inspect.signature(blocks[0].forward).parameters.values())
     if any(p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD for p in inputs[1:]):
-        raise Unsupported(_refusal(name, model, "are told the height and width of the map"))
+        raise Unsupported(_refusal(name, model, "are given the height and width of the map"))
     positions = ("rel_pos", "rel_pos_h", "rel_pos_bias", "relative_position_bias_table", "pos_proj")
     owners = (model, *(part for block in blocks for part in block.modules()))
     if any(getattr(owner, n, None) is not None for owner in owners for n in positions):

@@ -1,4 +1,4 @@
-"""What is wrong with annotations is told on one line, and nothing is left behind."""
+"""Faults in annotations are reported on one line, and no files are left."""
 
 import json
 import struct

@@ -108,12 +108,7 @@ def pairing(folder: Path) -> Pairing:
     Raises:
         UserError: no folder fits another.
     """
-    files = [
-        path
-        for path in files_below(folder)
-        if path.suffix.lower() in (*IMAGES, *LABELS)
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
+    files = [path for path in files_below(folder) if path.suffix.lower() in (*IMAGES, *LABELS)]
     if not files:
         raise UserError(f"{folder} holds no images ({', '.join(IMAGES)}); name another folder")
     folders: dict[str, list[Path]] = {}

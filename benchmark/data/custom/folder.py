@@ -85,8 +85,8 @@ class ImageFolder(DescribedBenchmark):
             self.path / name / split for name in (self.description.images, self.description.masks)
         )
         template = self.description.labels.files
-        labels = _by_stem(beside, *_divided(template))
-        images = _by_stem(inside, "{stem}", IMAGES, set(labels.values()))
+        labels = files_by_stem(beside, *_divided(template))
+        images = files_by_stem(inside, "{stem}", IMAGES, set(labels.values()))
         if bare := sorted(images.keys() - labels.keys()):
             fix = _fix(bare, beside, template)
             raise DataError(f"{_named(bare, images)} no label; {fix}")
@@ -126,9 +126,7 @@ class ImageFolder(DescribedBenchmark):
         left = [
             path
             for path in files_below(self.path)
-            if os.path.realpath(path) not in used
-            and not _is_hidden(path.relative_to(self.path))
-            and path.suffix.lower() not in (".yaml", ".yml")
+            if os.path.realpath(path) not in used and path.suffix.lower() not in (".yaml", ".yml")
         ]
         if left:
             kinds = Counter(path.suffix.lower() or "no suffix" for path in left)
@@ -160,7 +158,7 @@ def _undivided(images: Path, split: str) -> str:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Files below a folder, also in linked folders; each folder is walked once.
+    """Files below a folder but for hidden ones, also in linked folders; each is walked once.
 
     A link to a folder that holds this one leads back, and is not followed.
     """
@@ -179,6 +177,9 @@ def files_below(folder: Path) -> Iterator[Path]:
         except OSError:
             continue  # it may not be listed; what it holds will be missed
         for entry in entries:
+            # File managers and archives leave hidden ones, which nobody means.
+            if entry.name.startswith("."):
+                continue
             if not entry.is_dir():
                 yield Path(entry.path)
             elif entry.is_symlink():
@@ -187,18 +188,16 @@ def files_below(folder: Path) -> Iterator[Path]:
                 waiting.append(Path(entry.path))
 
 
-def _is_hidden(path: Path) -> bool:
-    """Whether it is one of those that file managers and archives leave."""
-    return any(part.startswith(".") for part in path.parts)
-
-
 def _divided(template: str) -> tuple[str, tuple[str, ...]]:
     """A name of files without its suffix, and the suffixes that it allows."""
     return template[: -len(Path(template).suffix)], (Path(template).suffix.lower(),)
 
 
-def _by_stem(
-    folder: Path, name: str, suffixes: tuple[str, ...], but: Collection[Path] = ()
+def files_by_stem(
+    folder: Path,
+    name: str = "{stem}",
+    suffixes: Collection[str] = IMAGES,
+    but: Collection[Path] = (),
 ) -> dict[str, Path]:
     """Files with a name around `{stem}`, by their relative path of which only the stem is left.
 
@@ -219,7 +218,7 @@ def _by_stem(
         inside = path.relative_to(folder)
         fits = path.stem.startswith(before) and path.stem.endswith(after)
         own = path.stem[len(before) : len(path.stem) - len(after)]
-        if path.suffix.lower() not in suffixes or not fits or not own or _is_hidden(inside):
+        if path.suffix.lower() not in suffixes or not fits or not own:
             continue
         stem = inside.with_name(own).as_posix()
         if stem in found:

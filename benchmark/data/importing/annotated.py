@@ -13,7 +13,8 @@ from pydantic_core import PydanticCustomError
 from benchmark.core.errors import DataError, on_one_line, shown
 from benchmark.core.spec import one_line
 from benchmark.data.base import Split
-from benchmark.data.importing.images import Images, walk
+from benchmark.data.custom.folder import files_below
+from benchmark.data.importing.images import Images
 from benchmark.data.importing.raster import VOID, Canvas
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -69,7 +70,7 @@ class Source:
         """The file itself, or those of the folder with a suffix, at any depth."""
         if self.path.is_file():
             return [self.path]
-        return sorted(path for path in walk(self.path) if path.suffix.lower() == suffix)
+        return sorted(path for path in files_below(self.path) if path.suffix.lower() == suffix)
 
 
 @dataclass

@@ -1,13 +1,13 @@
-"""The formats that are read, and how each is told from the others."""
+"""The formats that are read, and how each is recognised."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmark.core.errors import DataError, UserError
 from benchmark.core.selectors import did_you_mean
+from benchmark.data.custom.folder import files_below
 from benchmark.data.importing import coco, cvat, geotiff, label_studio, labelme, voc, yolo
 from benchmark.data.importing.annotated import AnnotatedSet, Source, read_json
-from benchmark.data.importing.images import walk
 
 READERS: dict[str, Callable[[Source], AnnotatedSet]] = {
     "coco": coco.read,
@@ -67,7 +67,7 @@ def _folder(path: Path) -> Iterator[str]:
         yield from _file(file)
     for suffix in (".json", ".xml"):
         # One file is enough: folders hold one for each of thousands of images.
-        for file in sorted(file for file in walk(path) if file.suffix.lower() == suffix):
+        for file in sorted(file for file in files_below(path) if file.suffix.lower() == suffix):
             if found := list(_file(file)):
                 yield from found
                 break

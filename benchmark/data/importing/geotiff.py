@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmark.core.errors import DataError
 from benchmark.data.base import IGNORE
+from benchmark.data.custom.folder import files_by_stem
 from benchmark.data.importing.annotated import (
     AnnotatedSet,
     Picture,
@@ -21,7 +22,7 @@ from benchmark.data.importing.annotated import (
     categories_of,
     split_named,
 )
-from benchmark.data.importing.images import by_stem, open_raster
+from benchmark.data.importing.images import open_raster
 from benchmark.data.importing.raster import VOID, Canvas, looked_up
 
 MASKS = ("labels", "masks")
@@ -32,7 +33,9 @@ _NAN = 2**40
 
 def fits(folder: Path) -> bool:
     """Whether a folder is of this format."""
-    return any(by_stem(folder / name, TIFF) for name in MASKS if (folder / name).is_dir())
+    return any(
+        files_by_stem(folder / name, suffixes=TIFF) for name in MASKS if (folder / name).is_dir()
+    )
 
 
 def read(source: Source) -> AnnotatedSet:
@@ -43,10 +46,10 @@ def read(source: Source) -> AnnotatedSet:
     """
     there = [source.path / name for name in MASKS if (source.path / name).is_dir()]
     folder = source.images.root if source.images.given else source.path / "images"
-    masks = by_stem(there[0], TIFF) if there else {}
+    masks = files_by_stem(there[0], suffixes=TIFF) if there else {}
     if not masks:
         raise DataError(f"{source.path} holds no TIFF masks in labels/ or masks/; put them there")
-    images = by_stem(folder)
+    images = files_by_stem(folder)
     if missing := sorted(masks.keys() - images.keys()):
         raise DataError(
             f"{masks[missing[0]]} has no image in {folder}; put it there, or name the folder by "

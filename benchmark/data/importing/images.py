@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from benchmark.core.errors import DataError, on_one_line, shown
-from benchmark.data.custom.folder import IMAGES
+from benchmark.data.custom.folder import IMAGES, files_below
 from benchmark.data.importing.raster import library
 
 _LARGEST = 2 * (Image.MAX_IMAGE_PIXELS or 0)
@@ -55,7 +55,7 @@ class Images:
     def _files(self) -> dict[str, list[Parts]]:
         """Paths below the root, by the name of the file."""
         found: dict[str, list[Parts]] = defaultdict(list)
-        for path in walk(self.root):
+        for path in files_below(self.root):
             found[path.name].append(path.relative_to(self.root).parts)
         return found
 
@@ -214,35 +214,6 @@ def _plain(name: str) -> str:
 def _stripped(end: Parts, count: int) -> Parts:
     """A path without its first folders."""
     return end[min(count, max(0, len(end) - 1)) :]
-
-
-def walk(folder: Path) -> Iterator[Path]:
-    """Files below a folder, in order, without hidden ones; links to folders are followed once."""
-    seen: set[str] = set()
-    for here, inside, names in os.walk(folder, followlinks=True):
-        # A link may lead back to a folder above it.
-        real = os.path.realpath(here)
-        inside[:] = sorted(name for name in inside if not name.startswith(".") and real not in seen)
-        if real not in seen:
-            yield from (Path(here, name) for name in sorted(names) if not name.startswith("."))
-        seen.add(real)
-
-
-def by_stem(folder: Path, suffixes: Sequence[str] = IMAGES) -> dict[str, Path]:
-    """Files below a folder by their relative name without suffix.
-
-    Raises:
-        DataError: two files differ in their suffix only.
-    """
-    found: dict[str, Path] = {}
-    for path in sorted(walk(folder)):
-        if path.suffix.lower() not in suffixes:
-            continue
-        stem = path.relative_to(folder).with_suffix("").as_posix()
-        if stem in found:
-            raise DataError(f"{found[stem]} and {path} have the same name; rename or remove one")
-        found[stem] = path
-    return found
 
 
 def exists(path: Path) -> bool:

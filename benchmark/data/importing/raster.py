@@ -66,7 +66,7 @@ class Canvas:
         self.polygons([[left, top, right, top, right, bottom, left, bottom]], value)
 
     def mask(self, inside: np.ndarray, value: int, left: int = 0, top: int = 0) -> None:
-        """Draws the pixels of a mask (h, w) bool whose upper left corner lies at (left, top)."""
+        """Draws the pixels of a mask (h, w) bool with its upper left corner at (left, top)."""
         self.empty += not self._mask(inside, value, left, top)
 
     def check_size(self, width: int, height: int) -> None:
@@ -99,7 +99,7 @@ class Canvas:
         size = np.array(self.label.shape[::-1])
         if ((points < -size) | (points > 2 * size)).any():
             raise ValueError(
-                f"a polygon lies far outside its image of {size[0]}x{size[1]} px; was the image "
+                f"a polygon is far outside its image of {size[0]}x{size[1]} px; was the image "
                 "resized after it was annotated?"
             )
         if len(points) < 3:

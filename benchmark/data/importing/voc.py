@@ -16,6 +16,7 @@ from PIL import Image
 
 from benchmark.core.errors import DataError, on_one_line, shown
 from benchmark.data.base import IGNORE, SPLITS, Split
+from benchmark.data.custom.folder import files_by_stem
 from benchmark.data.importing.annotated import (
     AnnotatedSet,
     Picture,
@@ -25,7 +26,6 @@ from benchmark.data.importing.annotated import (
     read_text,
     unique,
 )
-from benchmark.data.importing.images import by_stem
 from benchmark.data.importing.raster import VOID, Canvas, looked_up
 from benchmark.data.sets.classes import class_names
 
@@ -50,7 +50,7 @@ def read(source: Source) -> AnnotatedSet:
     if not there:
         raise DataError(f"{root} holds no {MASKS[0]}; name the folder that does")
     folder = source.images.root if source.images.given else root / "JPEGImages"
-    masks, images = by_stem(there[-1], (".png",)), by_stem(folder)
+    masks, images = files_by_stem(there[-1], suffixes=(".png",)), files_by_stem(folder)
     if not masks:
         raise DataError(f"{there[-1]} holds no PNG masks; export the set as segmentation masks")
     names, colours = _labelmap(root)

@@ -20,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator
 from benchmark.core.errors import DataError, UserError, shown
 from benchmark.core.yaml_file import read_mapping
 from benchmark.data.base import SPLITS
-from benchmark.data.custom.folder import IMAGES
+from benchmark.data.custom.folder import IMAGES, files_below
 from benchmark.data.importing.annotated import (
     AnnotatedSet,
     Picture,
@@ -31,7 +31,7 @@ from benchmark.data.importing.annotated import (
     read_text,
     unique,
 )
-from benchmark.data.importing.images import exists, walk
+from benchmark.data.importing.images import exists
 from benchmark.data.importing.raster import Canvas
 
 _BEYOND = 0.5
@@ -157,7 +157,7 @@ def _images(found: Path, base: Path) -> list[Path]:
         DataError: one of them is not there, or leads out of the folder.
     """
     if found.is_dir():
-        return sorted(path for path in walk(found) if path.suffix.lower() in IMAGES)
+        return sorted(path for path in files_below(found) if path.suffix.lower() in IMAGES)
     images = []
     for line in read_text(found).splitlines():
         if not line.strip():
