@@ -34,7 +34,10 @@ def _digits(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-_LATER = {"schedule", "fraction", "views"}
+_LATER = {
+    *("schedule", "fraction", "views", "loss", "class_weights", "accumulate", "layer_decay"),
+    *("ema", "val_every", "checkpoint", "tta"),
+}
 
 
 class Protocol(BaseModel):
@@ -54,6 +57,27 @@ class Protocol(BaseModel):
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps with rising rate")
     grad_clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    loss: Literal["ce", "ce+dice", "focal", "lovasz"] = Field(
+        "ce", description="cross-entropy, the same plus Dice, focal, or Lovász-softmax"
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: pixels of rare classes count more in ce and focal"
+    )
+    accumulate: int = Field(
+        1, ge=1, description="parts that a batch passes in, one after the other, to save memory"
+    )
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="factor on the rate of pretrained layers, per block downwards"
+    )
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="decay of the moving average of weights that is evaluated"
+    )
+    val_every: int = Field(
+        0, ge=0, description="steps between evaluations of the validation split; 0 = none"
+    )
+    checkpoint: Literal["last", "best"] = Field(
+        "last", description="weights that are evaluated; best = highest mIoU on validation"
+    )
     scale_min: float = Field(0.75, gt=0, description="smallest random zoom of a crop")
     scale_max: float = Field(1.5, gt=0, description="largest random zoom of a crop")
     flip: bool = Field(True, description="mirror half of the crops left to right")
@@ -73,6 +97,9 @@ class Protocol(BaseModel):
         1_500_000, ge=4096, description="largest image evaluated whole, px; else sliding window"
     )
     eval_window: int = Field(768, ge=32, description="side of the sliding window, px")
+    tta: Literal["none", "flip"] = Field(
+        "none", description="flip: average the logits of an image and of its mirror image"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Protocol":
@@ -80,12 +107,46 @@ class Protocol(BaseModel):
             raise ValueError(
                 f"scale_min={self.scale_min} is above scale_max={self.scale_max}; swap them"
             )
+        if self.accumulate > self.batch_size:
+            raise ValueError(
+                f"accumulate={self.accumulate} is above batch_size={self.batch_size}; a part holds "
+                "at least one image"
+            )
+        if self.class_weights != "none" and self.loss == "lovasz":
+            raise ValueError("class_weights has no meaning for loss=lovasz; leave out one of them")
+        if self.checkpoint == "best" and self.eval_split == "val":
+            raise ValueError("checkpoint=best is chosen on val, so eval_split must be test")
+        if self.checkpoint == "best" and not self.val_every:
+            raise ValueError("checkpoint=best needs val_every, the steps between evaluations")
         if self.eval_window**2 > self.eval_max_pixels:
             raise ValueError(
                 f"eval_window={self.eval_window} holds more than eval_max_pixels="
                 f"{self.eval_max_pixels} pixels; lower the one or raise the other"
             )
         return self
+
+    def shortened(self, steps: int, batch_size: int | None = None) -> "Protocol":
+        """The same for a few steps that are not evaluated.
+
+        Args:
+            steps: how many.
+            batch_size: images a step at most; None = as before.
+        """
+        images = min(self.batch_size, batch_size or self.batch_size)
+        changes = {
+            "steps": steps,
+            "batch_size": images,
+            "accumulate": min(self.accumulate, images),
+            "val_every": 0,
+            "checkpoint": "last",
+        }
+        return Protocol.model_validate(self.model_dump() | changes)
+
+    @property
+    def splits(self) -> tuple[Literal["train", "val", "test"], ...]:
+        """The splits that a run reads, each once, `train` first."""
+        validation: tuple[Literal["val"], ...] = ("val",) if self.val_every else ()
+        return tuple(dict.fromkeys(("train", *validation, self.eval_split)))
 
     @cached_property
     def identity(self) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The state of a training on disk: enough to resume as if it had never stopped.
 
 Saved are the trained tensors, all buffers, the optimiser with its schedule, the state of torch's
-generators, what a method remembers between steps, and the number of batches taken; the streams of
+generators, what a method remembers between steps, an average of weights and the best ones where the
+protocol asks for them, and the number of batches taken; the streams of
 data order and augmentation are drawn again up to there. Frozen tensors are the backbone's own and
 come with it. The file is replaced as a whole, and read as tensors and plain values only. On a CPU
 training then ends with the same bits, on a GPU with the same to rounding.
@@ -128,6 +129,7 @@ class Saving:
         method: Method,
         optimiser: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
+        evaluated: Mapping[str, Mapping[str, Tensor]],
     ) -> None:
         """Replaces the checkpoint, where there is to be one.
 
@@ -143,6 +145,7 @@ class Saving:
             "optimiser": optimiser.state_dict(),
             "schedule": schedule.state_dict(),
             "method": method.state_dict(segmenter.backbone),
+            "evaluated": dict(evaluated),
             "random": random_state(next(segmenter.parameters()).device),
         }
         buffer = io.BytesIO()
@@ -165,6 +168,7 @@ class Checkpoint:
     optimiser: dict[str, Any]
     schedule: dict[str, Any]
     method: dict[str, Any]
+    evaluated: dict[str, dict[str, Tensor]]
     random: dict[str, Tensor]
 
 

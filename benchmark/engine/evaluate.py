@@ -112,7 +112,11 @@ def _coarse(
         image = resize_image(to_tensor(example.image), height, width)
         place[:, :height, :width] = segmenter.normalise(image.to(device))
     with autocast(device, precision):
-        return coarse_logits(segmenter, inputs, protocol, limit.pixels)
+        logits = coarse_logits(segmenter, inputs, protocol, limit.pixels)
+        if protocol.tta == "flip":
+            mirrored = coarse_logits(segmenter, inputs.flip(-1), protocol, limit.pixels)
+            logits = (logits + mirrored.flip(-1)) / 2
+        return logits
 
 
 @torch.inference_mode()

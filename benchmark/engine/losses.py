@@ -1,28 +1,121 @@
 """The loss of a batch, and the losses of a training, read from the device only now and then."""
 
 import math
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from benchmark.core.interrupt import Diverged
+from benchmark.core.spec import Protocol
 from benchmark.data.base import IGNORE
+from benchmark.engine import image_losses
+from benchmark.engine.image_losses import summed_over_images
+from methods.base import TrainingData
 from methods.pixelwise import upsampled_cross_entropy
 
 NAMED_IMAGES = 64
 """Images of a batch without a finite loss that are named."""
 
 
-def segmentation_loss(logits: Tensor, labels: Tensor, pixels: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy over labelled pixels; zero where a batch has none.
+@dataclass(frozen=True)
+class Criterion:
+    """The segmentation loss of a protocol; the losses of the parts of a batch add up to its own.
+
+    Attributes:
+        loss: `ce`, `ce+dice`, `focal` or `lovasz`; see `Protocol.loss`.
+        weights: of the classes (K,) in the losses of pixels; None = equal.
+    """
+
+    loss: str = "ce"
+    weights: Tensor | None = None
+
+    @classmethod
+    def of(cls, protocol: Protocol, data: TrainingData | None = None) -> "Criterion":
+        """The criterion of a protocol.
+
+        Args:
+            protocol: loss and class weights.
+            data: of the run; needed where classes are weighted.
+
+        Raises:
+            ValueError: classes are to be weighted, and nothing is known of the data.
+        """
+        if protocol.class_weights == "none":
+            return cls(protocol.loss)
+        if data is None:
+            raise ValueError("class_weights=balanced asks for the training data")
+        return cls(protocol.loss, balanced(data.class_frequencies()))
+
+    def __call__(self, logits: Tensor, labels: Tensor, batch: "Total | None" = None) -> Tensor:
+        """The loss of a batch, or what a part of it adds; zero where nothing is labelled.
+
+        Args:
+            logits: (N, K, h, w); they are resized to the labels.
+            labels: (N, H, W) int64, 255 = ignored.
+            batch: size of the batch that these are a part of; None = these are all of it.
+        """
+        batch, logits = batch or self.total(labels), logits.float()
+        weights = None if self.weights is None else self.weights.to(logits)
+        if self.loss == "lovasz":
+            return summed_over_images(logits, labels, image_losses.lovasz) / batch.images
+        if self.loss == "focal":
+            focal = partial(image_losses.focal, weights=weights)
+            return summed_over_images(logits, labels, focal) / batch.weight
+        if weights is None:
+            entropy = upsampled_cross_entropy(logits, labels, IGNORE)
+        else:
+            weighted = partial(image_losses.cross_entropy, weights=weights)
+            entropy = summed_over_images(logits, labels, weighted)
+        loss = entropy / batch.weight
+        if self.loss == "ce+dice":
+            loss = loss + summed_over_images(logits, labels, image_losses.dice) / batch.images
+        return loss
+
+    def total(self, labels: Tensor) -> "Total":
+        """What the losses of the parts of a batch are divided by.
+
+        Args:
+            labels: of the whole batch, (N, H, W).
+        """
+        pixels = labelled(labels)
+        if self.weights is None:
+            return Total(len(labels), pixels, pixels)
+        each = self.weights.to(labels.device)[labels[labels != IGNORE]]
+        return Total(len(labels), pixels, each.sum() if len(each) else torch.ones_like(pixels))
+
+
+@dataclass(frozen=True)
+class Total:
+    """Size of a batch.
+
+    Attributes:
+        images: their number.
+        pixels: those that are labelled, at least 1.
+        weight: sum of their classes' weights.
+    """
+
+    images: int
+    pixels: Tensor
+    weight: Tensor
+
+
+def balanced(frequencies: Tensor) -> Tensor:
+    """Weights (K,) that make every class count alike: 1 / (K f), for K classes that occur.
+
+    A class that does not occur has weight 0.
 
     Args:
-        logits: (N, K, h, w), resized to the labels.
-        labels: (N, H, W) int64, 255 = ignored.
-        pixels: labelled pixels of the batch that these are a part of; None = these are all of it.
+        frequencies: shares f (K,) of the labelled pixels.
     """
-    total = upsampled_cross_entropy(logits.float(), labels, IGNORE)
-    return total / (labelled(labels) if pixels is None else pixels)
+    occur = frequencies > 0
+    return torch.where(occur, 1 / (occur.sum() * frequencies.clamp_min(1e-12)), 0)
+
+
+def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy over labelled pixels; zero where there are none."""
+    return Criterion()(logits, labels)
 
 
 def labelled(labels: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from benchmark.core.record import Memory, TrainMemory
 from benchmark.engine.checkpoint import TrainState
 from benchmark.engine.compute import computing
 from benchmark.engine.feature_cache import FeatureCacheLoader
+from benchmark.engine.losses import Criterion
 from benchmark.engine.train import train
 from methods.base import Method
 
@@ -147,26 +148,41 @@ class _StepCount(Count):
         return sum(storage.nbytes() for storage in _storages(tensors, self.device))
 
 
-def training_memory(feed: FeatureCacheLoader, method: Method, micro_batch: int = 0) -> TrainMemory:
+def training_memory(
+    feed: FeatureCacheLoader,
+    method: Method,
+    micro_batch: int = 0,
+    criterion: Criterion | None = None,
+) -> TrainMemory:
     """What a step of `engine.train` holds; trains two steps, so the segmenter is changed.
 
     Args:
         feed: of the segmenter that is trained; both steps take its first batch.
         method: that was applied to the segmenter's backbone.
         micro_batch: images a forward pass; 0 = as many of the batch as fit.
+        criterion: the loss; None = that of the protocol.
 
     Raises:
         OutOfMemory: fewer images fit than that.
     """
     segmenter = feed.segmenter
-    protocol = feed.protocol.model_copy(update={"steps": STEPS})
+    protocol = feed.protocol.shortened(STEPS)
     state = TrainState(micro_batch=micro_batch)
     with contextlib.closing(feed.batches()) as batches:
         same = repeat(next(batches))
 
     def loop(mark: Callable[[], None]) -> None:
         told = lambda *_: mark()  # noqa: E731
-        train(segmenter, method, same, protocol, feed.compute.precision, told, state=state)
+        train(
+            segmenter,
+            method,
+            same,
+            protocol,
+            feed.compute.precision,
+            told,
+            state=state,
+            criterion=criterion,
+        )
 
     # Random numbers are drawn, but not from the streams of what comes after.
     with torch.random.fork_rng(), computing(segmenter, feed.compute):
@@ -176,10 +192,12 @@ def training_memory(feed: FeatureCacheLoader, method: Method, micro_batch: int =
     return found
 
 
-def known_memory(feed: FeatureCacheLoader, method: Method, micro_batch: int) -> TrainMemory | None:
+def known_memory(
+    feed: FeatureCacheLoader, method: Method, micro_batch: int, criterion: Criterion
+) -> TrainMemory | None:
     """As `training_memory`; None, with a warning, where that fails, since the run is done."""
     try:
-        return training_memory(feed, method, micro_batch)
+        return training_memory(feed, method, micro_batch, criterion)
     except Exception as error:
         warnings.warn(f"the memory of training is unknown: {on_one_line(error)}", stacklevel=2)
         return None

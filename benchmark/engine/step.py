@@ -11,7 +11,7 @@ from benchmark.core.spec import Protocol
 from benchmark.data.batches import Batch
 from benchmark.engine import checkpoint
 from benchmark.engine.checkpoint import TrainState
-from benchmark.engine.losses import labelled, segmentation_loss
+from benchmark.engine.losses import Criterion, labelled
 from benchmark.engine.out_of_memory import is_out_of_memory
 from benchmark.engine.replicas import Replicas
 from benchmark.models.precision import autocast
@@ -32,6 +32,7 @@ class Stepper:
         precision: fp32 or bf16.
         optimiser: of the parameters that are trained.
         state: holds the images a forward pass.
+        criterion: the loss.
     """
 
     def __init__(
@@ -42,9 +43,11 @@ class Stepper:
         precision: str,
         optimiser: torch.optim.Optimizer,
         state: TrainState,
+        criterion: Criterion,
     ) -> None:
         self._replicas, self._method, self._protocol = replicas, method, protocol
         self._precision, self._optimiser, self._state = precision, optimiser, state
+        self._criterion, self._whole = criterion, state.micro_batch
         self._trained = trained(optimiser)
         self._device = next(replicas.segmenters[0].parameters()).device
         self._statistics = batch_statistics(replicas.segmenters[0])
@@ -71,7 +74,7 @@ class Stepper:
                 sums = self._gradients(network, batch)
                 break
             except UserError as error:
-                if self._state.micro_batch == self._protocol.batch_size:
+                if self._state.micro_batch == self._whole:
                     raise
                 # Some decoders refuse a part of one image.
                 raise OutOfMemory(f"the batch fits only in parts too small: {error}") from error
@@ -99,7 +102,7 @@ class Stepper:
         with phase("transfer"):
             images = batch.images.to(device, non_blocking=True)
             labels = batch.labels.to(device, non_blocking=True).long()
-        pixels, count = labelled(labels), len(labels)
+        whole, count = self._criterion.total(labels), len(labels)
         size = min(self._state.micro_batch, -(-count // replicas.count))
         parts = [slice(first, first + size) for first in range(0, count, size)]
 
@@ -111,11 +114,11 @@ class Stepper:
                 with autocast(device, self._precision, cached=replicas.count == 1):
                     logits = (segmenter if number else network)(images[part])
                 with phase("loss"):
-                    loss = segmentation_loss(logits, own, pixels)
+                    loss = self._criterion(logits, own, whole)
                 with phase("auxiliary loss"):
                     auxiliary = self._method.auxiliary_loss(segmenter.backbone, own)
                 # Weighted as the loss is: a mean over labelled pixels stays that of the batch.
-                share = labelled(own) / pixels
+                share = labelled(own) / whole.pixels
                 total = loss if auxiliary is None else loss + auxiliary * share
                 sums += torch.stack([loss.detach().double(), total.detach().double()])
                 with phase("backward"):

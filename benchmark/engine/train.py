@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -15,7 +15,8 @@ from benchmark.core.spec import Protocol
 from benchmark.data.batches import Batch
 from benchmark.engine import checkpoint
 from benchmark.engine.checkpoint import Checkpoint, Saving, TrainState
-from benchmark.engine.losses import Losses
+from benchmark.engine.evaluated_weights import EvaluatedWeights
+from benchmark.engine.losses import Criterion, Losses
 from benchmark.engine.replicas import Replicas
 from benchmark.engine.step import Stepper, trained
 from benchmark.models.segmenter import Segmenter, phase
@@ -83,6 +84,8 @@ def train(
     watch: StopSignal | None = None,
     pays: Pays | None = None,
     replicas: Replicas | None = None,
+    criterion: Criterion | None = None,
+    validate: Callable[[], float] | None = None,
 ) -> Trained:
     """Trains what requires gradients, in place, for the protocol's steps.
 
@@ -102,6 +105,8 @@ def train(
         watch: says when to stop; None = never.
         pays: says whether to compile the network; None = no.
         replicas: the segmenter and copies that share its tensors; None = no copies.
+        criterion: the loss; None = that of the protocol, which then weights no classes.
+        validate: mIoU of the segmenter on the validation split; where the protocol asks for it.
 
     Raises:
         Diverged: a loss, gradient or parameter is no finite number.
@@ -113,17 +118,20 @@ def train(
     state, watch, saving = state or TrainState(), watch or StopSignal(), saving or Saving()
     optimiser, schedule = optimisation(segmenter, method, protocol)
     segmenter.train()
+    evaluated = EvaluatedWeights(segmenter, protocol, validate)
     if saved is not None:
         checkpoint.restore(saved, state, segmenter, method, optimiser, schedule)
-    state.starts, state.micro_batch = state.starts + 1, state.micro_batch or protocol.batch_size
-    copies = replicas or Replicas(segmenter)
-    make_step = Stepper(copies, method, protocol, precision, optimiser, state)
+        evaluated.load_state_dict(saved.evaluated)
+    part = -(-protocol.batch_size // protocol.accumulate)
+    state.starts, state.micro_batch = state.starts + 1, state.micro_batch or part
+    copies, criterion = replicas or Replicas(segmenter), criterion or Criterion.of(protocol)
+    make_step = Stepper(copies, method, protocol, precision, optimiser, state, criterion)
     network = _compiled(segmenter) if state.compiled_after else segmenter
     losses = Losses(state.curve, LOOKED_AT.get(next(segmenter.parameters()).device.type, 1))
 
     def save() -> None:
         losses.look()
-        saving.save(state, segmenter, method, optimiser, schedule)
+        saving.save(state, segmenter, method, optimiser, schedule, evaluated.state_dict())
 
     settling, begun, steps = state.step, time.perf_counter(), protocol.steps
     for step in range(state.step + 1, steps + 1):
@@ -136,7 +144,11 @@ def train(
             losses.look()
         method.after_step(segmenter.backbone, step, steps)
         schedule.step()
+        evaluated.follow(step)
         state.made(step, time.perf_counter() - start, settled)
+        if evaluated.is_due(step):
+            losses.look()
+            state.curve[-1]["val_miou"] = evaluated.validate()
         if progress:
             progress(step, state.curve[-1]["loss"], protocol.batch_size * state.steps_per_second)
         if asked and pays and pays(state.pace, steps - step):
@@ -147,6 +159,7 @@ def train(
     if not all(torch.isfinite(parameter).all() for parameter in trained(optimiser)):
         raise Diverged("the last step made a parameter infinite; lower the learning rate")
     save()  # evaluation may be interrupted, too
+    evaluated.put_in_place()
     segmenter.eval()
     return Trained(state, protocol.batch_size)
 
@@ -156,12 +169,43 @@ def optimisation(
 ) -> tuple[torch.optim.Optimizer, LRScheduler]:
     """AdamW over the method's groups and the decoder, and the schedule of their rates."""
     groups = [
-        *method.parameter_groups(segmenter.backbone),
+        *_by_depth(method.parameter_groups(segmenter.backbone), segmenter, protocol.layer_decay),
         {"params": list(segmenter.decoder.parameters()), "lr": protocol.decoder_lr},
     ]
     # fused: one kernel for all tensors, the same arithmetic.
     optimiser = torch.optim.AdamW(groups, weight_decay=protocol.weight_decay, fused=True)
     return optimiser, LambdaLR(optimiser, lambda step: learning_rate_factor(step, protocol))
+
+
+def _by_depth(
+    groups: list[dict[str, Any]], segmenter: Segmenter, factor: float
+) -> list[dict[str, Any]]:
+    """Groups whose pretrained tensors have a rate that falls by a factor a block, downwards.
+
+    The last block has factor^1, the embedding the lowest rate, and what a method put in or what
+    follows the last block its own: layer-wise decay as of BEiT (Bao et al., ICLR 2022).
+    """
+    if factor == 1:
+        return groups
+    backbone = segmenter.backbone
+    blocks = [name for stage in backbone.stage_blocks() for name in stage]
+    depth: dict[int, int] = {}
+    last = 0  # a layer between two blocks, such as a patch merging, belongs to the one before it
+    for name, module in backbone.model.named_modules():
+        at = [number for number, one in enumerate(blocks, 1) if f"{name}.".startswith(f"{one}.")]
+        last = at[0] if at else last
+        for parameter in module.parameters(recurse=False):
+            if module in backbone.pretrained_modules:
+                depth[id(parameter)] = last if at or last < len(blocks) else len(blocks) + 1
+    split = []
+    for group in groups:
+        parts: dict[int, list[nn.Parameter]] = {}
+        for parameter in group["params"]:
+            parts.setdefault(depth.get(id(parameter), len(blocks) + 1), []).append(parameter)
+        for at_depth, parameters in sorted(parts.items()):
+            rate = group["lr"] * factor ** (len(blocks) + 1 - at_depth)
+            split.append(group | {"params": parameters, "lr": rate})
+    return split
 
 
 def _next(data: Iterator[Batch], watch: StopSignal, save: Callable[[], None], where: str) -> Batch:

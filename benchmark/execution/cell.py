@@ -41,6 +41,7 @@ from benchmark.engine.build import build_segmenter
 from benchmark.engine.checkpoint import Checkpoint, Saving, TrainState
 from benchmark.engine.evaluate import evaluate, same_class_counts
 from benchmark.engine.feature_cache import FeatureCacheLoader
+from benchmark.engine.losses import Criterion
 from benchmark.engine.measure import first_trainable_depth, measure_inference
 from benchmark.engine.memory import known_memory
 from benchmark.engine.out_of_memory import is_out_of_memory
@@ -56,7 +57,7 @@ from benchmark.models.segmenter import Segmenter
 from benchmark.planning.catalogue import build_method
 from benchmark.planning.compile_policy import Pays, payback
 from benchmark.results import predictions, provenance, store
-from benchmark.results.metrics import summarise
+from benchmark.results.metrics import CLASS_COUNTS, mean_iou, summarise
 from methods.base import Unsupported
 
 _WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
@@ -182,6 +183,8 @@ class _Prepared:
         benchmark: opened.
         training: its training images.
         examples: the images that are evaluated.
+        validation: the images that a training is followed on; None = it is not.
+        criterion: the loss.
         feed: the batches.
         saved: checkpoint to resume from; None = start from the beginning.
     """
@@ -194,6 +197,8 @@ class _Prepared:
     benchmark: Benchmark
     training: Examples
     examples: Examples
+    validation: Examples | None
+    criterion: Criterion
     feed: FeatureCacheLoader
     saved: Checkpoint | None
 
@@ -234,7 +239,9 @@ def _run(
             merged = measure_inference(again, protocol, precision, merging=run.method)
         del again
         # Last, since it trains on.
-        memory = known_memory(prepared.feed, run.method, run.training.micro_batch)
+        memory = known_memory(
+            prepared.feed, run.method, run.training.micro_batch, prepared.criterion
+        )
     store.write_curve(folder, run.training.curve)
     store.write_counts(folder, prepared.examples.ids, scored.counts)
     scored.kept.write(folder)
@@ -260,13 +267,18 @@ def _prepare(run: RunState, environment: Environment) -> _Prepared:
     with run.phases("data"):
         training = decoded(spec.benchmark, environment.data, "train")
         examples = decoded(spec.benchmark, environment.data, protocol.eval_split)
+        validation = None
+        if protocol.val_every:
+            validation = decoded(spec.benchmark, environment.data, "val")
         benchmark = open_benchmark(spec.benchmark, environment.data)
         own = TrainingSplit(take(training, protocol.fraction, spec.seed), len(benchmark.classes))
         run.method.before_training(segmenter.backbone, own)
         feed = FeatureCacheLoader(segmenter, pristine, training, protocol, compute, spec.seed)
         identity = run.identity(
             weights=segmenter.backbone.weights_sha256,
-            data=short_hash([training.sha256, examples.sha256]),
+            data=short_hash(
+                [part.sha256 for part in (training, examples, validation) if part is not None]
+            ),
             precision=compute.precision,
             attention=compute.attention,
             device=environment.device.type,
@@ -281,6 +293,8 @@ def _prepare(run: RunState, environment: Environment) -> _Prepared:
             benchmark=benchmark,
             training=training,
             examples=examples,
+            validation=validation,
+            criterion=Criterion.of(protocol, own),
             feed=feed,
             saved=checkpoint.load(run.checkpoint, identity),
         )
@@ -326,7 +340,31 @@ def _train(
             watch=environment.watch,
             pays=pays,
             replicas=replicas,
+            criterion=prepared.criterion,
+            validate=_validation(run, prepared, environment),
         )
+
+
+def _validation(
+    run: RunState, prepared: _Prepared, environment: Environment
+) -> Callable[[], float] | None:
+    """The mIoU on the validation split; None where the protocol asks for none."""
+    if (examples := prepared.validation) is None:
+        return None
+
+    def validate() -> float:
+        run.opens("val")
+        counts = evaluate(
+            prepared.segmenter,
+            prepared.benchmark,
+            _watched(examples, environment.watch),
+            run.spec.protocol,
+            prepared.compute.precision,
+            full=False,
+        )
+        return float(mean_iou(*(counts[name].sum(0) for name in CLASS_COUNTS)))
+
+    return validate
 
 
 def _evaluate(spec: RunSpec, prepared: _Prepared, environment: Environment) -> _Scored:

@@ -10,9 +10,10 @@ from torch import Tensor
 from benchmark.core.errors import UserError, on_one_line
 from benchmark.core.interrupt import Diverged, OutOfMemory
 from benchmark.core.seeding import torch_stream
-from benchmark.core.spec import Protocol, RunSpec
+from benchmark.core.spec import RunSpec
 from benchmark.data.batches import Batch
 from benchmark.engine.build import build_segmenter
+from benchmark.engine.losses import Criterion
 from benchmark.engine.measure import count_flops
 from benchmark.engine.out_of_memory import is_out_of_memory
 from benchmark.engine.train import train
@@ -85,14 +86,14 @@ def rehearse(cell: RunSpec, environment: Environment) -> str:
     method = build_method(cell.method, cell.method_params)
     segmenter, pristine = build_segmenter(cell, method, environment.weights, environment.device)
     images = min(IMAGES, cell.protocol.batch_size)
-    protocol = Protocol.model_validate(
-        cell.protocol.model_dump() | {"steps": 1, "batch_size": images}
-    )
+    protocol = cell.protocol.shortened(1, images)
     classes = len(BENCHMARKS.get(cell.benchmark).classes)
     method.before_training(segmenter.backbone, _Equal(classes))
+    criterion = Criterion.of(protocol, _Equal(classes))
     size = images, segmenter.backbone.in_chans, protocol.crop, protocol.crop
     with torch_stream(cell.seed, "training"):
-        train(segmenter, method, iter([_noise(size, classes)]), protocol, "fp32")
+        crops = iter([_noise(size, classes)])
+        train(segmenter, method, crops, protocol, "fp32", criterion=criterion)
     again, _ = build_segmenter(cell, method, environment.weights, environment.device)
     deltas.load_delta(again.eval(), load(save(deltas.delta(segmenter.eval(), pristine))))
     deltas.require_same_state(segmenter, again)

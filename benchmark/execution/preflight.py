@@ -67,7 +67,7 @@ def preflight(
         return cell.backbone, cell.weights, *size
 
     def splits(cell: RunSpec) -> list[tuple[str, Any]]:
-        return [(cell.benchmark, split) for split in ("train", cell.protocol.eval_split)]
+        return [(cell.benchmark, split) for split in cell.protocol.splits]
 
     kinds = {kind(cell): Check(cell) for cell in reversed(cells)}
     shapes = {shape(cell): Choose(cell) for cell in reversed(cells)}

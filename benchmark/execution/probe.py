@@ -15,13 +15,16 @@ from benchmark.core.spec import Compute, Protocol, RunSpec
 from benchmark.data.base import read_example
 from benchmark.data.batches import Batch
 from benchmark.data.examples import Examples
+from benchmark.data.subsample import take
 from benchmark.engine.batching import limit_on
 from benchmark.engine.build import build_segmenter
 from benchmark.engine.evaluate import evaluate
 from benchmark.engine.feature_cache import FeatureCacheLoader
+from benchmark.engine.losses import Criterion
 from benchmark.engine.memory import training_memory
 from benchmark.engine.replicas import Replicas, replicate
 from benchmark.engine.train import Progress, train
+from benchmark.engine.training_data import TrainingSplit
 from benchmark.execution.cell import VERIFIED_IMAGES
 from benchmark.execution.environment import Environment
 from benchmark.execution.splits import decoded, open_benchmark
@@ -70,6 +73,7 @@ class Rehearsal:
         compute: precision and attention.
         training: the training images.
         replicas: the segmenter and its copies, one a thread.
+        criterion: the loss.
     """
 
     method: Method
@@ -78,6 +82,7 @@ class Rehearsal:
     compute: Compute
     training: Examples
     replicas: Replicas
+    criterion: Criterion
     _feed: FeatureCacheLoader
     _cell: RunSpec
     _workers: int
@@ -86,10 +91,12 @@ class Rehearsal:
     def of(cls, cell: RunSpec, environment: Environment, steps: int) -> "Rehearsal":
         """Builds what the cell trains."""
         method = build_method(cell.method, cell.method_params)
-        protocol = Protocol.model_validate(cell.protocol.model_dump() | {"steps": steps})
+        protocol = cell.protocol.shortened(steps)
         segmenter, pristine = build_segmenter(cell, method, environment.weights, environment.device)
         compute = environment.compute_of(cell)
         training = decoded(cell.benchmark, environment.data, "train")
+        classes = len(open_benchmark(cell.benchmark, environment.data).classes)
+        own = TrainingSplit(take(training, protocol.fraction, cell.seed), classes)
         feed = FeatureCacheLoader(segmenter, pristine, training, protocol, compute, cell.seed)
         replicas = replicate(
             segmenter,
@@ -104,6 +111,7 @@ class Rehearsal:
             compute,
             training,
             replicas,
+            Criterion.of(protocol, own),
             feed,
             cell,
             environment.workers,
@@ -139,11 +147,12 @@ class Rehearsal:
                 self.compute.precision,
                 progress,
                 replicas=self.replicas,
+                criterion=self.criterion,
             )
 
     def memory(self) -> TrainMemory:
         """What a step holds; trains on."""
-        return training_memory(self._feed, self.method)
+        return training_memory(self._feed, self.method, criterion=self.criterion)
 
 
 def _measure(cell: RunSpec, environment: Environment) -> Entry:
