@@ -39,7 +39,7 @@ class EvaluatedWeights:
     def is_due(self, step: int) -> bool:
         """Whether the validation split is evaluated after a step, from 1; it is after the last."""
         every, steps = self._protocol.val_every, self._protocol.steps
-        return bool(every) and (step % every == 0 or step == steps)
+        return bool(every) and step > 0 and (step % every == 0 or step == steps)
 
     @torch.no_grad()
     def follow(self, step: int) -> None:

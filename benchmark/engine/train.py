@@ -133,6 +133,18 @@ def train(
         losses.look()
         saving.save(state, segmenter, method, optimiser, schedule, evaluated.state_dict())
 
+    def validate_where_due() -> None:
+        if evaluated.is_due(state.step):
+            losses.look()
+            if "val_miou" not in state.curve[-1]:
+                try:
+                    state.curve[-1]["val_miou"] = evaluated.validate()
+                except (Interrupted, TimedOut):
+                    save()
+                    raise
+
+    if saved is not None:
+        validate_where_due()  # that of its last step may have been interrupted
     settling, begun, steps = state.step, time.perf_counter(), protocol.steps
     for step in range(state.step + 1, steps + 1):
         start = time.perf_counter()
@@ -146,9 +158,7 @@ def train(
         schedule.step()
         evaluated.follow(step)
         state.made(step, time.perf_counter() - start, settled)
-        if evaluated.is_due(step):
-            losses.look()
-            state.curve[-1]["val_miou"] = evaluated.validate()
+        validate_where_due()
         if progress:
             progress(step, state.curve[-1]["loss"], protocol.batch_size * state.steps_per_second)
         if asked and pays and pays(state.pace, steps - step):
