@@ -88,3 +88,8 @@ class Runs:
     def training_curves(self) -> pd.DataFrame:
         """See `curves.training_curves`."""
         return curves.training_curves(self.frame, self.root)
+
+    @cached_property
+    def validation_curves(self) -> pd.DataFrame:
+        """The same of mIoU on validation."""
+        return curves.training_curves(self.frame, self.root, curves.VALIDATION)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.analysis.curves import CURVE, KEYS, read_curve, smooth, smoothed
+from benchmark.analysis.curves import CURVE, KEYS, VALIDATION, read_curve, smooth, smoothed
 from benchmark.analysis.runs import Runs
 from tests.helpers.records import frame, record
 
@@ -38,6 +38,14 @@ def test_what_is_written_is_read(tmp_path):
     store(tmp_path, [2.0, 1.5, 0.25])
     steps, losses = read_curve(tmp_path)
     assert steps.tolist() == [1, 2, 3] and losses.tolist() == [2.0, 1.5, 0.25]
+
+
+def test_only_steps_after_which_validation_was_evaluated_have_a_score(tmp_path):
+    lines = ['{"step": 1, "loss": 2}', '{"step": 2, "loss": 1, "val_miou": 0.5}']
+    (tmp_path / CURVE).write_text("\n".join(lines))
+    steps, scores = read_curve(tmp_path, VALIDATION)
+    assert steps.tolist() == [2] and scores.tolist() == [0.5]
+    assert read_curve(tmp_path)[0].tolist() == [1, 2]
 
 
 def test_a_missing_curve_is_none_without_a_word(tmp_path):

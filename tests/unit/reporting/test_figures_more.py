@@ -10,7 +10,7 @@ from matplotlib.text import Annotation, Text
 
 from benchmark.analysis.ablation import ablation
 from benchmark.analysis.cost_tables import WHOLE, storage
-from benchmark.analysis.curves import KEYS
+from benchmark.analysis.curves import KEYS, VALIDATION
 from benchmark.analysis.efficiency import COMPARED
 from benchmark.analysis.leaderboard import MIOU
 from benchmark.analysis.runs import Runs
@@ -144,7 +144,15 @@ def test_lines_are_means_over_seeds_and_bands_their_ends():
     corners = band.get_paths()[0].vertices
     assert [1, 2] in corners.tolist() and [1, 4] in corners.tolist()
     assert keys_of(figure) == ["a", "b"]
-    assert any("Moving mean over 1 step," in text for text in texts_of(figure))
+    assert any("Mean over seeds" in text for text in texts_of(figure))
+
+
+def test_a_validation_curve_is_in_points_and_is_not_smoothed():
+    points = curves(a=[[0.1, 0.4], [0.3, 0.5]]).rename(columns={"loss": VALIDATION})
+    figure = curves_figure(points.assign(step=points["step"] * 50), "", quantity=VALIDATION)
+    (axis,) = figure.axes
+    assert xy(line_of(axis, "a")) == [[50, 20], [100, 45]] and axis.get_yscale() == "linear"
+    assert "mIoU on validation" in texts_of(figure)
 
 
 def test_curves_of_several_groups_or_none_are_refused():
