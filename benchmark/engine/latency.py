@@ -18,7 +18,7 @@ BATCHES = (1, 8)
 MOST, LEAST = 30, 5
 """Timed passes at most and at least."""
 
-SECONDS = 0.1
+SECONDS = 0.05
 """Time after which no further pass begins, once there are `LEAST`."""
 
 

@@ -61,6 +61,10 @@ class Count(TorchDispatchMode):
                 self.held += size - former
         self.peak = max(self.peak, self.held)
 
+    def existed(self, tensors: Iterable[Tensor]) -> None:
+        """Follows tensors that an operator takes; unknown ones were there before the block."""
+        self.add(tensors)
+
     def begins(self, phase: str) -> None:
         """Called with the name of every `torch.profiler.record_function` that is entered."""
 
@@ -83,7 +87,7 @@ class Count(TorchDispatchMode):
         if func.namespace == "profiler" and isinstance(args[0], str):
             self.begins(args[0])
         kwargs = kwargs or {}
-        self.add(_tensors((args, kwargs)))
+        self.existed(_tensors((args, kwargs)))
         result = func(*args, **kwargs)
         self.add(_tensors(result))
         return result
@@ -93,52 +97,75 @@ class Count(TorchDispatchMode):
 
 
 class _StepCount(Count):
-    """A count that separates the parts of a training step.
+    """A count of the last of `STEPS` training steps, which separates its parts.
 
     Attributes:
         steps: made so far.
-        kept: bytes that stay from step to step.
-        optimiser: of them, those of the optimiser's state.
-        activations: bytes that the forward pass leaves for the backward pass.
+        found: of the last step; None before it.
     """
 
     def __init__(self, segmenter: nn.Module) -> None:
         super().__init__(next(segmenter.parameters()).device)
         self.segmenter = segmenter
-        self.steps = self.kept = self.optimiser = self.activations = 0
+        self.steps = 0
         self.found: TrainMemory | None = None
+        self._before_backward = 0
+        self._state: list[Tensor] = []
+        self._counting = contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def over(self) -> Iterator[None]:
+        """Steps are made in the block; the count begins after those that are not measured."""
+        handle = register_optimizer_step_post_hook(self._stepped)
+        # Cycles would be freed at one step or another, depending on what the process did before.
+        with uncollected(), self._counting:
+            try:
+                yield
+            finally:
+                handle.remove()
+
+    def existed(self, tensors: Iterable[Tensor]) -> None:
+        """Counts what a step finds only now (an average of weights) as held from its beginning."""
+        held, peak = self.held, self.peak
+        super().existed(tensors)
+        self.peak = peak + self.held - held
+        self._before_backward += self.held - held
 
     def begins(self, phase: str) -> None:
         """Looks at what is held before a backward pass, one a part of the batch."""
         if phase == "backward":
-            found = self.held - self.kept - self._gradients()
-            self.activations = max(self.activations, found)
-
-    def stepped(self, optimiser: Optimizer, *_: Any) -> None:
-        """The optimiser made its step."""
-        self.optimiser = self._bytes(_tensors(list(optimiser.state.values())))
+            self._before_backward = max(self._before_backward, self.held - self._gradients())
 
     def mark(self) -> None:
         """A step is over; its gradients are still there."""
         self.steps += 1
-        if self.steps == STEPS:
+        if self.steps == STEPS - 1:
+            parameters = list(self.segmenter.parameters())
+            self.add([*parameters, *self.segmenter.buffers(), *self._state])
+            self.add([one.grad for one in parameters if one.grad is not None])
+            self._state.clear()
+            self.restart()
+            self._counting.enter_context(self)
+        elif self.steps == STEPS:
             self.found = self._parts()
-            return
-        self.kept, self.activations = self.held - self._gradients(), 0
-        self.restart()
+
+    def _stepped(self, optimiser: Optimizer, *_: Any) -> None:
+        self._state = list(_tensors(list(optimiser.state.values())))
 
     def _parts(self) -> TrainMemory:
         parameters = self._bytes(self.segmenter.parameters())
         buffers = self._bytes(self.segmenter.buffers())
+        gradients, optimiser = self._gradients(), self._bytes(self._state)
+        kept = self.held - gradients  # from step to step
         return TrainMemory(
             peak_bytes=self.peak,
             allocated_bytes=self.allocated,
             parameter_bytes=parameters,
             buffer_bytes=buffers,
-            gradient_bytes=self._gradients(),
-            optimiser_bytes=self.optimiser,
-            activation_bytes=self.activations,
-            other_bytes=self.kept - parameters - buffers - self.optimiser,
+            gradient_bytes=gradients,
+            optimiser_bytes=optimiser,
+            activation_bytes=max(0, self._before_backward - kept),
+            other_bytes=kept - parameters - buffers - optimiser,
         )
 
     def _gradients(self) -> int:
@@ -211,14 +238,8 @@ def step_memory(segmenter: nn.Module, loop: Callable[[Callable[[], None]], None]
         loop: makes `STEPS` steps; calls back after each, while its gradients are still there.
     """
     count = _StepCount(segmenter)
-    count.add([*segmenter.parameters(), *segmenter.buffers()])
-    handle = register_optimizer_step_post_hook(count.stepped)
-    try:
-        # Cycles would be freed at one step or another, depending on what the process did before.
-        with uncollected(), count:
-            loop(count.mark)
-    finally:
-        handle.remove()
+    with count.over():
+        loop(count.mark)
     if count.found is None:
         raise ValueError(f"the loop made {count.steps} steps instead of {STEPS}")
     return count.found
