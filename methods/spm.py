@@ -86,7 +86,8 @@ class PromptMatcher(nn.Module):
         squeezed = _pointwise(self.squeeze, x)
         if not self.feedback:
             return x.movedim(-1, 1), [m + _pointwise(self.interim, F.gelu(squeezed))]
-        maps, prompts = [], []
+        maps: list[Tensor] = []
+        prompts: list[Tensor] = []
         for _ in range(self.recurrence):
             if prompts:
                 squeezed = squeezed + self._squeezed_prompt(prompts[-1])
