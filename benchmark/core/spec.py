@@ -34,7 +34,7 @@ def _digits(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-_LATER = {"schedule", "fraction", "views"}
+_LATER = {"schedule", "fraction", "views", "weight_decay_on", "grad_clip_on"}
 
 
 class Protocol(BaseModel):
@@ -52,8 +52,14 @@ class Protocol(BaseModel):
         "cosine", description="how the rate falls to 0: half a cosine, or a straight line"
     )
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay")
+    weight_decay_on: Literal["all", "weights"] = Field(
+        "all", description="what decays: all of it, or not norms, biases, prompts and tokens"
+    )
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps with rising rate")
     grad_clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    grad_clip_on: Literal["all", "parts"] = Field(
+        "all", description="clipped together, or what is in the backbone apart from the decoder"
+    )
     scale_min: float = Field(0.75, gt=0, description="smallest random zoom of a crop")
     scale_max: float = Field(1.5, gt=0, description="largest random zoom of a crop")
     flip: bool = Field(True, description="mirror half of the crops left to right")

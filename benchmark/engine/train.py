@@ -15,6 +15,7 @@ from benchmark.core.spec import Protocol
 from benchmark.data.batches import Batch
 from benchmark.engine import checkpoint
 from benchmark.engine.checkpoint import Checkpoint, Saving, TrainState
+from benchmark.engine.decay import only_weights
 from benchmark.engine.losses import Losses
 from benchmark.engine.replicas import Replicas
 from benchmark.engine.step import Stepper, trained
@@ -159,6 +160,8 @@ def optimisation(
         *method.parameter_groups(segmenter.backbone),
         {"params": list(segmenter.decoder.parameters()), "lr": protocol.decoder_lr},
     ]
+    if protocol.weight_decay_on == "weights":
+        groups = only_weights(groups, segmenter, method)
     # fused: one kernel for all tensors, the same arithmetic.
     optimiser = torch.optim.AdamW(groups, weight_decay=protocol.weight_decay, fused=True)
     return optimiser, LambdaLR(optimiser, lambda step: learning_rate_factor(step, protocol))
