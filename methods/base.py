@@ -288,6 +288,14 @@ class Method(ABC):
         """Parts of names of trained tensors that these settings leave without a gradient."""
         return ()
 
+    def without_weight_decay(self) -> tuple[str, ...]:
+        """Parts of names of trained tensors that are prompts, tokens or scales.
+
+        They do not decay where the protocol says `weight_decay_on=weights`. Tensors of at most one
+        dimension (norms, biases) need not be named.
+        """
+        return ()
+
     def auxiliary_loss(self, backbone: Backbone, labels: Tensor) -> Tensor | None:
         """Loss to add to the segmentation loss after a training forward pass; None for none.
 

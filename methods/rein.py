@@ -55,7 +55,7 @@ class Rein(Method):
     all blocks of equal width. Prefix tokens bypass it. The published link from the tokens
     to the queries of a mask decoder is left out: there is no query decoder.
 
-    The published code has lr 1e-4 and no weight decay on tokens and scale.
+    The published code has lr 1e-4; tokens and scale never decay there.
 
     Parameters: n (m r + r C) + 2 (C C + C) + 1 for each width C that n blocks have. With m = 100,
     r = 16: ViT-B 1,347,841; ViT-L 2,530,817, with the link the paper's 2.99 million. C C weighs
@@ -105,6 +105,10 @@ class Rein(Method):
         m, r = self.tokens, self.rank
         widths = {c: len(blocks) for c, blocks in self._by_width(backbone).items()}
         return sum(n * (m * r + r * c) + 2 * (c * c + c) + 1 for c, n in widths.items())
+
+    def without_weight_decay(self) -> tuple[str, ...]:
+        """The factors of the tokens."""
+        return (".a", ".b")
 
     def _by_width(self, backbone: Backbone) -> dict[int, list[str]]:
         found: dict[int, list[str]] = {}

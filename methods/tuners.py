@@ -44,6 +44,12 @@ store them."""
 
 _SHARED = "peft_"
 
+_VECTORS = (
+    *("beft_bias.", "boft_s.", "ia3_l.", "lora_magnitude_vector."),
+    *("randlora_lambda.", "randlora_gamma."),
+)
+"""Scales and biases that peft keeps as matrices of one row or column."""
+
 
 class PeftTuner(Method):
     """A tuner of peft on layers that are chosen by their role; its subclasses are generated.
@@ -86,6 +92,10 @@ class PeftTuner(Method):
         if count is None:
             return None
         return sum(count(self, name, *sides) for name, sides in self._layers(backbone).items())
+
+    def without_weight_decay(self) -> tuple[str, ...]:
+        """Scales and biases of more than one dimension."""
+        return _VECTORS
 
     def merge(self, backbone: Backbone) -> None:
         """Calls what peft calls `merge` on every layer; the timm layers are back in place."""

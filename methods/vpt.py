@@ -67,6 +67,10 @@ class VPT(Method):
         self._require("pad", self.pad >= 1, "an integer of at least 1")
         self._require("length", self.length >= 1, "an integer of at least 1")
 
+    def without_weight_decay(self) -> tuple[str, ...]:
+        """All prompts."""
+        return ("inserted.prompts.",)
+
     def _apply(self, backbone: Backbone, num_classes: int) -> None:
         """Picks tokens of the sequence (plain), of the windows (Swin), or a frame (CNN)."""
         if backbone.kind == "cnn":

@@ -6,6 +6,7 @@ import pandas as pd
 
 from benchmark.analysis.costs import INSERTED
 from benchmark.analysis.leaderboard import GROUP, MIOU, cells, current
+from benchmark.analysis.uncertainty.family import ALPHA, holm
 
 
 def base_name(label: str) -> str:
@@ -57,6 +58,41 @@ def ablation(runs: pd.DataFrame, name: str) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=columns)
     order = [*GROUP, "average", "method"]
     return frame.sort_values(order, ascending=[True] * 3 + [False, True]).reset_index(drop=True)
+
+
+def differences(pairs: pd.DataFrame, name: str) -> pd.DataFrame:
+    """What each setting of a method scores more than its defaults, on each benchmark.
+
+    Args:
+        pairs: of an assessment: all pairs of methods.
+        name: one of `families`; its defaults are the setting of this name.
+
+    Returns:
+        The group's columns, `benchmark`, `method`, `difference` (setting less defaults, mIoU) with
+        the ends `low` and `high` of its 95 % interval, `p`, `p_holm` over the settings of this
+        method on the benchmark (there are fewer of them than pairs of methods), and `significant`.
+        Empty where the defaults were not run.
+    """
+    a, b = (pairs[side].map(base_name) == name for side in ("method_a", "method_b"))
+    first, second = pairs["method_a"] == name, pairs["method_b"] == name
+    own = pairs[a & b & (first | second)].copy()
+    # A pair has the better one first.
+    turned = own["method_a"] == name
+    own["method"] = own["method_b"].where(turned, own["method_a"])
+    numbers = own[["difference", "low", "high"]]
+    flipped = -numbers.rename(columns={"low": "high", "high": "low"})
+    own[numbers.columns] = numbers.where(~turned, flipped[numbers.columns])
+    family = own.groupby([*GROUP, "benchmark"])["p"]
+    own["p_holm"] = family.transform(lambda p: _corrected(p)) if len(own) else own["p"]
+    own["significant"] = own["p_holm"] < ALPHA
+    columns = [*GROUP, "benchmark", "method", *numbers.columns, "p", "p_holm", "significant"]
+    return own[columns].sort_values([*GROUP, "benchmark", "method"]).reset_index(drop=True)
+
+
+def _corrected(p: pd.Series) -> pd.Series:
+    """Holm's correction over those that there are; one seed gives none."""
+    known = p.dropna()
+    return pd.Series(holm(known.tolist()), index=known.index, dtype=float).reindex(p.index)
 
 
 def _whole(value: Any) -> Any:

@@ -20,6 +20,7 @@ Key = tuple[str, str, str]
 """A group: backbone, weights, protocol_hash."""
 
 MIOU = "metrics.miou"
+DICE = "metrics.mdice"
 _CLASS = "metrics.class_iou."
 _CELL = [*GROUP, "benchmark", "method"]
 
@@ -79,10 +80,11 @@ def cells(current: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The key columns, `status` ("done", else what to print in place of the number), `seeds` (that
-        finished), `metrics.miou`, `ci95` (half width over seeds), the costs and `ppt`.
+        finished), `metrics.miou`, `ci95` (half width over seeds), `metrics.mdice` (NaN where the
+        benchmark does not report it), the costs and `ppt`.
     """
     # A record has many more columns, which the means would copy again and again.
-    frame = current[[*_CELL, "seed", "status", MIOU, *cost_columns()]]
+    frame = current[[*_CELL, "seed", "status", MIOU, DICE, *cost_columns()]]
     good = frame[frame["status"] == "done"].copy()
     good["ppt"] = ppt(good[MIOU], good[TRAINED])
     table = _statuses(frame).to_frame()
@@ -90,7 +92,7 @@ def cells(current: pd.DataFrame) -> pd.DataFrame:
     table["seeds"] = finished.size().reindex(table.index, fill_value=0).astype(int)
     table[MIOU] = finished[MIOU].mean()
     table["ci95"] = _t_intervals(finished[MIOU])
-    others = [*cost_columns(), "ppt"]
+    others = [DICE, *cost_columns(), "ppt"]
     table[others] = means(good, _CELL, others).reindex(table.index)
     table.loc[table["status"] != "done", [MIOU, "ci95", *others]] = np.nan
     return table.reset_index()
@@ -166,6 +168,14 @@ def per_benchmark(cells: pd.DataFrame, board: pd.DataFrame, values: str = MIOU) 
     return board[keys].merge(wide[[*keys, *benchmarks]], on=keys, how="left")
 
 
+def dice_per_benchmark(cells: pd.DataFrame, board: pd.DataFrame) -> pd.DataFrame:
+    """MDice as `per_benchmark` has mIoU, without an average, on the benchmarks that report it."""
+    reporting = cells[cells.groupby("benchmark")[DICE].transform("count") > 0]
+    if reporting.empty:
+        return board[[*GROUP, "method"]]
+    return per_benchmark(reporting, board, DICE).drop(columns="average")
+
+
 def shared_benchmarks(cells: pd.DataFrame) -> list[str]:
     """The benchmarks that every method with a result finished, of the cells of one group."""
     done = cells[cells["status"] == "done"]
@@ -205,7 +215,7 @@ def current(runs: pd.DataFrame) -> pd.DataFrame:
     """One run per cell and seed: a finished one before a failed one, then the latest."""
     needed = [*_CELL, "seed", "status", "provenance.started", MIOU]
     missing = [name for name in needed if name not in runs.columns]
-    numbers = [MIOU, *(name for name in runs.columns if name.startswith(_CLASS))]
+    numbers = [MIOU, DICE, *(name for name in runs.columns if name.startswith(_CLASS))]
     table = runs.reindex(columns=[*runs.columns, *missing]).reset_index(drop=True)
     frame = with_numbers(table, numbers)
     finished = (frame["status"] == "done").rename("finished")

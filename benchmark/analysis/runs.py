@@ -56,6 +56,11 @@ class Runs:
         return leaderboard.per_benchmark(self.cells, self.leaderboard)
 
     @cached_property
+    def dice_per_benchmark(self) -> pd.DataFrame:
+        """MDice, see `leaderboard.dice_per_benchmark`."""
+        return leaderboard.dice_per_benchmark(self.cells, self.leaderboard)
+
+    @cached_property
     def statuses(self) -> pd.DataFrame:
         """The reasons of the gaps of `per_benchmark`."""
         return leaderboard.per_benchmark(self.cells, self.leaderboard, "status")

@@ -44,6 +44,7 @@ class Metrics(_Part):
     nll: float  # nats per labelled pixel; not bounded by 1
     ece: float  # expected calibration error, 15 equal-width bins
     class_iou: dict[str, float | None]  # None: class absent from the labels of the split
+    mdice: float | None = None  # mean as in miou; None: the benchmark does not report it
     absent_classes: list[str]
     images: int
 

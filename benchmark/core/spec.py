@@ -36,7 +36,7 @@ def _digits(text: str) -> str:
 
 _LATER = {
     *("schedule", "fraction", "views", "loss", "class_weights", "accumulate", "layer_decay"),
-    *("ema", "val_every", "checkpoint", "tta"),
+    *("ema", "val_every", "checkpoint", "tta", "weight_decay_on", "grad_clip_on"),
 }
 
 
@@ -55,8 +55,14 @@ class Protocol(BaseModel):
         "cosine", description="how the rate falls to 0: half a cosine, or a straight line"
     )
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay")
+    weight_decay_on: Literal["all", "weights"] = Field(
+        "all", description="what decays: all of it, or not norms, biases, prompts and tokens"
+    )
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps with rising rate")
     grad_clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    grad_clip_on: Literal["all", "parts"] = Field(
+        "all", description="clipped together, or what is in the backbone apart from the decoder"
+    )
     loss: Literal["ce", "ce+dice", "focal", "lovasz"] = Field(
         "ce", description="cross-entropy, the same plus Dice, focal, or Lovász-softmax"
     )

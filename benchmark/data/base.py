@@ -82,6 +82,7 @@ class Benchmark(ABC):
         domain: driving, aerial, ...
         classes: names; the label value is the index.
         channels: of an image; 3 = RGB.
+        metric: what the field reports: `iou`, or `dice`, which is then given beside mIoU.
         folder: folder below the data root in its origin layout; None = not there: it is generated,
             or a user's own.
         origin: where the files come from, and how to get them.
@@ -104,6 +105,7 @@ class Benchmark(ABC):
     domain: ClassVar[str]
     classes: ClassVar[tuple[str, ...]]
     channels: ClassVar[int] = 3
+    metric: ClassVar[Literal["iou", "dice"]] = "iou"
     folder: ClassVar[str | None] = None
     origin: ClassVar[str]
     licence: ClassVar[str]

@@ -48,7 +48,7 @@ class Stepper:
         self._replicas, self._method, self._protocol = replicas, method, protocol
         self._precision, self._optimiser, self._state = precision, optimiser, state
         self._criterion, self._whole = criterion, state.micro_batch
-        self._trained = trained(optimiser)
+        self._clipped = _clipped(replicas.segmenters[0], trained(optimiser), protocol)
         self._device = next(replicas.segmenters[0].parameters()).device
         self._statistics = batch_statistics(replicas.segmenters[0])
 
@@ -86,7 +86,9 @@ class Stepper:
                 torch.cuda.empty_cache()
             snapshot.restore()
         with phase("gradient norm"):
-            norm = nn.utils.clip_grad_norm_(self._trained, self._protocol.grad_clip)
+            most = self._protocol.grad_clip
+            norms = [nn.utils.clip_grad_norm_(part, most) for part in self._clipped]
+            norm = torch.linalg.vector_norm(torch.stack(norms))
         with phase("optimiser"):
             self._optimiser.step()
         return torch.cat([sums, norm.detach().double()[None]])
@@ -133,6 +135,17 @@ class Stepper:
 def trained(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
     """The parameters that an optimiser changes."""
     return [parameter for group in optimiser.param_groups for parameter in group["params"]]
+
+
+def _clipped(
+    segmenter: Segmenter, parameters: Sequence[nn.Parameter], protocol: Protocol
+) -> list[list[nn.Parameter]]:
+    """Those whose gradients are clipped together; no list is empty."""
+    if protocol.grad_clip_on == "all":
+        return [list(parameters)]
+    decoder = {id(parameter) for parameter in segmenter.decoder.parameters()}
+    parts = ([p for p in parameters if (id(p) in decoder) is own] for own in (False, True))
+    return [part for part in parts if part]
 
 
 class StepSnapshot:

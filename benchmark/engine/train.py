@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from benchmark.core.spec import Protocol
 from benchmark.data.batches import Batch
 from benchmark.engine import checkpoint
 from benchmark.engine.checkpoint import Checkpoint, Saving, TrainState
+from benchmark.engine.decay import by_depth, only_weights
 from benchmark.engine.evaluated_weights import EvaluatedWeights
 from benchmark.engine.losses import Criterion, Losses
 from benchmark.engine.replicas import Replicas
@@ -179,43 +180,14 @@ def optimisation(
 ) -> tuple[torch.optim.Optimizer, LRScheduler]:
     """AdamW over the method's groups and the decoder, and the schedule of their rates."""
     groups = [
-        *_by_depth(method.parameter_groups(segmenter.backbone), segmenter, protocol.layer_decay),
+        *by_depth(method.parameter_groups(segmenter.backbone), segmenter, protocol.layer_decay),
         {"params": list(segmenter.decoder.parameters()), "lr": protocol.decoder_lr},
     ]
+    if protocol.weight_decay_on == "weights":
+        groups = only_weights(groups, segmenter, method)
     # fused: one kernel for all tensors, the same arithmetic.
     optimiser = torch.optim.AdamW(groups, weight_decay=protocol.weight_decay, fused=True)
     return optimiser, LambdaLR(optimiser, lambda step: learning_rate_factor(step, protocol))
-
-
-def _by_depth(
-    groups: list[dict[str, Any]], segmenter: Segmenter, factor: float
-) -> list[dict[str, Any]]:
-    """Groups whose pretrained tensors have a rate that falls by a factor a block, downwards.
-
-    The last block has factor^1, the embedding the lowest rate, and what a method put in or what
-    follows the last block its own: layer-wise decay as of BEiT (Bao et al., ICLR 2022).
-    """
-    if factor == 1:
-        return groups
-    backbone = segmenter.backbone
-    blocks = [name for stage in backbone.stage_blocks() for name in stage]
-    depth: dict[int, int] = {}
-    last = 0  # a layer between two blocks, such as a patch merging, belongs to the one before it
-    for name, module in backbone.model.named_modules():
-        at = [number for number, one in enumerate(blocks, 1) if f"{name}.".startswith(f"{one}.")]
-        last = at[0] if at else last
-        for parameter in module.parameters(recurse=False):
-            if module in backbone.pretrained_modules:
-                depth[id(parameter)] = last if at or last < len(blocks) else len(blocks) + 1
-    split = []
-    for group in groups:
-        parts: dict[int, list[nn.Parameter]] = {}
-        for parameter in group["params"]:
-            parts.setdefault(depth.get(id(parameter), len(blocks) + 1), []).append(parameter)
-        for at_depth, parameters in sorted(parts.items()):
-            rate = group["lr"] * factor ** (len(blocks) + 1 - at_depth)
-            split.append(group | {"params": parameters, "lr": rate})
-    return split
 
 
 def _next(data: Iterator[Batch], watch: StopSignal, save: Callable[[], None], where: str) -> Batch:

@@ -432,7 +432,11 @@ def _record(
     }
     return base.model_copy(
         update={
-            "metrics": summarise(scored.counts, prepared.benchmark.classes),
+            "metrics": summarise(
+                scored.counts,
+                prepared.benchmark.classes,
+                dice=prepared.benchmark.metric == "dice",
+            ),
             "costs": costs,
             "timings": dict(run.phases),
             "curve": _summary(run.training.curve),

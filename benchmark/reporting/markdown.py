@@ -4,13 +4,21 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from benchmark.analysis.ablation import differences
 from benchmark.analysis.leaderboard import GROUP, Key, shared_benchmarks
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
 from benchmark.reporting.figures.picture import WEIGHTS, Picture
 from benchmark.reporting.inputs import ReportInputs, of_group
 from benchmark.reporting.provenance import Protocols, data_notes, protocols, provenance
-from benchmark.reporting.table_catalogue import FAILURES, RANKS, benchmark_table, studies
+from benchmark.reporting.table_catalogue import (
+    DIFFERENCES,
+    FAILURES,
+    RANKS,
+    benchmark_table,
+    dice_table,
+    studies,
+)
 from benchmark.reporting.tables import COLUMNS, Column, ranked, to_markdown
 from benchmark.reporting.timing_notes import explained
 
@@ -120,12 +128,22 @@ def _section(key: Key, runs: Runs, found: Assessment, name: str) -> list[str]:
             to_markdown(ranked(runs.over(names), shared), columns),
         ]
     parts += [f"## mIoU per benchmark{name}", to_markdown(*benchmark_table(runs))]
+    dice, reporting = dice_table(runs)
+    if len(reporting) > 1:
+        parts += [f"## mDice per benchmark{name}", to_markdown(dice, reporting)]
     for method, (table, fields) in studies(runs).items():
         parts += [
             f"## Settings of {method}{name}",
             "Fields that differ, over the benchmarks that all of these settings finished.",
             to_markdown(table, fields),
         ]
+        against = of_group(differences(found.pairs, method), key)
+        if len(against):
+            parts += [
+                f"Paired differences to the defaults ({method}), with 95 % intervals and Holm's "
+                "correction over the settings of a benchmark.",
+                to_markdown(against, DIFFERENCES),
+            ]
     ranks = of_group(found.ranks, key)
     if len(ranks) > 1 and ranks["critical_difference"].notna().all():
         parts += [f"## Average ranks{name}", to_markdown(ranks, RANKS)]

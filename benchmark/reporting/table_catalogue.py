@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmark.analysis.ablation import ablation, families
+from benchmark.analysis.ablation import ablation, differences, families
 from benchmark.analysis.cost_tables import storage
 from benchmark.analysis.costs import INSERTED, component_costs
 from benchmark.analysis.efficiency import COMPARED, corruption_table
@@ -36,6 +36,13 @@ PAIRS = (
     Column("high", "to", "points"),
     Column("p_holm", "p (Holm)", "number"),
     Column("significant", "Significant"),
+)
+
+DIFFERENCES = (
+    Column("benchmark", "Benchmark"),
+    Column("method", "Setting"),
+    Column("difference", "Setting - defaults", "points"),
+    *PAIRS[4:],
 )
 
 RANKS = (
@@ -96,11 +103,18 @@ def report_tables(inputs: ReportInputs) -> Iterator[ReportTable]:
     yield ReportTable("leaderboard", ranked(runs, found.board), [*lead, *COLUMNS])
     table, columns = benchmark_table(runs)
     yield ReportTable("per_benchmark", table, [*lead, *columns])
+    table, columns = dice_table(runs)
+    if len(columns) > 1:
+        yield ReportTable("per_benchmark_dice", table, [*lead, *columns])
     for name in sorted(runs.frame["benchmark"].unique()):
         table, columns = class_table(runs, name)
         yield ReportTable(f"per_class_{name}", table, [*lead, *columns])
     for name, (table, columns) in studies(runs).items():
         yield ReportTable(f"ablation_{file_name(name)}", table, [*lead, *columns])
+        against = differences(found.pairs, name)
+        if len(against):
+            stem = f"ablation_{file_name(name)}_differences"
+            yield ReportTable(stem, against, [*lead, *DIFFERENCES])
     scores = runs.label_efficiency
     parts: list[tuple[str, pd.DataFrame, Sequence[Column]]] = [
         ("pairs", found.pairs, PAIRS),
@@ -138,6 +152,14 @@ def benchmark_table(runs: Runs) -> tuple[pd.DataFrame, list[Column]]:
         table[name] = table[name].where(~known, words[name])
     if len(names) == 2:
         names.remove("average")
+    columns = [Column("method", "Method")]
+    return table, columns + [Column(name, name, "points", "max") for name in names]
+
+
+def dice_table(runs: Runs) -> tuple[pd.DataFrame, list[Column]]:
+    """MDice on the benchmarks that report it; no column but `method` where none does."""
+    table = runs.dice_per_benchmark
+    names = [name for name in table.columns if name not in (*GROUP, "method")]
     columns = [Column("method", "Method")]
     return table, columns + [Column(name, name, "points", "max") for name in names]
 

@@ -8,7 +8,7 @@ from benchmark.analysis.costs import COSTS
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
 from benchmark.core.format import interval_text
-from benchmark.reporting.table_catalogue import benchmark_table, class_table
+from benchmark.reporting.table_catalogue import benchmark_table, class_table, dice_table
 from benchmark.reporting.tables import Column, ranked, to_rich
 from benchmark.reporting.timing_notes import explained, timed
 
@@ -67,6 +67,9 @@ def print_report(
         console.print()
         table, shown = benchmark_table(part)
         console.print(to_rich(table, shown, "mIoU per benchmark"), "")
+        dice, reporting = dice_table(part)
+        if len(reporting) > 1:
+            console.print(to_rich(dice, reporting, "mDice per benchmark"), "")
         for benchmark in sorted(part.frame["benchmark"].unique()) if classes else ():
             console.print(to_rich(*class_table(part, benchmark), f"IoU per class: {benchmark}"), "")
     missing = len(runs.failures)

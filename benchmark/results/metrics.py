@@ -29,12 +29,24 @@ def class_iou(counts: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.where(label > 0, divide(intersection, prediction + label - intersection), np.nan)
 
 
-def summarise(counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> Metrics:
+def class_dice(counts: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Dice per class (K,), 2 |A and B| / (|A| + |B|), of counts summed over a split; NaN as in IoU.
+
+    For two classes this is the F1 score of each.
+    """
+    intersection, prediction, label = (counts[key].sum(0) for key in CLASS_COUNTS)
+    return np.where(label > 0, divide(2 * intersection, prediction + label), np.nan)
+
+
+def summarise(
+    counts: Mapping[str, np.ndarray], classes: Sequence[str], *, dice: bool = False
+) -> Metrics:
     """All metrics of a split.
 
     Args:
         counts: what `evaluate(full=True)` returned.
         classes: names, length K.
+        dice: whether the benchmark reports Dice, too.
     """
     intersection, label = counts["intersection"].sum(0), counts["label"].sum(0)
     present = label > 0
@@ -61,5 +73,6 @@ def summarise(counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> Metri
             for name, value, here in zip(classes, iou, present, strict=True)
         },
         absent_classes=[name for name, here in zip(classes, present, strict=True) if not here],
+        mdice=float(class_dice(counts)[present].mean()) if dice else None,
         images=len(counts["label"]),
     )

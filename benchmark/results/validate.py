@@ -20,7 +20,7 @@ from benchmark.core.spec import Protocol, RunSpec
 from benchmark.results import record_file, store
 from benchmark.results import timing as timings
 from benchmark.results.load import RECORD
-from benchmark.results.metrics import CLASS_COUNTS, class_iou
+from benchmark.results.metrics import CLASS_COUNTS, class_dice, class_iou
 from benchmark.results.record_file import LARGEST, check_size, read_bytes
 from benchmark.results.robustness import Robustness, read_names
 
@@ -223,17 +223,24 @@ def _check_counts(path: Path, metrics: Metrics | None) -> str:
         array = counts.get(name, np.zeros(()))
         if array.shape != shape or array.dtype.kind not in "iu":
             return f"{name} is {array.shape} {array.dtype}, not {shape} integers"
-    return _check_miou(counts, metrics.miou)
+    return _check_mean("mIoU", class_iou, counts, metrics.miou) or (
+        "" if metrics.mdice is None else _check_mean("mDice", class_dice, counts, metrics.mdice)
+    )
 
 
-def _check_miou(counts: Mapping[str, np.ndarray], recorded: float) -> str:
+def _check_mean(
+    name: str,
+    of_classes: Callable[[Mapping[str, np.ndarray]], np.ndarray],
+    counts: Mapping[str, np.ndarray],
+    recorded: float,
+) -> str:
     with np.errstate(all="ignore"):
-        iou = class_iou(counts)
-    present = ~np.isnan(iou)
-    miou = float(iou[present].mean()) if present.any() else float("nan")
+        values = of_classes(counts)
+    present = ~np.isnan(values)
+    mean = float(values[present].mean()) if present.any() else float("nan")
     # Written so that NaN is a difference, too.
-    if not abs(miou - recorded) <= TOLERANCE:
-        return f"its mIoU is {miou:.9f}, the record says {recorded:.9f}"
+    if not abs(mean - recorded) <= TOLERANCE:
+        return f"its {name} is {mean:.9f}, the record says {recorded:.9f}"
     return ""
 
 

@@ -15,7 +15,7 @@ VARIANTS = (
     "lora[targets=mlp|conv]",
     "spm[guidance=none]",
     "spm[feedback=off]",
-    "spm[recurrence=1,placement=2+4]",
+    "spm[recurrence=1,carry=off,prior=uniform,placement=1+3]",
     "vpt[depth=shallow]",
     "fact[form=tk]",
 )

@@ -8,7 +8,15 @@ import torch
 import torch.nn.functional as F
 
 from benchmark.contract import Case
-from benchmark.contract.models import CLASSES, batch, tiny, tiny_segmenter, train_steps
+from benchmark.contract.models import (
+    CLASSES,
+    KINDS,
+    Unequal,
+    batch,
+    tiny,
+    tiny_segmenter,
+    train_steps,
+)
 from benchmark.core.errors import UserError
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.delta import (
@@ -46,6 +54,61 @@ def test_without_feedback_and_without_supervision_nothing_would_be_trained() -> 
         METHODS["spm"](feedback="off", aux_weight=0.0)
 
 
+def test_matchers_change_nothing_at_the_start_whatever_the_classes() -> None:
+    images, _ = batch()
+    for family in KINDS:
+        segmenter, frozen = tiny_segmenter(family, METHODS["spm"]()), tiny(family)
+        METHODS["spm"]().before_training(segmenter.backbone, Unequal())
+        with torch.no_grad():
+            assert all(map(torch.equal, segmenter.eval().backbone(images), frozen(images)))
+
+
+def test_no_matcher_is_behind_the_last_stage() -> None:
+    for backbone in (tiny("resnet"), StagedBackbone(create_timm_model("ghostnet_050", {}))):
+        METHODS["spm"]().apply(backbone, CLASSES)
+        count = len(backbone.channels)
+        assert [*backbone.inserted] == ["prior", *(f"matcher_{place}" for place in range(count))]
+
+
+def test_the_map_begins_with_the_class_frequencies_and_is_stored() -> None:
+    class Seen:
+        def class_frequencies(self) -> torch.Tensor:
+            return torch.tensor([0.75, 0.25, 0, 0])
+
+    def logits(prior: str) -> torch.Tensor:
+        backbone, method = tiny("vit"), METHODS["spm"](prior=prior)
+        pristine = snapshot(backbone)
+        method.apply(backbone, CLASSES)
+        method.before_training(backbone, Seen())
+        return delta(Segmenter(backbone, torch.nn.Identity()), pristine)[
+            "backbone.inserted.prior.logits"
+        ]
+
+    # A class without a pixel has the floor, not minus infinity.
+    expected = torch.tensor([0.75, 0.25, 1e-6, 1e-6]).log()
+    torch.testing.assert_close(logits("frequencies"), expected)
+    assert not logits("uniform").any()
+
+
+@pytest.mark.parametrize(
+    "control",
+    [{"guidance": "none"}, {"carry": "off"}, {"prior": "uniform"}, {"recurrence": 3}],
+)
+def test_controls_train_as_many_parameters(control: dict[str, object]) -> None:
+    backbone = tiny("resnet")
+    whole = METHODS["spm"]().count(backbone, CLASSES)
+    assert METHODS["spm"](**control).count(backbone, CLASSES) == whole
+    # Narrow, and without the layers of the prompt: not more than with them.
+    assert METHODS["spm"](feedback="off").count(backbone, CLASSES) < whole
+
+
+def test_inference_keeps_one_map() -> None:
+    segmenter = tiny_segmenter("vit", METHODS["spm"](recurrence=1))
+    for training, kept in ((True, 4), (False, 1)):
+        segmenter.train(training)(batch()[0])
+        assert len(segmenter.backbone.pass_state["maps"]) == kept
+
+
 def test_a_rank_above_the_width_is_refused() -> None:
     with pytest.raises(ValueError, match="repadapter: bottleneck must be at most 24, the width of"):
         METHODS["repadapter"](bottleneck=26).apply(tiny("vit"), CLASSES)
@@ -77,10 +140,12 @@ def test_low_rank_updates_are_refused_where_no_layer_fits() -> None:
         ("lora", "rank", 0),
         ("lora", "targets", "norm"),
         ("spm", "recurrence", 0),
-        ("spm", "placement", "0+1"),
+        ("spm", "placement", "1+4"),
         ("spm", "placement", "2+1"),
         ("spm", "placement", ""),
         ("spm", "guidance", "maybe"),
+        ("spm", "carry", "no"),
+        ("spm", "prior", "none"),
         ("full", "lr", 0.0),
     ],
 )
@@ -130,8 +195,10 @@ def test_statistics_stay_those_of_the_pretraining_where_only_norms_or_biases_are
 def test_what_is_inserted_is_stored_and_nothing_else(name: str) -> None:
     trained = Case(METHODS[name](), "vit").trained
     stored = sum(tensor.numel() for tensor in trained.stored.values())
+    # What a method knows of the data.
+    known = sum(buffer.numel() for buffer in trained.segmenter.backbone.inserted.buffers())
     if trained.counts.tuned_backbone == 0:
-        assert stored == trained.counts.total_trainable
+        assert stored == trained.counts.total_trainable + known
 
 
 def test_a_tensor_that_two_layers_share_is_stored_once() -> None:
@@ -281,7 +348,7 @@ def test_images_upsampled_labels_reach_the_loss() -> None:
     segmenter = tiny_segmenter("vit", method).train()
     images, labels = batch()
     segmenter(images)
-    (m,) = segmenter.backbone.inserted["matcher_1"].interim_maps
-    up = F.interpolate(m, labels.shape[-2:], mode="bilinear")
+    (m,) = segmenter.backbone.pass_state["maps"]
+    up = F.interpolate(m.movedim(-1, 1), labels.shape[-2:], mode="bilinear")
     expected = 0.4 * F.cross_entropy(up, labels, ignore_index=255)
     torch.testing.assert_close(method.auxiliary_loss(segmenter.backbone, labels), expected)

@@ -31,7 +31,7 @@ def counts(root, cell):
         return {key: arrays[key] for key in arrays}
 
 
-@pytest.mark.parametrize("methods", ["linear", "spm", "partial"])
+@pytest.mark.parametrize("methods", ["linear", "spm[placement=1+2+3]", "partial"])
 def test_a_run_is_the_same_with_and_without_the_cache(tmp_path, monkeypatch, methods):
     chosen = select(methods, views=2)
     (cell,) = plan(chosen)
@@ -50,7 +50,7 @@ def test_methods_and_seeds_share_what_is_known(tmp_path, monkeypatch, computed):
     run(tmp_path / "a", select("linear", views=1, steps=40))
     assert len(computed) > 1
     computed.clear()
-    run(tmp_path / "b", select("linear,spm", seeds=(1,), views=1, steps=40))
+    run(tmp_path / "b", select("linear,spm[placement=2]", seeds=(1,), views=1, steps=40))
     # Only what tells the shapes: every image was seen.
     assert computed == [1, 1]
 
@@ -115,7 +115,7 @@ def test_a_disk_that_fills_up_does_not_end_the_run(tmp_path, monkeypatch):
 
 def test_a_run_that_was_stopped_goes_on_with_the_same_batches(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
-    chosen = select("spm", views=2, steps=5)
+    chosen = select("spm[placement=1+2+3]", views=2, steps=5)
     (cell,) = plan(chosen)
     run(tmp_path / "calm", chosen)
     for _ in range(3):

@@ -18,24 +18,30 @@ def trained(name: str, method: str, num_classes: int = 19, **fields: object) -> 
     return sum(p.numel() for p in backbone.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize("recurrence", [1, 3])
 @pytest.mark.parametrize(
-    ("name", "num_classes", "expected"),
+    ("name", "widths"),
     [
-        ("resnet50", 19, 267_513),
-        ("resnet50", 150, 318_210),
-        ("swin_tiny_patch4_window7_224", 19, 123_033),
-        ("swin_tiny_patch4_window7_224", 150, 173_730),
-        ("convnext_tiny", 19, 123_033),
-        ("convnext_tiny", 150, 173_730),
-        ("vit_base_patch16_224", 19, 333_561),
-        ("vit_base_patch16_224", 150, 384_258),
+        # The stem or embedding, and what the first three stages return.
+        ("resnet101", (64, 256, 512, 1024)),
+        ("swin_tiny_patch4_window7_224", (96, 96, 192, 384)),
+        ("vit_base_patch16_224", (768, 768, 768, 768)),
     ],
 )
-def test_matchers(name: str, num_classes: int, expected: int, recurrence: int) -> None:
-    assert trained(name, "spm", num_classes, recurrence=recurrence) == expected
-    if recurrence == 1:
-        assert trained(name, "spm", num_classes, guidance="none") == expected
+def test_matchers(name: str, widths: tuple[int, ...]) -> None:
+    d, listed = 64, {"resnet101": 287_884, "vit_base_patch16_224": 444_748}
+    for k in (2, 11, 19, 150):
+        layers = {
+            "squeeze": [c * d + d for c in widths],
+            "interim and guide": [d * k + k + k * d + d for _ in widths],
+            "spatial": [2 * d * 9 + 2 * d for _ in widths],
+            "mix": [2 * d * d + d for _ in widths],
+            "expand": [d * c + c for c in widths],
+        }
+        expected = sum(map(sum, layers.values()))
+        assert k != 19 or listed.get(name, expected) == expected
+        assert trained(name, "spm", k) == expected
+    for fields in ({"recurrence": 3}, {"guidance": "none"}, {"carry": "off"}, {"prior": "uniform"}):
+        assert trained(name, "spm", k, **fields) == expected
 
 
 @pytest.mark.parametrize(("tokens", "expected"), [(10, 92_160), (50, 460_800), (100, 921_600)])

@@ -1,13 +1,16 @@
 """Methods against their formulas, written out again here in float64."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmark.contract.models import CLASSES, batch, tiny
+from benchmark.contract.models import CLASSES, Unequal, batch, tiny
+from benchmark.models.backbone import StagedBackbone
 from methods import METHODS
 from tests.parity.by_hand import as_maps, doubled, tokens_of
 
@@ -114,7 +117,9 @@ def test_low_rank_update_of_a_convolution() -> None:
     torch.testing.assert_close(layer(x), expected)
 
 
-def by_hand(matcher: torch.nn.Module, x: Tensor, rounds: int, uniform: bool) -> Tensor:
+def by_hand(
+    matcher: torch.nn.Module, x: Tensor, m: Tensor, rounds: int, uniform: bool
+) -> tuple[Tensor, Tensor]:
     """The matcher's equations, each 1x1 convolution as a matrix product."""
 
     def conv(layer: torch.nn.Conv2d, value: Tensor) -> Tensor:
@@ -126,7 +131,6 @@ def by_hand(matcher: torch.nn.Module, x: Tensor, rounds: int, uniform: bool) -> 
 
     for _ in range(rounds):
         h = gelu(conv(matcher.squeeze, x))
-        m = conv(matcher.interim, h)
         share = m.exp() / m.exp().sum(1, keepdim=True)
         g = conv(matcher.guide, torch.ones_like(m) / CLASSES if uniform else share)
         joined = torch.cat([h, g], dim=1)
@@ -139,40 +143,57 @@ def by_hand(matcher: torch.nn.Module, x: Tensor, rounds: int, uniform: bool) -> 
             for j in range(3)
         )
         x = x + conv(matcher.expand, gelu(conv(matcher.mix, gelu(spatial))))
-    return x
+        m = m + conv(matcher.interim, h)
+    return x, m
 
 
-@pytest.mark.parametrize("guidance", ["semantic", "none"])
-@pytest.mark.parametrize(("family", "blocks"), [("vit", "blocks"), ("swin", "layers")])
-def test_matchers(family: str, blocks: str, guidance: str) -> None:
-    backbone = doubled(family, "spm", width=5, recurrence=3, guidance=guidance)
+def stages_of(family: str, backbone: StagedBackbone) -> list[Callable[[Tensor], Tensor]]:
+    """The embedding and the first three stages of a ViT or a Swin, from map to map."""
+    model = backbone.model
+    if family == "swin":
+        layers = [model.patch_embed, *model.layers[:3]]
+        first, *others = [lambda x, f=layer: f(x).movedim(-1, 1) for layer in layers]
+        return [first, *(lambda x, f=other: f(x.movedim(1, -1)) for other in others)]
+    prefix: list[Tensor] = []
+
+    def embed(images: Tensor) -> Tensor:
+        tokens = tokens_of(backbone, images)
+        prefix.append(tokens[:, :1])
+        return as_maps(tokens, 4, 6)
+
+    def stage(x: Tensor, blocks: torch.nn.Module) -> Tensor:
+        tokens = blocks(torch.cat([prefix.pop(), x.flatten(2).movedim(1, -1)], dim=1))
+        prefix.append(tokens[:, :1])
+        return as_maps(tokens, 4, 6)
+
+    parts = (model.blocks[:1], model.blocks[1:2], model.blocks[2:4])
+    return [embed, *(partial(stage, blocks=part) for part in parts)]
+
+
+@pytest.mark.parametrize("fields", [{}, {"guidance": "none"}, {"carry": "off"}], ids=str)
+@pytest.mark.parametrize("family", ["vit", "swin"])
+@torch.no_grad()
+def test_matchers(family: str, fields: dict[str, str]) -> None:
+    method = METHODS["spm"](width=5, recurrence=3, **fields)
+    backbone = doubled(family, "spm", width=5, recurrence=3, **fields)
+    method.before_training(backbone, Unequal())
     images = batch((64, 96))[0].double()
-    plain = tiny(family).double()
     features = backbone(images)
 
-    first = plain(images)[0]
-    args = (3, guidance == "none")
-    torch.testing.assert_close(features[0], by_hand(backbone.inserted["matcher_1"], first, *args))
-    # The next stage starts from the changed map, and so does its matcher.
-    if family == "swin":
-        second = plain.model.layers[1](features[0].movedim(1, -1)).movedim(-1, 1)
-        matched = by_hand(backbone.inserted["matcher_2"], second, *args)
-        torch.testing.assert_close(features[1], matched)
-        third = plain.model.layers[2](matched.movedim(1, -1)).movedim(-1, 1)
-        third = by_hand(backbone.inserted["matcher_3"], third, *args)
-        last = plain.model.layers[3](third.movedim(1, -1)).movedim(-1, 1)
-        torch.testing.assert_close(features[3], last)
-    else:
-        model = plain.model
-        prefix = model.blocks[0](tokens_of(plain, images))[:, :1]
-        tokens = torch.cat([prefix, features[0].flatten(2).movedim(1, -1)], dim=1)
-        second = as_maps(model.blocks[1](tokens), 4, 6)
-        torch.testing.assert_close(
-            features[1], by_hand(backbone.inserted["matcher_2"], second, *args)
-        )
+    begun = torch.log(torch.arange(1, CLASSES + 1) / 10).double()[None, :, None, None]
+    x, m = images, begun
+    for place, stage in enumerate(stages_of(family, tiny(family).double())):
+        x = stage(x)
+        if m.shape[-1] == 1 or "carry" in fields:
+            m = begun.expand(2, -1, *x.shape[-2:])
+        elif m.shape[-1] != x.shape[-1]:
+            m = F.avg_pool2d(m, 2)  # what bilinear resizing to half the size is
+        x, m = by_hand(backbone.inserted[f"matcher_{place}"], x, m, 3, "guidance" in fields)
+        if place:
+            torch.testing.assert_close(features[place - 1], x)
 
 
-def test_auxiliary_loss_is_the_mean_over_boundaries_and_rounds() -> None:
+def test_auxiliary_loss_is_the_mean_over_matchers_and_rounds() -> None:
     method = METHODS["spm"](width=5, recurrence=2, aux_weight=0.3)
     backbone = tiny("vit").double()
     method.apply(backbone, CLASSES)
@@ -181,12 +202,11 @@ def test_auxiliary_loss_is_the_mean_over_boundaries_and_rounds() -> None:
     images, labels = batch()
     backbone(images.double())
     losses = []
-    for stage in (1, 2, 3):
-        maps = backbone.inserted[f"matcher_{stage}"].interim_maps
-        assert len(maps) == 2
-        for m in maps:
-            up = F.interpolate(m.float(), labels.shape[-2:], mode="bilinear").log_softmax(1)
-            kept = labels != 255
-            losses.append(-up.movedim(1, -1)[kept].gather(1, labels[kept][:, None]).mean())
-    expected = 0.3 * sum(losses) / 6
+    for m in backbone.pass_state["maps"]:
+        coarse = m.movedim(-1, 1).float()
+        up = F.interpolate(coarse, labels.shape[-2:], mode="bilinear").log_softmax(1)
+        kept = labels != 255
+        losses.append(-up.movedim(1, -1)[kept].gather(1, labels[kept][:, None]).mean())
+    assert len(losses) == 8
+    expected = 0.3 * sum(losses) / 8
     torch.testing.assert_close(method.auxiliary_loss(backbone, labels), expected)

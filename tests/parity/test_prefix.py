@@ -10,9 +10,9 @@ from benchmark.planning.catalogue import build_method
 
 METHODS = {
     "linear": (4, "linear", {}),
-    "spm": (1, "spm", {}),
-    "spm late": (2, "spm", {"placement": "2+4"}),
-    "spm last": (4, "spm", {"placement": "4"}),
+    "spm": (0, "spm", {}),
+    "spm between": (1, "spm", {"placement": "1+2+3"}),
+    "spm late": (2, "spm", {"placement": "2+3"}),
     "partial": (3, "partial", {"blocks": 1}),
     "bitfit": (0, "bitfit", {}),
     "full": (0, "full", {}),
@@ -67,7 +67,7 @@ def test_features_and_gradients_are_those_of_the_whole_pass(family, case):
 
 
 def test_what_a_method_does_is_no_part_of_it():
-    plain, changed = (tuned("vit", name, {}) for name in ("linear", "spm"))
+    plain, changed = tuned("vit", "linear", {}), tuned("vit", "spm", {"placement": "1"})
     changed.model.load_state_dict(plain.model.state_dict())
     images = images_for(plain)
     for a, b in zip(
@@ -75,6 +75,17 @@ def test_what_a_method_does_is_no_part_of_it():
     ):
         assert torch.equal(a, b)
     assert not torch.equal(plain(images)[0], changed(images)[0])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", models.KINDS)
+def test_what_changes_the_last_map_comes_after_all_stages(family):
+    backbone = tuned(family, "linear", {})
+    backbone.at_boundary(3, lambda x: 2 * x)
+    assert depth_of(backbone) == 4
+    images = images_for(backbone)
+    resumed = go_on(backbone, compute(backbone, images, 4))
+    assert all(map(torch.equal, backbone(images), resumed))
 
 
 def test_a_function_that_trains_nothing_ends_it_all_the_same():

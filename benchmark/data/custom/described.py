@@ -34,6 +34,7 @@ class DescribedBenchmark(Benchmark):
             "title": description.title or description.name,
             "domain": description.domain,
             "classes": tuple(description.classes),
+            "metric": description.metric,
             "channels": len(description.bands) if description.bands else 3,
             "colours": description.colours,
             "origin": cls.source(description, home),

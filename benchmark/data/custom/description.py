@@ -191,6 +191,7 @@ class Description(BaseModel):
         domain: driving, aerial, ...
         licence: of the data.
         citation: how to cite it.
+        metric: what its field reports: `iou`, or `dice`, which is then given beside mIoU.
         classes: names, in order of their index; or names with the colour `#RRGGBB` of each; or
             names with what labels store for each, one value or several (`road: [1, 2]`).
         labels: what label files are called, and what their pixels store; see `Labels`.
@@ -218,6 +219,7 @@ class Description(BaseModel):
     domain: str = "own data"
     licence: str = "not stated"
     citation: str = ""
+    metric: Literal["iou", "dice"] = "iou"
     classes: dict[str, tuple[Value, ...]]
     labels: Labels = Labels()
     offset: StrictInt = Field(0, ge=0, le=254)

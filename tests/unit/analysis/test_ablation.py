@@ -1,10 +1,12 @@
 """Settings of one method side by side, and the ranking over what all methods finished."""
 
+import math
+
 import pandas as pd
 import pytest
 
-from benchmark.analysis.ablation import ablation, base_name, families
-from benchmark.analysis.leaderboard import shared_benchmarks
+from benchmark.analysis.ablation import ablation, base_name, differences, families
+from benchmark.analysis.leaderboard import GROUP, shared_benchmarks
 from benchmark.analysis.runs import Runs
 from benchmark.reporting.report import write_report
 from tests.helpers.records import frame, record
@@ -68,6 +70,28 @@ def test_a_failed_setting_is_left_out() -> None:
     assert len(table) == 2
 
 
+def test_differences_to_the_defaults_are_corrected_for_the_settings_alone() -> None:
+    group = dict(zip(GROUP, ("vit", "pretrained", "p"), strict=True))
+    listed = [
+        # The better one of a pair comes first; p of others do not count.
+        ("camvid", "m", "m[depth=1]", 0.03, 0.01, 0.05, 0.02),
+        ("camvid", "m[depth=3]", "m", 0.02, -0.01, 0.04, 0.03),
+        ("camvid", "m[depth=3]", "m[depth=1]", 0.05, 0.02, 0.08, 0.001),
+        ("camvid", "other", "m", 0.2, 0.1, 0.3, 0.001),
+        ("wbc", "m", "m[depth=1]", 0.01, -0.01, 0.03, math.nan),
+    ]
+    names = ["benchmark", "method_a", "method_b", "difference", "low", "high", "p"]
+    pairs = pd.DataFrame([group | dict(zip(names, row, strict=True)) for row in listed])
+    table = differences(pairs, "m").drop(columns=GROUP)
+    assert table.values.tolist()[:2] == [
+        ["camvid", "m[depth=1]", -0.03, -0.05, -0.01, 0.02, 0.04, True],
+        ["camvid", "m[depth=3]", 0.02, -0.01, 0.04, 0.03, 0.04, True],
+    ]
+    assert table["p_holm"].isna().tolist() == [False, False, True]
+    assert not table["significant"][2]
+    assert differences(pairs, "n").empty
+
+
 def test_shared_benchmarks_are_those_of_every_method_with_a_result() -> None:
     assert shared_benchmarks(Runs(frame(RUNS)).cells) == ["camvid", "wbc"]
 
@@ -82,3 +106,7 @@ def test_the_page_ranks_everybody_over_the_shared_benchmarks(tmp_path) -> None:
     assert rows[2:] == [["| 1", "m[depth=1]"], ["| 1", "m"], ["| 1", "other"]]  # one seed
     table = pd.read_csv(tmp_path / "report" / "tables" / "ablation_m.csv")
     assert table["average"].tolist() == pytest.approx([0.7, 0.6])
+    table = pd.read_csv(tmp_path / "report" / "tables" / "ablation_m_differences.csv")
+    # On average over both, too.
+    assert table["difference"].tolist() == pytest.approx([0.1, 0.1, 0.1])
+    assert "Paired differences to the defaults (m)" in page

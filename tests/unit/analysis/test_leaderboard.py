@@ -10,6 +10,7 @@ from benchmark.analysis.leaderboard import (
     t_interval,
 )
 from benchmark.analysis.runs import Runs
+from benchmark.core.record import Record
 from benchmark.results.load import load_results
 from tests.helpers.records import frame, grid, record, write
 
@@ -205,3 +206,26 @@ def test_memory_of_some_runs_only_is_unknown_in_tables():
     assert math.isnan(row[memory]) and row["costs.stored.bytes"] > 0
     assert Runs(both).leaderboard[memory].notna().all()
     assert Runs(frame([old])).leaderboard[memory].isna().all()
+
+
+def test_dice_is_shown_where_a_benchmark_reports_it() -> None:
+    def run(method: str, benchmark: str, mdice: float | None, seed: int = 0) -> Record:
+        one = record(method, benchmark, seed=seed)
+        assert one.metrics is not None
+        metrics = one.metrics.model_copy(update={"mdice": mdice})
+        return one.model_copy(update={"metrics": metrics})
+
+    runs = [
+        run("a", "vessels", 0.8),
+        run("a", "vessels", 0.6, seed=1),
+        run("b", "vessels", 0.9),
+        run("b", "vessels", None, seed=1),
+        run("a", "camvid", None),
+        run("b", "camvid", None),
+    ]
+    table = Runs(frame(runs)).dice_per_benchmark
+    assert [*table.columns[3:]] == ["method", "vessels"]
+    found = dict(zip(table["method"], table["vessels"], strict=True))
+    # A mean over some of the seeds could not be compared.
+    assert found["a"] == pytest.approx(0.7) and math.isnan(found["b"])
+    assert [*Runs(frame(runs[4:])).dice_per_benchmark.columns[3:]] == ["method"]

@@ -47,7 +47,7 @@ def load(home: Path, **fields: Any) -> type[Benchmark]:
     content = {"name": "mine", "classes": list(COLOURS)} | fields
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     plugins.load_files([path])
-    return available()["mine"]
+    return available()[content["name"]]
 
 
 def write(folder: Path, values: list[int], counts: dict[str, int], colours: bool = False) -> None:
@@ -403,3 +403,11 @@ def test_images_by_path_are_files_and_stay_in_the_folder(tmp_path: Path) -> None
     benchmark.read(id)
     with pytest.raises(DataError, match="leads out of the dataset's folder"):
         benchmark.read("test/0000000")
+
+
+def test_what_the_field_reports_changes_no_image_and_so_no_version(tmp_path: Path) -> None:
+    (tmp_path / "usual").mkdir()
+    dice = load(tmp_path, metric="dice")
+    assert dice.metric == "dice"
+    usual = load(tmp_path / "usual", name="usual")
+    assert usual.metric == "iou" and usual.version == dice.version

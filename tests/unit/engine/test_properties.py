@@ -211,7 +211,8 @@ IMAGES, CLASSES = st.integers(1, 8), st.integers(1, 6)
 @same_everywhere
 def test_metrics_are_those_of_a_confusion_matrix(seed: int, images: int, classes: int) -> None:
     pairs = maps(seed, images, classes)
-    found = metrics.summarise(counted(pairs, classes, seed), [str(k) for k in range(classes)])
+    names = [str(k) for k in range(classes)]
+    found = metrics.summarise(counted(pairs, classes, seed), names, dice=True)
     matrix = np.zeros((classes, classes))  # label x prediction
     of_images = []
     for predicted, label in pairs:
@@ -232,6 +233,9 @@ def test_metrics_are_those_of_a_confusion_matrix(seed: int, images: int, classes
     assert found.class_iou == {
         str(k): pytest.approx(iou[k], abs=1e-12) if k in iou else None for k in range(classes)
     }
+    dice = [2 * matrix[k, k] / (matrix[k].sum() + matrix[:, k].sum()) for k in iou]
+    assert found.mdice == pytest.approx(np.mean(dice), abs=1e-12)
+    assert metrics.summarise(counted(pairs, classes, seed), names).mdice is None
     assert set(found.absent_classes) == {str(k) for k in range(classes) if k not in iou}
 
 
