@@ -28,7 +28,7 @@ def only_weights(groups: Sequence[dict[str, Any]], segmenter: Segmenter, method:
         The same groups in their order, each in up to two parts, what does not decay last.
     """
     declared = method.without_weight_decay()
-    exempt = getattr(segmenter.backbone.model, "no_weight_decay", set)()
+    exempt: set[str] = getattr(segmenter.backbone.model, "no_weight_decay", set)()
     theirs = {f"backbone.model.{name}" for name in exempt}
     spared = {
         id(parameter)
