@@ -268,13 +268,15 @@ def preview(
     from rich.console import Console
 
     from benchmark.data.audit.preview import save
-    from benchmark.data.base import SPLITS
+    from benchmark.data.base import SPLITS, require_sound
 
     wanted = [part.strip() for part in (split or ",".join(SPLITS)).split(",")]
     splits = [known for known in SPLITS if known in wanted]
     if set(wanted) - set(splits):
         raise UserError(f"--split {split!r}: choose from {', '.join(SPLITS)}")
     benchmarks = list(_opened(names, request))
+    for benchmark in benchmarks:
+        require_sound(benchmark)
     if out is not None and not out.parent.is_dir():
         raise UserError(f"--out {out}: the folder {out.parent} is missing; create it")
     if out is not None and len(benchmarks) > 1:

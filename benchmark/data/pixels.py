@@ -142,6 +142,29 @@ def label_colours(file: BinaryIO) -> np.ndarray:
     return np.repeat(values[..., :1], 3, axis=2) if values.shape[2] < 3 else values[..., :3]
 
 
+MOST_BLENDED = 0.01
+"""Share of a label that a value which blending made covers at most."""
+
+
+def blended(values: np.ndarray, unknown: np.ndarray | None = None) -> bool:
+    """Whether edges of a label were smoothed: many values of few pixels beside few of many.
+
+    Args:
+        values: (H, W) or, in colour, (H, W, 3).
+        unknown: (H, W) bool, where a value is no class; None = the classes are not known.
+    """
+    if values.ndim == 3:
+        r, g, b = np.moveaxis(values.astype(np.int64), -1, 0)
+        values = (r << 16) | (g << 8) | b
+    counts = np.unique(values if unknown is None else values[unknown], return_counts=True)[1]
+    rare = counts <= max(1, MOST_BLENDED * values.size)
+    return (
+        int(rare.sum()) > 10
+        and 2 * counts[rare].sum() < values.size
+        and (unknown is None or bool(rare.all()))
+    )
+
+
 def orientation(file: BinaryIO) -> int:
     """The EXIF orientation, 1 to 8; 1 = upright, or none is stated."""
     with _opened(file) as image:

@@ -207,7 +207,11 @@ def test_one_training_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"), [("labels", "has no label; put it at"), ("images", "has no image")]
+    ("kind", "message"),
+    [
+        ("labels", "images without a label (1): {}; put it at"),
+        ("images", "labels without an image (1): {}; put it at"),
+    ],
 )
 @pytest.mark.parametrize("split", SPLITS)
 def test_half_a_pair(kind: str, message: str, split: str, tmp_path: Path) -> None:
@@ -216,14 +220,14 @@ def test_half_a_pair(kind: str, message: str, split: str, tmp_path: Path) -> Non
     gone.unlink()
     text = fails(tmp_path)
     other = "images" if kind == "labels" else "labels"
-    assert text.startswith(f"{tmp_path / other / split / '1.png'} {message}")
+    assert text.startswith(f"mine: {message.format(tmp_path / other / split / '1.png')}")
     assert str(gone.with_suffix("")) in text
 
 
 def test_two_images_of_one_name(tmp_path: Path) -> None:
     write(tmp_path, {"train": 3, "test": 2})
     save(tmp_path / "images" / "train" / "1.jpg", picture(blocks([0], 0), 0))
-    assert "have the same name" in fails(tmp_path)
+    assert "files of the same name (1): " in fails(tmp_path)
 
 
 def _value(path: Path) -> None:
@@ -254,9 +258,9 @@ def _void(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_value, "label value 7 is out of range; mine has classes 0..2, and void [255]"),
+        (_value, "label value 7 is out of range: mine has classes 0..2, and void [255]"),
         (_rgb, "stores 3 channels of uint8, not one class index per pixel; convert it, or"),
-        (_deep, "label value 150 is out of range; mine has classes 0..2, and void [255]"),
+        (_deep, "label value 150 is out of range: mine has classes 0..2, and void [255]"),
         (_lossy, "is compressed as JPEG, which changes the values of a label; export it again"),
         (_small, "the label is 30x20 px but its image is 56x40"),
         (truncate, "is truncated or damaged"),
@@ -273,7 +277,7 @@ def test_bad_labels(damage: Callable[[Path], None], message: str, tmp_path: Path
 
 def test_offset_is_told(tmp_path: Path) -> None:
     write(tmp_path, {"train": 3, "test": 2})
-    assert "label value 0 is out of range; mine has classes 1..3" in fails(
+    assert "label value 0 is out of range: mine has classes 1..3" in fails(
         tmp_path, GOOD + "offset: 1"
     )
 
