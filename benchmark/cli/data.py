@@ -162,6 +162,9 @@ def describe(
     console = Console()
     for line in (*guess.notes, f"written to {path}; check it:"):
         _say(console, line)
+    for fault in guess.faults:
+        console.print("serious", style="bold red", end=" ")
+        _say(console, fault)
     for verb in ("audit", "preview"):
         _say(console, f"  python -m benchmark data {verb} {name} --plugin {path}")
 

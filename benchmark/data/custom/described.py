@@ -82,8 +82,6 @@ class DescribedBenchmark(Benchmark):
                 nor void.
         """
         values, bits = stored
-        if values.shape[:2] != size[:2]:
-            raise self._misfit(values, id, size)
         known = self.description.stored
         if self.description.labels.kind == "colour":
             found = _colour_classes(values, known)
@@ -95,13 +93,17 @@ class DescribedBenchmark(Benchmark):
                 table[int(value)] = k
             found = np.where(values == values.astype(np.uint8), table[values & 255], _UNKNOWN)
         unknown = found == _UNKNOWN
+        if values.shape[:2] != size[:2]:
+            raise self._misfit(values, unknown, id, size)
         if unknown.any():
             if blended(values, unknown):
                 raise LabelFault("blended", self.where(id), *_BLENDED)
             raise LabelFault("value", self.where(id), *self._not_stored(values[unknown][0]))
         return found.astype(np.uint8)
 
-    def _misfit(self, values: np.ndarray, id: str, size: tuple[int, ...]) -> LabelFault:
+    def _misfit(
+        self, values: np.ndarray, unknown: np.ndarray, id: str, size: tuple[int, ...]
+    ) -> LabelFault:
         """What to say of a label that has another size than its image."""
         fault = size_mismatch(self.where(id), values.shape, size)
         if values.shape[:2] == size[1::-1]:
@@ -117,7 +119,7 @@ class DescribedBenchmark(Benchmark):
                     "the orientation from the image"
                 )
                 return LabelFault("size", fault.where, what, fix)
-        if blended(values):
+        if unknown.any() and blended(values, unknown):
             what = f"{fault.what}, and its edges are blended, as by resizing with interpolation"
             fix = "export it at the size of its image, or resize it with nearest-neighbour"
             return LabelFault("size", fault.where, what, fix)

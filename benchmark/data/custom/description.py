@@ -204,7 +204,8 @@ class Description(BaseModel):
         scale: factor by which the network sees every image resized; None = 1.
         shorter_side: instead of `scale`, the side to which the shorter one is resized, px.
         folder: with images and labels, relative to the YAML file; None = beside it.
-        images: the folder of the images in it.
+        images: the folder of the images in it, which holds those of the splits; `{split}` where
+            these hold it: `{split}/images`.
         masks: the folder of the labels in it.
         splits: shares of train, val and test to draw by a fixed seed, for folders that are not
             divided; None = there are folders train, test and perhaps val.
@@ -248,6 +249,13 @@ class Description(BaseModel):
     def _below(cls, name: str) -> str:
         if not name.strip() or Path(name).is_absolute() or ".." in Path(name).parts:
             raise ValueError(f"{name!r} is no folder below `folder`; name one, or `.` for itself")
+        return name
+
+    @field_validator("images", "masks")
+    @classmethod
+    def _one_split(cls, name: str) -> str:
+        if re.search(r"[{}]", name.replace("{split}", "", 1)):
+            raise ValueError(f"{name!r}: write {{split}} once, as in '{{split}}/images'")
         return name
 
     @field_validator("name")
@@ -322,6 +330,8 @@ class Description(BaseModel):
             raise ValueError("labels: names of files are for folders; a hub has columns")
         if self.hub is not None and {"images", "masks", "splits"} & self.model_fields_set:
             raise ValueError("images, masks and splits are for folders; a hub has its own")
+        if self.splits and "{split}" in f"{self.images}{self.masks}":
+            raise ValueError("splits and {split} contradict each other; keep one")
         if self.bands and self.range and len(self.range) not in (1, len(self.bands)):
             raise ValueError(
                 f"range: {len(self.range)} pairs do not fit {len(self.bands)} bands; write one "

@@ -23,6 +23,12 @@ from benchmark.data.files import OWN, read_with
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
+SPLIT = "{split}"
+"""In `images` and `masks` of a description: where the name of the split stands, if not last."""
+
+TWINS = "files of the same name"
+"""How the fault of files that differ in their suffix only begins."""
+
 OTHER_NAMES = ("training", "valid", "validation", "testing")
 """What folders of splits are also called."""
 
@@ -84,14 +90,15 @@ class ImageFolder(DescribedBenchmark):
     def _pair(self, split: Split | Literal[""]) -> list[str]:
         """Ids of the images in a split's folder, or in the whole one, each with its label."""
         inside, beside = (
-            self.path / name / split for name in (self.description.images, self.description.masks)
+            self.path / (name.replace(SPLIT, split) if SPLIT in name else f"{name}/{split}")
+            for name in (self.description.images, self.description.masks)
         )
         template = self.description.labels.files
         labels, twin_labels = _by_stem(beside, *_divided(template))
         used = {*labels.values(), *twin_labels}
         images, twin_images = _by_stem(inside, "{stem}", IMAGES, used)
         for twins, first in ((twin_images, images), (twin_labels, labels)):
-            self._add_fault("files of the same name", twins, "rename or remove one", first)
+            self._add_fault(TWINS, twins, "rename or remove one", first)
         if bare := sorted(images.keys() - labels.keys()):
             cases = {images[stem]: stem for stem in bare}
             self._add_fault("images without a label", cases, _fix(bare, beside, template))
@@ -109,12 +116,19 @@ class ImageFolder(DescribedBenchmark):
             raise DataError(
                 f"{self.name}: there are no images in {inside}; create it with the {split} "
                 f"images ({', '.join(IMAGES)}), and {beside} with their labels ({template})"
-                + _undivided(self.path / self.description.images, split)
+                + ("" if SPLIT in self.description.images else self._undivided(split))
             )
         before = f"{split}/" if split else ""
         ids = {f"{before}{stem}": stem for stem in paired}
         self._files |= {id: (images[stem], labels[stem]) for id, stem in ids.items()}
         return list(ids)
+
+    def _undivided(self, split: str) -> str:
+        """What to add where the images of a folder are there, but in no split."""
+        images = self.path / self.description.images
+        if not split or not any(path.suffix.lower() in IMAGES for path in _files(images)):
+            return ""
+        return f"; or write `splits: [0.6, 0.1, 0.3]` to draw splits from {images} by a fixed seed"
 
     def _add_fault(
         self, what: str, cases: dict[Path, str], fix: str, firsts: dict[str, Path] | None = None
@@ -173,13 +187,6 @@ class ImageFolder(DescribedBenchmark):
 
 def _folder(description: Description, home: Path) -> Path:
     return home / Path(description.folder or ".").expanduser()
-
-
-def _undivided(images: Path, split: str) -> str:
-    """What to add where the images of a folder are there, but in no split."""
-    if not split or not any(path.suffix.lower() in IMAGES for path in _files(images)):
-        return ""
-    return f"; or write `splits: [0.6, 0.1, 0.3]` to draw splits from {images} by a fixed seed"
 
 
 def files_below(folder: Path) -> Iterator[Path]:
