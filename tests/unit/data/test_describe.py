@@ -177,7 +177,7 @@ def test_of_several_folders_that_named_as_images_is_taken_else_none(tmp_path):
 def test_folders_of_sites_are_no_images_and_labels_of_each_other(tmp_path):
     for site in ("a", "b"):
         write(tmp_path / "s", lambda x: x, f"{site}/images/{{}}.jpg", f"{site}/labels/{{}}.png")
-    with pytest.raises(UserError, match="no image has a label"):
+    with pytest.raises(UserError, match="several folders fit each other"):
         describe(tmp_path / "s", tmp_path)
 
 
