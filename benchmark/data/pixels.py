@@ -9,7 +9,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
 import numpy as np
 import tifffile
@@ -140,6 +140,18 @@ def label_colours(file: BinaryIO) -> np.ndarray:
     if values.dtype != np.uint8:
         raise Unfit(f"stores {values.dtype}, not colours of 8 bits", "convert it")
     return np.repeat(values[..., :1], 3, axis=2) if values.shape[2] < 3 else values[..., :3]
+
+
+def label_kind(file: BinaryIO) -> Literal["values", "palette", "colours"]:
+    """What a label image stores: one channel, with a palette or without, or colours."""
+    try:
+        stored = _label(file, raw=True).values
+    except Unfit:
+        return "colours"  # whoever reads it will be told
+    file.seek(0)
+    with _opened(file) as image:
+        palette = image.mode in ("P", "PA")
+    return "palette" if palette else "values" if stored.shape[2] == 1 else "colours"
 
 
 MOST_BLENDED = 0.01

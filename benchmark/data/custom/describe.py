@@ -15,7 +15,7 @@ from benchmark.data.base import IGNORE, SPLITS, grouped
 from benchmark.data.custom.description import LABELS, Description
 from benchmark.data.custom.folder import IMAGES, OTHER_NAMES, SPLIT, TWINS, ImageFolder, files_below
 from benchmark.data.files import OWN, read_with
-from benchmark.data.pixels import blended, label_colours, label_values
+from benchmark.data.pixels import blended, label_colours, label_kind, label_values
 
 MOST_COLOURS = 64
 """More in label images mean a photograph, or labels that were resized or compressed."""
@@ -332,8 +332,9 @@ def _add_classes(guess: Guess, found: Pairing) -> None:
     values: dict[int, int] = {}
     colours: dict[int, int] = {}
     stored: list[tuple[bool, Path, str, dict[int, int]]] = []
+    as_colours = _all_as_colours(found.labels)
     for path in found.labels:
-        own, target = _content(path)
+        own, target = _content(path, as_colours)
         pixels = dict(zip(*(x.tolist() for x in np.unique(own, return_counts=True)), strict=True))
         stored.append((blended(own), path, target, pixels))
     smooth: list[str] = []
@@ -353,11 +354,6 @@ def _add_classes(guess: Guess, found: Pairing) -> None:
     fix = "export them again, or resize them with nearest-neighbour"
     for finding in grouped("serious", "labels with blended edges", smooth, fix):
         guess.faults.append(f"{finding.what}; {finding.fix}")
-    if values and colours:
-        raise DataError(
-            f"{found.labels[0].parent}: some labels have one channel, others three; export all in "
-            "one way"
-        )
     _refuse_smoothed(colours or values, found.labels[0].parent)
     files = {"files": found.template} if found.template != "{stem}.png" else {}
     if colours:
@@ -396,9 +392,31 @@ def _refuse_smoothed(pixels: dict[int, int], where: Path) -> None:
         )
 
 
-def _content(path: Path) -> tuple[np.ndarray, str]:
+def _all_as_colours(labels: list[Path]) -> bool:
+    """Whether labels have to be read as colours, because some have a palette and others none.
+
+    Raises:
+        DataError: there are labels of colours, and labels of one channel without a palette.
+    """
+    kinds: dict[str, list[str]] = {}
+    for path in labels:
+        kinds.setdefault(read_with(path, OWN, label_kind), []).append(str(path))
+    if "colours" not in kinds or len(kinds) == 1:
+        return False
+    if "values" in kinds:
+        one, three = kinds["values"], kinds["colours"]
+        raise DataError(
+            f"{len(one)} labels have one channel, such as {one[0]}, and {len(three)} three, such "
+            f"as {three[0]}; export all in one way"
+        )
+    return True
+
+
+def _content(path: Path, as_colours: bool = False) -> tuple[np.ndarray, str]:
     """Indices of a label with one channel, or its colours as numbers."""
     try:
+        if as_colours:
+            return _packed(read_with(path, OWN, label_colours)), "colour"
         values, bits = read_with(path, OWN, label_values)
     except DataError:
         return _packed(read_with(path, OWN, label_colours)), "colour"
