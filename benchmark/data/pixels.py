@@ -142,6 +142,19 @@ def label_colours(file: BinaryIO) -> np.ndarray:
     return np.repeat(values[..., :1], 3, axis=2) if values.shape[2] < 3 else values[..., :3]
 
 
+def depth(file: BinaryIO) -> int:
+    """Bits of a value of an image, from its header."""
+    head = file.read(26)
+    file.seek(0)
+    if head[:8] == b"\x89PNG\r\n\x1a\n":
+        return head[24]
+    if head[:4] in _TIFF:
+        with tifffile.TiffFile(file) as tiff:
+            return int(tiff.pages.first.bitspersample)  # type: ignore[union-attr]
+    with _opened(file) as image:
+        return _bits(image, head)
+
+
 def label_kind(file: BinaryIO) -> Literal["values", "palette", "colours"]:
     """What a label image stores: one channel, with a palette or without, or colours."""
     try:

@@ -7,6 +7,7 @@ becomes val; test is never touched for that. With `splits` the folders hold no s
 the splits are drawn.
 """
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -20,6 +21,7 @@ from benchmark.data.base import SPLITS, Finding, Split, carve, grouped
 from benchmark.data.custom.described import DescribedBenchmark
 from benchmark.data.custom.description import LABELS, Description
 from benchmark.data.files import OWN, read_with
+from benchmark.data.pixels import depth
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
@@ -53,6 +55,7 @@ class ImageFolder(DescribedBenchmark):
                 f"{self.name}: the folder {self.path} is missing; create it, or correct `folder`, "
                 "which is relative to the YAML file"
             )
+        self._refuse_missing()
         self._files: dict[str, tuple[Path, Path]] = {}
         self._faults: dict[str, tuple[list[str], str]] = {}
         if self.description.splits:
@@ -67,6 +70,19 @@ class ImageFolder(DescribedBenchmark):
     def source(cls, description: Description, home: Path) -> str:
         """The folder."""
         return str(_folder(description, home))
+
+    def _refuse_missing(self) -> None:
+        for field in ("images", "masks"):
+            name = getattr(self.description, field)
+            if SPLIT in name or (self.path / name).is_dir():
+                continue
+            there = sorted(path.name for path in self.path.iterdir() if path.is_dir())
+            holds = f"holds {', '.join(there[:5])}" if there else "holds no folders"
+            what = "images" if field == "images" else "labels"
+            raise DataError(
+                f"{self.name}: the folder {self.path / name} of the {what} is missing ({self.path} "
+                f"{holds}); create it, or name yours by `{field}`"
+            )
 
     def _refuse_divided(self) -> None:
         images = self.path / self.description.images
@@ -130,6 +146,21 @@ class ImageFolder(DescribedBenchmark):
             return ""
         return f"; or write `splits: [0.6, 0.1, 0.3]` to draw splits from {images} by a fixed seed"
 
+    def _depths(self) -> Iterator[Finding]:
+        found: dict[int, list[Path]] = {}
+        for image, _ in self._files.values():
+            with contextlib.suppress(DataError):  # reading it has reported that
+                found.setdefault(read_with(image, OWN, depth), []).append(image)
+        if len(found) > 1:
+            few = min(found.values(), key=len)
+            counted = ", ".join(f"{len(found[bits])} of {bits} bits" for bits in sorted(found))
+            yield Finding(
+                "warning",
+                f"images of different depths: {counted}, such as {few[0]}",
+                "save all in one depth: each is scaled by the range of its own"
+                + (", or by `range`, which cannot fit both" if self.description.range else ""),
+            )
+
     def _add_fault(
         self, what: str, cases: dict[Path, str], fix: str, firsts: dict[str, Path] | None = None
     ) -> None:
@@ -160,7 +191,8 @@ class ImageFolder(DescribedBenchmark):
         return self._files[id]
 
     def oddities(self) -> Iterator[Finding]:
-        """See `Benchmark.oddities`: files below the folder that are not used."""
+        """See `Benchmark.oddities`: files that are not used, and depths that differ."""
+        yield from self._depths()
         used = {os.path.realpath(path) for pair in self._files.values() for path in pair}
         left = [
             path
