@@ -167,7 +167,7 @@ def label_kind(file: BinaryIO) -> Literal["values", "palette", "colours"]:
     return "palette" if palette else "values" if stored.shape[2] == 1 else "colours"
 
 
-MOST_BLENDED = 0.01
+MOST_BLENDED = 0.02
 """Share of a label that a value which blending made covers at most."""
 
 

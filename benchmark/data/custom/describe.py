@@ -285,7 +285,9 @@ def _template(templates: dict[str, int], masks: Path) -> str:
         UserError: several names are as likely.
     """
     most = max(templates.values())
-    likely = sorted((call for call, count in templates.items() if count == most), key=len)
+    likely = sorted(
+        (call for call, count in templates.items() if count == most), key=lambda c: (len(c), c)
+    )
     # As `a_gt.png` beside `a_pred.png`.
     sure = [call for call in likely if any(word in call.lower() for word in LABELLED)]
     plain = [call for call in likely if Path(call).stem == "{stem}"]
