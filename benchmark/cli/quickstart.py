@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from benchmark.cli.request import Request
 
 HERE = Path()
+MORE_SEEDS = "0,1,2"
+"""As many as a first test of differences needs."""
 
 Methods = Annotated[
     str | None,
@@ -103,13 +105,10 @@ def quickstart(
     """
     from rich.console import Console
 
+    from benchmark.cli.request import resolve
+
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    typed: dict[str, Any] = {
-        "suite": suite,
-        "methods": methods,
-        "backbones": backbones,
-        "seeds": seeds,
-    }
+    typed: dict[str, Any] = {"suite": suite, "methods": methods, "backbones": backbones}
     grid = [word for name, value in typed.items() if value for word in (f"--{name}", value)]
     grid += [word for field in fields or () for word in ("--set", field)]
     grid += [word for place in weights or () for word in ("--weights", place)]
@@ -126,12 +125,21 @@ def quickstart(
         )
     _heading(console, "preview")
     _call(console, "data", "preview", name, *plugin, "--out", str(files.preview))
-    chosen = [*plugin, "--benchmarks", name, *grid, *files.results]
+    chosen = [*plugin, "--benchmarks", name, *grid, *(["--seeds", seeds] if seeds else [])]
+    chosen += files.results
     _heading(console, "plan")
     _call(console, "plan", *chosen, "--probe")
     run = ["run", *chosen, *(["--jobs", jobs] if jobs else [])]
     run += ["--accept-audit"] if accept_audit else []
-    request = _request(path, name, typed, fields, weights, files)
+    request = resolve(
+        plugin=[path],
+        benchmarks=name,
+        seeds=seeds,
+        set=fields,
+        weights=weights,
+        results=None if out == HERE else out / "results",
+        **typed,
+    )
     report = ["report", *plugin, "--suite", request.selection.suite, *files.results, *files.reports]
     if plan_only:
         console.print("\nnot run yet:")
@@ -144,7 +152,8 @@ def quickstart(
         raise typer.Exit(code)
     _heading(console, "report")
     _call(console, *report)
-    _answer(console, request, files)
+    again = [*grid, *(["--out", str(out)] if out != HERE else [])]
+    _answer(console, request, files, ["quickstart", str(folder), *again, "--seeds", MORE_SEEDS])
     if code:
         raise typer.Exit(code)
 
@@ -210,23 +219,6 @@ def _described(console: "Console", folder: Path, out: Path) -> tuple[Path, str]:
     return path, said.name
 
 
-def _request(
-    path: Path,
-    name: str,
-    typed: dict[str, Any],
-    fields: list[str] | None,
-    weights: list[str] | None,
-    files: _Files,
-) -> "Request":
-    """What `run` understands of its words: which suite, which cells, which results."""
-    from benchmark.cli.request import resolve
-
-    results = files.out / "results"
-    return resolve(
-        plugin=[path], benchmarks=name, set=fields, weights=weights, results=results, **typed
-    )
-
-
 def _heading(console: "Console", title: str) -> None:
     console.print(f"\n{title}", style="bold")
 
@@ -243,8 +235,15 @@ def _call(console: "Console", *words: str) -> int:
     return app(list(words), standalone_mode=False, prog_name=app.info.name) or 0
 
 
-def _answer(console: "Console", request: "Request", files: _Files) -> None:
-    """Prints which method was best, how sure that is, and where to look."""
+def _answer(console: "Console", request: "Request", files: _Files, more: list[str]) -> None:
+    """Prints which method was best, how sure that is, and where to look.
+
+    Args:
+        console: where.
+        request: of the run.
+        files: that were written.
+        more: the command with more seeds.
+    """
     from benchmark.analysis.leaderboard import MIOU
     from benchmark.analysis.runs import Runs
     from benchmark.analysis.uncertainty import assess
@@ -276,8 +275,9 @@ def _answer(console: "Console", request: "Request", files: _Files) -> None:
         else:
             console.print(
                 "One seed: no difference is tested, and another seed may change the order. For a "
-                "firmer answer repeat the command with --seeds 0,1,2; finished runs are kept."
+                "firmer answer (finished runs are kept):"
             )
+            console.print(f"$ {_typed(more)}")
     if board.empty:
         console.print("no cell finished; see above")
     console.print(f"page: {files.out / 'reports' / suite / PAGE}")

@@ -357,6 +357,11 @@ def _add_classes(guess: Guess, found: Pairing) -> None:
     for finding in grouped("serious", "labels with blended edges", smooth, fix):
         guess.faults.append(f"{finding.what}; {finding.fix}")
     _refuse_smoothed(colours or values, found.labels[0].parent)
+    if len(colours or values) < 2:
+        raise DataError(
+            f"{found.labels[0].parent}: all {len(found.labels)} labels hold one value only, so "
+            "every prediction would be right; export labels with at least two classes"
+        )
     files = {"files": found.template} if found.template != "{stem}.png" else {}
     if colours:
         most = sorted(colours, key=lambda value: -colours[value])

@@ -228,7 +228,7 @@ def test_labels_in_an_inner_folder(tmp_path):
 def test_names_that_no_label_holds_are_told_by_their_ends(tmp_path):
     write(tmp_path / "city", lambda x: x, "leftImg8bit/{}_leftImg8bit.png",
           "gtFine/{}_gtFine_labelIds.png")  # fmt: skip
-    with pytest.raises(UserError, match="end in _gtFine_labelIds or _leftImg8bit: remove these"):
+    with pytest.raises(UserError, match="end in _leftImg8bit or _gtFine_labelIds: remove these"):
         describe(tmp_path / "city", tmp_path)
 
 

@@ -26,8 +26,8 @@ def classes_of(number):
 
 def saved(folder, number, image=None, label=None, **options):
     pixels = np.random.default_rng(number).integers(0, 256, (60, 90, 3)).astype(np.uint8)
-    for kind, own in (("images", image or Image.fromarray(pixels)),
-                      ("labels", label or Image.fromarray(COLOURS[classes_of(number)]))):  # fmt: skip
+    label = label or Image.fromarray(COLOURS[classes_of(number)])
+    for kind, own in (("images", image or Image.fromarray(pixels)), ("labels", label)):
         (folder / kind).mkdir(exist_ok=True)
         own.save(folder / kind / f"p{number}.png", **(options if kind == "images" else {}))
 
