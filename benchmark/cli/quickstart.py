@@ -266,12 +266,11 @@ def _answer(console: "Console", request: "Request", files: _Files, more: list[st
         console.print(text + (f" (95 %: {within})" if within else ""))
         equal = ranked["method"][ranked["rank"] == 1].tolist()[1:]
         if ranked["seeds"].min() > 1:
-            others = (
-                f"not significantly better than {', '.join(equal)}"
-                if equal
-                else ("significantly better than every other method")
-            )
-            console.print(f"Over {int(ranked['seeds'].min())} seeds it is {others}.")
+            over = f"Over {int(ranked['seeds'].min())} seeds it is"
+            if equal:
+                console.print(f"{over} not significantly better than {', '.join(equal)}.")
+            elif len(ranked) > 1:
+                console.print(f"{over} significantly better than every other method.")
         else:
             console.print(
                 "One seed: no difference is tested, and another seed may change the order. For a "

@@ -45,6 +45,7 @@ def test_from_a_folder_to_the_answer(tmp_path):
     assert (tmp_path / "my_set.yaml").read_text() == f"# edited\n{said}"
 
 
+@pytest.mark.slow
 def test_what_it_prints_can_be_typed_by_hand(tmp_path):
     plain(tmp_path / "mine")
     words = ("quickstart", "mine", *TINY, "--out", "trial", "--plan-only", "--seeds", "0,1")
@@ -60,10 +61,10 @@ def test_what_it_prints_can_be_typed_by_hand(tmp_path):
     again = call(*words[:-3], *words[-2:], cwd=tmp_path)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "2 cells, 2 already done, 0 to run" in again.stdout
-    assert "Over 2 seeds it is significantly better than every other method" not in again.stdout
+    assert "every other method" not in again.stdout  # there is none
 
 
-@pytest.mark.parametrize("accept", [False, True])
+@pytest.mark.parametrize("accept", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_what_the_audit_finds_can_be_accepted(tmp_path, accept):
     plain(tmp_path / "mine")
     (tmp_path / "mine.yaml").write_text(
