@@ -25,6 +25,8 @@ LABELLED = ("label", "mask", "annot", "gt", "segment", "trimap", "instance", "se
 """In the names of folders of labels, which no guess takes for images."""
 SMOOTH = 0.9
 """Share of pixels with the two most frequent values above which few others are smoothed edges."""
+MOST_FOLDERS = 100
+"""Above it, labels are only looked for beside their images."""
 MOST_INNER = 8
 """Folders in a folder that are looked at one by one."""
 FEW = 10
@@ -173,12 +175,14 @@ def _tops(path: Path) -> Iterator[tuple[str, Path]]:
         yield f"{SPLIT}/{parts[1]}", Path(parts[0], *path.parts[2:])
         return
     cut = next((k for k, part in enumerate(parts) if part in SPLITS), len(parts))
-    for depth in {min(cut, 1), min(cut, 2)}:
+    for depth in {0, min(cut, 1), min(cut, 2)}:
         yield Path(*parts[:depth]).as_posix(), Path(*path.parts[depth:])
 
 
 def _without_crowds(folders: dict[str, dict[Path, Path]]) -> dict[str, dict[Path, Path]]:
     """Without inner folders where there are many, as one for each patient or street."""
+    if len(folders) > MOST_FOLDERS:  # as in a home folder, or with one for each patient
+        return {".": folders["."]}
     inner = Counter(Path(top).parent for top in folders)
     return {
         top: files
@@ -202,6 +206,8 @@ def _overlaps(one: Pairing, other: Pairing) -> bool:
 def _no_pair(folder: Path, folders: dict[str, dict[Path, Path]]) -> str:
     """What to say of a folder in which no image has a label."""
     tops = {top: files for top, files in folders.items() if "/" not in top or SPLIT in top}
+    if len(tops) > 1:
+        tops.pop(".", None)  # which holds them all
     where = ", ".join(f"{len(files)} in {top}" for top, files in sorted(tops.items())[:5])
     if where == f"{len(next(iter(tops.values())))} in .":
         where = f"{len(tops['.'])} images"
@@ -254,10 +260,17 @@ def _fit(
             if picture.stem in label.stem and (images != masks or label != picture):
                 call = label.stem.replace(picture.stem, "{stem}", 1) + label.suffix
                 templates[call] = templates.get(call, 0) + 1
+    if images == masks:  # as a.bmp beside a.png: either could be the label by its name
+        templates = {
+            call: count
+            for call, count in templates.items()
+            if (first := _first(call, pictures, labels))
+            and _colours(folders[masks][first]) <= MOST_COLOURS
+        }
     if not templates:
         return None
     template = _template(templates, folder / masks)
-    named = {p.with_name(template.replace("{stem}", p.stem)): p for p in pictures}
+    named = {_call(template, p): p for p in pictures if images != masks or _call(template, p) != p}
     fitting = sorted(labels & named.keys())
     if images == masks:
         fitting = [label for label in fitting if named[label] not in labels & named.keys()]
@@ -276,6 +289,17 @@ def _fit(
             "name the folders of images and labels train, val and test"
         )
     return Pairing(images, masks, template, [folders[masks][p] for p in fitting], divided)
+
+
+def _call(template: str, picture: Path) -> Path:
+    """The label of a picture."""
+    return picture.with_name(template.replace("{stem}", picture.stem))
+
+
+def _first(template: str, pictures: list[Path], labels: Set[Path]) -> Path | None:
+    """The first label of another file that a template names."""
+    named = ((_call(template, picture), picture) for picture in pictures)
+    return next((label for label, picture in named if label in labels and label != picture), None)
 
 
 def _template(templates: dict[str, int], masks: Path) -> str:

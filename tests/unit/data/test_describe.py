@@ -281,3 +281,31 @@ def test_a_few_blended_labels_decide_no_classes(tmp_path):
     assert len(guess.fields["classes"]) == 3
     (fault,) = guess.faults
     assert fault.startswith(f"labels with blended edges (1): {path}; export them again")
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "jpg"])
+def test_labels_of_the_same_name_beside_their_images(tmp_path, suffix):
+    write(tmp_path / "a", lambda x: x, "{}." + suffix, "{}.png")
+    own, guess = opened(tmp_path / "a")
+    assert (guess.fields["images"], guess.fields["masks"]) == (".", ".")
+    ids = [id for split in SPLITS for id in own.ids(split)]
+    assert len(ids) == 10
+    for id in ids:
+        np.testing.assert_array_equal(own.read(id)[1], classes_of(int(id[-2:])))
+
+
+def test_labels_beside_their_images_in_many_folders(tmp_path):
+    for site in "abc":
+        write(tmp_path / "s", lambda x: x, f"{site}/im/{{}}.jpg", f"{site}/im/{{}}.png")
+    own, _ = opened(tmp_path / "s")
+    assert sum(len(own.ids(split)) for split in SPLITS) == 30
+
+
+def test_hundreds_of_folders_are_one_line_unless_labels_are_beside_their_images(tmp_path):
+    for k in range(120):
+        write(tmp_path / "s", lambda x: x, f"p{k}/{{}}.jpg", f"p{k}/{{}}.png", count=1)
+        write(tmp_path / "t", lambda x: x, f"p{k}/{{}}.jpg", f"q{k}/{{}}.png", count=1)
+    own, _ = opened(tmp_path / "s")
+    assert sum(len(own.ids(split)) for split in SPLITS) == 120
+    with pytest.raises(UserError, match="no image has a label of its name"):
+        describe(tmp_path / "t", tmp_path)
