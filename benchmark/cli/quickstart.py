@@ -65,6 +65,7 @@ Out = Annotated[
         metavar="DIR",
         rich_help_panel=WHERE,
         help="Folder for everything that is written (default: here).",
+        show_default=False,
     ),
 ]
 Weights = Annotated[

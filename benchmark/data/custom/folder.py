@@ -2,9 +2,9 @@
 
 Format: `images/{train,val,test}/**/<name>.{jpg,jpeg,png,bmp,tif,tiff}` with labels
 `labels/{train,val,test}/**/<name>.png` of the same relative names, or as `labels` of the
-description calls them. Links to folders are followed. Without `images/val`, a tenth of train
-becomes val; test is never touched for that. With `splits` the folders hold no split folders, and
-the splits are drawn.
+description calls them. Where `images` is `{split}/images`, the split folders are outside. Links to
+folders are followed. Without images for val, a tenth of train becomes val; test is never touched
+for that. With `splits` the folders hold no split folders, and the splits are drawn.
 """
 
 import contextlib
