@@ -139,7 +139,7 @@ def describe(
     """Write the YAML file of a folder of your own, from a look at its files.
 
     Images and labels belong together by their names. What was guessed is printed, and stands at the
-    top of the file: correct it there.
+    top of the file: correct it there. Files that make no pair are printed, too.
     """
     from rich.console import Console
 

@@ -197,6 +197,11 @@ def _described(console: "Console", folder: Path, out: Path) -> tuple[Path, str]:
     from benchmark.data.custom.describe import name_of
     from benchmark.data.custom.description import read_description
 
+    if folder.is_file():
+        raise UserError(
+            f"{folder} is a file; name the folder of your images, or convert annotations of other "
+            "tools by `data import` first"
+        )
     if not folder.is_dir():
         raise UserError(f"the folder {folder} is missing; name the folder of your images")
     path = out / f"{name_of(folder)}.yaml"

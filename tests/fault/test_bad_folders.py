@@ -161,7 +161,13 @@ def test_a_yaml_file_of_another_folder_is_not_taken(typed, tmp_path):
     (tmp_path / "mine.yaml").write_text("name: [")
     one_line(typed("quickstart", "mine"), "not YAML")
     one_line(typed("quickstart", "nowhere"), "the folder nowhere is missing")
-    one_line(typed("quickstart", "mine.yaml"), "the folder mine.yaml is missing")
+    one_line(
+        typed("quickstart", "mine.yaml"), "mine.yaml is a file; name the folder", "`data import`"
+    )
+    remove(tmp_path / "mine", "masks")
+    (tmp_path / "mine" / "coco.json").write_text("{}")
+    (tmp_path / "mine.yaml").unlink()
+    one_line(typed("quickstart", "mine"), "if mine/coco.json holds annotations, convert them by")
 
 
 @pytest.fixture

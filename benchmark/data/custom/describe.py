@@ -129,7 +129,8 @@ def pairing(folder: Path) -> Pairing:
     Raises:
         UserError: no folder fits another, or it cannot be told which.
     """
-    files = [path for path in files_below(folder) if path.suffix.lower() in (*IMAGES, *LABELS)]
+    every = list(files_below(folder))
+    files = [path for path in every if path.suffix.lower() in (*IMAGES, *LABELS)]
     if not files:
         raise UserError(f"{folder} holds no images ({', '.join(IMAGES)}); name another folder")
     folders: dict[str, dict[Path, Path]] = {}
@@ -144,7 +145,7 @@ def pairing(folder: Path) -> Pairing:
         if (found := _fit(folder, images, masks, folders))
     ]
     if not fitting:
-        raise UserError(_no_pair(folder, folders))
+        raise UserError(f"{_no_pair(folder, folders)}{_annotated(every)}")
     most = max(len(found.labels) for found in fitting)
     best = [found for found in fitting if len(found.labels) == most]
     named = [found for found in best if any(word in found.images.lower() for word in PICTURES)]
@@ -216,6 +217,15 @@ def _no_pair(folder: Path, folders: dict[str, dict[Path, Path]]) -> str:
         "into a folder of their own, such as masks, named as their images, as in photos/a.jpg with "
         f"masks/a.png or masks/a_mask.png{_two_endings(folders)}"
     )
+
+
+def _annotated(files: list[Path]) -> str:
+    """What to add where annotations of other tools may be there."""
+    found = [path for path in files if path.suffix.lower() in (".json", ".xml")]
+    found += [path for path in files if path.name in ("data.yaml", "data.yml")]
+    if not found:
+        return ""
+    return f"; if {found[0]} holds annotations, convert them by `data import`"
 
 
 def _two_endings(folders: dict[str, dict[Path, Path]]) -> str:
