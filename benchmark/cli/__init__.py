@@ -18,6 +18,7 @@ from benchmark.cli import (
     plan,
     pretrain,
     profile,
+    quickstart,
     report,
     reproduce,
     results,
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 _EXAMPLES = yaml.safe_load((Path(__file__).parent / "examples.yaml").read_text())
 _VERBS: dict[str, Callable[..., None]] = {
+    "quickstart": quickstart.quickstart,
     "run": run.run,
     "plan": plan.plan,
     "evaluate": evaluate.evaluate,

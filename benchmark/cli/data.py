@@ -139,7 +139,7 @@ def describe(
     """Write the YAML file of a folder of your own, from a look at its files.
 
     Images and labels belong together by their names. What was guessed is printed, and stands at the
-    top of the file: correct it there.
+    top of the file: correct it there. Files that make no pair are printed, too.
     """
     from rich.console import Console
 
@@ -162,6 +162,9 @@ def describe(
     console = Console()
     for line in (*guess.notes, f"written to {path}; check it:"):
         _say(console, line)
+    for fault in guess.faults:
+        console.print("serious", style="bold red", end=" ")
+        _say(console, fault)
     for verb in ("audit", "preview"):
         _say(console, f"  python -m benchmark data {verb} {name} --plugin {path}")
 
@@ -268,13 +271,15 @@ def preview(
     from rich.console import Console
 
     from benchmark.data.audit.preview import save
-    from benchmark.data.base import SPLITS
+    from benchmark.data.base import SPLITS, require_sound
 
     wanted = [part.strip() for part in (split or ",".join(SPLITS)).split(",")]
     splits = [known for known in SPLITS if known in wanted]
     if set(wanted) - set(splits):
         raise UserError(f"--split {split!r}: choose from {', '.join(SPLITS)}")
     benchmarks = list(_opened(names, request))
+    for benchmark in benchmarks:
+        require_sound(benchmark)
     if out is not None and not out.parent.is_dir():
         raise UserError(f"--out {out}: the folder {out.parent} is missing; create it")
     if out is not None and len(benchmarks) > 1:

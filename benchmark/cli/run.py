@@ -51,7 +51,7 @@ AcceptAudit = Annotated[
     bool,
     how(
         "--accept-audit",
-        help="Train although classes are missing, or images nearly uniform.",
+        help="Train although the audit found that results would be wrong.",
     ),
 ]
 Jobs = Annotated[

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, ClassVar, Literal, TypeVar
+from typing import Any, BinaryIO, ClassVar, Literal, TypeVar
 
 import numpy as np
 
@@ -50,6 +50,38 @@ class Finding:
     severity: Severity
     what: str
     fix: str
+
+
+EXAMPLES = 3
+"""How many cases a finding names; the others are counted."""
+
+
+def grouped(severity: Severity, what: str, cases: Sequence[str], fix: str) -> Iterator[Finding]:
+    """One finding for all cases of a kind, which names the first few; none if there is no case."""
+    if cases:
+        more = f"; and {len(cases) - EXAMPLES} more" if len(cases) > EXAMPLES else ""
+        yield Finding(severity, f"{what} ({len(cases)}): {'; '.join(cases[:EXAMPLES])}{more}", fix)
+
+
+class LabelFault(DataError):
+    """A label does not fit its image or the classes.
+
+    Args:
+        kind: `size`: it has another size than its image; `blended`: its edges were smoothed;
+            `value`: it stores a value that is no class.
+        where: the label.
+        what: is wrong with it, after "the label".
+        fix: what its owner can do.
+    """
+
+    def __init__(
+        self, kind: Literal["size", "blended", "value"], where: str, what: str, fix: str
+    ) -> None:
+        super().__init__(f"{where}: {what}; {fix}")
+        self.kind, self.where, self.what, self.fix = kind, where, what, fix
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.kind, self.where, self.what, self.fix)
 
 
 @dataclass(frozen=True)
@@ -152,6 +184,13 @@ class Benchmark(ABC):
         """Of anything that decides the examples besides ids, `files` and code; empty if nothing."""
         return ""
 
+    def faults(self) -> Iterator[Finding]:
+        """Serious faults of the set as a whole that show without reading an example.
+
+        An audit lists them; whatever else opens the set refuses it.
+        """
+        yield from ()
+
     def oddities(self) -> Iterator[Finding]:
         """What an audit of this very set should look at besides what it checks in all sets."""
         yield from ()
@@ -191,6 +230,16 @@ def register(name: str) -> Callable[[B], B]:
     return add
 
 
+def require_sound(benchmark: Benchmark) -> None:
+    """Refuses a set with faults.
+
+    Raises:
+        DataError: names every kind of fault, on one line.
+    """
+    if faults := [f"{fault.what}; {fault.fix}" for fault in benchmark.faults()]:
+        raise DataError(f"{benchmark.name}: {'. '.join(faults)}")
+
+
 def read_example(benchmark: Benchmark, id: str) -> Example:
     """Reads an example and checks what every example must keep.
 
@@ -209,10 +258,7 @@ def read_example(benchmark: Benchmark, id: str) -> Example:
             f"promises (H, W, {benchmark.channels}); fix `read` of the benchmark"
         )
     if image.shape[:2] != label.shape:
-        raise DataError(
-            f"{benchmark.where(id)}: the label is {label.shape[1]}x{label.shape[0]} px but its "
-            f"image is {image.shape[1]}x{image.shape[0]}; restore the original pair"
-        )
+        raise size_mismatch(benchmark.where(id), label.shape, image.shape)
     bad = (label >= len(benchmark.classes)) & (label != IGNORE)
     if bad.any():
         raise DataError(
@@ -220,6 +266,18 @@ def read_example(benchmark: Benchmark, id: str) -> Example:
             f"{benchmark.name} has classes 0..{len(benchmark.classes) - 1} and void"
         )
     return Example(id, image, label)
+
+
+def size_mismatch(where: str, label: Sequence[int], image: Sequence[int]) -> LabelFault:
+    """What to say of a label that has another size than its image.
+
+    Args:
+        where: the label.
+        label: its shape, height and width first.
+        image: that of its image.
+    """
+    what = f"the label is {label[1]}x{label[0]} px but its image is {image[1]}x{image[0]}"
+    return LabelFault("size", where, what, "restore the original pair")
 
 
 _SEALED: ContextVar[bool] = ContextVar("sealed", default=False)

@@ -19,7 +19,7 @@ import os
 import shutil
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
@@ -30,12 +30,21 @@ from filelock import FileLock, Timeout
 from benchmark.core.cache_folder import FOLDER, CacheFolder, cache_folder
 from benchmark.core.errors import DataError
 from benchmark.core.machine import cores
-from benchmark.data.base import Benchmark, Example, Split, check_seal, read_example
+from benchmark.data.base import (
+    Benchmark,
+    Example,
+    Split,
+    check_seal,
+    read_example,
+    require_sound,
+)
 from benchmark.data.examples import (
     Direct,
     Examples,
     Index,
     Mapped,
+    Progress,
+    digests_of,
     levels_of,
     no_label,
     offsets,
@@ -43,15 +52,12 @@ from benchmark.data.examples import (
     resized,
 )
 
-FORMAT = 2
+FORMAT = 3
 SPARE_BYTES = 1 << 30
 """What a cache leaves free on its disk."""
 
-_ARRAYS = ("shapes", "presence", "has_void", "levels")
+_ARRAYS = ("shapes", "presence", "has_void", "levels", "digests")
 """Of an `Index`, as they are stored."""
-
-Progress = Callable[[str, int, int], None]
-"""Called while a split is decoded: what it is, examples so far, examples in all."""
 
 
 def open_split(
@@ -71,11 +77,13 @@ def open_split(
         threads: that decode; None = one a core.
 
     Raises:
-        DataError: the split is empty or all void; image and label differ in size; a label is out
-            of range. (Past the cache the last three are found when the example is read.)
+        DataError: the set has faults; the split is empty or all void; image and label differ in
+            size; a label is out of range. (Past the cache the last three are found when the
+            example is read.)
         RuntimeError: it is the test split, inside `seal_test`.
     """
     check_seal(benchmark.name, split)
+    require_sound(benchmark)
     ids = benchmark.ids(split)
     if not ids:
         raise DataError(
@@ -220,6 +228,7 @@ def _build(
     shapes = np.zeros((len(ids), 3), np.int32)
     presence = np.zeros((len(ids), len(benchmark.classes)), bool)
     has_void, levels = np.zeros(len(ids), bool), np.zeros((len(ids), 2), np.uint8)
+    digests = np.zeros((len(ids), 2, 16), np.uint8)
     digest = hashlib.sha256()
     partial = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
@@ -230,6 +239,7 @@ def _build(
                 digest.update(np.ascontiguousarray(native.label).data)
                 presence[i], has_void[i] = presence_in(native.label, len(benchmark.classes))
                 levels[i] = levels_of(native.image)
+                digests[i] = digests_of(native.image, native.label)
                 shapes[i] = kept.image.shape
                 file.write(np.ascontiguousarray(kept.image).data)
                 file.write(np.ascontiguousarray(kept.label).data)
@@ -239,7 +249,7 @@ def _build(
             os.fsync(file.fileno())
         if not presence.any():
             raise no_label(benchmark, split, ids)
-        index = Index(ids, shapes, presence, has_void, levels, digest.hexdigest())
+        index = Index(ids, shapes, presence, has_void, levels, digests, digest.hexdigest())
         os.replace(partial, target)
         with partial.open("wb") as file:
             np.savez_compressed(

@@ -1,17 +1,25 @@
 """Decoded examples as a sequence, from memory, the cache or files."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmark.core.errors import DataError
+from benchmark.core.machine import cores
 from benchmark.data.base import IGNORE, Benchmark, Example, Split, read_example
 from benchmark.data.pixels import MOST_PIXELS
+
+PLAIN = bytes(16)
+"""The digest of an image of one colour, which is not compared with others."""
+
+Progress = Callable[[str, int, int], None]
+"""Called while a split is decoded: what it is, examples so far, examples in all."""
 
 
 class Examples(Sequence[Example]):
@@ -23,6 +31,7 @@ class Examples(Sequence[Example]):
         presence: (N, K) bool, whether a class has a pixel in an image.
         has_void: (N,) bool, whether a pixel of an image is void.
         levels: (N, 2) uint8, nearly the least and the largest value of an image (`levels_of`).
+        digests: (N, 2, 16) uint8, by which equal images and equal labels are known (`digests_of`).
     """
 
     ids: Sequence[str]
@@ -30,6 +39,7 @@ class Examples(Sequence[Example]):
     presence: np.ndarray
     has_void: np.ndarray
     levels: np.ndarray
+    digests: np.ndarray
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -62,6 +72,22 @@ def levels_of(image: np.ndarray) -> tuple[int, int]:
     return quantiles(np.bincount(image[::4, ::4].ravel(), minlength=256))
 
 
+def digests_of(image: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """(2, 16) uint8 of image and label that differ where shapes or values do.
+
+    That of an image of one colour is `PLAIN`.
+    """
+
+    def digest(values: np.ndarray) -> bytes:
+        state = blake2b(repr(values.shape).encode(), digest_size=16)
+        state.update(np.ascontiguousarray(values).data)
+        return state.digest()
+
+    plain = bool((image == image[:1, :1]).all())
+    both = (PLAIN if plain else digest(image)) + digest(label)
+    return np.frombuffer(both, np.uint8).reshape(2, 16)
+
+
 def quantiles(counts: np.ndarray) -> tuple[int, int]:
     """The values that 0.1 % are below and above, from how often each one occurs."""
     shares = np.cumsum(counts) / max(counts.sum(), 1)
@@ -82,7 +108,7 @@ class Index:
     Attributes:
         ids: of the examples.
         shapes: (N, 3) int32, height, width and channels of the images in the file.
-        presence, has_void, levels, sha256: see `Examples`.
+        presence, has_void, levels, digests, sha256: see `Examples`.
     """
 
     ids: list[str]
@@ -90,6 +116,7 @@ class Index:
     presence: np.ndarray
     has_void: np.ndarray
     levels: np.ndarray
+    digests: np.ndarray
     sha256: str
 
 
@@ -99,6 +126,7 @@ class Mapped(Examples):
     def __init__(self, path: Path, index: Index) -> None:
         self.path, self.ids, self.shapes, self.sha256 = path, index.ids, index.shapes, index.sha256
         self.presence, self.has_void, self.levels = index.presence, index.has_void, index.levels
+        self.digests = index.digests
         self._offsets = offsets(self.shapes)
         # Held from now on: another process may remove the file's name.
         self._bytes = np.memmap(path, np.uint8, "r")
@@ -136,40 +164,70 @@ class Direct(Examples):
     ) -> None:
         self.benchmark, self.split, self.ids, self.scaled = benchmark, split, ids, scaled
         self.sha256 = f"files:{key}"
+        self._scanned: dict[str, np.ndarray] = {}
         self.at(0)  # finds the usual faults before anything is trained
 
     def at(self, index: int) -> Example:
         """See `Examples.at`."""
         return resized(self.benchmark, read_example(self.benchmark, self.ids[index]), self.scaled)
 
-    @cached_property
-    def _seen(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Reads every example once, at native size: what `Examples` says of each."""
-        presence, has_void, levels = [], [], []
-        for id in self.ids:
-            example = read_example(self.benchmark, id)
-            classes, void = presence_in(example.label, len(self.benchmark.classes))
-            presence.append(classes)
-            has_void.append(void)
-            levels.append(levels_of(example.image))
+    def scan(
+        self, progress: Progress | None = None, threads: int | None = None
+    ) -> dict[str, np.ndarray]:
+        """Reads every example once, at native size: what `Examples` says of each, by name.
+
+        Args:
+            progress: called meanwhile.
+            threads: that read; None = one a core.
+
+        Raises:
+            DataError: an example cannot be read, or no pixel of the split is labelled.
+        """
+        if self._scanned:
+            return self._scanned
+        found: list[tuple[np.ndarray, bool, tuple[int, int], np.ndarray]] = []
+        workers = min(8, threads or cores())
+        with ThreadPoolExecutor(workers) as pool:
+            for start in range(0, len(self.ids), 4 * workers):
+                found += pool.map(self._look, self.ids[start : start + 4 * workers])
+                if progress:
+                    name = f"{self.benchmark.name} {self.split}"
+                    progress(name, len(found), len(self.ids))
+        presence, has_void, levels, digests = zip(*found, strict=True)
         if not np.any(presence):
             raise no_label(self.benchmark, self.split, self.ids)
-        return np.stack(presence), np.array(has_void), np.array(levels, np.uint8)
+        self._scanned = {
+            "presence": np.stack(presence),
+            "has_void": np.array(has_void),
+            "levels": np.array(levels, np.uint8),
+            "digests": np.stack(digests),
+        }
+        return self._scanned
+
+    def _look(self, id: str) -> tuple[np.ndarray, bool, tuple[int, int], np.ndarray]:
+        example = read_example(self.benchmark, id)
+        classes, void = presence_in(example.label, len(self.benchmark.classes))
+        return classes, void, levels_of(example.image), digests_of(example.image, example.label)
 
     @property
     def presence(self) -> np.ndarray:  # type: ignore[override]
         """See `Examples`; reads every example when it is first asked for."""
-        return self._seen[0]
+        return self.scan()["presence"]
 
     @property
     def has_void(self) -> np.ndarray:  # type: ignore[override]
         """See `presence`."""
-        return self._seen[1]
+        return self.scan()["has_void"]
 
     @property
     def levels(self) -> np.ndarray:  # type: ignore[override]
         """See `presence`."""
-        return self._seen[2]
+        return self.scan()["levels"]
+
+    @property
+    def digests(self) -> np.ndarray:  # type: ignore[override]
+        """See `presence`."""
+        return self.scan()["digests"]
 
 
 class Part(Examples):
@@ -184,7 +242,7 @@ class Part(Examples):
         """See `Examples.at`."""
         return self.whole.at(int(self.indices[index]))
 
-    @cached_property
+    @property
     def presence(self) -> np.ndarray:  # type: ignore[override]
         """Of these examples."""
         return self.whole.presence[self.indices]
@@ -198,6 +256,11 @@ class Part(Examples):
     def levels(self) -> np.ndarray:  # type: ignore[override]
         """Of these examples."""
         return self.whole.levels[self.indices]
+
+    @property
+    def digests(self) -> np.ndarray:  # type: ignore[override]
+        """Of these examples."""
+        return self.whole.digests[self.indices]
 
 
 def resized(benchmark: Benchmark, example: Example, scaled: bool) -> Example:

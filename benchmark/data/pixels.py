@@ -9,7 +9,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
 import numpy as np
 import tifffile
@@ -140,6 +140,54 @@ def label_colours(file: BinaryIO) -> np.ndarray:
     if values.dtype != np.uint8:
         raise Unfit(f"stores {values.dtype}, not colours of 8 bits", "convert it")
     return np.repeat(values[..., :1], 3, axis=2) if values.shape[2] < 3 else values[..., :3]
+
+
+def depth(file: BinaryIO) -> int:
+    """Bits of a value of an image, from its header."""
+    head = file.read(26)
+    file.seek(0)
+    if head[:8] == b"\x89PNG\r\n\x1a\n":
+        return head[24]
+    if head[:4] in _TIFF:
+        with tifffile.TiffFile(file) as tiff:
+            return int(tiff.pages.first.bitspersample)  # type: ignore[union-attr]
+    with _opened(file) as image:
+        return _bits(image, head)
+
+
+def label_kind(file: BinaryIO) -> Literal["values", "palette", "colours"]:
+    """What a label image stores: one channel, with a palette or without, or colours."""
+    try:
+        stored = _label(file, raw=True).values
+    except Unfit:
+        return "colours"  # whoever reads it will be told
+    file.seek(0)
+    with _opened(file) as image:
+        palette = image.mode in ("P", "PA")
+    return "palette" if palette else "values" if stored.shape[2] == 1 else "colours"
+
+
+MOST_BLENDED = 0.02
+"""Share of a label that a value which blending made covers at most."""
+
+
+def blended(values: np.ndarray, unknown: np.ndarray | None = None) -> bool:
+    """Whether edges of a label were smoothed: many values of few pixels beside few of many.
+
+    Args:
+        values: (H, W) or, in colour, (H, W, 3).
+        unknown: (H, W) bool, where a value is no class; None = the classes are not known.
+    """
+    if values.ndim == 3:
+        r, g, b = np.moveaxis(values.astype(np.int64), -1, 0)
+        values = (r << 16) | (g << 8) | b
+    counts = np.unique(values if unknown is None else values[unknown], return_counts=True)[1]
+    rare = counts <= max(1, MOST_BLENDED * values.size)
+    return (
+        int(rare.sum()) > 10
+        and 2 * counts[rare].sum() < values.size
+        and (unknown is None or bool(rare.all()))
+    )
 
 
 def orientation(file: BinaryIO) -> int:

@@ -1,7 +1,7 @@
 """What would stop cells, found out before the first one is trained or anything is written."""
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,8 @@ from typing import Any
 from benchmark.core.errors import UserError
 from benchmark.core.interrupt import Interrupted
 from benchmark.core.spec import Compute, RunSpec
-from benchmark.data.base import Finding
+from benchmark.data.audit.presence import serious_across
+from benchmark.data.base import Split
 from benchmark.execution.pool import Lost, Workers, died
 from benchmark.execution.tasks import Check, Choose, Decode, Listener, Opened, Task, Verdict
 from benchmark.planning.catalogue import BENCHMARKS
@@ -81,9 +82,13 @@ def preflight(
     if tasks:  # a signal came
         raise Interrupted("before anything was trained")
     verdicts, findings = {}, {}
+    audited: dict[tuple[object, ...], Opened] = {}
     for cell in cells:
-        opened = [results[parts[part]] for part in splits(cell)]
-        findings[cell.run_id] = tuple(_lines(opened))
+        pair = tuple(splits(cell))
+        if pair not in audited:
+            audited[pair] = _joined({split: results[parts[name, split]] for name, split in pair})
+        opened = audited[pair]
+        findings[cell.run_id] = tuple(dict.fromkeys(finding.what for finding in opened.findings))
         verdicts[cell.run_id] = _verdict(
             results[kinds[kind(cell)]], cell.benchmark, opened, accept_audit
         )
@@ -96,24 +101,24 @@ def preflight(
     return Preflight(verdicts, {id: computes[id] for id in able}, findings)
 
 
-def _verdict(
-    checked: Verdict, benchmark: str, opened: Iterable[Opened], accept_audit: bool
-) -> Verdict:
+def _joined(splits: Mapping[Split, Opened]) -> Opened:
+    """All splits of a cell as one, with what is wrong between them."""
+    problem = next((opened.problem for opened in splits.values() if opened.problem), "")
+    across = serious_across({split: list(opened.seen) for split, opened in splits.items()})
+    findings = [finding for opened in splits.values() for finding in opened.findings]
+    return Opened(problem, (*findings, *across))
+
+
+def _verdict(checked: Verdict, benchmark: str, opened: Opened, accept_audit: bool) -> Verdict:
     """That of a cell by its model's and its data's."""
     if checked.reason:
         return checked
-    for split in opened:
-        if split.problem:
-            return Verdict(split.problem, by_user=True)
-        for finding in () if accept_audit else split.findings:
-            reason = (
-                f"{benchmark}: {finding.what}; {finding.fix}, or train all the same with "
-                "--accept-audit"
-            )
-            return Verdict(reason, by_user=True)
+    if opened.problem:
+        return Verdict(opened.problem, by_user=True)
+    if opened.findings and not accept_audit:
+        finding = opened.findings[0]
+        reason = (
+            f"{benchmark}: {finding.what}; {finding.fix}, or train all the same with --accept-audit"
+        )
+        return Verdict(reason, by_user=True)
     return checked
-
-
-def _lines(opened: Iterable[Opened]) -> Iterable[str]:
-    found: list[Finding] = [finding for split in opened for finding in split.findings]
-    return dict.fromkeys(finding.what for finding in found)

@@ -4,8 +4,8 @@ import functools
 from pathlib import Path
 
 from benchmark.data.base import Benchmark, Split, check_seal
-from benchmark.data.cache import Progress, open_split
-from benchmark.data.examples import Examples
+from benchmark.data.cache import open_split
+from benchmark.data.examples import Examples, Progress
 from benchmark.planning.catalogue import BENCHMARKS
 
 _OPEN: dict[tuple[str, Path | None, Split], Examples] = {}

@@ -19,6 +19,7 @@ from benchmark.results import lease, store
 
 if TYPE_CHECKING:
     from benchmark.core.interrupt import StopSignal
+    from benchmark.data.audit.near_duplicates import Seen
     from benchmark.data.base import Split
     from benchmark.execution.environment import Environment
 
@@ -129,10 +130,12 @@ class Opened:
     Attributes:
         problem: why it cannot be read, on one line; empty = it can.
         findings: what makes results on it wrong.
+        seen: by which copies of its images in other splits are found.
     """
 
     problem: str = ""
     findings: tuple[Finding, ...] = ()
+    seen: tuple["Seen", ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +160,8 @@ class Decode:
 
     def alone(self, watch: "StopSignal", listener: Listener) -> "Opened":
         """What is wrong with the split; raises Interrupted at a signal."""
-        from benchmark.data.audit.presence import serious
+        from benchmark.data.audit.presence import seen_in, serious
+        from benchmark.data.examples import Direct
         from benchmark.execution.splits import decoded, open_benchmark
 
         def watched(what: str, done: int, total: int) -> None:
@@ -166,10 +170,13 @@ class Decode:
 
         try:
             examples = decoded(self.benchmark, self.data, self.split, watched, self.threads)
+            if isinstance(examples, Direct):
+                examples.scan(watched, self.threads)
         except UserError as error:
             return Opened(str(error))
         benchmark = open_benchmark(self.benchmark, self.data)
-        return Opened(findings=tuple(serious(benchmark, self.split, examples)))
+        findings = tuple(serious(benchmark, self.split, examples))
+        return Opened("", findings, tuple(seen_in(self.split, examples)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -64,6 +64,7 @@ SHORT = {
 """What takes seconds at most, in this order, and the words that make it tiny."""
 
 LONG = {
+    "python -m benchmark quickstart bolts": ["--methods=linear", "--suite=demo", *SIZES],
     "python -m benchmark run --methods 'lora[rank=4|16],spm'": TINY,
     "python -m benchmark report": [],
     "python -m benchmark reproduce 3f2a": [],

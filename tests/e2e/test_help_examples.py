@@ -8,7 +8,8 @@ from tests.helpers import reader
 from tests.helpers.forked import call
 from tests.helpers.tiny import typed
 
-TINY = ["--benchmarks=cells", *typed(steps=2, crop=36, batch_size=2)]
+OWN = ["--suite=demo", *typed(steps=2, crop=36, batch_size=2)]
+TINY = ["--benchmarks=cells", *OWN[1:]]
 B = "python -m benchmark"
 
 NOT_RUN = {
@@ -23,6 +24,9 @@ NOT_RUN = {
 }
 
 RUN = {
+    f"{B} quickstart bolts": ["--methods=linear", *OWN],
+    f"{B} quickstart bolts --methods linear,lora --seeds 0,1,2": ["--seeds=0", *OWN],
+    f"{B} quickstart bolts --plan-only --out trial": ["--methods=linear", *OWN],
     f"{B} run --methods spm,vpt,lora": TINY,
     f"{B} run": ["--methods=spm", *TINY],
     f"{B} run --methods 'lora[rank=4|16],v*,peft:dora' --seeds 0,1,2": ["--seeds=0", *TINY],

@@ -69,6 +69,11 @@ def no_areas(content: Any) -> None:
         one["segmentation"] = []
 
 
+def shares(content: Any) -> None:
+    for one in content["annotations"]:
+        one["segmentation"] = [[0.1, 0.1, 0.9, 0.1, 0.9, 0.8]]
+
+
 NAN, INFINITY = float("nan"), float("inf")
 
 
@@ -97,6 +102,7 @@ NAN, INFINITY = float("nan"), float("inf")
         (first(segmentation=[1, 2, 3, 4, 5, 6]), ("annotation 3", "segmentation.0")),
         (first(segmentation="all"), ("annotation 3", "segmentation")),
         (first(segmentation=[[0, 0, 54, 42] * 50_000]), ("annotation 3", "longer than")),
+        (shares, ("all coordinates are between 0 and 1", "in pixels")),
         (rle([2268], (21, 54)), ("annotation 3", "54x21", "54x42")),
         (rle([2268], (10**9, 1)), ("annotation 3", "1x1000000000")),
         (rle([10, 10]), ("annotation 3", "20 pixels", "54x42")),
@@ -250,7 +256,7 @@ def test_two_files_of_one_split_and_of_none(tmp_path: Path) -> None:
 def test_an_image_in_two_splits(tmp_path: Path) -> None:
     path = annotators.yolo(tmp_path / "yolo", annotators.rectangles(), SPLITS)
     path.write_text(path.read_text().replace("../val", "../train"))
-    assert "listed twice" in refused(path, tmp_path)
+    assert "train and val are the same images" in refused(path, tmp_path)
 
 
 def test_too_few_images(tmp_path: Path) -> None:
@@ -298,6 +304,8 @@ def test_labelme(tmp_path: Path) -> None:
     assert "leads out of" in refused(folder, tmp_path)
     path.write_text(good.replace("street_02.png", "street_99.png"))
     assert "street_99.png" in refused(folder, tmp_path)
+    path.write_text(good.replace("..\\\\photos", "C:\\\\photos"))
+    assert "is of another machine; name the folder" in refused(folder, tmp_path)
     path.write_text(good.replace('"imageHeight": 42', '"imageHeight": 43'))
     assert "54x43" in refused(folder, tmp_path)
 
@@ -377,6 +385,22 @@ def test_yolo(tmp_path: Path) -> None:
     assert "two categories" in described_as("- car", "- road")
     assert "names" in described_as("- car", "- [car]")
     assert "twice" in described_as("nc: 3", "names: []")
+    assert "nc says 4 classes, but names lists 3" in described_as("nc: 3", "nc: 4")
+    path.write_text(
+        "nc: 3\n"
+        + "".join(
+            f"{line}\n"
+            for line in described.splitlines()
+            if line.startswith(("train", "val", "test"))
+        )
+    )
+    assert "names is missing; write the classes" in refused(path, tmp_path)
+    path.write_text(described)
+    for split in SPLITS:
+        (path.parent / split / "labels").rename(path.parent / split / "annotations")
+    assert "no image has a label, such as" in refused(path, tmp_path)
+    for split in SPLITS:
+        (path.parent / split / "annotations").rename(path.parent / split / "labels")
     (path.parent / "empty").mkdir()
     path.write_text(described.replace("../val/images", "empty"))
     assert "no images in" in refused(path, tmp_path)

@@ -84,7 +84,7 @@ def fails(folder: Path, text: str = GOOD, kind: type[UserError] = DataError) -> 
         (HUB.replace("test:", "tests:"), "unknown field 'hub.splits.tests'; did you mean 'test'?"),
         (HUB.replace(", test: test", ""), "hub.splits.test: Field required"),
         (HUB + "folder: .", "folder and hub contradict each other; keep one"),
-        ("name: 7\nclasses: [a]", "name: Input should be a valid string (got 7)"),
+        ("name: 7\nclasses: [a]", "name: 7 is no text; put quotes around the name"),
         ("name: a b\nclasses: [a]", "name: 'a b' may hold letters, digits, - and _ only"),
         ("name: ../x\nclasses: [a]", "name: '../x' may hold letters"),
         ("name: camvid\nclasses: [a]", "name: a benchmark 'camvid' exists already; choose another"),
@@ -92,7 +92,23 @@ def fails(folder: Path, text: str = GOOD, kind: type[UserError] = DataError) -> 
         ("name: mine\nclasses: [yes, b]", "classes: True is no name; put quotes around it"),
         ("name: mine\nclasses: []", "classes: write a list of names"),
         ("name: mine\nclasses: road", "classes: write a list of names"),
-        ("name: mine\nclasses: {a: #000000\n}", "classes: a: None is no colour; write '#RRGGBB'"),
+        ("name: mine\nclasses: {a: #000000\n}", "classes: a has no value (an unquoted # begins a"),
+        ("name: mine\nclasses: {a: #000000, b: #111111}", "not YAML (while parsing a flow node"),
+        ("name: mine\nclasses: {a: #000000, b: #111111}", "comment: write colours in quotes, '#RR"),
+        ("name: no\nclasses: [a]", "name: False is no text; put quotes around the name"),
+        (GOOD + "void: #000000", "void is empty; write a value, or leave it out (an unquoted #"),
+        (GOOD + "void:\n  - #000000", "void: a value is empty (an unquoted # begins a comment"),
+        (GOOD + "void: none", "void: 'none' is no value; write [] where there is none"),
+        (GOOD + "splits: {train: 0.6, test: 0.4}", "as in [0.6, 0.1, 0.3]; names of splits belong"),
+        (GOOD + "splits: [0.7, 0.3]", "splits: [0.7, 0.3] are no shares of train, val and test"),
+        (GOOD + "splits: [a, b, c]", "splits: ['a', 'b', 'c'] are no shares of train, val and"),
+        (
+            "name: mine\nclasses: {a: [255, 0, 0], b: [0, 255, 0]}",
+            "classes: a: [255, 0, 0] looks like red, green and blue; write it as '#FF0000'",
+        ),
+        (GOOD + "ignore: [road]", "ignore: 'road' does not fit labels: index; use what labels"),
+        (GOOD + "images: 'a{split}{split}'", "images: 'a{split}{split}': write {split} once"),
+        (GOOD + "images: '{split}/a'\nsplits: [0.6, 0.1, 0.3]", "splits and {split} contradict"),
         ("name: mine\nclasses: {a: red}", "classes: a: 'red' is no colour"),
         (GOOD + "labels: color", "labels: 'color' is neither index nor colour, nor a name"),
         (GOOD + "labels: '{stem}_mask.jpg'", "labels: '{stem}_mask.jpg': labels may be .png, .tif"),
@@ -110,9 +126,9 @@ def fails(folder: Path, text: str = GOOD, kind: type[UserError] = DataError) -> 
         ),
         (
             GOOD + "labels: {0: sky, 1: road, 2: tree}\nvoid: [2]",
-            "'tree' and 'void' are both stored",
+            "void: 2 is what labels store for the class 'tree'; take it out of `void`",
         ),
-        (GOOD + "ignore: [2]", "'tree' and 'void' are both stored as 2"),
+        (GOOD + "ignore: [2]", "ignore: 2 is what labels store for the class 'tree'; take it out"),
         (GOOD + "ignore: [a]", "ignore: 'a' does not fit labels: index; use 0 to 255"),
         ("name: mine\nclasses: {a: 0, b: [1, 0]}", "'a' and 'b' are both stored as 0"),
         ("name: mine\nclasses: {a: 0, b: '#000000'}", "classes: '#000000' does not fit labels"),
@@ -135,14 +151,14 @@ def fails(folder: Path, text: str = GOOD, kind: type[UserError] = DataError) -> 
         ),
         (GOOD + "labels: colour", "labels: colour needs classes with colours"),
         (COLOURED + "void: [255]", "void: 255 does not fit labels: colour; use '#RRGGBB'"),
-        (COLOURED + "void: ['#010101']", "'road' and 'void' are both stored as #010101"),
+        (COLOURED + "void: ['#010101']", "void: #010101 is what labels store for the class 'road'"),
         (COLOURED + "offset: 1", "offset is for labels: index; leave it out"),
         (COLOURED.replace("2'", "1'").replace("0202", "0101"), "'road' and 'tree' are both stored"),
         (GOOD + "void: ['#000000']", "void: '#000000' does not fit labels: index; use 0 to 255"),
         (GOOD + "void: [256]", "void: 256 does not fit labels: index; use 0 to 255"),
         (COLOURED + "void: '#000000'", "void must be a list: ['#000000']"),
         (GOOD + "void: 255", "void must be a list: [255]"),
-        (GOOD + "void: [0]", "'sky' and 'void' are both stored as 0"),
+        (GOOD + "void: [0]", "void: 0 is what labels store for the class 'sky'"),
         (GOOD + "offset: 254", "classes: 3 from offset 254 do not fit 8 bits"),
         (GOOD + "offset: -1", "offset: Input should be greater than or equal to 0 (got -1)"),
         (GOOD + "scale: 0", "scale: Input should be greater than 0 (got 0)"),
@@ -207,7 +223,11 @@ def test_one_training_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"), [("labels", "has no label; put it at"), ("images", "has no image")]
+    ("kind", "message"),
+    [
+        ("labels", "images without a label (1): {}; put it at"),
+        ("images", "labels without an image (1): {}; put it at"),
+    ],
 )
 @pytest.mark.parametrize("split", SPLITS)
 def test_half_a_pair(kind: str, message: str, split: str, tmp_path: Path) -> None:
@@ -216,14 +236,14 @@ def test_half_a_pair(kind: str, message: str, split: str, tmp_path: Path) -> Non
     gone.unlink()
     text = fails(tmp_path)
     other = "images" if kind == "labels" else "labels"
-    assert text.startswith(f"{tmp_path / other / split / '1.png'} {message}")
+    assert text.startswith(f"mine: {message.format(tmp_path / other / split / '1.png')}")
     assert str(gone.with_suffix("")) in text
 
 
 def test_two_images_of_one_name(tmp_path: Path) -> None:
     write(tmp_path, {"train": 3, "test": 2})
     save(tmp_path / "images" / "train" / "1.jpg", picture(blocks([0], 0), 0))
-    assert "have the same name" in fails(tmp_path)
+    assert "files of the same name (1): " in fails(tmp_path)
 
 
 def _value(path: Path) -> None:
@@ -254,9 +274,9 @@ def _void(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_value, "label value 7 is out of range; mine has classes 0..2, and void [255]"),
+        (_value, "label value 7 is out of range: mine has classes 0..2, and void [255]"),
         (_rgb, "stores 3 channels of uint8, not one class index per pixel; convert it, or"),
-        (_deep, "label value 150 is out of range; mine has classes 0..2, and void [255]"),
+        (_deep, "label value 150 is out of range: mine has classes 0..2, and void [255]"),
         (_lossy, "is compressed as JPEG, which changes the values of a label; export it again"),
         (_small, "the label is 30x20 px but its image is 56x40"),
         (truncate, "is truncated or damaged"),
@@ -273,7 +293,7 @@ def test_bad_labels(damage: Callable[[Path], None], message: str, tmp_path: Path
 
 def test_offset_is_told(tmp_path: Path) -> None:
     write(tmp_path, {"train": 3, "test": 2})
-    assert "label value 0 is out of range; mine has classes 1..3" in fails(
+    assert "label value 0 is out of range: mine has classes 1..3" in fails(
         tmp_path, GOOD + "offset: 1"
     )
 

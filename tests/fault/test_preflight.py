@@ -1,6 +1,7 @@
 """What cannot run is said before anything is trained, and never stops what can."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ TYPED = ("--set=steps=2", "--set=crop=36", "--set=batch_size=2", "--set=precisio
 
 def described(folder, name, trained, tested):
     """A set of 32 px images whose labels hold these classes, as a YAML file."""
-    for split, classes in (("train", trained), ("test", tested)):
+    for split, classes, first in (("train", trained, 60), ("test", tested, 70)):
         for kind in ("images", "labels"):
             (folder / name / kind / split).mkdir(parents=True)
         for number in range(3):
@@ -60,7 +61,7 @@ def described(folder, name, trained, tested):
             for place, value in enumerate(classes):
                 label[8 * place : 8 * place + 8] = value
             Image.fromarray(
-                np.full((32, 32, 3), 60 + number, np.uint8) + 80 * label[..., None]
+                np.full((32, 32, 3), first + number, np.uint8) + 80 * label[..., None]
             ).save(folder / name / "images" / split / f"{number}.png")
             Image.fromarray(label).save(folder / name / "labels" / split / f"{number}.png")
     path = folder / f"{name}.yaml"
@@ -139,6 +140,31 @@ def test_serious_findings_of_the_audit_stop_a_run_until_they_are_accepted(tmp_pa
     assert accepted["status"] == "done"
     assert accepted["data_findings"] == ["classes absent from the train split (1): other"]
     assert records(tmp_path)["good", "linear"]["data_findings"] == []
+
+
+@pytest.mark.parametrize("cache", ["on", "none"])
+def test_a_training_image_among_the_test_images_stops_a_run(tmp_path, typed, cache, monkeypatch):
+    if cache == "none":
+        monkeypatch.setenv("BENCHMARK_CACHE", cache)
+    for kind in ("images", "labels"):
+        shutil.copy(*(tmp_path / "good" / kind / name for name in ("train/2.png", "test/copy.png")))
+    words = (*typed, "--benchmarks=good", "--methods=linear")
+    done = command(*words)
+    line = "good: images that occur in train and test (1): train train/2 = test test/copy; keep"
+    assert done.returncode == 2 and line in done.stderr, done.stdout
+    assert done.stderr.count("\n") == 1 and not records(tmp_path)
+    audited = forked.call("data", "audit", "good", *typed[:1])
+    assert audited.returncode == 1
+    assert "serious images that occur in train and test (1)" in " ".join(audited.stdout.split())
+    assert command(*words, "--accept-audit").returncode == 0
+    (finding,) = records(tmp_path)["good", "linear"]["data_findings"]
+    assert finding.startswith("images that occur in train and test")
+
+
+def test_without_a_cache_the_audit_stops_a_run_too(tmp_path, typed, monkeypatch):
+    monkeypatch.setenv("BENCHMARK_CACHE", "none")
+    done = command(*typed, "--benchmarks=holey", "--methods=linear")
+    assert done.returncode == 2 and "classes absent from the train split (1): other" in done.stderr
 
 
 def test_a_set_that_is_damaged_stops_its_own_cells(tmp_path, typed):

@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmark.core.errors import DataError, on_one_line
-from benchmark.data.audit.near_duplicates import (
-    EXAMPLES,
-    Seen,
-    copies,
-    digest,
-    grouped,
-    look,
-    near_copies,
-)
+from benchmark.data.audit.near_duplicates import Seen, copies, look, near_copies
 from benchmark.data.audit.presence import classes_found, small_range
-from benchmark.data.base import IGNORE, SPLITS, Benchmark, Finding, Severity, Split
-from benchmark.data.examples import levels_of
+from benchmark.data.base import (
+    EXAMPLES,
+    IGNORE,
+    SPLITS,
+    Benchmark,
+    Finding,
+    LabelFault,
+    Severity,
+    Split,
+    grouped,
+    size_mismatch,
+)
+from benchmark.data.examples import digests_of, levels_of
 from benchmark.data.palette import as_rgb
 from benchmark.data.pixels import orientation
 
@@ -126,7 +129,7 @@ def audit(benchmark: Benchmark, progress: Progress | None = None) -> Audit:
         tally.read(split, id)
         if progress:
             progress(done, len(listed))
-    findings = [*tally.findings(), *_oddities(benchmark)]
+    findings = [*benchmark.faults(), *tally.findings(), *_oddities(benchmark)]
     order: dict[Severity, int] = {"serious": 0, "warning": 1, "note": 2}
     return Audit(
         benchmark.name,
@@ -164,6 +167,8 @@ class _Tally:
     levels: list[tuple[int, int]] = field(default_factory=list)
     grey: int = 0
     owner: dict[str, Split] = field(default_factory=dict)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    fixes: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.values = np.zeros((self.benchmark.channels, 256), dtype=np.int64)
@@ -193,8 +198,13 @@ class _Tally:
         """Reads and counts one example."""
         try:
             image, label = self.benchmark.read(id)
+        except LabelFault as fault:
+            kind = f"label {fault.kind}"
+            self.cases[kind].append(f"{fault.where} ({fault.what})")
+            self.fixes.setdefault(kind, fault.fix)
+            return
         except Exception as error:
-            self.cases["unreadable"].append(_told(error))
+            self._count_unreadable(id, error)
             return
         if not _is(image, 3) or image.shape[2] != self.benchmark.channels or not _is(label, 2):
             self.cases["malformed"].append(
@@ -205,6 +215,18 @@ class _Tally:
         self._count_label(split, id, label)
         self._count_image(split, id, image, label)
         self._look_for_turns(split, id)
+
+    def _count_unreadable(self, id: str, error: Exception) -> None:
+        """Counts files of one fault together: a message is its file, what is wrong, and the fix."""
+        told = _told(error)
+        for path in self.benchmark.files(id):
+            if told.startswith(f"{path} "):
+                what, _, fix = told.removeprefix(f"{path} ").partition("; ")
+                kind = f"{_UNREADABLE}: a file {what}"
+                self.cases[kind].append(str(path))
+                self.fixes.setdefault(kind, fix)
+                return
+        self.cases[_UNREADABLE].append(told)
 
     def _look_for_turns(self, split: Split, id: str) -> None:
         *images, label = _orientations(self.benchmark, id) or [1]
@@ -231,10 +253,8 @@ class _Tally:
 
     def _count_image(self, split: Split, id: str, image: np.ndarray, label: np.ndarray) -> None:
         if image.shape[:2] != label.shape:
-            self.cases["size mismatch"].append(
-                f"{self.benchmark.where(id)} (label {label.shape[1]}x{label.shape[0]}, "
-                f"image {image.shape[1]}x{image.shape[0]})"
-            )
+            fault = size_mismatch(self.benchmark.where(id), label.shape, image.shape)
+            self.cases["label size"].append(f"{fault.where} ({fault.what})")
         channels = np.moveaxis(image, -1, 0)
         values = np.stack([np.bincount(channel.ravel(), minlength=256) for channel in channels])
         self.values += values
@@ -248,12 +268,13 @@ class _Tally:
         elif values[:, BRIGHT + 1 :].sum() >= NEARLY * image.size:
             self.cases["bright"].append(f"{split} {id}")
         described = None if constant else look(as_rgb(image))
-        height, width = image.shape[:2]
-        self.seen.append(Seen(split, id, (height, width), digest(image), digest(label), described))
+        self.sizes.append(image.shape[:2])
+        first, second = digests_of(image, label)
+        self.seen.append(Seen(split, id, first.tobytes(), second.tobytes(), described))
 
     def images(self) -> ImageSummary:
         """Summary of all images read."""
-        sizes = np.array([seen.size for seen in self.seen] or [(0, 0)])
+        sizes = np.array(self.sizes or [(0, 0)])
         low, middle, high = sizes.min(0), np.median(sizes, axis=0), sizes.max(0)
         count = np.maximum(self.values.sum(1), 1)
         mean = self.values @ np.arange(256) / count
@@ -272,7 +293,10 @@ class _Tally:
     def findings(self) -> Iterator[Finding]:
         """What was found in the examples read."""
         for kind, (severity, what, fix) in _KINDS.items():
-            yield from grouped(severity, what, self.cases[kind], fix)
+            yield from grouped(severity, what, self.cases[kind], self.fixes.get(kind) or fix)
+        for kind, cases in self.cases.items():
+            if kind.startswith(_UNREADABLE):
+                yield from grouped("serious", kind, cases, self.fixes.get(kind) or _AS_TOLD)
         yield from self._classes()
         yield from small_range(np.array(self.levels), "the set")
         if 0 < self.grey < len(self.seen):
@@ -337,6 +361,8 @@ def _kind(values: object) -> str:
     return type(values).__name__
 
 
+_UNREADABLE = "examples that cannot be read"
+_AS_TOLD = "do what the message says, for all such files"
 _KINDS: dict[str, tuple[Severity, str, str]] = {
     "unlisted": ("serious", "splits that cannot be listed", "fix what the message says"),
     "empty split": (
@@ -345,21 +371,22 @@ _KINDS: dict[str, tuple[Severity, str, str]] = {
         "check the folder of the images and the lists of the splits",
     ),
     "listed twice": ("serious", "ids listed more than once", "keep the id once, in one split"),
-    "unreadable": (
-        "serious",
-        "examples that cannot be read",
-        "do what the message says, for all such files",
-    ),
     "malformed": (
         "serious",
         "examples that are not an image (H, W, channels) and a label (H, W) of uint8",
         "fix `read` of the benchmark",
     ),
-    "size mismatch": (
+    "label size": (
         "serious",
         "labels whose size differs from their image's",
         "restore the original pair",
     ),
+    "label blended": (
+        "serious",
+        "labels with blended edges, as resizing or rotating with interpolation makes them",
+        "",
+    ),
+    "label value": ("serious", "labels with values or colours that are no class", ""),
     "out of range": (
         "serious",
         "labels with values that are not a class",

@@ -11,13 +11,13 @@ images, unrelated thumbnails correlate at 0.95.
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from benchmark.data.base import Finding, Severity, Split
+from benchmark.data.base import EXAMPLES, Finding, Split, grouped
+from benchmark.data.examples import PLAIN
 
 SIDE = 64
 """Side of the detailed descriptor in pixels."""
@@ -35,8 +35,6 @@ NEIGHBOURS = 16
 """Images compared in detail with each image; more copies than that are still linked in a chain."""
 ENOUGH = 32
 """Least number of images for which what all of them share is subtracted."""
-EXAMPLES = 3
-"""How many cases a finding names; the others are counted."""
 _LEVELS = 30.0
 _ROWS = 512
 _PAIRS = 256
@@ -159,41 +157,31 @@ class Seen:
     Attributes:
         split: its split.
         id: its id.
-        size: height and width in pixels.
-        image: digest of the pixels.
-        label: digest of the label.
-        look: what the image looks like; None for images of one colour, which are reported as such
+        image: digest of the pixels; `PLAIN` for images of one colour, which are reported as such
             and not also as duplicates of each other.
+        label: digest of the label.
+        look: what the image looks like; None where nobody asked, or for images of one colour.
     """
 
     split: Split
     id: str
-    size: tuple[int, int]
     image: bytes
     label: bytes
-    look: Look | None
+    look: Look | None = None
 
 
-def digest(values: np.ndarray) -> bytes:
-    """16 bytes that differ where shapes or values differ."""
-    state = blake2b(repr(values.shape).encode(), digest_size=16)
-    state.update(np.ascontiguousarray(values).data)
-    return state.digest()
+def copies(examples: Sequence[Seen], scored: Split = "test") -> Iterator[Finding]:
+    """Images that are equal in every pixel, and those of them whose labels differ.
 
-
-def grouped(severity: Severity, what: str, cases: Sequence[str], fix: str) -> Iterator[Finding]:
-    """One finding for all cases of a kind, which names the first few; none if there is no case."""
-    if cases:
-        more = f"; and {len(cases) - EXAMPLES} more" if len(cases) > EXAMPLES else ""
-        yield Finding(severity, f"{what} ({len(cases)}): {'; '.join(cases[:EXAMPLES])}{more}", fix)
-
-
-def copies(examples: Sequence[Seen]) -> Iterator[Finding]:
-    """Images that are equal in every pixel, and those of them whose labels differ."""
+    Args:
+        examples: to compare.
+        scored: the split that scores come from: a copy of one of its images in train is serious.
+    """
     groups: dict[bytes, list[Seen]] = defaultdict(list)
     for seen in examples:
-        if seen.look is not None:
+        if seen.image != PLAIN:
             groups[seen.image].append(seen)
+    learnt: list[str] = []
     across: list[str] = []
     inside: list[str] = []
     disputed: list[str] = []
@@ -202,17 +190,16 @@ def copies(examples: Sequence[Seen]) -> Iterator[Finding]:
             continue
         text = " = ".join(f"{seen.split} {seen.id}" for seen in group[:EXAMPLES])
         text += f" = {len(group) - EXAMPLES} more" if len(group) > EXAMPLES else ""
-        (inside if len({seen.split for seen in group}) == 1 else across).append(text)
+        splits = {seen.split for seen in group}
+        kind = learnt if {"train", scored} <= splits else across if len(splits) > 1 else inside
+        kind.append(text)
         if len({seen.label for seen in group}) > 1:
             disputed.append(text)
+    fix = "keep each such image in one split"
+    yield from grouped("serious", f"images that occur in train and {scored}", learnt, fix)
+    yield from grouped("warning", "images that occur in more than one split", across, fix)
     yield from grouped(
-        "serious",
-        "images that occur in more than one split",
-        across,
-        "keep each such image in one split",
-    )
-    yield from grouped(
-        "serious",
+        "warning",
         "equal images whose labels differ",
         disputed,
         "find out which label is right, and remove the other copies",

@@ -1,12 +1,16 @@
-"""What a split's index in the cache alone says against training on it: no file is read again."""
+"""What makes results on a set wrong, as far as the index of a split tells.
 
-from collections.abc import Iterator
+An audit and `run` both ask here, so what is serious to one is serious to the other. An index is in
+the cache; without a cache every file is read once for it.
+"""
+
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from benchmark.data.audit.near_duplicates import grouped
-from benchmark.data.base import Benchmark, Finding, Split
-from benchmark.data.examples import Direct, Examples
+from benchmark.data.audit.near_duplicates import Seen, copies
+from benchmark.data.base import Benchmark, Finding, Split, grouped
+from benchmark.data.examples import Examples
 
 LEAST_RANGE = 0.1
 """Share of the range of values that the images of a set use at least."""
@@ -18,16 +22,30 @@ def serious(benchmark: Benchmark, split: Split, examples: Examples) -> Iterator[
     Args:
         benchmark: whose split.
         split: which one.
-        examples: of it; where they are not in the cache nothing is looked at, since every file
-            would have to be read.
+        examples: of it.
     """
-    if isinstance(examples, Direct):
-        return
     occurs = np.flatnonzero(examples.presence.any(axis=0))
     has_void = bool(examples.has_void.any())
     found = classes_found(benchmark, split, occurs, has_void)
     yield from (finding for finding in found if finding.severity == "serious")
     yield from small_range(examples.levels, f"the {split} split")
+
+
+def seen_in(split: Split, examples: Examples) -> list[Seen]:
+    """What `copies` compares of the examples of a split."""
+    pairs = zip(examples.ids, examples.digests, strict=True)
+    return [Seen(split, id, image.tobytes(), label.tobytes()) for id, (image, label) in pairs]
+
+
+def serious_across(splits: Mapping[Split, list[Seen]]) -> Iterator[Finding]:
+    """What makes results on one split wrong because of another.
+
+    Args:
+        splits: what a run opens: train, and the split that its scores come from.
+    """
+    scored: Split = next((split for split in splits if split != "train"), "train")
+    found = copies([seen for some in splits.values() for seen in some], scored)
+    yield from (finding for finding in found if finding.severity == "serious")
 
 
 def classes_found(

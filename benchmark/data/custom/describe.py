@@ -1,6 +1,9 @@
 """Writes the description of a folder from a look at it, and says what was guessed."""
 
+import os
 import re
+from collections import Counter
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,11 +11,11 @@ import numpy as np
 import yaml
 
 from benchmark.core.errors import DataError, UserError
-from benchmark.data.base import IGNORE, SPLITS
+from benchmark.data.base import IGNORE, SPLITS, grouped
 from benchmark.data.custom.description import LABELS, Description
-from benchmark.data.custom.folder import IMAGES, OTHER_NAMES, files_below
+from benchmark.data.custom.folder import IMAGES, OTHER_NAMES, SPLIT, TWINS, ImageFolder, files_below
 from benchmark.data.files import OWN, read_with
-from benchmark.data.pixels import label_colours, label_values
+from benchmark.data.pixels import blended, label_colours, label_kind, label_values
 
 MOST_COLOURS = 64
 """More in label images mean a photograph, or labels that were resized or compressed."""
@@ -22,6 +25,12 @@ LABELLED = ("label", "mask", "annot", "gt", "segment", "trimap", "instance", "se
 """In the names of folders of labels, which no guess takes for images."""
 SMOOTH = 0.9
 """Share of pixels with the two most frequent values above which few others are smoothed edges."""
+MOST_FOLDERS = 100
+"""Above it, labels are only looked for beside their images."""
+MOST_INNER = 8
+"""Folders in a folder that are looked at one by one."""
+FEW = 10
+"""A label with more values that no other label has, of few pixels each, was resized or smoothed."""
 SHARES = (0.6, 0.1, 0.3)
 """Of train, val and test where the folder does not say."""
 
@@ -31,7 +40,7 @@ class Pairing:
     """Where a folder holds images and labels.
 
     Attributes:
-        images: folder of the images, relative to the whole.
+        images: folder of the images, relative to the whole; see `Description.images`.
         masks: folder of the labels.
         template: what a label is called, with `{stem}` for the name of its image.
         labels: the labels.
@@ -52,10 +61,12 @@ class Guess:
     Attributes:
         fields: of the YAML file.
         notes: what to check, a sentence each.
+        faults: what an audit will find serious, a line each.
     """
 
     fields: dict[str, object]
     notes: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
 
     @property
     def text(self) -> str:
@@ -79,13 +90,13 @@ def describe(folder: Path, home: Path) -> Guess:
 
     Raises:
         UserError: there are no images with labels.
-        DataError: a label cannot be read, or is none.
+        DataError: a label cannot be read, or is none; two images or labels have the same name;
+            they are too few.
     """
     if not folder.is_dir():
         raise UserError(f"the folder {folder} is missing; name the folder of your images")
     found = pairing(folder)
-    name = re.sub(r"[^A-Za-z0-9_-]+", "_", folder.resolve().name).strip("_") or "my_set"
-    guess = Guess({"name": name, "folder": _relative(folder, home)})
+    guess = Guess({"name": name_of(folder), "folder": _relative(folder, home)})
     if found.images != "images":
         guess.fields["images"] = found.images
     if found.masks != "labels":
@@ -98,23 +109,35 @@ def describe(folder: Path, home: Path) -> Guess:
         )
     guess.notes.append(f"Images are in {found.images}, labels in {found.masks}: {found.template}.")
     _add_classes(guess, found)
-    Description.model_validate(guess.fields)
+    description = Description.model_validate(guess.fields)
+    attributes = ImageFolder.attributes(description, home) | {"name": description.name}
+    for fault in type("Described", (ImageFolder,), attributes)().faults():
+        if fault.what.startswith(TWINS):  # it cannot be told which of them is meant
+            raise DataError(f"{fault.what}; {fault.fix}")
+        guess.faults.append(f"{fault.what}; {fault.fix}")
     return guess
+
+
+def name_of(folder: Path) -> str:
+    """What a set in a folder is called, where nobody says."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", folder.resolve().name).strip("_") or "my_set"
 
 
 def pairing(folder: Path) -> Pairing:
     """Finds the images that have labels, by their names.
 
     Raises:
-        UserError: no folder fits another.
+        UserError: no folder fits another, or it cannot be told which.
     """
-    files = [path for path in files_below(folder) if path.suffix.lower() in (*IMAGES, *LABELS)]
+    every = list(files_below(folder))
+    files = [path for path in every if path.suffix.lower() in (*IMAGES, *LABELS)]
     if not files:
         raise UserError(f"{folder} holds no images ({', '.join(IMAGES)}); name another folder")
-    folders: dict[str, list[Path]] = {}
+    folders: dict[str, dict[Path, Path]] = {}
     for path in files:
-        top = _top(path.relative_to(folder).parent)
-        folders.setdefault(top, []).append(path)
+        for top, inside in _tops(path.relative_to(folder)):
+            folders.setdefault(top, {})[inside] = path
+    folders = _without_crowds(folders)
     fitting = [
         found
         for masks in sorted(folders)
@@ -122,44 +145,120 @@ def pairing(folder: Path) -> Pairing:
         if (found := _fit(folder, images, masks, folders))
     ]
     if not fitting:
-        where = ", ".join(f"{len(paths)} in {top}" for top, paths in sorted(folders.items())[:5])
-        raise UserError(
-            f"{folder}: no image has a label of its name ({where}); put the labels (PNG, not "
-            "JPEG) into a folder of their own, such as masks, named as their images"
-        )
+        raise UserError(f"{_no_pair(folder, folders)}{_annotated(every)}")
     most = max(len(found.labels) for found in fitting)
-    fitting = [found for found in fitting if len(found.labels) == most]
-    named = [found for found in fitting if any(word in found.images.lower() for word in PICTURES)]
-    fitting = named or fitting
-    if len({found.images for found in fitting}) == 1 == len({found.masks for found in fitting}):
-        return fitting[0]
+    best = [found for found in fitting if len(found.labels) == most]
+    named = [found for found in best if any(word in found.images.lower() for word in PICTURES)]
+    best = named or best
+    # `data/images` holds what `data` does, and says more about it.
+    best = [one for one in best if not any(_inside(one, other) for other in best)]
+    apart = [one for one in fitting if not any(_overlaps(one, other) for other in best)]
+    if len(best) == 1 and not apart:
+        return best[0]
     # Of two folders that are labels of each other, those with fewer colours are labels.
-    swapped = {frozenset((found.images, found.masks)) for found in fitting}
-    if len(swapped) == 1:
-        return min(fitting, key=lambda found: _colours(found.labels[0]))
-    pairs = "; ".join(f"{found.images} with {found.masks}" for found in fitting[:4])
+    if not apart and len({frozenset((found.images, found.masks)) for found in best}) == 1:
+        return min(best, key=lambda found: _colours(found.labels[0]))
+    pairs = "; ".join(f"{one.images} with {one.masks}" for one in [*best, *apart][:4])
     raise UserError(
         f"{folder}: several folders fit each other ({pairs}); move the others away, or write "
         "`images` and `masks` in a YAML file"
     )
 
 
-def _top(parent: Path) -> str:
-    """The folder that holds all of a kind: without split folders and what is in them."""
-    parts = parent.parts
-    cut = next((k for k, part in enumerate(parts) if part in SPLITS), min(len(parts), 1))
-    return Path(*parts[:cut]).as_posix()
+def _tops(path: Path) -> Iterator[tuple[str, Path]]:
+    """Folders that may hold all images or labels, and a file's path in them with its split first.
+
+    Args:
+        path: of the file, relative to the whole.
+    """
+    parts = path.parts[:-1]
+    if len(parts) > 1 and parts[0] in SPLITS:  # train/images, train/masks
+        yield f"{SPLIT}/{parts[1]}", Path(parts[0], *path.parts[2:])
+        return
+    cut = next((k for k, part in enumerate(parts) if part in SPLITS), len(parts))
+    for depth in {0, min(cut, 1), min(cut, 2)}:
+        yield Path(*parts[:depth]).as_posix(), Path(*path.parts[depth:])
 
 
-def _fit(folder: Path, images: str, masks: str, folders: dict[str, list[Path]]) -> Pairing | None:
-    """The pairing of two folders, if names of one are names of the other with one addition."""
+def _without_crowds(folders: dict[str, dict[Path, Path]]) -> dict[str, dict[Path, Path]]:
+    """Without inner folders where there are many, as one for each patient or street."""
+    if len(folders) > MOST_FOLDERS:  # as in a home folder, or with one for each patient
+        return {".": folders["."]}
+    inner = Counter(Path(top).parent for top in folders)
+    return {
+        top: files
+        for top, files in folders.items()
+        if top.startswith(SPLIT) or "/" not in top or inner[Path(top).parent] <= MOST_INNER
+    }
+
+
+def _inside(one: Pairing, other: Pairing) -> bool:
+    """Whether a pairing is of folders that another one, of the same labels, looks at closer."""
+    pairs = ((one.images, other.images), (one.masks, other.masks))
+    return one is not other and all(a == b or Path(a) in Path(b).parents for a, b in pairs)
+
+
+def _overlaps(one: Pairing, other: Pairing) -> bool:
+    """Whether two pairings share files."""
+    mine, theirs = ({Path(p.images), Path(p.masks)} for p in (one, other))
+    return any(a == b or a in b.parents or b in a.parents for a in mine for b in theirs)
+
+
+def _no_pair(folder: Path, folders: dict[str, dict[Path, Path]]) -> str:
+    """What to say of a folder in which no image has a label."""
+    tops = {top: files for top, files in folders.items() if "/" not in top or SPLIT in top}
+    if len(tops) > 1:
+        tops.pop(".", None)  # which holds them all
+    where = ", ".join(f"{len(files)} in {top}" for top, files in sorted(tops.items())[:5])
+    if where == f"{len(next(iter(tops.values())))} in .":
+        where = f"{len(tops['.'])} images"
+    return (
+        f"{folder}: no image has a label of its name ({where}); put the labels (PNG, not JPEG) "
+        "into a folder of their own, such as masks, named as their images, as in photos/a.jpg with "
+        f"masks/a.png or masks/a_mask.png{_two_endings(folders)}"
+    )
+
+
+def _annotated(files: list[Path]) -> str:
+    """What to add where annotations of other tools may be there."""
+    found = [path for path in files if path.suffix.lower() in (".json", ".xml")]
+    found += [path for path in files if path.name in ("data.yaml", "data.yml")]
+    if not found:
+        return ""
+    return f"; if {found[0]} holds annotations, convert them by `data import`"
+
+
+def _two_endings(folders: dict[str, dict[Path, Path]]) -> str:
+    """What to add where names differ in their ends, as in a_leftImg8bit and a_gtFine_labelIds."""
+    ends = []
+    for files in folders.values():
+        stems = [path.stem[::-1] for path in files]
+        shared = os.path.commonprefix(stems)[::-1] if len(stems) > 1 else ""  # noqa: RUF071
+        begin = re.search(r"[_.-].*", shared)
+        if begin and begin[0] not in ends:
+            ends.append(begin[0])
+    if len(ends) < 2:
+        return ""
+    return f"; here names end in {' or '.join(ends[:4])}: remove these ends from the images' names"
+
+
+def _fit(
+    folder: Path, images: str, masks: str, folders: dict[str, dict[Path, Path]]
+) -> Pairing | None:
+    """The pairing of two folders, if names of one are names of the other with one addition.
+
+    Raises:
+        UserError: labels have several suffixes or names, or split folders names that are not read.
+    """
     if images != masks and (
         any(word in masks.lower() for word in PICTURES)
         or any(word in images.lower() for word in LABELLED)
     ):
         return None
-    labels = {p.relative_to(folder / masks) for p in folders[masks] if p.suffix.lower() in LABELS}
-    pictures = [path.relative_to(folder / images) for path in folders[images]]
+    if (SPLIT in images) != (SPLIT in masks):
+        return None
+    labels = {p for p in folders[masks] if p.suffix.lower() in LABELS}
+    pictures = sorted(folders[images])
     if images != masks:
         pictures = [p for p in pictures if not any(w in p.parent.as_posix() for w in LABELLED)]
     templates: dict[str, int] = {}
@@ -171,23 +270,84 @@ def _fit(folder: Path, images: str, masks: str, folders: dict[str, list[Path]]) 
             if picture.stem in label.stem and (images != masks or label != picture):
                 call = label.stem.replace(picture.stem, "{stem}", 1) + label.suffix
                 templates[call] = templates.get(call, 0) + 1
+    if images == masks:  # as a.bmp beside a.png: either could be the label by its name
+        templates = {
+            call: count
+            for call, count in templates.items()
+            if (first := _first(call, pictures, labels))
+            and _colours(folders[masks][first]) <= MOST_COLOURS
+        }
     if not templates:
         return None
-    template = max(sorted(templates, key=len), key=lambda call: templates[call])
-    named = {p.with_name(template.replace("{stem}", p.stem)): p for p in pictures}
+    template = _template(templates, folder / masks)
+    named = {_call(template, p): p for p in pictures if images != masks or _call(template, p) != p}
     fitting = sorted(labels & named.keys())
     if images == masks:
         fitting = [label for label in fitting if named[label] not in labels & named.keys()]
-    if not fitting or _colours(folder / masks / fitting[0]) > MOST_COLOURS:
+    if not fitting or _colours(folders[masks][fitting[0]]) > MOST_COLOURS:
         return None
-    divided = all((folder / images / split).is_dir() for split in ("train", "test"))
-    others = [name for name in OTHER_NAMES if (folder / images / name).is_dir()]
+    if images != masks:
+        _refuse_mixed(template, named.keys() - labels, labels, folder / masks)
+    divided = all(any(p.parts[0] == split for p in pictures) for split in ("train", "test"))
+    firsts = {p.parts[0] for p in pictures}
+    others = [name for name in OTHER_NAMES if name in firsts]
+    if SPLIT in images:
+        others = [name for name in OTHER_NAMES if (folder / name).is_dir()]
     if others:
         raise UserError(
-            f"{folder / images} is divided into {', '.join(others)}; name the folders of images "
-            "and labels train, val and test"
+            f"{folder / images.removeprefix(SPLIT + '/')} is divided into {', '.join(others)}; "
+            "name the folders of images and labels train, val and test"
         )
-    return Pairing(images, masks, template, [folder / masks / p for p in fitting], divided)
+    return Pairing(images, masks, template, [folders[masks][p] for p in fitting], divided)
+
+
+def _call(template: str, picture: Path) -> Path:
+    """The label of a picture."""
+    return picture.with_name(template.replace("{stem}", picture.stem))
+
+
+def _first(template: str, pictures: list[Path], labels: Set[Path]) -> Path | None:
+    """The first label of another file that a template names."""
+    named = ((_call(template, picture), picture) for picture in pictures)
+    return next((label for label, picture in named if label in labels and label != picture), None)
+
+
+def _template(templates: dict[str, int], masks: Path) -> str:
+    """What labels are called, of what they might be.
+
+    Raises:
+        UserError: several names are as likely.
+    """
+    most = max(templates.values())
+    likely = sorted(
+        (call for call, count in templates.items() if count == most), key=lambda c: (len(c), c)
+    )
+    # As `a_gt.png` beside `a_pred.png`.
+    sure = [call for call in likely if any(word in call.lower() for word in LABELLED)]
+    plain = [call for call in likely if Path(call).stem == "{stem}"]
+    chosen = sure or plain or likely
+    if len({Path(call).stem for call in chosen}) > 1:
+        raise UserError(
+            f"{masks}: labels may be {' or '.join(chosen[:4])}; move the others away, or write "
+            f"`labels: {chosen[0]!r}` in a YAML file"
+        )
+    return chosen[0]
+
+
+def _refuse_mixed(template: str, missing: Set[Path], labels: Set[Path], masks: Path) -> None:
+    """Raises UserError where labels that are missing are there with another suffix."""
+    suffix = Path(template).suffix
+    others = Counter(
+        other
+        for label in missing
+        for other in LABELS
+        if other != suffix and label.with_suffix(other) in labels
+    )
+    if others:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common())
+        raise UserError(
+            f"{masks}: most labels are {suffix}, but there are {kinds}; save all labels as {suffix}"
+        )
 
 
 def _colours(path: Path) -> float:
@@ -207,22 +367,35 @@ def _add_classes(guess: Guess, found: Pairing) -> None:
     """Adds classes and `labels`: of indices where labels have one channel, else of colours."""
     values: dict[int, int] = {}
     colours: dict[int, int] = {}
+    stored: list[tuple[bool, Path, str, dict[int, int]]] = []
+    as_colours = _all_as_colours(found.labels)
     for path in found.labels:
-        own, target = _content(path)
+        own, target = _content(path, as_colours)
+        pixels = dict(zip(*(x.tolist() for x in np.unique(own, return_counts=True)), strict=True))
+        stored.append((blended(own), path, target, pixels))
+    smooth: list[str] = []
+    doubtful = 2 * sum(one[0] for one in stored) < len(stored)
+    for suspicious, path, target, pixels in sorted(stored, key=lambda one: one[0]):
         kind = colours if target == "colour" else values
-        for value, count in zip(*np.unique(own, return_counts=True), strict=True):
-            kind[int(value)] = kind.get(int(value), 0) + int(count)
+        if suspicious and doubtful and len(pixels.keys() - kind.keys()) > FEW:
+            smooth.append(str(path))
+            continue
+        for value, count in pixels.items():
+            kind[value] = kind.get(value, 0) + count
         if len(kind) > (MOST_COLOURS if target == "colour" else 256):
             raise DataError(
                 f"{path}: labels hold more than {len(kind) - 1} {target}s, as photographs and "
                 "resized labels do; export labels without smoothing"
             )
-    if values and colours:
-        raise DataError(
-            f"{found.labels[0].parent}: some labels have one channel, others three; export all in "
-            "one way"
-        )
+    fix = "export them again, or resize them with nearest-neighbour"
+    for finding in grouped("serious", "labels with blended edges", smooth, fix):
+        guess.faults.append(f"{finding.what}; {finding.fix}")
     _refuse_smoothed(colours or values, found.labels[0].parent)
+    if len(colours or values) < 2:
+        raise DataError(
+            f"{found.labels[0].parent}: all {len(found.labels)} labels hold one value only, so "
+            "every prediction would be right; export labels with at least two classes"
+        )
     files = {"files": found.template} if found.template != "{stem}.png" else {}
     if colours:
         most = sorted(colours, key=lambda value: -colours[value])
@@ -260,9 +433,31 @@ def _refuse_smoothed(pixels: dict[int, int], where: Path) -> None:
         )
 
 
-def _content(path: Path) -> tuple[np.ndarray, str]:
+def _all_as_colours(labels: list[Path]) -> bool:
+    """Whether labels have to be read as colours, because some have a palette and others none.
+
+    Raises:
+        DataError: there are labels of colours, and labels of one channel without a palette.
+    """
+    kinds: dict[str, list[str]] = {}
+    for path in labels:
+        kinds.setdefault(read_with(path, OWN, label_kind), []).append(str(path))
+    if "colours" not in kinds or len(kinds) == 1:
+        return False
+    if "values" in kinds:
+        one, three = kinds["values"], kinds["colours"]
+        raise DataError(
+            f"{len(one)} labels have one channel, such as {one[0]}, and {len(three)} three, such "
+            f"as {three[0]}; export all in one way"
+        )
+    return True
+
+
+def _content(path: Path, as_colours: bool = False) -> tuple[np.ndarray, str]:
     """Indices of a label with one channel, or its colours as numbers."""
     try:
+        if as_colours:
+            return _packed(read_with(path, OWN, label_colours)), "colour"
         values, bits = read_with(path, OWN, label_values)
     except DataError:
         return _packed(read_with(path, OWN, label_colours)), "colour"

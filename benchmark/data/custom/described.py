@@ -7,11 +7,13 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 
 from benchmark.core.errors import DataError
-from benchmark.data.base import IGNORE, Benchmark, carve
+from benchmark.data.base import IGNORE, Benchmark, LabelFault, carve, size_mismatch
 from benchmark.data.custom.description import Description, Value
-from benchmark.data.pixels import image_bytes, label_colours, label_values
+from benchmark.data.pixels import blended, image_bytes, label_colours, label_values, orientation
 
 _UNKNOWN = -1
+_SIDEWAYS = (5, 6, 7, 8)
+"""EXIF orientations that swap width and height."""
 
 
 class DescribedBenchmark(Benchmark):
@@ -68,15 +70,17 @@ class DescribedBenchmark(Benchmark):
             return label_colours(file), 8
         return label_values(file)
 
-    def decode(self, stored: tuple[np.ndarray, int], where: str) -> np.ndarray:
+    def decode(self, stored: tuple[np.ndarray, int], id: str, size: tuple[int, ...]) -> np.ndarray:
         """Class indices (H, W) uint8 with 255 = void.
 
         Args:
             stored: what `stored_in` found.
-            where: the label, for errors.
+            id: of the example, for errors.
+            size: of its image, height and width first.
 
         Raises:
-            DataError: a pixel is neither of a class nor void.
+            LabelFault: the label has another size than its image, or a pixel is neither of a class
+                nor void.
         """
         values, bits = stored
         known = self.description.stored
@@ -90,28 +94,57 @@ class DescribedBenchmark(Benchmark):
                 table[int(value)] = k
             found = np.where(values == values.astype(np.uint8), table[values & 255], _UNKNOWN)
         unknown = found == _UNKNOWN
+        if values.shape[:2] != size[:2]:
+            raise self._misfit(values, unknown, id, size)
         if unknown.any():
-            raise DataError(f"{where}: {self._not_stored(values[unknown][0])}")
+            if blended(values, unknown):
+                raise LabelFault("blended", self.where(id), *_BLENDED)
+            raise LabelFault("value", self.where(id), *self._not_stored(values[unknown][0]))
         return found.astype(np.uint8)
 
-    def _not_stored(self, value: Any) -> str:
-        """What to say of a value that stands for nothing."""
+    def _misfit(
+        self, values: np.ndarray, unknown: np.ndarray, id: str, size: tuple[int, ...]
+    ) -> LabelFault:
+        """What to say of a label that has another size than its image."""
+        fault = size_mismatch(self.where(id), values.shape, size)
+        if values.shape[:2] == size[1::-1]:
+            photograph, *others = self.opened(id)
+            with photograph:
+                turn = orientation(photograph)
+            for other in others:
+                other.close()
+            if turn in _SIDEWAYS:
+                what = f"{fault.what}, which its EXIF orientation {turn} has turned upright"
+                fix = (
+                    "the label is drawn on the picture as it is stored: turn the label, or remove "
+                    "the orientation from the image"
+                )
+                return LabelFault("size", fault.where, what, fix)
+        if unknown.any() and blended(values, unknown):
+            what = f"{fault.what}, and its edges are blended, as by resizing with interpolation"
+            fix = "export it at the size of its image, or resize it with nearest-neighbour"
+            return LabelFault("size", fault.where, what, fix)
+        return fault
+
+    def _not_stored(self, value: Any) -> tuple[str, str]:
+        """What to say of a value that stands for nothing, and what to do."""
         said, last = self.description, self.description.offset + len(self.classes) - 1
         if said.labels.kind == "colour":
             r, g, b = value
             return (
-                f"colour #{r:02X}{g:02X}{b:02X} belongs to no class of {self.name} and is not "
-                "void; correct the label, or add it to `classes` or `void`"
+                f"colour #{r:02X}{g:02X}{b:02X} belongs to no class of {self.name} and is not void",
+                "correct the label, or add it to `classes` or `void`",
             )
         void = [value for value, k in said.stored.items() if k == IGNORE]
         if said.states_values:
             return (
-                f"label value {value} belongs to no class of {self.name}, and is not void {void}; "
-                f"correct the label, give it a class, or leave it out by `ignore: [{value}]`"
+                f"label value {value} belongs to no class of {self.name}, and is not void {void}",
+                f"correct the label, give it a class, or leave it out by `ignore: [{value}]`",
             )
         return (
-            f"label value {value} is out of range; {self.name} has classes {said.offset}..{last}, "
-            f"and void {void}; correct the label, or `classes`, `offset` or `void`"
+            f"label value {value} is out of range: {self.name} has classes {said.offset}..{last}, "
+            f"and void {void}",
+            "correct the label, or `classes`, `offset` or `void`",
         )
 
     def absent_fix(self, names: Sequence[str], has_void: bool) -> str:
@@ -142,6 +175,13 @@ class DescribedBenchmark(Benchmark):
         share = max(1, round(0.1 * len(train))) / len(train)
         parts = carve(train, (1 - share, share, 0))
         return parts["train"], parts["val"]
+
+
+_BLENDED = (
+    "its edges are blended: many values that are no class, each of few pixels, as resizing or "
+    "rotating with interpolation makes them",
+    "export it again, or resize it with nearest-neighbour",
+)
 
 
 def _colour_classes(colours: np.ndarray, known: dict[Value, int]) -> np.ndarray:

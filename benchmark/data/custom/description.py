@@ -205,7 +205,8 @@ class Description(BaseModel):
         scale: factor by which the network sees every image resized; None = 1.
         shorter_side: instead of `scale`, the side to which the shorter one is resized, px.
         folder: with images and labels, relative to the YAML file; None = beside it.
-        images: the folder of the images in it.
+        images: the folder of the images in it, which holds those of the splits; `{split}` where
+            these hold it: `{split}/images`.
         masks: the folder of the labels in it.
         splits: shares of train, val and test to draw by a fixed seed, for folders that are not
             divided; None = there are folders train, test and perhaps val.
@@ -235,6 +236,25 @@ class Description(BaseModel):
     splits: tuple[float, float, float] | None = None
     hub: Hub | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, content: Any) -> Any:
+        for field, value in content.items() if isinstance(content, dict) else ():
+            if value is None and field in cls.model_fields:
+                raise ValueError(f"{field} is empty; write a value, or leave it out{_COMMENT}")
+        return content
+
+    @field_validator("splits", mode="before")
+    @classmethod
+    def _three(cls, shares: Any) -> Any:
+        if not (isinstance(shares, list) and len(shares) == 3 and all(map(_is_number, shares))):
+            hint = "; names of splits belong in `hub`" if isinstance(shares, dict) else ""
+            raise ValueError(
+                f"{shown(shares)} are no shares of train, val and test; write three, as in "
+                f"[0.6, 0.1, 0.3]{hint}"
+            )
+        return shares
+
     @field_validator("splits")
     @classmethod
     def _whole(cls, shares: tuple[float, ...] | None) -> tuple[float, ...] | None:
@@ -251,6 +271,30 @@ class Description(BaseModel):
         if not name.strip() or Path(name).is_absolute() or ".." in Path(name).parts:
             raise ValueError(f"{name!r} is no folder below `folder`; name one, or `.` for itself")
         return name
+
+    @field_validator("images", "masks")
+    @classmethod
+    def _one_split(cls, name: str) -> str:
+        if re.search(r"[{}]", name.replace("{split}", "", 1)):
+            raise ValueError(f"{name!r}: write {{split}} once, as in '{{split}}/images'")
+        return name
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _text(cls, name: Any) -> Any:
+        if not isinstance(name, str):  # YAML reads yes, no, on and off as true and false
+            raise ValueError(f"{shown(name)} is no text; put quotes around the name")
+        return name
+
+    @field_validator("void", "ignore", mode="before")
+    @classmethod
+    def _listed(cls, values: Any) -> Any:
+        if isinstance(values, str) and values.lower() in ("none", "no", "nothing"):
+            raise ValueError(f"{values!r} is no value; write [] where there is none")
+        for value in values if isinstance(values, list) else ():
+            if value is None:
+                raise ValueError(f"a value is empty{_COMMENT}")
+        return values
 
     @field_validator("name")
     @classmethod
@@ -273,6 +317,7 @@ class Description(BaseModel):
             if not isinstance(name, str) or not name.strip():
                 raise ValueError(f"{shown(name)} is no name; put quotes around it")
         if isinstance(classes, dict):
+            _refuse_triples(classes)
             return {name: _values(name, stored) for name, stored in classes.items()}
         twice = sorted({name for name in classes if classes.count(name) > 1})
         if twice:
@@ -324,6 +369,8 @@ class Description(BaseModel):
             raise ValueError("labels: names of files are for folders; a hub has columns")
         if self.hub is not None and {"images", "masks", "splits"} & self.model_fields_set:
             raise ValueError("images, masks and splits are for folders; a hub has its own")
+        if self.splits and "{split}" in f"{self.images}{self.masks}":
+            raise ValueError("splits and {split} contradict each other; keep one")
         if self.bands and self.range and len(self.range) not in (1, len(self.bands)):
             raise ValueError(
                 f"range: {len(self.range)} pairs do not fit {len(self.bands)} bands; write one "
@@ -347,11 +394,18 @@ class Description(BaseModel):
         for field, value, name in self._stored():
             if not (_is_colour if kind == "colour" else _is_index)(value):
                 write = "'#RRGGBB' in quotes" if kind == "colour" else "0 to 255"
+                if value in self.classes:
+                    write = f"what labels store for {value!r}, {write}"
                 raise ValueError(f"{field}: {value!r} does not fit labels: {kind}; use {write}")
             if name not in self.classes and name != VOID:
                 raise ValueError(
                     f"labels: {name!r} is no class{did_you_mean(name, self.classes)}; add it to "
                     "`classes`, or its value to `ignore`"
+                )
+            if value in owners and field in ("void", "ignore") and owners[value] != VOID:
+                raise ValueError(
+                    f"{field}: {value} is what labels store for the class {owners[value]!r}; take "
+                    f"it out of `{field}`, or the class out of `classes`"
                 )
             if value in owners:
                 raise ValueError(f"{owners[value]!r} and {name!r} are both stored as {value}")
@@ -426,10 +480,30 @@ class Description(BaseModel):
         return short_hash([fields, classes])
 
 
+_COMMENT = " (an unquoted # begins a comment: write colours in quotes, '#RRGGBB')"
+
+
+def _refuse_triples(classes: dict[str, Any]) -> None:
+    """Raises ValueError where every class has three numbers that can only be red, green, blue."""
+    triples = list(classes.values())
+    if not all(isinstance(v, list) and len(v) == 3 and all(map(_is_index, v)) for v in triples):
+        return
+    values = [value for triple in triples for value in triple]
+    if len(set(values)) < len(values):
+        name, triple = next(iter(classes.items()))
+        colour = "#{:02X}{:02X}{:02X}".format(*triple)
+        raise ValueError(
+            f"{name}: {triple} looks like red, green and blue; write it as '{colour}' in quotes, "
+            "and `labels: colour`"
+        )
+
+
 def _values(name: str, stored: Any) -> tuple[Any, ...]:
     """What a class is stored as, of one value or several."""
     values = stored if isinstance(stored, list) and stored else [stored]
     for value in values:
+        if value is None:
+            raise ValueError(f"{name} has no value{_COMMENT}")
         # An unquoted # begins a comment in YAML, and nothing is left of the colour.
         if not _is_colour(value) and not _is_index(value):
             raise ValueError(
@@ -463,13 +537,22 @@ def read_description(path: Path) -> Description:
         UserError: the file cannot be read, is no YAML, or does not fit the schema.
     """
     where = f"--plugin {path}"
-    content = read_mapping(path, where, "fields", "name: my_set")
+    try:
+        content = read_mapping(path, where, "fields", "name: my_set")
+    except UserError as error:
+        if "not YAML" in str(error) and _BARE_COLOUR.search(path.read_text("utf-8")):
+            raise UserError(f"{error}{_COMMENT}") from error
+        raise
     try:
         return Description.model_validate(content)
     except ValidationError as error:
         raise UserError(f"{where}: {_problem(error)}") from error
     except UnicodeEncodeError as error:  # half of a surrogate pair as a key
         raise UserError(f"{where}: {on_one_line(error)}") from error
+
+
+_BARE_COLOUR = re.compile(r"[:,\[]\s*#[0-9A-Fa-f]{6}\b")
+"""A colour that YAML takes for a comment."""
 
 
 def _problem(error: ValidationError) -> str:

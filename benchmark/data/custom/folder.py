@@ -2,11 +2,12 @@
 
 Format: `images/{train,val,test}/**/<name>.{jpg,jpeg,png,bmp,tif,tiff}` with labels
 `labels/{train,val,test}/**/<name>.png` of the same relative names, or as `labels` of the
-description calls them. Links to folders are followed. Without `images/val`, a tenth of train
-becomes val; test is never touched for that. With `splits` the folders hold no split folders, and
-the splits are drawn.
+description calls them. Where `images` is `{split}/images`, the split folders are outside. Links to
+folders are followed. Without images for val, a tenth of train becomes val; test is never touched
+for that. With `splits` the folders hold no split folders, and the splits are drawn.
 """
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -16,12 +17,19 @@ from typing import Literal
 import numpy as np
 
 from benchmark.core.errors import DataError
-from benchmark.data.base import SPLITS, Finding, Split, carve
+from benchmark.data.base import SPLITS, Finding, Split, carve, grouped
 from benchmark.data.custom.described import DescribedBenchmark
 from benchmark.data.custom.description import LABELS, Description
 from benchmark.data.files import OWN, read_with
+from benchmark.data.pixels import depth
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+
+SPLIT = "{split}"
+"""In `images` and `masks` of a description: where the name of the split stands, if not last."""
+
+TWINS = "files of the same name"
+"""How the fault of files that differ in their suffix only begins."""
 
 OTHER_NAMES = ("training", "valid", "validation", "testing")
 """What folders of splits are also called."""
@@ -33,9 +41,10 @@ _PICTURES = (*IMAGES, ".webp", ".gif", ".heic", ".heif", ".avif", ".jp2", ".npy"
 class ImageFolder(DescribedBenchmark):
     """Images and labels below a folder of the user's.
 
+    Images without a label, labels without an image and files of one name are `faults`.
+
     Raises:
-        DataError: the folder, or its train or test images, are missing; an image has no label, or
-            a label no image.
+        DataError: the folder, or its train or test images, are missing, or no image has a label.
     """
 
     def __init__(self, root: Path | None = None) -> None:
@@ -46,7 +55,9 @@ class ImageFolder(DescribedBenchmark):
                 f"{self.name}: the folder {self.path} is missing; create it, or correct `folder`, "
                 "which is relative to the YAML file"
             )
+        self._refuse_missing()
         self._files: dict[str, tuple[Path, Path]] = {}
+        self._faults: dict[str, tuple[list[str], str]] = {}
         if self.description.splits:
             self._refuse_divided()
             self._ids = self._drawn(self._pair(""), self.description.splits)
@@ -59,6 +70,19 @@ class ImageFolder(DescribedBenchmark):
     def source(cls, description: Description, home: Path) -> str:
         """The folder."""
         return str(_folder(description, home))
+
+    def _refuse_missing(self) -> None:
+        for field in ("images", "masks"):
+            name = getattr(self.description, field)
+            if SPLIT in name or (self.path / name).is_dir():
+                continue
+            there = sorted(path.name for path in self.path.iterdir() if path.is_dir())
+            holds = f"holds {', '.join(there[:5])}" if there else "holds no folders"
+            what = "images" if field == "images" else "labels"
+            raise DataError(
+                f"{self.name}: the folder {self.path / name} of the {what} is missing ({self.path} "
+                f"{holds}); create it, or name yours by `{field}`"
+            )
 
     def _refuse_divided(self) -> None:
         images = self.path / self.description.images
@@ -82,29 +106,75 @@ class ImageFolder(DescribedBenchmark):
     def _pair(self, split: Split | Literal[""]) -> list[str]:
         """Ids of the images in a split's folder, or in the whole one, each with its label."""
         inside, beside = (
-            self.path / name / split for name in (self.description.images, self.description.masks)
+            self.path / (name.replace(SPLIT, split) if SPLIT in name else f"{name}/{split}")
+            for name in (self.description.images, self.description.masks)
         )
         template = self.description.labels.files
-        labels = files_by_stem(beside, *_divided(template))
-        images = files_by_stem(inside, "{stem}", IMAGES, set(labels.values()))
+        labels, twin_labels = _by_stem(beside, *_divided(template))
+        used = {*labels.values(), *twin_labels}
+        images, twin_images = _by_stem(inside, "{stem}", IMAGES, used)
+        for twins, first in ((twin_images, images), (twin_labels, labels)):
+            self._add_fault(TWINS, twins, "rename or remove one", first)
         if bare := sorted(images.keys() - labels.keys()):
-            fix = _fix(bare, beside, template)
-            raise DataError(f"{_named(bare, images)} no label; {fix}")
+            cases = {images[stem]: stem for stem in bare}
+            self._add_fault("images without a label", cases, _fix(bare, beside, template))
         if stray := sorted(labels.keys() - images.keys()):
-            raise DataError(
-                f"{_named(stray, labels)} no image; put it at {inside / stray[0]}.jpg (or another "
-                f"of {', '.join(IMAGES)}), or remove the label"
+            self._add_fault(
+                "labels without an image",
+                {labels[stem]: stem for stem in stray},
+                f"put it at {inside / stray[0]}.jpg (or another of {', '.join(IMAGES)}), or remove "
+                "the label",
             )
-        if not images and split != "val":
+        paired = sorted(images.keys() & labels.keys())
+        if not paired and split != "val":
+            for fault in self.faults():  # the first; the others follow from it
+                raise DataError(f"{self.name}: {fault.what}; {fault.fix}")
             raise DataError(
                 f"{self.name}: there are no images in {inside}; create it with the {split} "
                 f"images ({', '.join(IMAGES)}), and {beside} with their labels ({template})"
-                + _undivided(self.path / self.description.images, split)
+                + ("" if SPLIT in self.description.images else self._undivided(split))
             )
         before = f"{split}/" if split else ""
-        ids = {f"{before}{stem}": stem for stem in sorted(images)}
+        ids = {f"{before}{stem}": stem for stem in paired}
         self._files |= {id: (images[stem], labels[stem]) for id, stem in ids.items()}
         return list(ids)
+
+    def _undivided(self, split: str) -> str:
+        """What to add where the images of a folder are there, but in no split."""
+        images = self.path / self.description.images
+        if not split or not any(path.suffix.lower() in IMAGES for path in _files(images)):
+            return ""
+        return f"; or write `splits: [0.6, 0.1, 0.3]` to draw splits from {images} by a fixed seed"
+
+    def _depths(self) -> Iterator[Finding]:
+        found: dict[int, list[Path]] = {}
+        for image, _ in self._files.values():
+            with contextlib.suppress(DataError):  # reading it has reported that
+                found.setdefault(read_with(image, OWN, depth), []).append(image)
+        if len(found) > 1:
+            few = min(found.values(), key=len)
+            counted = ", ".join(f"{len(found[bits])} of {bits} bits" for bits in sorted(found))
+            yield Finding(
+                "warning",
+                f"images of different depths: {counted}, such as {few[0]}",
+                "save all in one depth: each is scaled by the range of its own"
+                + (", or by `range`, which cannot fit both" if self.description.range else ""),
+            )
+
+    def _add_fault(
+        self, what: str, cases: dict[Path, str], fix: str, firsts: dict[str, Path] | None = None
+    ) -> None:
+        """Adds the files of a fault, by stem; beside each that of `firsts` with the same stem."""
+        told = [
+            f"{firsts[stem]} and {path}" if firsts else f"{path}" for path, stem in cases.items()
+        ]
+        if told:
+            self._faults.setdefault(what, ([], fix))[0].extend(told)
+
+    def faults(self) -> Iterator[Finding]:
+        """See `Benchmark.faults`: files that make no pair."""
+        for what, (cases, fix) in self._faults.items():
+            yield from grouped("serious", what, cases, fix)
 
     def ids(self, split: Split) -> list[str]:
         """Ids such as `train/street/0001`; those of a carved val begin with `train/`."""
@@ -113,15 +183,16 @@ class ImageFolder(DescribedBenchmark):
     def read(self, id: str) -> tuple[np.ndarray, np.ndarray]:
         """See `Benchmark.read`."""
         image, label = self.files(id)
-        stored = read_with(label, OWN, self.stored_in)
-        return read_with(image, OWN, self.image_of), self.decode(stored, str(label))
+        pixels = read_with(image, OWN, self.image_of)
+        return pixels, self.decode(read_with(label, OWN, self.stored_in), id, pixels.shape)
 
     def files(self, id: str) -> tuple[Path, ...]:
         """See `Benchmark.files`."""
         return self._files[id]
 
     def oddities(self) -> Iterator[Finding]:
-        """See `Benchmark.oddities`: files below the folder that are not used."""
+        """See `Benchmark.oddities`: files that are not used, and depths that differ."""
+        yield from self._depths()
         used = {os.path.realpath(path) for pair in self._files.values() for path in pair}
         left = [
             path
@@ -148,13 +219,6 @@ class ImageFolder(DescribedBenchmark):
 
 def _folder(description: Description, home: Path) -> Path:
     return home / Path(description.folder or ".").expanduser()
-
-
-def _undivided(images: Path, split: str) -> str:
-    """What to add where the images of a folder are there, but in no split."""
-    if not split or not any(path.suffix.lower() in IMAGES for path in _files(images)):
-        return ""
-    return f"; or write `splits: [0.6, 0.1, 0.3]` to draw splits from {images} by a fixed seed"
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -210,8 +274,19 @@ def files_by_stem(
     Raises:
         DataError: two files differ in their suffix only.
     """
+    found, twins = _by_stem(folder, name, suffixes, but)
+    for path, stem in twins.items():
+        raise DataError(f"{found[stem]} and {path} have the same name; rename or remove one")
+    return found
+
+
+def _by_stem(
+    folder: Path, name: str, suffixes: Collection[str], but: Collection[Path] = ()
+) -> tuple[dict[str, Path], dict[Path, str]]:
+    """As `files_by_stem`; files that differ from one of these in their suffix only are second."""
     before, after = name.split("{stem}")
     found: dict[str, Path] = {}
+    twins: dict[Path, str] = {}
     for path in sorted(files_below(folder)):
         if path in but:
             continue
@@ -222,15 +297,10 @@ def files_by_stem(
             continue
         stem = inside.with_name(own).as_posix()
         if stem in found:
-            raise DataError(f"{found[stem]} and {path} have the same name; rename or remove one")
-        found[stem] = path
-    return found
-
-
-def _named(some: list[str], files: dict[str, Path]) -> str:
-    """The first of some files, how many more there are, and the verb."""
-    first = files[some[0]]
-    return f"{first} has" if len(some) == 1 else f"{first} and {len(some) - 1} more have"
+            twins[path] = stem
+        else:
+            found[stem] = path
+    return found, twins
 
 
 def _fix(bare: list[str], labels: Path, template: str) -> str:

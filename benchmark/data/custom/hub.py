@@ -126,8 +126,8 @@ class HubDataset(DescribedBenchmark):
         image, label = self._row(id)
         if image is None or label is None:
             raise DataError(f"{self.where(id)} has no image or no label; remove the row")
-        stored = self._decoded(label, id, self.stored_in)
-        return self._decoded(image, id, self.image_of), self.decode(stored, self.where(id))
+        pixels = self._decoded(image, id, self.image_of)
+        return pixels, self.decode(self._decoded(label, id, self.stored_in), id, pixels.shape)
 
     def _row(self, id: str) -> tuple[Any, Any]:
         """Image and label of a row as they are stored."""

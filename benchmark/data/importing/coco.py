@@ -163,6 +163,11 @@ def _read(
         value = VOID if crowd else numbers[one.category_id]
         draw = partial(_draw, one.segmentation, value, where)
         shapes[one.image_id].append((not crowd, Shape(where, draw)))
+    if _are_shares(content.annotations):
+        raise DataError(
+            f"{path}: all coordinates are between 0 and 1, as shares of the images' sides; export "
+            "them in pixels"
+        )
     hints = [path.stem.removeprefix("instances_"), *([split] if split else [])]
     named = [Named(one.file_name, f"{path}: image {shown(one.id)}") for one in content.images]
     found = source.images.find(named, path.parent, hints)
@@ -172,6 +177,15 @@ def _read(
         ordered = [shape for _, shape in sorted(shapes[image.id], key=lambda pair: pair[0])]
         result.pictures.append(Picture(file, where, ordered, split, size))
     return bare
+
+
+def _are_shares(annotations: list[_Annotation]) -> bool:
+    """Whether no coordinate of any polygon is beyond the first pixel."""
+    polygons = [one.segmentation for one in annotations if isinstance(one.segmentation, list)]
+    rings = [ring for rings in polygons for ring in rings if isinstance(ring, list)]
+    return any(rings) and all(
+        isinstance(x, int | float) and 0 <= x <= 1 for ring in rings for x in ring
+    )
 
 
 def _draw(segmentation: Any, value: int, where: str, canvas: Canvas) -> None:

@@ -197,6 +197,11 @@ class Images:
         Raises:
             DataError: it leads out of the root.
         """
+        if re.match(r"[A-Za-z]:[/\\]", one.name):
+            raise DataError(
+                f"{one.where}: the path {shown(one.name)} of its image is of another machine; name "
+                "the folder of the images here by --images"
+            )
         root = os.path.abspath(self.root)
         full = os.path.normpath(os.path.join(os.path.abspath(folder), _plain(one.name)))
         if not Path(full).is_relative_to(root):

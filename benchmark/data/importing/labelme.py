@@ -122,7 +122,10 @@ def _draw(shape: _Shape, value: int, canvas: Canvas) -> None:
         size = (round(right) - round(x) + 1, round(bottom) - round(y) + 1)
         canvas.mask(_mask(shape.mask or "", size), value, round(x), round(y))
     else:
-        raise ValueError(f"{shown(kind)} is no kind of shape that is known")
+        raise ValueError(
+            f"{shown(kind)} is no kind of shape that is known (polygon, rectangle, "
+            "oriented_rectangle, circle, mask)"
+        )
 
 
 def _mask(text: str, size: tuple[int, int]) -> np.ndarray:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator
 
 from benchmark.core.errors import DataError, UserError, shown
 from benchmark.core.yaml_file import read_mapping
-from benchmark.data.base import SPLITS
+from benchmark.data.base import SPLITS, Split
 from benchmark.data.custom.folder import IMAGES, files_below
 from benchmark.data.importing.annotated import (
     AnnotatedSet,
@@ -52,6 +52,7 @@ _Places = Annotated[list[str] | None, BeforeValidator(_several)]
 class _Yolo(BaseModel):
     names: Annotated[dict[int, Annotated[str, BeforeValidator(name_of)]], BeforeValidator(_listed)]
     path: str | None = None
+    nc: int | None = None
     train: _Places = None
     val: _Places = None
     test: _Places = None
@@ -72,7 +73,9 @@ def read_yaml(path: Path) -> Any:
 def fits(content: Any) -> bool:
     """Whether the content of a YAML file is of this format."""
     return (
-        isinstance(content, dict) and "names" in content and bool({"train", "val"} & content.keys())
+        isinstance(content, dict)
+        and bool({"names", "nc"} & content.keys())
+        and bool({"train", "val"} & content.keys())
     )
 
 
@@ -83,7 +86,15 @@ def read(source: Source) -> AnnotatedSet:
         DataError: it does not fit the format; images are missing; a label has no image.
     """
     path = _described(source)
-    content = check(_Yolo, read_yaml(path), str(path))
+    said = read_yaml(path)
+    if isinstance(said, dict) and "names" not in said:
+        raise DataError(f"{path}: names is missing; write the classes, as in `names: [road, car]`")
+    content = check(_Yolo, said, str(path))
+    if content.nc not in (None, len(content.names)):
+        raise DataError(
+            f"{path}: nc says {content.nc} classes, but names lists {len(content.names)}; correct "
+            "one of them"
+        )
     unique(list(content.names.values()), str(path))
     numbers = {stored: k for k, stored in enumerate(sorted(content.names))}
     result = AnnotatedSet([content.names[stored] for stored in numbers], [])
@@ -93,10 +104,16 @@ def read(source: Source) -> AnnotatedSet:
         # Often a folder of the machine that the set was made on.
         base = inside if inside and inside.is_dir() else base
     labels: dict[Path, bool] = {}
+    taken: dict[Path, Split] = {}
     for split in SPLITS:
         places = getattr(content, split)
         for place in places or ():
             found = _place(place, base, path)
+            if taken.setdefault(found, split) != split:
+                raise DataError(
+                    f"{path}: {taken[found]} and {split} are the same images, {found}; name others "
+                    f"for {split}, or leave it out"
+                )
             images = _images(found, base)
             if not images:
                 raise DataError(f"{path}: {split}: there are no images in {found}; add some")
@@ -107,6 +124,11 @@ def read(source: Source) -> AnnotatedSet:
                 draws = [Shape(str(label), partial(_draw, label, numbers))]
                 shapes = draws if label.exists() else []
                 result.pictures.append(Picture(image, str(path), shapes, split))
+    if labels and not any(label.exists() for label in labels):
+        first = min(labels)
+        raise DataError(
+            f"{path}: no image has a label, such as {first}; put the text files into {first.parent}"
+        )
     for folder in sorted({label.parent for label, whole in labels.items() if whole}):
         for text in sorted(folder.glob("*.txt")):
             if text not in labels and text.name != "classes.txt":

@@ -221,7 +221,8 @@ def test_labels_that_nearly_fit_are_named(tmp_path: Path) -> None:
         message = str(info.value)
         image, label = (folder / kind / "train" / "p0" for kind in ("images", "labels"))
         near = label.with_name(name.replace("*", "p0"))
-        assert message.startswith(f"{image}.png and 5 more have no label; {near} exists")
+        assert message.startswith(f"case: images without a label (6): {image}.png; ")
+        assert f"; and 3 more; {near} exists" in message
         return message
 
     assert "if it is the label, write `labels: '{stem}_mask.png'`" in fails("*_mask.png", {})

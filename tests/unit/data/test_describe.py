@@ -177,7 +177,7 @@ def test_of_several_folders_that_named_as_images_is_taken_else_none(tmp_path):
 def test_folders_of_sites_are_no_images_and_labels_of_each_other(tmp_path):
     for site in ("a", "b"):
         write(tmp_path / "s", lambda x: x, f"{site}/images/{{}}.jpg", f"{site}/labels/{{}}.png")
-    with pytest.raises(UserError, match="no image has a label"):
+    with pytest.raises(UserError, match="several folders fit each other"):
         describe(tmp_path / "s", tmp_path)
 
 
@@ -200,3 +200,112 @@ def test_a_pipe_is_refused_and_waited_for_by_nobody(tmp_path):
     os.mkfifo(path)
     with pytest.raises(DataError, match=r"p03\.png is not a regular file"):
         describe(tmp_path / "a", tmp_path)
+
+
+def test_split_folders_outside(tmp_path):
+    for split, first in (("train", "a"), ("val", "b"), ("test", "c")):
+        write(tmp_path / "s", lambda x: x, f"{split}/images/{first}{{}}.png",
+              f"{split}/masks/{first}{{}}.png")  # fmt: skip
+    own, guess = opened(tmp_path / "s")
+    assert (guess.fields["images"], guess.fields["masks"]) == ("{split}/images", "{split}/masks")
+    assert [len(own.ids(split)) for split in SPLITS] == [10, 10, 10]
+    assert own.ids("test")[0] == "test/cp00"
+    image, label = own.read("test/cp03")
+    np.testing.assert_array_equal(image, photograph(3))
+    np.testing.assert_array_equal(label, classes_of(3))
+
+
+def test_labels_in_an_inner_folder(tmp_path):
+    write(tmp_path / "pets", lambda x: x, labels="annotations/trimaps/{}.png")
+    (tmp_path / "pets" / "annotations" / "xmls").mkdir()
+    _, guess = check(tmp_path / "pets", lambda x: x)
+    assert guess.fields["masks"] == "annotations/trimaps"
+    write(tmp_path / "deep", lambda x: x, "data/images/{}.png", "data/masks/{}.png")
+    _, guess = check(tmp_path / "deep", lambda x: x)
+    assert (guess.fields["images"], guess.fields["masks"]) == ("data/images", "data/masks")
+
+
+def test_names_that_no_label_holds_are_told_by_their_ends(tmp_path):
+    write(tmp_path / "city", lambda x: x, "leftImg8bit/{}_leftImg8bit.png",
+          "gtFine/{}_gtFine_labelIds.png")  # fmt: skip
+    with pytest.raises(UserError, match="end in _leftImg8bit or _gtFine_labelIds: remove these"):
+        describe(tmp_path / "city", tmp_path)
+
+
+def test_predictions_beside_the_labels_are_not_taken(tmp_path):
+    write(tmp_path / "a", lambda x: x, labels="labels/{}_gt.png")
+    write(tmp_path / "a", lambda x: 2 - x, labels="labels/{}_pred.png")
+    _, guess = check(tmp_path / "a", lambda x: x)
+    assert guess.fields["labels"] == "{stem}_gt.png"
+    write(tmp_path / "b", lambda x: x, labels="labels/{}_one.png")
+    write(tmp_path / "b", lambda x: x, labels="labels/{}_two.png")
+    with pytest.raises(UserError, match=r"labels may be \{stem\}_one\.png or \{stem\}_two\.png"):
+        describe(tmp_path / "b", tmp_path)
+
+
+def test_labels_of_mixed_suffixes_are_refused(tmp_path):
+    write(tmp_path / "a", lambda x: x)
+    for number in (1, 2, 3):
+        path = tmp_path / "a" / "labels" / f"p{number:02}.png"
+        Image.open(path).save(path.with_suffix(".tif"))
+        path.unlink()
+    with pytest.raises(UserError, match=r"most labels are \.png, but there are 3 \.tif"):
+        describe(tmp_path / "a", tmp_path)
+
+
+def test_palettes_and_colours_are_read_as_colours(tmp_path):
+    table = np.array([[0, 0, 0], [200, 0, 0], [0, 0, 200]], np.uint8)
+    write(tmp_path / "a", lambda x: table[x])
+    for number in (2, 5):
+        path = tmp_path / "a" / "labels" / f"p{number:02}.png"
+        indexed = Image.fromarray(2 - classes_of(number))
+        indexed.putpalette(table[::-1].ravel().tolist())
+        indexed.save(path)
+    own, _ = opened(tmp_path / "a")
+    order = [tuple(int(c[k : k + 2], 16) for k in (1, 3, 5)) for c in own.colours]
+    ranks = np.array([order.index(tuple(colour)) for colour in table.tolist()], np.uint8)
+    check(tmp_path / "a", lambda x: ranks[x])
+    Image.fromarray(classes_of(2)).save(tmp_path / "a" / "labels" / "p02.png")
+    with pytest.raises(DataError, match=r"1 labels have one channel, such as .*p02\.png, and 8"):
+        describe(tmp_path / "a", tmp_path)
+
+
+def test_a_few_blended_labels_decide_no_classes(tmp_path):
+    def colours(label):
+        return np.array([[0, 0, 0], [200, 0, 0], [0, 0, 200]], np.uint8)[label]
+
+    write(tmp_path / "a", colours)
+    path = tmp_path / "a" / "labels" / "p04.png"
+    Image.fromarray(colours(classes_of(4))).rotate(7, Image.Resampling.BICUBIC).save(path)
+    guess = describe(tmp_path / "a", tmp_path)
+    assert len(guess.fields["classes"]) == 3
+    (fault,) = guess.faults
+    assert fault.startswith(f"labels with blended edges (1): {path}; export them again")
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "jpg"])
+def test_labels_of_the_same_name_beside_their_images(tmp_path, suffix):
+    write(tmp_path / "a", lambda x: x, "{}." + suffix, "{}.png")
+    own, guess = opened(tmp_path / "a")
+    assert (guess.fields["images"], guess.fields["masks"]) == (".", ".")
+    ids = [id for split in SPLITS for id in own.ids(split)]
+    assert len(ids) == 10
+    for id in ids:
+        np.testing.assert_array_equal(own.read(id)[1], classes_of(int(id[-2:])))
+
+
+def test_labels_beside_their_images_in_many_folders(tmp_path):
+    for site in "abc":
+        write(tmp_path / "s", lambda x: x, f"{site}/im/{{}}.jpg", f"{site}/im/{{}}.png")
+    own, _ = opened(tmp_path / "s")
+    assert sum(len(own.ids(split)) for split in SPLITS) == 30
+
+
+def test_hundreds_of_folders_are_one_line_unless_labels_are_beside_their_images(tmp_path):
+    for k in range(120):
+        write(tmp_path / "s", lambda x: x, f"p{k}/{{}}.jpg", f"p{k}/{{}}.png", count=1)
+        write(tmp_path / "t", lambda x: x, f"p{k}/{{}}.jpg", f"q{k}/{{}}.png", count=1)
+    own, _ = opened(tmp_path / "s")
+    assert sum(len(own.ids(split)) for split in SPLITS) == 120
+    with pytest.raises(UserError, match="no image has a label of its name"):
+        describe(tmp_path / "t", tmp_path)

@@ -291,13 +291,10 @@ def test_what_is_mapped_is_what_was_written(tmp_path_factory: Any, seed: int, n:
     path.write_bytes(b"".join(part.tobytes() for pair in pairs for part in pair))
     assert offsets(shapes)[0] == 0 and offsets(shapes)[-1] == path.stat().st_size
     assert (np.diff(offsets(shapes)) == [image.size + label.size for image, label in pairs]).all()
-    presence, has_void, levels = (
-        np.ones((n, 1), bool),
-        np.zeros(n, bool),
-        np.zeros((n, 2), np.uint8),
-    )
+    presence, has_void = np.ones((n, 1), bool), np.zeros(n, bool)
+    levels, digests = np.zeros((n, 2), np.uint8), np.zeros((n, 2, 16), np.uint8)
     ids = [str(i) for i in range(n)]
-    mapped = Mapped(path, Index(ids, shapes, presence, has_void, levels, ""))
+    mapped = Mapped(path, Index(ids, shapes, presence, has_void, levels, digests, ""))
     for i, (image, label) in enumerate(pairs):
         np.testing.assert_array_equal(mapped.at(i).image, image)
         np.testing.assert_array_equal(mapped.at(i).label, label)

@@ -1,0 +1,288 @@
+"""`quickstart`: from a folder of images and labels to the answer, one verb after the other."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from benchmark.cli.options import HOW, WHAT, WHERE
+from benchmark.core.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from benchmark.cli.request import Request
+
+HERE = Path()
+MORE_SEEDS = "0,1,2"
+"""As many as a first test of differences needs."""
+
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST", rich_help_panel=WHAT, help="Methods, as in `run` (default: the suite's)."
+    ),
+]
+Seeds = Annotated[
+    str | None,
+    typer.Option(metavar="LIST", rich_help_panel=WHAT, help="Seeds: 0,1,2 (default: the suite's)."),
+]
+Suite = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", rich_help_panel=WHAT, help="Suite whose protocol to use."),
+]
+Backbones = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST", rich_help_panel=WHAT, help="Any timm names (default: the suite's)."
+    ),
+]
+Fields = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", rich_help_panel=HOW, help="Change a field of the protocol."
+    ),
+]
+PlanOnly = Annotated[
+    bool,
+    typer.Option(
+        "--plan-only", rich_help_panel=HOW, help="Stop after the plan; train and report nothing."
+    ),
+]
+AcceptAudit = Annotated[
+    bool,
+    typer.Option(
+        "--accept-audit",
+        rich_help_panel=HOW,
+        help="Train although the audit found that results would be wrong.",
+    ),
+]
+Out = Annotated[
+    Path,
+    typer.Option(
+        metavar="DIR",
+        rich_help_panel=WHERE,
+        help="Folder for everything that is written (default: here).",
+        show_default=False,
+    ),
+]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(metavar="DIR|none", rich_help_panel=WHERE, help="As in `run`."),
+]
+Device = Annotated[
+    str | None, typer.Option(metavar="NAME", rich_help_panel=WHERE, help="As in `run`.")
+]
+Jobs = Annotated[
+    str | None, typer.Option(metavar="N|auto", rich_help_panel=WHERE, help="As in `run`.")
+]
+
+
+def quickstart(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder with your images and labels.")
+    ],
+    methods: Methods = None,
+    seeds: Seeds = None,
+    suite: Suite = None,
+    backbones: Backbones = None,
+    fields: Fields = None,
+    plan_only: PlanOnly = False,
+    accept_audit: AcceptAudit = False,
+    out: Out = HERE,
+    weights: Weights = None,
+    device: Device = None,
+    jobs: Jobs = None,
+) -> None:
+    """Find the method for your own images: describe, audit, preview, plan, run and report.
+
+    Prints each command before it runs, so that you can type it yourself. Repeat the command to
+    resume: what is finished is kept, and so is a YAML file that you have edited.
+
+    Exit code 0: done. 1: some cells did not finish. 2: bad request or files, or serious faults in
+    the data. 130, 143: stopped by a signal.
+    """
+    from rich.console import Console
+
+    from benchmark.cli.request import resolve
+
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    typed: dict[str, Any] = {"suite": suite, "methods": methods, "backbones": backbones}
+    grid = [word for name, value in typed.items() if value for word in (f"--{name}", value)]
+    grid += [word for field in fields or () for word in ("--set", field)]
+    grid += [word for place in weights or () for word in ("--weights", place)]
+    grid += ["--device", device] if device else []
+    path, name = _described(console, folder, out)
+    plugin = ["--plugin", str(path)]
+    files = _Files(out, name)
+
+    _heading(console, "audit")
+    if _call(console, "data", "audit", name, *plugin) and not accept_audit:
+        raise UserError(
+            f"the audit found serious faults, listed above; correct the files or {path}, then "
+            "repeat the command, or train all the same with --accept-audit"
+        )
+    _heading(console, "preview")
+    _call(console, "data", "preview", name, *plugin, "--out", str(files.preview))
+    chosen = [*plugin, "--benchmarks", name, *grid, *(["--seeds", seeds] if seeds else [])]
+    chosen += files.results
+    _heading(console, "plan")
+    _call(console, "plan", *chosen, "--probe")
+    run = ["run", *chosen, *(["--jobs", jobs] if jobs else [])]
+    run += ["--accept-audit"] if accept_audit else []
+    request = resolve(
+        plugin=[path],
+        benchmarks=name,
+        seeds=seeds,
+        set=fields,
+        weights=weights,
+        results=None if out == HERE else out / "results",
+        **typed,
+    )
+    report = ["report", *plugin, "--suite", request.selection.suite, *files.results, *files.reports]
+    if plan_only:
+        console.print("\nnot run yet:")
+        for words in (run, report):
+            console.print(f"$ {_typed(words)}")
+        return
+    _heading(console, "run")
+    code = _call(console, *run)
+    if code not in (0, 1):
+        raise typer.Exit(code)
+    _heading(console, "report")
+    _call(console, *report)
+    again = [*grid, *(["--out", str(out)] if out != HERE else [])]
+    _answer(console, request, files, ["quickstart", str(folder), *again, "--seeds", MORE_SEEDS])
+    if code:
+        raise typer.Exit(code)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What is written besides the YAML file.
+
+    Attributes:
+        out: the folder.
+        name: of the benchmark.
+    """
+
+    out: Path
+    name: str
+
+    @property
+    def preview(self) -> Path:
+        """The sheet of examples."""
+        return self.out / f"{self.name}.png"
+
+    @property
+    def results(self) -> list[str]:
+        """The option that names the results folder; none where it is the default."""
+        return [] if self.out == HERE else ["--results", str(self.out / "results")]
+
+    @property
+    def reports(self) -> list[str]:
+        """The option that names the folder of reports; none where it is the default."""
+        return [] if self.out == HERE else ["--out", str(self.out / "reports")]
+
+
+def _described(console: "Console", folder: Path, out: Path) -> tuple[Path, str]:
+    """The YAML file of a folder, which is written if it is not there, and the set's name.
+
+    Raises:
+        UserError: the folder is missing; the YAML file is of another folder, or wrong.
+    """
+    from benchmark.core.files import make_folder
+    from benchmark.data.custom.describe import name_of
+    from benchmark.data.custom.description import read_description
+
+    if folder.is_file():
+        raise UserError(
+            f"{folder} is a file; name the folder of your images, or convert annotations of other "
+            "tools by `data import` first"
+        )
+    if not folder.is_dir():
+        raise UserError(f"the folder {folder} is missing; name the folder of your images")
+    path = out / f"{name_of(folder)}.yaml"
+    _heading(console, "describe")
+    if not path.exists():
+        make_folder(out)
+        _call(console, "data", "describe", str(folder), "--to", str(path))
+        console.print(
+            f"Names of classes belong to the set: correct them in {path} before you train, since "
+            "later every cell runs again."
+        )
+    else:
+        console.print(f"{path} is kept; remove it to describe {folder} again")
+    said = read_description(path)
+    there = None if said.hub else path.parent / Path(said.folder or ".").expanduser()
+    if there is None or there.resolve() != folder.resolve():
+        raise UserError(
+            f"{path} describes {there or 'a data set of the hub'}, not {folder}; choose another "
+            "--out DIR"
+        )
+    return path, said.name
+
+
+def _heading(console: "Console", title: str) -> None:
+    console.print(f"\n{title}", style="bold")
+
+
+def _typed(words: list[str] | tuple[str, ...]) -> str:
+    return f"python -m benchmark {shlex.join(words)}"
+
+
+def _call(console: "Console", *words: str) -> int:
+    """Prints a command and runs it; its exit code."""
+    from benchmark.cli import app
+
+    console.print(f"$ {_typed(words)}")
+    return app(list(words), standalone_mode=False, prog_name=app.info.name) or 0
+
+
+def _answer(console: "Console", request: "Request", files: _Files, more: list[str]) -> None:
+    """Prints which method was best, how sure that is, and where to look.
+
+    Args:
+        console: where.
+        request: of the run.
+        files: that were written.
+        more: the command with more seeds.
+    """
+    from benchmark.analysis.leaderboard import MIOU
+    from benchmark.analysis.runs import Runs
+    from benchmark.analysis.uncertainty import assess
+    from benchmark.core.format import human, interval_text
+    from benchmark.planning import plan
+    from benchmark.reporting.report import PAGE
+    from benchmark.results.load import load_results
+
+    suite = request.selection.suite
+    table = load_results(request.results, suite)
+    wanted = [cell.run_id for cell in plan.plan(request.selection)]
+    runs = Runs(table[table["run_id"].isin(wanted)], request.results)
+    board = assess(runs).board.dropna(subset=["rank"])
+    _heading(console, "answer")
+    for backbone, group in board.groupby("backbone", sort=False):
+        ranked = group.sort_values(MIOU, ascending=False)
+        best = ranked.iloc[0]
+        within = interval_text(best["low"], best["high"])
+        text = f"{backbone}: {best['method']} scored best, mIoU {human(best[MIOU], 'points')}"
+        console.print(text + (f" (95 %: {within})" if within else ""))
+        equal = ranked["method"][ranked["rank"] == 1].tolist()[1:]
+        if ranked["seeds"].min() > 1:
+            over = f"Over {int(ranked['seeds'].min())} seeds it is"
+            if equal:
+                console.print(f"{over} not significantly better than {', '.join(equal)}.")
+            elif len(ranked) > 1:
+                console.print(f"{over} significantly better than every other method.")
+        else:
+            console.print(
+                "One seed: no difference is tested, and another seed may change the order. For a "
+                "firmer answer (finished runs are kept):"
+            )
+            console.print(f"$ {_typed(more)}")
+    if board.empty:
+        console.print("no cell finished; see above")
+    console.print(f"page: {files.out / 'reports' / suite / PAGE}")

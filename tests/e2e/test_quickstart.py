@@ -1,0 +1,81 @@
+"""`quickstart`, as somebody types it who has a folder of photographs and masks."""
+
+import re
+import shlex
+
+import pytest
+
+from tests.helpers.folders import plain
+from tests.helpers.forked import call
+from tests.helpers.tiny import typed
+
+TINY = [*typed(steps=2, crop=36, batch_size=2), "--suite=demo", "--methods=linear"]
+
+
+def commands(out):
+    """The commands that it printed, as words, with one job: there is a test on every core."""
+    lines = [line.removeprefix("$ ") for line in out.splitlines() if line.startswith("$ ")]
+    assert all(line.startswith("python -m benchmark ") for line in lines)
+    return [shlex.split(line)[3:] for line in lines]
+
+
+def test_from_a_folder_to_the_answer(tmp_path):
+    plain(tmp_path / "my set")
+    done = call("quickstart", "my set", *TINY, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    printed = commands(done.stdout)
+    verbs = ["data describe", "data audit", "data preview", "plan --plugin", "run --plugin"]
+    verbs += ["report --plugin", "quickstart my set"]
+    assert [" ".join(words[:2]) for words in printed] == verbs
+    assert "1 cell to run: time left" in done.stdout
+    answer = done.stdout.partition("\nanswer\n")[2]
+    assert re.search(r"demo_vit: linear scored best, mIoU \d+\.\d", answer)
+    assert "One seed: no difference is tested" in answer
+    page = tmp_path / answer.strip().splitlines()[-1].removeprefix("page: ")
+    assert page == tmp_path / "reports/demo/index.html" and page.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "my set", "my_set.yaml", "my_set.png", "results", "reports",
+    }  # fmt: skip
+
+    said = (tmp_path / "my_set.yaml").read_text()
+    (tmp_path / "my_set.yaml").write_text(f"# edited\n{said}")
+    again = call("quickstart", "my set", *TINY, cwd=tmp_path)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "1 cells, 1 already done, 0 to run" in again.stdout
+    assert (tmp_path / "my_set.yaml").read_text() == f"# edited\n{said}"
+
+
+@pytest.mark.slow
+def test_what_it_prints_can_be_typed_by_hand(tmp_path):
+    plain(tmp_path / "mine")
+    words = ("quickstart", "mine", *TINY, "--out", "trial", "--plan-only", "--seeds", "0,1")
+    done = call(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.name for path in (tmp_path / "trial").iterdir()} == {"mine.yaml", "mine.png"}
+    assert "not run yet:" in done.stdout and "2 cells to run: time left" in done.stdout
+    (tmp_path / "trial" / "mine.yaml").unlink()
+    for command in commands(done.stdout):
+        typed_by_hand = call(*command, cwd=tmp_path)
+        assert typed_by_hand.returncode == 0, typed_by_hand.stdout + typed_by_hand.stderr
+    assert (tmp_path / "trial/reports/demo/index.html").exists()
+    again = call(*words[:-3], *words[-2:], cwd=tmp_path)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "2 cells, 2 already done, 0 to run" in again.stdout
+    assert "every other method" not in again.stdout  # there is none
+
+
+@pytest.mark.parametrize("accept", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_what_the_audit_finds_can_be_accepted(tmp_path, accept):
+    plain(tmp_path / "mine")
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\nfolder: mine\nimages: photos\nmasks: masks\nclasses: [a, b, c, d]\n"
+        "splits: [0.6, 0.1, 0.3]\n"
+    )
+    words = ["quickstart", "mine", *TINY, *(["--accept-audit"] if accept else [])]
+    done = call(*words, cwd=tmp_path)
+    assert "classes absent from the train split (1): d" in done.stdout
+    assert done.returncode == (0 if accept else 2), done.stdout + done.stderr
+    assert (tmp_path / "results").exists() == accept
+    if not accept:
+        line = "error: the audit found serious faults, listed above; correct the files or mine.yaml"
+        assert done.stderr.startswith(line) and done.stderr.count("\n") == 1

@@ -1,0 +1,157 @@
+"""What an audit says of labels of a user's own that do not fit: each for what it is."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.core.errors import DataError
+from benchmark.data.audit.audit import audit
+from benchmark.data.base import LabelFault, read_example
+from benchmark.data.cache import open_split
+from benchmark.data.custom.description import Description
+from benchmark.data.custom.folder import ImageFolder
+from benchmark.data.pixels import blended
+
+pytestmark = pytest.mark.no_torch
+
+COLOURS = np.array([[0, 0, 0], [200, 0, 0], [0, 0, 200]], np.uint8)
+
+
+def classes_of(number):
+    label = np.zeros((60, 90), np.uint8)
+    label[6 : 24 + number, 9:27] = 1
+    label[36:54, 45 : 60 + number] = 2
+    return label
+
+
+def saved(folder, number, image=None, label=None, **options):
+    pixels = np.random.default_rng(number).integers(0, 256, (60, 90, 3)).astype(np.uint8)
+    label = label or Image.fromarray(COLOURS[classes_of(number)])
+    for kind, own in (("images", image or Image.fromarray(pixels)), ("labels", label)):
+        (folder / kind).mkdir(exist_ok=True)
+        own.save(folder / kind / f"p{number}.png", **(options if kind == "images" else {}))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in range(12):
+        saved(tmp_path, number)
+    return tmp_path
+
+
+def opened(folder, **fields):
+    classes = {f"c{k}": "#{:02X}{:02X}{:02X}".format(*colour) for k, colour in enumerate(COLOURS)}
+    said = {"name": "own", "labels": "colour", "classes": classes, "splits": [0.5, 0.25, 0.25]}
+    attributes = ImageFolder.attributes(Description.model_validate(said | fields), folder)
+    return type("Own", (ImageFolder,), attributes | {"name": "own"})()
+
+
+def label_of(folder, number):
+    return Image.open(folder / "labels" / f"p{number}.png")
+
+
+def told(folder, **fields):
+    own = opened(folder, **fields)
+    found = [finding for finding in audit(own).findings if finding.severity == "serious"]
+    assert all("\n" not in finding.what + finding.fix for finding in found)
+    return found
+
+
+def test_every_kind_of_fault_is_listed_at_once_with_its_first_names(folder):
+    for number in range(4):
+        (folder / "labels" / f"p{number}.png").unlink()
+    (folder / "images" / "p4.png").unlink()
+    Image.fromarray(np.zeros((60, 90, 3), np.uint8)).save(folder / "images" / "p5.jpg")
+    (folder / "labels" / "p6.png").write_bytes(b"no image")
+    (folder / "labels" / "p7.png").write_bytes(b"no image")
+    label_of(folder, 8).save(folder / "labels" / "p8.png", "JPEG")
+    label_of(folder, 9).resize((45, 30), Image.Resampling.NEAREST).save(folder / "labels/p9.png")
+    found = [finding.what for finding in told(folder)]
+    images, labels = folder / "images", folder / "labels"
+    assert found == [
+        f"files of the same name (1): {images / 'p5.jpg'} and {images / 'p5.png'}",
+        f"images without a label (4): {images / 'p0.png'}; {images / 'p1.png'}; "
+        f"{images / 'p2.png'}; and 1 more",
+        f"labels without an image (1): {labels / 'p4.png'}",
+        "labels whose size differs from their image's (1): "
+        f"{labels / 'p9.png'} (the label is 45x30 px but its image is 90x60)",
+        *(
+            what
+            for what in found[4:]
+            if what.startswith("examples that cannot be read: a file is truncated or damaged (2)")
+            or what.startswith("examples that cannot be read: a file is compressed as JPEG")
+        ),
+    ]
+    assert len(found) == 6
+    with pytest.raises(DataError) as info:
+        open_split(opened(folder), "train")
+    assert all(what in str(info.value) for what in found[:3]) and "\n" not in str(info.value)
+
+
+def test_a_shrunk_and_blended_label_is_told_as_that(folder):
+    small = label_of(folder, 3).resize((47, 31), Image.Resampling.BICUBIC)
+    small.save(folder / "labels" / "p3.png")
+    (finding,) = told(folder)
+    assert "47x31 px but its image is 90x60, and its edges are blended" in finding.what
+    assert "colour" not in finding.what and "nearest-neighbour" in finding.fix
+
+
+def test_a_blended_label_of_the_right_size(folder):
+    label_of(folder, 3).rotate(8, Image.Resampling.BICUBIC).save(folder / "labels" / "p3.png")
+    (finding,) = told(folder)
+    assert finding.what.startswith("labels with blended edges") and "p3.png" in finding.what
+
+
+def test_an_unknown_colour_is_no_blend(folder):
+    changed = COLOURS[classes_of(3)].copy()
+    changed[0, :20] = (1, 2, 3)
+    Image.fromarray(changed).save(folder / "labels" / "p3.png")
+    (finding,) = told(folder)
+    assert finding.what.startswith("labels with values or colours that are no class (1)")
+    assert "#010203" in finding.what
+
+
+def test_a_label_on_the_picture_as_it_was_stored(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    saved(folder, 3, exif=exif)
+    (finding,) = told(folder)
+    assert (
+        "90x60 px but its image is 60x90, which its EXIF orientation 6 has turned" in finding.what
+    )
+    assert "turn the label, or remove the orientation" in finding.fix
+    # Drawn on the upright picture it fits.
+    turned = label_of(folder, 3).transpose(Image.Transpose.ROTATE_270)
+    saved(folder, 3, label=turned, exif=exif)
+    assert not told(folder)
+
+
+def test_depths_that_differ_are_told(folder):
+    deep = (np.asarray(Image.open(folder / "images" / "p3.png"))[..., 0].astype(np.uint16)) * 257
+    Image.fromarray(deep).save(folder / "images" / "p3.png")
+    found = [f.what for f in audit(opened(folder)).findings if f.severity == "warning"]
+    assert f"images of different depths: 11 of 8 bits, 1 of 16 bits, such as {folder}" in found[0]
+
+
+def test_many_classes_are_no_blend():
+    random = np.random.default_rng(0)
+    label = np.kron(random.integers(0, 150, (6, 9)), np.ones((10, 10))).astype(np.uint8)
+    assert not blended(label, np.zeros(label.shape, bool))
+    photograph = random.integers(0, 256, (60, 90, 3)).astype(np.uint8)
+    assert not blended(photograph, np.ones((60, 90), bool))
+
+
+def test_a_label_fault_travels_between_processes():
+    import pickle
+
+    fault = LabelFault("size", "a.png", "it is small", "restore it")
+    again = pickle.loads(pickle.dumps(fault))
+    assert (again.kind, str(again)) == ("size", "a.png: it is small; restore it")
+
+
+def test_reading_says_the_same(folder):
+    label_of(folder, 3).resize((45, 30), Image.Resampling.NEAREST).save(folder / "labels/p3.png")
+    own = opened(folder)
+    (id,) = (id for split in ("train", "val", "test") for id in own.ids(split) if id.endswith("p3"))
+    with pytest.raises(DataError, match="the label is 45x30 px but its image is 90x60; restore"):
+        read_example(own, id)
