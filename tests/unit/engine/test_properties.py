@@ -53,6 +53,17 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "eval_split": st.sampled_from(["test", "val"]),
     "eval_max_pixels": st.integers(1_000_000, 4_000_000),
     "eval_window": st.integers(32, 1000),
+    "weight_decay_on": st.sampled_from(["all", "weights"]),
+    "grad_clip_on": st.sampled_from(["all", "parts"]),
+    # Of these, not all values go together.
+    "loss": st.sampled_from(["ce", "ce+dice", "focal"]),
+    "class_weights": st.sampled_from(["none", "balanced"]),
+    "accumulate": st.just(1),
+    "layer_decay": st.floats(0.1, 1),
+    "ema": st.floats(0, 0.99),
+    "val_every": st.integers(0, 100),
+    "checkpoint": st.just("last"),
+    "tta": st.sampled_from(["none", "flip"]),
 }
 PROTOCOLS = st.fixed_dictionaries({}, optional=FIELDS)
 VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()

@@ -7,6 +7,7 @@ from benchmark.contract.models import batch, tiny_segmenter
 from benchmark.core.spec import Protocol
 from benchmark.data.batches import Batch
 from benchmark.engine.checkpoint import TrainState
+from benchmark.engine.losses import Criterion
 from benchmark.engine.replicas import Replicas
 from benchmark.engine.step import Stepper
 from benchmark.engine.train import optimisation
@@ -87,7 +88,7 @@ def gradients(protocol):
     state = TrainState()
     state.micro_batch = 2
     images, labels = batch()
-    step = Stepper(Replicas(segmenter), method, protocol, "fp32", optimiser, state)
+    step = Stepper(Replicas(segmenter), method, protocol, "fp32", optimiser, state, Criterion())
     *_, norm = step(segmenter, Batch(images, labels, ("a", "b")), 1).tolist()
     return seen[0], norm
 
