@@ -114,8 +114,9 @@ def _write(
 
 
 def _gallery(runs: "pd.DataFrame", root: Path, data: Path | None) -> "tuple[list[Item], list[str]]":
+    from benchmark.core.selectors import UnknownName
     from benchmark.planning.catalogue import BENCHMARKS
-    from benchmark.planning.remembered import recall
+    from benchmark.planning.remembered import explain, recall
     from benchmark.reporting.gallery_items import gallery_items
 
     problems = recall(root, map(str, runs["benchmark"].unique()))
@@ -123,7 +124,10 @@ def _gallery(runs: "pd.DataFrame", root: Path, data: Path | None) -> "tuple[list
     def opened(name: str) -> "Benchmark":
         if name in problems:
             raise UserError(f"it {problems[name]}")
-        return BENCHMARKS.get(name)(data)
+        try:
+            return BENCHMARKS.get(name)(data)
+        except UnknownName as error:
+            raise explain(error, root) from None
 
     return gallery_items(runs, root, opened)
 

@@ -82,7 +82,7 @@ class Request:
             name = cells[0].backbone
             path = find_weights(name, self.weights)
             where = path.parent if path else "timm's cache"
-            chosen.append(f"backbone {name}: the first of its list with weights here ({where})")
+            chosen.append(f"backbone {name}: the first of the suite's list that is here ({where})")
         if chosen:
             print(f"{', '.join(chosen)}; --suite, --backbones choose others", file=sys.stderr)
         return cells

@@ -31,7 +31,7 @@ def note(files: Mapping[PluginKind, Path], root: Path) -> dict[PluginKind, Plugi
         root: the results folder.
     """
     return {
-        kind: PluginFile(path=_from(root, path), sha256=plugins.sha256_of(path))
+        kind: PluginFile(path=_seen_from(root, path), sha256=plugins.sha256_of(path))
         for kind, path in files.items()
     }
 
@@ -47,12 +47,13 @@ def recall(root: Path, names: Iterable[str]) -> dict[str, str]:
         What the user has to do, on one line, for each benchmark that is not known afterwards and
         came from a file.
     """
-    known, problems = BENCHMARKS.names(), {}
+    problems = {}
     for name in names:
-        if name not in known and (used := _used(root, "benchmark", name)):
-            problem = _restore(used, root)
-            if problem:
-                problems[name] = problem
+        if name in BENCHMARKS.names():
+            continue
+        used = _used(root, "benchmark", name)
+        if used and (problem := _restore(used, root)):
+            problems[name] = problem
     return problems
 
 
@@ -78,11 +79,11 @@ def require(record: Record, root: Path) -> None:
 
 
 def sets_of(root: Path, suite: str) -> list[str]:
-    """Names of the benchmarks that runs of a suite were made on."""
-    folders = sorted(path.parent for path in (root / plain_name(suite)).glob("*/*/*/*/record.json"))
-    firsts = {folder.parents[2]: folder for folder in reversed(folders)}
-    records = filter(None, map(store.read_record, firsts.values()))
-    return sorted({record.benchmark for record in records if record.plugins.get("benchmark")})
+    """Names of the described benchmarks that runs of a suite were made on."""
+    folders = sorted((root / plain_name(suite)).glob("[!.]*"))
+    firsts = filter(None, (next(folder.glob(f"*/*/*/{RECORD}"), None) for folder in folders))
+    records = filter(None, (store.read_record(path.parent) for path in firsts))
+    return [record.benchmark for record in records if "benchmark" in record.plugins]
 
 
 def explain(error: UnknownName, root: Path) -> UserError:
@@ -92,17 +93,15 @@ def explain(error: UnknownName, root: Path) -> UserError:
         error: of a name that is in no registry.
         root: the results folder, whose records may say it.
     """
+    what = f"unknown {error.kind} {error.name!r}"
     own = error.kind == "benchmark"
-    path = next(_descriptions(error.name), None) if own else None
-    if path:
+    if own and (path := next(_descriptions(error.name), None)):
         return UserError(
-            f"unknown {error.kind} {error.name!r}: {path} describes it; add --plugin {path}, or "
-            f"write `plugins: {path}` into petseg.yaml"
+            f"{what}: {path} describes it; add --plugin {path}, or write `plugins: {path}` into "
+            "petseg.yaml"
         )
-    kinds: tuple[PluginKind, ...] = ("method", "benchmark")
-    for kind in kinds:
-        if error.kind == kind and (used := _used(root, kind, error.name)):
-            return UserError(f"unknown {kind} {error.name!r}: it {_to_do(used, root)}")
+    if error.kind in ("benchmark", "method") and (used := _used(root, error.kind, error.name)):
+        return UserError(f"{what}: it {_to_do(used, root)}")
     if own:
         return UserError(
             f"{str(error).removesuffix('?')}; a set of your own needs --plugin FILE.yaml, or "
@@ -111,14 +110,14 @@ def explain(error: UnknownName, root: Path) -> UserError:
     return error
 
 
-def _used(root: Path, kind: PluginKind, name: str) -> PluginFile | None:
+def _used(root: Path, kind: str, name: str) -> PluginFile | None:
     """The file that a benchmark or method came from, as the first run that says so names it."""
     place = plain_name(name)
-    pattern = f"*/{place}/*/*/*" if kind == "benchmark" else f"*/*/*/{place}/*"
-    for path in root.glob(f"{pattern}/{RECORD}"):
+    of_set = kind == "benchmark"
+    for path in root.glob(f"*/{place}/*/*/*/{RECORD}" if of_set else f"*/*/*/{place}/*/{RECORD}"):
         record = store.read_record(path.parent)
-        if record and name == (record.benchmark if kind == "benchmark" else record.method_name):
-            return record.plugins.get(kind)
+        if record and name == (record.benchmark if of_set else record.method_name):
+            return record.plugins.get("benchmark" if of_set else "method")
     return None
 
 
@@ -141,17 +140,15 @@ def _to_do(used: PluginFile, root: Path) -> str:
 
 def _places(used: PluginFile, root: Path) -> Iterator[Path]:
     """Where the file is: as seen from the results folder, else in the working folder."""
-    for path in (root / used.path, Path(Path(used.path).name)):
+    name = Path(used.path).name
+    for path in (root.resolve() / used.path, Path(name)):
         if path.is_file():
-            short = Path(os.path.relpath(path))
-            yield path if ".." in short.parts and path.is_absolute() else short
+            yield Path(os.path.relpath(path))
 
 
-def _from(root: Path, path: Path) -> str:
-    try:
-        return Path(os.path.relpath(path.resolve(), root.resolve())).as_posix()
-    except ValueError:  # on another drive
-        return path.resolve().as_posix()
+def _seen_from(root: Path, path: Path) -> str:
+    # Of a link, not of its target: a description counts its folders from where it is named.
+    return Path(os.path.relpath(path.parent.resolve() / path.name, root.resolve())).as_posix()
 
 
 def _descriptions(name: str) -> Iterator[Path]:
