@@ -124,7 +124,7 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
     if "none" in weights and len(weights) > 1:
         raise UserError(f"--weights {' '.join(weights)}: none contradicts a folder; keep one")
     random = weights == ["none"]
-    for source, files in (("--plugin", plugin_files), (f"{settings.FILE}: plugin", own_files)):
+    for source, files in (("--plugin", plugin_files), (f"{settings.FILE}: plugins:", own_files)):
         plugins.load_files([Path(name) for name in files], source)
     text = {
         key: ",".join(_strings(options[key])) if options.get(key) is not None else None

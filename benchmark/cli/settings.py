@@ -58,7 +58,9 @@ def read_settings() -> dict[str, Any]:
     try:
         found = Settings.model_validate(content).model_dump(exclude_none=True)
     except ValidationError as error:
-        raise UserError(one_line(error, f"{FILE}:")) from error
+        field = error.errors()[0]["loc"][0]
+        text = one_line(error, FILE).partition(": ")[2]
+        raise UserError(f"{FILE}: {field}: {text}") from error
     except UnicodeEncodeError as error:  # half of a surrogate pair as a key
         raise UserError(f"{FILE}: {on_one_line(error)}") from error
     return {name: _at_home(name, value) for name, value in found.items()}
