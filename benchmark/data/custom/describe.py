@@ -1,11 +1,13 @@
 """Writes the description of a folder from a look at it, and says what was guessed."""
 
+import contextlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import yaml
+from PIL import Image
 
 from benchmark.core.errors import DataError, UserError
 from benchmark.data.base import IGNORE, SPLITS
@@ -22,6 +24,9 @@ LABELLED = ("label", "mask", "annot", "gt", "segment", "trimap", "instance", "se
 """In the names of folders of labels, which no guess takes for images."""
 SMOOTH = 0.9
 """Share of pixels with the two most frequent values above which few others are smoothed edges."""
+LARGE, SEEN = 1024, 512
+"""Shorter sides, px: photographs above the first are resized to the second, of which a training
+crop of some 200 px shows enough to recognise things; of twelve megapixels it shows a texture."""
 SHARES = (0.6, 0.1, 0.3)
 """Of train, val and test where the folder does not say."""
 
@@ -97,6 +102,7 @@ def describe(folder: Path, home: Path) -> Guess:
             "in folders train, val and test instead."
         )
     guess.notes.append(f"Images are in {found.images}, labels in {found.masks}: {found.template}.")
+    _add_size(guess, found)
     _add_classes(guess, found)
     Description.model_validate(guess.fields)
     return guess
@@ -142,6 +148,21 @@ def pairing(folder: Path) -> Pairing:
         f"{folder}: several folders fit each other ({pairs}); move the others away, or write "
         "`images` and `masks` in a YAML file"
     )
+
+
+def _add_size(guess: Guess, found: Pairing) -> None:
+    """Adds the size at which the network sees photographs that are large."""
+    sides = []
+    for path in filter(Path.is_file, found.labels):  # a pipe would never end
+        with contextlib.suppress(OSError, ValueError), Image.open(path) as label:
+            sides.append(min(label.size))
+    side = sorted(sides)[len(sides) // 2] if sides else 0
+    if side > LARGE:
+        guess.fields["shorter_side"] = SEEN
+        guess.notes.append(
+            f"The shorter side is {side} px; the network sees it as {SEEN} px. Write a larger "
+            "`shorter_side` if what you look for would be a few pixels wide."
+        )
 
 
 def _top(parent: Path) -> str:
