@@ -32,7 +32,9 @@ from benchmark.core.errors import UserError, in_a_line, printable
 
 app = typer.Typer(
     name="python -m benchmark",
-    help="Compare parameter-efficient tuning methods of frozen vision backbones on segmentation.",
+    help="Compare parameter-efficient tuning methods of frozen vision backbones on segmentation."
+    "\n\nOptions that are not typed come from --config FILE, then from BENCHMARK_DATA and "
+    "BENCHMARK_WEIGHTS, then from petseg.yaml in the working folder.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -294,10 +294,11 @@ def preview(
 
 def _kinds(names: str) -> "list[type[Benchmark]]":
     from benchmark.planning.catalogue import BENCHMARKS, SUITES
+    from benchmark.planning.own_sets import benchmarks_of
 
     suites = SUITES.names()
     spelt = ",".join(
-        ",".join(SUITES.get(part).benchmarks) if part in suites else part
+        ",".join(benchmarks_of(SUITES.get(part))) if part in suites else part
         for part in (part.strip() for part in names.split(","))
     )
     chosen = BENCHMARKS.select(spelt)

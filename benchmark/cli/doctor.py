@@ -21,14 +21,18 @@ def doctor(
 ) -> None:
     """Find broken records, missing files and leftovers. --repair moves broken files to .set-aside.
 
-    Nothing is deleted, and files of running processes are not touched.
+    Nothing is deleted, and files of running processes are not touched. If the working folder has a
+    petseg.yaml, its settings are shown.
 
     Exit code 0: no problems, or all were set aside. 1: problems remain. 2: no such folder.
     """
+    from benchmark.cli import settings
     from benchmark.results.doctor import examine, set_aside
     from benchmark.results.validate import told
 
     root = request.results
+    if read := settings.in_words():
+        typer.echo(told(read))
     findings = examine(root)
     for finding, others in _grouped(findings):
         more = f" and {others} more" if others else ""

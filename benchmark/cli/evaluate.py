@@ -43,10 +43,9 @@ def evaluate(
         raise UserError("--only and --severities need --corruptions")
     from rich.console import Console
 
-    from benchmark.planning import plan
     from benchmark.results import store
 
-    cells = plan.plan(request.selection)
+    cells = request.plan()
     done = [cell for cell in cells if store.has_result(request.results, cell)]
     console = Console()
     console.print(f"{len(done)} of {len(cells)} cells have a result", highlight=False)

@@ -278,8 +278,8 @@ def _suites() -> "Table":
         suite = SUITES.get(name)
         table.add_row(
             name,
-            ", ".join(suite.benchmarks),
-            ", ".join(suite.backbones),
+            ", ".join(suite.benchmarks) or "your own",
+            ", ".join(suite.backbones) or f"the first here of {', '.join(suite.candidates)}",
             suite.methods.replace(",", ", "),
             suite.description,
         )

@@ -19,7 +19,7 @@ _WEIGHTS = "Folder of pretrained weights (BENCHMARK_WEIGHTS), or none for random
 _PLUGIN = "File of your own methods, benchmarks or decoders (.py) or images (.yaml); repeatable."
 _WORKERS = "Processes that prepare training crops (default: 0; more with a GPU)."
 _SHARED: dict[str, tuple[str, type, str, str]] = {
-    "suite": (WHAT, str, "NAME", "Suite (default: demo)."),
+    "suite": (WHAT, str, "NAME", "Suite (default: demo; own for your own sets)."),
     "methods": (WHAT, str, "LIST", _METHODS),
     "benchmarks": (WHAT, str, "LIST", "Benchmarks: names or globs."),
     "backbones": (WHAT, str, "LIST", "Backbones: any timm names."),
@@ -50,9 +50,15 @@ def takes(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         @functools.wraps(verb)
         def resolved(**typed: Any) -> None:
             from benchmark.cli.request import resolve
+            from benchmark.core.selectors import UnknownName
 
             request = resolve(**{name: typed.pop(name) for name in names})
-            verb(request, **typed)
+            try:
+                verb(request, **typed)
+            except UnknownName as error:
+                from benchmark.planning.remembered import explain
+
+                raise explain(error, request.results) from None
 
         own = list(inspect.signature(verb).parameters.values())[1:]
         parameters = sorted(

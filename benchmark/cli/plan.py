@@ -39,11 +39,10 @@ def plan(
     """
     from rich.console import Console
 
-    from benchmark.planning import plan as planner
     from benchmark.planning.staleness import CurrentHashes, state_of
     from benchmark.results.index import read_index
 
-    cells = planner.plan(request.selection)
+    cells = request.plan()
     held = read_index(request.results)
     present = CurrentHashes(request.data, request.weights)
     states = [state_of(cell, held, present) for cell in cells]

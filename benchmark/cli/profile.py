@@ -40,7 +40,7 @@ def profile(
     from benchmark.planning import plan
     from benchmark.profiling.step_profile import profile as measure
 
-    cells = plan.plan(dataclasses.replace(request.selection, methods=methods))
+    cells = plan.plan(dataclasses.replace(request.selection, methods=methods), request.weights)
     if len({cell.method_label for cell in cells}) > 1:
         raise UserError(f"{methods!r} selects several methods; name one")
     cell = cells[0]

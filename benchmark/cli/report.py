@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from benchmark.cli.request import Request
+    from benchmark.data.base import Benchmark
     from benchmark.reporting.html.images import Item
 
 STATISTICS, FIGURES = "statistics.json", "figures"
@@ -26,7 +27,9 @@ LOOK_SECONDS = 5.0
 @options.takes("suite", "results", "data", "plugin")
 def report(
     request: "Request",
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for reports.")] = Path("reports"),
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for reports (default: reports).")
+    ] = None,
     reference: Annotated[
         list[Path] | None,
         typer.Option(
@@ -51,7 +54,7 @@ def report(
     from benchmark.planning.catalogue import SUITES
     from benchmark.results.load import load_results
 
-    name, root = request.selection.suite, request.results
+    name, root, out = request.selection.suite, request.results, out or request.reports
     references = [_reference(path) for path in reference or []]
     if not root.is_dir():
         SUITES.get(name)
@@ -96,6 +99,8 @@ def _write(
     from benchmark.reporting.terminal import print_report
 
     items, notes = _gallery(frame, root, data) if gallery and len(frame) else ([], [])
+    for note in notes:
+        console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
     cache = root / f".report-{name}"
     published = pd.concat(references, ignore_index=True) if references else None
     with uncollected():
@@ -109,10 +114,22 @@ def _write(
 
 
 def _gallery(runs: "pd.DataFrame", root: Path, data: Path | None) -> "tuple[list[Item], list[str]]":
+    from benchmark.core.selectors import UnknownName
     from benchmark.planning.catalogue import BENCHMARKS
+    from benchmark.planning.remembered import explain, recall
     from benchmark.reporting.gallery_items import gallery_items
 
-    return gallery_items(runs, root, lambda name: BENCHMARKS.get(name)(data))
+    problems = recall(root, map(str, runs["benchmark"].unique()))
+
+    def opened(name: str) -> "Benchmark":
+        if name in problems:
+            raise UserError(f"it {problems[name]}")
+        try:
+            return BENCHMARKS.get(name)(data)
+        except UnknownName as error:
+            raise explain(error, root) from None
+
+    return gallery_items(runs, root, opened)
 
 
 def _reference(path: Path) -> "pd.DataFrame":

@@ -33,11 +33,13 @@ def reproduce(
     from rich.console import Console
 
     from benchmark.execution import reproduce as again
+    from benchmark.planning.remembered import require
     from benchmark.results import store
 
     console = Console(highlight=False, soft_wrap=True)
     folder, record = store.find_one(request.results, run_id)
     recorded = again.read_recorded(folder, record)
+    require(record, request.results)
     spec = again.respecify(record)
     from benchmark.core.interrupt import Interrupted, StopSignal
 

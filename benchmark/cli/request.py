@@ -1,19 +1,31 @@
-"""What a verb was asked for: what is typed, over the configuration file, over the environment."""
+"""What a verb was asked for: what is typed, over files and environment variables.
+
+What is typed comes first, then `--config FILE`, then environment variables, then `petseg.yaml` in
+the working folder, then defaults. Plug-ins of all of them are loaded.
+"""
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from benchmark.cli import settings
 from benchmark.core.errors import UserError, on_one_line
-from benchmark.core.selectors import did_you_mean
+from benchmark.core.selectors import UnknownName, did_you_mean, split_selectors
 from benchmark.core.spec import one_line
 from benchmark.core.yaml_file import read_mapping
-from benchmark.planning import plugins
-from benchmark.planning.plan import Selection
+from benchmark.models.find_weights import find_weights
+from benchmark.planning import own_sets, plugins
+from benchmark.planning.catalogue import SUITES
+from benchmark.planning.plan import Selection, plan
+from benchmark.planning.remembered import explain, recall, sets_of
+
+if TYPE_CHECKING:
+    from benchmark.core.spec import RunSpec
 
 
 class ConfigFile(BaseModel):
@@ -38,18 +50,46 @@ class ConfigFile(BaseModel):
 
 @dataclass(frozen=True)
 class Request:
-    """The options of a verb after the configuration file was merged in."""
+    """The options of a verb after everything that states them was merged.
+
+    Attributes:
+        selection: which cells.
+        results: the results folder.
+        reports: the folder for reports.
+        data: data root; None where none is named.
+        weights: folders of weights.
+        device: where to train.
+        workers: processes that cut crops; None = as the device needs.
+        chosen: why the suite was chosen, where nobody named it; empty for the usual one.
+        repeated: the options that name the same results again, for commands that are printed.
+    """
 
     selection: Selection
     results: Path
+    reports: Path
     data: Path | None
     weights: tuple[Path, ...]
     device: str
     workers: int | None
+    chosen: str = ""
+    repeated: str = ""
+
+    def plan(self) -> "list[RunSpec]":
+        """The selected cells; says on one line what was chosen for them."""
+        cells = plan(self.selection, self.weights)
+        chosen = [self.chosen] if self.chosen else []
+        if SUITES.get(self.selection.suite).candidates and not self.selection.backbones:
+            name = cells[0].backbone
+            path = find_weights(name, self.weights)
+            where = path.parent if path else "timm's cache"
+            chosen.append(f"backbone {name}: the first of the suite's list that is here ({where})")
+        if chosen:
+            print(f"{', '.join(chosen)}; --suite, --backbones choose others", file=sys.stderr)
+        return cells
 
 
 def resolve(config: Path | None = None, **typed: Any) -> Request:
-    """Merges what is typed over the configuration file, and that over the environment.
+    """Merges what is typed over all else that states options; see the module.
 
     Plug-ins are loaded here, so that what they register can be selected.
 
@@ -58,33 +98,55 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
         **typed: the options of the verb by name; None where the user typed nothing.
 
     Raises:
-        UserError: the file cannot be read, or an option does not exist or contradicts another.
+        UserError: a file cannot be read, or an option does not exist or contradicts another.
     """
-    variables = {"data": "BENCHMARK_DATA", "weights": "BENCHMARK_WEIGHTS"}
-    options: dict[str, Any] = {
-        key: os.environ[name]
-        for key, name in variables.items()
-        if key in typed and os.environ.get(name)
+    here = settings.read_settings()
+    options: dict[str, Any] = {name: here[name] for name in here if name in typed}
+    options |= {
+        name: os.environ[variable]
+        for name, variable in settings.VARIABLES.items()
+        if name in typed and os.environ.get(variable)
     }
-    options |= _read_config(config) if config else {}
+    stated = _read_config(config) if config else {}
+    own_files = _strings(here.get("plugins")) if "plugin" in typed else []
+    plugin_files = [*_strings(stated.pop("plugin", None)), *_strings(typed.pop("plugin", None))]
+    options |= stated
     protocol = options.get("set", {}) | _pairs(typed.get("set") or ())
     options |= {key: value for key, value in typed.items() if value is not None}
-    for name, value in options.items():
+    for name, value in [*options.items(), *(("plugin", text) for text in plugin_files)]:
         # Nothing must never stand for all that a suite holds.
         if (isinstance(value, str) and not value.strip()) or value == []:
             raise UserError(f"--{name} is empty; give it a value, or leave it out")
+    for name in settings.VARIABLES:
+        if name in options and options[name] is here.get(name):
+            settings.check_folders(name, options[name])
     weights = _strings(options.get("weights"))
     if "none" in weights and len(weights) > 1:
         raise UserError(f"--weights {' '.join(weights)}: none contradicts a folder; keep one")
     random = weights == ["none"]
-    plugins.load_files([Path(name) for name in _strings(options.get("plugin"))])
+    for source, files in (("--plugin", plugin_files), (f"{settings.FILE}: plugins:", own_files)):
+        plugins.load_files([Path(name) for name in files], source)
     text = {
         key: ",".join(_strings(options[key])) if options.get(key) is not None else None
         for key in ("methods", "benchmarks", "backbones", "seeds", "fraction")
     }
+    usual = Path(here.get("results", "results"))
+    results = Path(options.get("results") or usual)  # verbs may take it under another name
+    suite, chosen = options.get("suite"), ""
+    try:
+        _recall(results, text["benchmarks"], suite if "benchmarks" in typed else None)
+        if suite is None and "benchmarks" in typed:
+            suite = own_sets.suite_for(text["benchmarks"])
+            if suite == own_sets.SUITE:
+                names = text["benchmarks"] or ", ".join(own_sets.given())
+                chosen = f"suite {suite}, for sets of your own ({names})"
+        elif suite is None and "suite" in typed:
+            suite = _suite_of(results)
+    except UnknownName as error:
+        raise explain(error, results) from None
     return Request(
         Selection(
-            suite=str(options.get("suite") or "demo"),
+            suite=str(suite or own_sets.USUAL),
             methods=text["methods"],
             benchmarks=text["benchmarks"],
             backbones=text["backbones"],
@@ -93,12 +155,41 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
             protocol=protocol,
             weights="none" if random else "pretrained",
         ),
-        results=Path(options.get("results") or "results"),
+        results=results,
+        reports=Path(here.get("reports", "reports")),
         data=Path(options["data"]) if options.get("data") else None,
         weights=() if random else tuple(_folder(Path(name)) for name in weights),
         device=options.get("device") or "auto",
         workers=options.get("workers"),
+        chosen=chosen,
+        repeated="" if results == usual else f" --results {results}",
     )
+
+
+def _recall(results: Path, benchmarks: str | None, suite: str | None) -> None:
+    """Loads descriptions that runs were made with, of benchmarks that are asked for.
+
+    Args:
+        results: folder with the runs.
+        benchmarks: as typed.
+        suite: as stated; that of sets of one's own means those that it has runs of.
+
+    Raises:
+        UserError: a file has to be named.
+    """
+    names = [name for name in split_selectors(benchmarks or "") if not set(name) & set("*?[")]
+    if suite == own_sets.SUITE and benchmarks is None and not own_sets.given():
+        names = sets_of(results, suite)
+    for name, problem in recall(results, names).items():
+        raise UserError(f"unknown benchmark {name!r}: it {problem}")
+
+
+def _suite_of(results: Path) -> str:
+    """The suite that a report is about, where none is named."""
+    from benchmark.results.load import suites_of
+
+    there = suites_of(results)
+    return there[0] if len(there) == 1 else own_sets.suite_for(None)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

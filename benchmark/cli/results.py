@@ -18,11 +18,14 @@ app = typer.Typer(
 
 
 @app.command()
+@options.takes()
 def merge(
+    request: "Request",
     folders: Annotated[list[Path], typer.Argument(metavar="DIR", help="Results folders.")],
     into: Annotated[
-        Path, typer.Option(metavar="DIR", help="Target folder; may be one of them.")
-    ] = Path("results"),
+        Path | None,
+        typer.Option(metavar="DIR", help="Target folder; may be one of them (default: results)."),
+    ] = None,
 ) -> None:
     """Copy the finished runs of results folders into one.
 
@@ -35,6 +38,7 @@ def merge(
     from benchmark.results.merge import merge as copy
     from benchmark.results.validate import told
 
+    into = into or request.results
     merged = copy(folders, into)
     for folder in merged.conflicts:
         typer.echo(f"conflict: {told(folder)} differs from the finished run that was kept")

@@ -1,7 +1,6 @@
 """`run`: runs the cells that are not done."""
 
 import importlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -100,12 +99,11 @@ def run(
     from benchmark.core.record import FINAL
     from benchmark.execution import grid
     from benchmark.execution.pool import start_server
-    from benchmark.planning import plan
 
     console = Console()
     if number != 1 and not answer_cache.are_there():
         start_server()  # planning will take as long as this does
-    cells = plan.plan(request.selection)
+    cells = request.plan()
     outdated = grid.stale(cells, request.results, request.data, request.weights)
     todo = grid.pending(cells, request.results, retry)
     if rerun:
@@ -221,10 +219,9 @@ def _summary(console: "Console", request: "Request", cells: "list[RunSpec]") -> 
     print_report(runs, assess(runs), console)
     if own.any():
         suite = request.selection.suite
-        where = "" if request.results == Path("results") else f" --results {request.results}"
         console.print(
             f"records in {request.results / suite}; `python -m benchmark report --suite {suite}"
-            f"{where}` writes reports/{suite}/index.html",
+            f"{request.repeated}` writes {request.reports / suite}/index.html",
             markup=False,
             highlight=False,
             soft_wrap=True,

@@ -64,7 +64,8 @@ def speed(
     environment = prepare(request.data, request.weights, request.device, request.workers)
 
     def cell(label: str) -> RunSpec:
-        return plan.plan(dataclasses.replace(request.selection, methods=label))[0]
+        selection = dataclasses.replace(request.selection, methods=label)
+        return plan.plan(selection, request.weights)[0]
 
     progress = Console(stderr=True)
     comparison = Comparison(

@@ -1,7 +1,6 @@
 """`timing`: measures the methods of a group side by side, for the report."""
 
 import contextlib
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated
 
@@ -129,10 +128,9 @@ def suggest(console: "Console", request: "Request", cells: "list[RunSpec]") -> N
 
     done = [cell for cell in cells if store.has_result(request.results, cell)]
     if any(True for _ in unmeasured(request.results, done)):
-        where = "" if request.results == Path("results") else f" --results {request.results}"
         console.print(
             "training time and latency are not compared yet; to compare them, run `python -m "
-            f"benchmark timing --suite {request.selection.suite}{where}`",
+            f"benchmark timing --suite {request.selection.suite}{request.repeated}`",
             markup=False,
             highlight=False,
             soft_wrap=True,
@@ -150,15 +148,18 @@ def measure_cells(request: "Request", cells: "list[RunSpec]") -> None:
 
 def _groups(request: "Request") -> "list[list[RunSpec]]":
     """The groups that are asked for: of the named methods, else of what the results hold."""
-    from benchmark.planning.plan import plan
+    from benchmark.planning.remembered import recall
     from benchmark.profiling.timing.groups import finished, groups
 
     asked = request.selection
     if asked.methods:
-        return groups(plan(asked))
+        return groups(request.plan())
     cells = list(finished(request.results, asked.suite))
+    problems = recall(request.results, dict.fromkeys(cell.benchmark for cell in cells))
+    for name, problem in problems.items():
+        raise UserError(f"benchmark {name!r} {problem}")
     narrowed = asked.backbones or asked.benchmarks or asked.protocol
-    planned = plan(asked) if narrowed else []
+    planned = request.plan() if narrowed else []
     limits = {
         "backbone": asked.backbones,
         "benchmark": asked.benchmarks,

@@ -179,6 +179,16 @@ class Execution(_Part):
     compiled: Compiled | None = None
 
 
+PluginKind = Literal["method", "benchmark", "decoder"]
+
+
+class PluginFile(_Part):
+    """A file of a user's own that a run took its method, benchmark or decoder from."""
+
+    path: str  # relative to the results folder, where that is possible, with /
+    sha256: str  # of its bytes, when it was loaded
+
+
 class Record(_Part):
     """One cell of method x backbone x benchmark x seed under one protocol."""
 
@@ -199,6 +209,7 @@ class Record(_Part):
     reason: str = ""  # why it failed or is unsupported, one line
     traceback: str = ""  # its end, where an exception stopped the run
     command: str = ""  # runs this cell again
+    plugins: dict[PluginKind, PluginFile] = {}  # by what the run took from them; empty: nothing
     execution: Execution | None = None
     data_findings: tuple[str, ...] = ()  # serious ones of the audit, which the user accepted
     metrics: Metrics | None = None
@@ -206,6 +217,11 @@ class Record(_Part):
     timings: dict[str, float] = {}  # seconds by phase
     curve: Curve | None = None
     provenance: Provenance
+
+    @property
+    def method_name(self) -> str:
+        """The method without its fields."""
+        return self.method.partition("[")[0]
 
 
 class UnknownVersion(ValueError):

@@ -12,11 +12,41 @@ from benchmark.core.errors import UserError
 T = TypeVar("T")
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean X?` for the nearest known name, else the list of what there is."""
+MOST = 15
+"""Names that an error lists; of more only the nearest help."""
+
+
+class UnknownName(UserError):
+    """A name that is in no registry.
+
+    Args:
+        kind: of the thing.
+        name: that was asked for.
+        hint: what to do, as `did_you_mean` gives it.
+    """
+
+    def __init__(self, kind: str, name: str, hint: str) -> None:
+        super().__init__(f"unknown {kind} {name!r}{hint}")
+        self.kind, self.name = kind, name
+
+
+def did_you_mean(name: str, known: Iterable[str], everything: str = "") -> str:
+    """`; did you mean X?` for the nearest known name, else what there is.
+
+    Args:
+        name: that is not known.
+        known: those that are.
+        everything: the command that shows all of them, where they may be too many for a line.
+    """
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; choose from {', '.join(known)}"
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    if len(known) <= MOST or not everything:
+        return f"; choose from {', '.join(known)}"
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
+    nearest = f"; nearest: {', '.join(near)}" if near else ""
+    return f"{nearest}; `{everything}` shows all"
 
 
 def split_selectors(text: str) -> list[str]:
@@ -62,11 +92,15 @@ class Registry(Generic[T]):
     Args:
         kind: what error messages call them.
         load: returns all of them by name.
+        everything: the command that shows all of them; empty = none.
     """
 
-    def __init__(self, kind: str, load: Callable[[], Mapping[str, T]]) -> None:
+    def __init__(
+        self, kind: str, load: Callable[[], Mapping[str, T]], everything: str = ""
+    ) -> None:
         self.kind = kind
         self._load = load
+        self._everything = everything
 
     def names(self) -> list[str]:
         """All names, in the order of their registration."""
@@ -76,11 +110,11 @@ class Registry(Generic[T]):
         """The thing of that name.
 
         Raises:
-            UserError: there is none; names the nearest.
+            UnknownName: there is none; names the nearest.
         """
         found = self._load()
         if name not in found:
-            raise UserError(f"unknown {self.kind} {name!r}{did_you_mean(name, found)}")
+            raise UnknownName(self.kind, name, did_you_mean(name, found, self._everything))
         return found[name]
 
     def select(self, text: str) -> list[tuple[str, dict[str, str]]]:
@@ -95,9 +129,8 @@ class Registry(Generic[T]):
             if any(c in pattern for c in "*?"):
                 names = fnmatch.filter(self.names(), pattern)
                 if not names:
-                    raise UserError(
-                        f"no {self.kind} matches {pattern!r}{did_you_mean(pattern, self.names())}"
-                    )
+                    hint = did_you_mean(pattern, self.names(), self._everything)
+                    raise UserError(f"no {self.kind} matches {pattern!r}{hint}")
             else:
                 self.get(pattern)
                 names = [pattern]

@@ -180,17 +180,36 @@ class Protocol(BaseModel):
 
 
 class Suite(BaseModel):
-    """A named selection of benchmarks and backbones with its protocol."""
+    """A named selection of benchmarks and backbones with its protocol.
+
+    Attributes:
+        name: what users type.
+        description: one line for people.
+        benchmarks: names; empty = the sets that a user's plug-ins bring.
+        backbones: timm names.
+        candidates: instead of `backbones`: timm names, of which the first that has weights on this
+            disk is used.
+        methods: comma list, as `--methods` takes it.
+        seeds: seeds to run.
+        protocol: the same for all methods.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     description: str
     benchmarks: tuple[str, ...]
-    backbones: tuple[str, ...]
+    backbones: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
     methods: str
     seeds: tuple[int, ...] = (0,)
     protocol: Protocol
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> "Suite":
+        if bool(self.backbones) == bool(self.candidates):
+            raise ValueError("write either backbones or candidates")
+        return self
 
 
 class RunSpec(BaseModel):

@@ -119,7 +119,7 @@ def run(
     retry: str | None = None,
 ) -> list[Record]:
     """Runs the cells of a selection that are not done; see `run_cells` and `pending`."""
-    todo = pending(plan(selection), results, retry)
+    todo = pending(plan(selection, weights), results, retry)
     return run_cells(todo, results, data, weights, device, listener)
 
 

@@ -63,7 +63,7 @@ def respecify(record: Record) -> RunSpec:
             protocol has changed, or the record was edited.
     """
     where = f"run {record.run_id} cannot be repeated"
-    method = build_method(record.method.partition("[")[0], record.method_params)
+    method = build_method(record.method_name, record.method_params)
     try:
         recorded = spec_of(record)
     except ValidationError as error:

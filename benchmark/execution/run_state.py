@@ -13,8 +13,9 @@ from benchmark.core.spec import RunSpec, short_hash
 from benchmark.engine.checkpoint import TrainState
 from benchmark.engine.measure import Phases
 from benchmark.execution.environment import Environment
+from benchmark.planning import remembered
 from benchmark.planning.catalogue import DECODERS
-from benchmark.planning.plan import command
+from benchmark.planning.plan import command, plugin_files
 from benchmark.results import provenance, store
 from methods.base import Method
 
@@ -130,6 +131,7 @@ class RunState:
             reason=" ".join(reason.split()),
             traceback=traceback,
             command=command(spec),
+            plugins=remembered.note(plugin_files(spec), self.results),
             execution=self.execution(),
             data_findings=self.findings,
             provenance=Provenance(

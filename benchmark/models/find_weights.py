@@ -5,6 +5,7 @@ timm, which takes seconds to import, is asked for what is not on this disk only.
 
 import difflib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,44 @@ def find_weights(name: str, dirs: Sequence[Path]) -> Path | None:
         if tagged:
             return tagged[0]
     return None
+
+
+def find_first(names: Sequence[str], dirs: Sequence[Path]) -> tuple[str, Path] | None:
+    """The first of these backbones whose weights are on this disk, and their file.
+
+    Args:
+        names: timm names, the preferred one first.
+        dirs: folders of weights, in which to look before timm's cache.
+    """
+    for name in names:
+        if path := find_weights(name, dirs) or cached_weights(name):
+            return name, path
+    return None
+
+
+def cached_weights(name: str) -> Path | None:
+    """The file in timm's cache that weights for a name would be read from, if downloaded."""
+    hub_id, filename, url = kept(f"weights of {name}", "timm", lambda: _published(name))
+    if hub_id:
+        from huggingface_hub import try_to_load_from_cache
+
+        for candidate in (filename, "model.safetensors", "pytorch_model.bin"):
+            found = candidate and try_to_load_from_cache(hub_id, candidate)
+            if isinstance(found, str):
+                return Path(found)
+    if url:
+        # As torch.hub.get_dir(), without the seconds that importing torch takes.
+        caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        home = Path(os.environ.get("TORCH_HOME") or f"{caches}/torch").expanduser()
+        stored = home / "hub" / "checkpoints" / os.path.basename(url)
+        return stored if stored.is_file() else None
+    return None
+
+
+def _published(name: str) -> list[str | None]:
+    """Where timm takes the weights of a name from: repository and file of the hub, URL."""
+    config = hub_config(name)
+    return [None] * 3 if config is None else [config.hf_hub_id, config.hf_hub_filename, config.url]
 
 
 def other_format(name: str, dirs: Sequence[Path]) -> str:

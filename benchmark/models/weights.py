@@ -9,7 +9,6 @@ says how to build the model (`timm_model`, `timm_kwargs`) and how to normalise i
 import copy
 import functools
 import json
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from benchmark.core.files import file_sha256
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.checkpoint import load_checkpoint
 from benchmark.models.find_weights import (
+    cached_weights,
     check_names,
     find_weights,
     hub_config,
@@ -126,7 +126,7 @@ class ResolvedWeights:
         backbone = StagedBackbone(
             model, name=self.name, mean=self.mean, std=self.std, side=side, in_chans=in_chans
         )
-        path = self.path or _hub_cached(self.name)
+        path = self.path or cached_weights(self.name)
         backbone.weights_sha256 = None if path is None else file_sha256(path)
         if self.origin == "file" and path is not None:
             backbone.weights_source = f"{path.name} ({done})" if done else path.name
@@ -173,7 +173,7 @@ def _resolved(
     if weights == "none":
         # A timm name means timm's own definition, even if there are files of that name.
         return ResolvedWeights(name, "random", None, name)
-    cached = _hub_cached(name)
+    cached = cached_weights(name)
     if cached is None and not _hub_answers(name):
         raise UserError(_missing(name, dirs))
     return ResolvedWeights(name, "hub", cached, name, missing=_missing(name, dirs))
@@ -257,28 +257,6 @@ def _from_hub(weights: ResolvedWeights, arguments: Mapping[str, Any]) -> nn.Modu
         return create_timm_model(weights.name, arguments, pretrained=True, **overlay)
     except (OSError, RuntimeError) as error:
         raise UserError(f"{weights.missing} (the hub said: {_line(error)})") from error
-
-
-def _hub_cached(name: str) -> Path | None:
-    """The file that timm's default weights for a name would be read from, if downloaded."""
-    config = hub_config(name)
-    if config is None:
-        return None
-    if config.hf_hub_id:
-        from huggingface_hub import try_to_load_from_cache
-
-        for filename in (
-            config.hf_hub_filename,
-            "model.safetensors",
-            "pytorch_model.bin",
-        ):
-            found = filename and try_to_load_from_cache(config.hf_hub_id, filename)
-            if isinstance(found, str):
-                return Path(found)
-    if config.url:
-        stored = Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(config.url)
-        return stored if stored.is_file() else None
-    return None
 
 
 def _hub_answers(name: str) -> bool:

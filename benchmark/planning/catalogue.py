@@ -41,8 +41,10 @@ def _decoders() -> "Mapping[str, Callable[[Sequence[int], Sequence[int], int], n
     return DECODERS
 
 
-METHODS: "Registry[type[Method]]" = Registry("method", _methods)
-BENCHMARKS: "Registry[type[Benchmark]]" = Registry("benchmark", _benchmarks)
+_LIST = "python -m benchmark list"
+
+METHODS: "Registry[type[Method]]" = Registry("method", _methods, f"{_LIST} methods")
+BENCHMARKS: "Registry[type[Benchmark]]" = Registry("benchmark", _benchmarks, f"{_LIST} benchmarks")
 DECODERS: "Registry[Callable[[Sequence[int], Sequence[int], int], nn.Module]]" = Registry(
     "decoder", _decoders
 )

@@ -4,12 +4,14 @@ import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from benchmark.core.answer_cache import kept
 from benchmark.core.errors import UserError
+from benchmark.core.record import PluginKind
 from benchmark.core.selectors import did_you_mean, split_selectors
 from benchmark.core.spec import Protocol, RunSpec, Weights, one_line
 from benchmark.planning import plugins
@@ -21,6 +23,7 @@ from benchmark.planning.catalogue import (
     build_method,
     method_label,
 )
+from benchmark.planning.own_sets import backbones_of, benchmarks_of
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,12 @@ class Selection:
     weights: Weights = "pretrained"
 
 
-def plan(selection: Selection) -> list[RunSpec]:
+def plan(selection: Selection, dirs: Sequence[Path] = ()) -> list[RunSpec]:
     """All cells of a selection, ordered so that a benchmark is decoded once.
+
+    Args:
+        selection: what a user asked for.
+        dirs: folders of weights, for suites that take the backbone whose weights are there.
 
     Raises:
         UserError: a name, a field or a value does not exist or does not fit.
@@ -59,11 +66,13 @@ def plan(selection: Selection) -> list[RunSpec]:
     protocols = [_protocol(suite.protocol, {**selection.protocol, **c}) for c in changes]
     # Whatever is the same for many cells is found out once: there may be ten thousand of them.
     settings = _settings(selection.methods or suite.methods)
-    benchmarks = BENCHMARKS.select(selection.benchmarks or ",".join(suite.benchmarks))
+    benchmarks = BENCHMARKS.select(selection.benchmarks or ",".join(benchmarks_of(suite)))
     for name, params in benchmarks:
         if params:
             raise UserError(f"benchmark {name!r} takes no fields; write {name!r} alone")
-    backbones = split_selectors(selection.backbones or ",".join(suite.backbones))
+    backbones = split_selectors(
+        selection.backbones or ",".join(backbones_of(suite, selection.weights, dirs))
+    )
     _check_decoder(protocols[0].decoder)
     seeds = list(suite.seeds if selection.seeds is None else selection.seeds)
     versions = [(name, BENCHMARKS.get(name).version) for name, _ in benchmarks]
@@ -101,14 +110,20 @@ def command(cell: RunSpec) -> str:
             words += ["--set", f"{field}={value}"]
     if cell.weights == "none":
         words += ["--weights", "none"]
-    parts = (
-        METHODS.get(cell.method),
-        BENCHMARKS.get(cell.benchmark),
-        DECODERS.get(cell.protocol.decoder),
-    )
-    for path in dict.fromkeys(filter(None, map(plugins.file_of, parts))):
+    for path in dict.fromkeys(plugin_files(cell).values()):
         words += ["--plugin", str(path)]
     return shlex.join(words)
+
+
+def plugin_files(cell: RunSpec) -> dict[PluginKind, Path]:
+    """The plug-in files, as typed, that a cell takes its method, benchmark or decoder from."""
+    parts: dict[PluginKind, object] = {
+        "method": METHODS.get(cell.method),
+        "benchmark": BENCHMARKS.get(cell.benchmark),
+        "decoder": DECODERS.get(cell.protocol.decoder),
+    }
+    found = {kind: plugins.file_of(part) for kind, part in parts.items()}
+    return {kind: path for kind, path in found.items() if path is not None}
 
 
 def _settings(text: str) -> list[list[Any]]:

@@ -12,45 +12,51 @@ import yaml
 
 from benchmark.core.answer_cache import GROUP
 from benchmark.core.errors import UserError, on_one_line
+from benchmark.core.files import file_sha256
 
 _MOVED = Path(__file__).with_name("moved.yaml")
 _PREFIX = "petseg_plugin_"
 _TYPED: dict[str, Path] = {}
 """Name of the module -> path as the user wrote it."""
+_HASHES: dict[Path, str] = {}
+"""Path as the user wrote it -> SHA-256 of what was loaded."""
+DESCRIPTIONS = (".yaml", ".yml")
+"""Suffixes of files that describe a benchmark."""
 
 
-def load_files(paths: Sequence[Path]) -> None:
+def load_files(paths: Sequence[Path], where: str = "--plugin") -> None:
     """Loads files once each; what they register or describe becomes selectable.
 
     Args:
         paths: Python files, which are imported, and YAML files, which describe a benchmark (see
             `benchmark.data.custom.description`).
+        where: what names them, for errors.
 
     Raises:
         UserError: a file is missing, raises while it is imported, or does not fit the schema.
     """
     for path in paths:
         if not path.is_file():
-            raise UserError(f"--plugin {path}: no such file")
+            raise UserError(f"{where} {path}: no such file")
         digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
         name = f"{_PREFIX}{digest}"
         if name in _TYPED:
             continue
-        if path.suffix.lower() in (".yaml", ".yml"):
-            _describe(path, name)
-            _TYPED[name] = path
+        if path.suffix.lower() in DESCRIPTIONS:
+            _describe(path, name, f"{where} {path}")
+            _TYPED[name], _HASHES[path] = path, file_sha256(path)
             continue
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
-            raise UserError(f"--plugin {path}: its name must end in .py, .yaml or .yml")
+            raise UserError(f"{where} {path}: its name must end in .py, .yaml or .yml")
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
         except Exception as error:
             del sys.modules[name]
-            raise UserError(f"--plugin {path}: {_told(error)}") from error
-        _TYPED[name] = path
+            raise UserError(f"{where} {path}: {_told(error)}") from error
+        _TYPED[name], _HASHES[path] = path, file_sha256(path)
 
 
 def loaded() -> list[Path]:
@@ -58,7 +64,12 @@ def loaded() -> list[Path]:
     return list(_TYPED.values())
 
 
-def _describe(path: Path, module: str) -> None:
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a loaded file, as it was then; `path` is as the user wrote it."""
+    return _HASHES[path]
+
+
+def _describe(path: Path, module: str, where: str) -> None:
     """Registers the benchmark that a YAML file describes, as if `module` had defined it."""
     from benchmark.data.base import register
     from benchmark.data.custom.described import DescribedBenchmark
@@ -66,8 +77,8 @@ def _describe(path: Path, module: str) -> None:
     from benchmark.data.custom.folder import ImageFolder
     from benchmark.data.custom.hub import HubDataset
 
-    description = read_description(path)
-    check_free(description.name, f"--plugin {path}: name")
+    description = read_description(path, where)
+    check_free(description.name, f"{where}: name")
     kind: type[DescribedBenchmark] = HubDataset if description.hub else ImageFolder
     attributes = kind.attributes(description, path.parent) | {"__module__": module}
     register(description.name)(type(description.name, (kind,), attributes))

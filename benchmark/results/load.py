@@ -114,6 +114,17 @@ def _params(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def suites_of(root: Path) -> list[str]:
+    """Names of the suites' folders with a record below a results folder, sorted."""
+    below = sorted(root.iterdir()) if root.is_dir() else []
+    folders = [path for path in below if path.is_dir() and path.name[0] != "."]
+    return [
+        folder.name
+        for folder in folders
+        if folder.name != PUBLISHED and next(run_folders(folder), None)
+    ]
+
+
 def run_folders(root: Path) -> Iterator[Path]:
     """Folders with a record, sorted; `published` only where `root` is it or is in it.
 

@@ -72,7 +72,7 @@ def spec_of(record: Record) -> RunSpec:
         benchmark_version=record.benchmark_version,
         backbone=record.backbone,
         weights=record.weights,
-        method=record.method.partition("[")[0],
+        method=record.method_name,
         method_label=record.method,
         method_params=record.method_params,
         seed=record.seed,

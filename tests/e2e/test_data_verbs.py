@@ -124,7 +124,13 @@ def test_import_writes_a_set_and_audits_it(tmp_path):
     assert "traffic.yaml: 5 / 1 / 2 images, read as coco" in result.stdout
     assert "fixed seed" in result.stdout and "share of pixels" in result.stdout
     planned = benchmark(
-        *("plan", "--plugin", "traffic.yaml", "--benchmarks", "traffic", "--methods", "linear"),
+        *(
+            "plan",
+            "--suite=demo",
+            "--plugin=traffic.yaml",
+            "--benchmarks=traffic",
+            "--methods=linear",
+        ),
         cwd=tmp_path,
     )
     assert planned.returncode == 0, planned.stderr

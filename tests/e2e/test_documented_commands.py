@@ -9,6 +9,7 @@ from tests.helpers.tiny import typed
 
 SIZES = [*typed(steps=2, crop=36, batch_size=2)]
 TINY = ["--benchmarks=cells", *SIZES]
+HERE = ["--weights=weights"]
 
 DATA = "needs the real data and weights"
 TESTS = "is these tests, or starts them"
@@ -36,11 +37,12 @@ SHORT = {
     "python -m benchmark data preview bolts --plugin bolts.yaml": [],
     "python -m benchmark data describe bolts --to described.yaml": [],
     "python -m benchmark data import annotations.json --to traffic.yaml": [],
-    "python -m benchmark plan --plugin bolts.yaml --benchmarks bolts --methods linear,lora,spm "
-    "--seeds 0,1,2": SIZES,
-    "python -m benchmark run --plugin bolts.yaml --benchmarks bolts --methods linear,lora,spm "
-    "--seeds 0,1,2": ["--seeds=0", "--methods=linear,lora", *SIZES],
-    "python -m benchmark report --plugin bolts.yaml": ["--no-figures"],
+    "python -m benchmark plan --plugin bolts.yaml --methods linear,lora,spm": [*HERE, *SIZES],
+    "python -m benchmark run --plugin bolts.yaml --methods linear,lora,spm": [
+        *("--seeds=0", "--methods=linear,lora"),
+        *(*HERE, *SIZES),
+    ],
+    "python -m benchmark report --suite own": ["--no-figures"],
     "python -m benchmark run --plugin my_method.py --methods stagescale": TINY,
     "python -m benchmark list": [],
     "python -m benchmark plan --methods 'lora[rank=4|16],spm'": TINY,

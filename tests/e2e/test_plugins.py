@@ -216,7 +216,7 @@ def test_a_decoder_and_a_benchmark_of_one_s_own(tmp_path: Path) -> None:
     assert "decoder last on swin: ok" in done.stdout
     assert "benchmark halves, test: ok, 2 images" in done.stdout
     done = run(
-        "run", "--plugin", path, "--methods", "linear", "--benchmarks", "halves",
+        "run", "--plugin", path, "--methods", "linear", "--suite", "demo", "--benchmarks", "halves",
         *typed(decoder="last", steps=30), "--results", tmp_path / "results",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

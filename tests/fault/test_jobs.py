@@ -198,7 +198,15 @@ def descendants(pid):
 
 @pytest.mark.slow
 def test_a_signal_ends_all_jobs_and_their_cells_go_on(tiny, tmp_path):
-    words = ["--plugin", tiny, "--benchmarks", "tiny", "--methods", "linear,bitfit,spm"]
+    words = [
+        "--plugin",
+        tiny,
+        "--suite=demo",
+        "--benchmarks",
+        "tiny",
+        "--methods",
+        "linear,bitfit,spm",
+    ]
     words += typed(steps=400, crop=36, batch_size=4)
     command = [sys.executable, "-m", "benchmark", "run", *words, "--results", tmp_path, "--jobs=2"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -255,7 +263,7 @@ def test_how_a_run_computes_can_be_fixed(tiny, tmp_path):
 
 
 def test_a_first_signal_says_what_happens_and_the_next_run_where_it_resumes(tiny, tmp_path):
-    words = ["--plugin", tiny, "--benchmarks", "tiny", "--methods", "linear"]
+    words = ["--plugin", tiny, "--suite=demo", "--benchmarks", "tiny", "--methods", "linear"]
     words += [*typed(steps=4000, crop=36, batch_size=4), "--results", tmp_path]
     process = forked.Running("run", *words)
     process.wait_for("step 1000/4000")

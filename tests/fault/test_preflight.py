@@ -76,7 +76,7 @@ def typed(tmp_path):
     holey = described(tmp_path, "holey", (0, 1), (0, 1, 2))
     (tmp_path / "own.py").write_text(METHODS)
     plugins = [f"--plugin={path}" for path in (good, holey, tmp_path / "own.py")]
-    return [*plugins, *TYPED, "--seeds=0", f"--results={tmp_path / 'r'}"]
+    return [*plugins, "--suite=demo", *TYPED, "--seeds=0", f"--results={tmp_path / 'r'}"]
 
 
 def command(*words):

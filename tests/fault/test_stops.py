@@ -114,7 +114,18 @@ def test_every_random_stream_goes_on(tmp_path):
 
 def words(tiny, results, *more, steps=60):
     sizes = typed(steps=steps, crop=36, batch_size=4)
-    return ("run", "--plugin", tiny, "--benchmarks", "tiny", "--results", results, *sizes, *more)
+    return (
+        "run",
+        "--plugin",
+        tiny,
+        "--suite=demo",
+        "--benchmarks",
+        "tiny",
+        "--results",
+        results,
+        *sizes,
+        *more,
+    )
 
 
 def process_env():

@@ -71,7 +71,7 @@ def test_a_signal_in_the_verifying_evaluation_goes_on_from_the_trained_weights(
 def test_waiting_for_others_ends_by_the_signal(tiny, tmp_path):
     cell = plan(select())[0]
     words = [*typed(**SIZES), "--seeds", "0"]
-    words += ["--plugin", tiny, "--benchmarks", "tiny", "--methods", "linear"]
+    words += ["--plugin", tiny, "--suite=demo", "--benchmarks", "tiny", "--methods", "linear"]
     root = Path(__file__).resolve().parents[2]
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     with lease.hold(tmp_path, cell) as mine:

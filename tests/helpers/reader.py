@@ -10,12 +10,14 @@ from tests.helpers import annotators, forked
 from tests.helpers.documents import ROOT, fences
 
 PACKAGE = "python -m pip install -e . && "
+BACKBONE = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+"""A backbone of the suite for sets of one's own; the file holds a smaller one."""
 COPIES = ("host_a", "host_b", "before", "after")
 """Folders of examples that hold copies of the results."""
 
 
 def furnish(folder):
-    """Puts a user's own images, annotations, a method and the published records into a folder."""
+    """Puts a user's images, annotations, method, weights and the published records in a folder."""
     (folder / "bolts.yaml").write_text(fences("README.md", "yaml")[0])
     (folder / "my_method.py").write_text(fences("README.md", "python")[0])
     random = np.random.default_rng(0)
@@ -32,6 +34,9 @@ def furnish(folder):
     for suite in ("demo", "small"):
         shutil.copytree(ROOT / "results/published" / suite, folder / "results/published" / suite)
     (folder / "data").mkdir()
+    (folder / "weights").mkdir()
+    packaged = ROOT / "benchmark/weights/demo_vit.safetensors"
+    shutil.copyfile(packaged, folder / "weights" / f"{BACKBONE}.safetensors")
     return folder
 
 

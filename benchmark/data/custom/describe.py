@@ -1,5 +1,6 @@
 """Writes the description of a folder from a look at it, and says what was guessed."""
 
+import contextlib
 import os
 import re
 from collections import Counter
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from PIL import Image
 
 from benchmark.core.errors import DataError, UserError
 from benchmark.data.base import IGNORE, SPLITS, grouped
@@ -31,6 +33,9 @@ MOST_INNER = 8
 """Folders in a folder that are looked at one by one."""
 FEW = 10
 """A label with more values that no other label has, of few pixels each, was resized or smoothed."""
+LARGE, SEEN = 1024, 512
+"""Shorter sides, px: photographs above the first are resized to the second, of which a training
+crop of some 200 px shows enough to recognise things; of twelve megapixels it shows a texture."""
 SHARES = (0.6, 0.1, 0.3)
 """Of train, val and test where the folder does not say."""
 
@@ -108,6 +113,7 @@ def describe(folder: Path, home: Path) -> Guess:
             "in folders train, val and test instead."
         )
     guess.notes.append(f"Images are in {found.images}, labels in {found.masks}: {found.template}.")
+    _add_size(guess, found)
     _add_classes(guess, found)
     description = Description.model_validate(guess.fields)
     attributes = ImageFolder.attributes(description, home) | {"name": description.name}
@@ -163,6 +169,21 @@ def pairing(folder: Path) -> Pairing:
         f"{folder}: several folders fit each other ({pairs}); move the others away, or write "
         "`images` and `masks` in a YAML file"
     )
+
+
+def _add_size(guess: Guess, found: Pairing) -> None:
+    """Adds the size at which the network sees photographs that are large."""
+    sides = []
+    for path in filter(Path.is_file, found.labels):  # a pipe would never end
+        with contextlib.suppress(OSError, ValueError), Image.open(path) as label:
+            sides.append(min(label.size))
+    side = sorted(sides)[len(sides) // 2] if sides else 0
+    if side > LARGE:
+        guess.fields["shorter_side"] = SEEN
+        guess.notes.append(
+            f"The shorter side is {side} px; the network sees it as {SEEN} px. Write a larger "
+            "`shorter_side` if what you look for would be a few pixels wide."
+        )
 
 
 def _tops(path: Path) -> Iterator[tuple[str, Path]]:

@@ -530,13 +530,17 @@ def _upper(value: Value) -> Value:
     return value.upper() if isinstance(value, str) and _is_colour(value) else value
 
 
-def read_description(path: Path) -> Description:
+def read_description(path: Path, where: str = "") -> Description:
     """Reads and checks a description.
+
+    Args:
+        path: the file.
+        where: what names it, for errors; empty = `--plugin PATH`.
 
     Raises:
         UserError: the file cannot be read, is no YAML, or does not fit the schema.
     """
-    where = f"--plugin {path}"
+    where = where or f"--plugin {path}"
     try:
         content = read_mapping(path, where, "fields", "name: my_set")
     except UserError as error:

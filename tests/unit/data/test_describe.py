@@ -309,3 +309,18 @@ def test_hundreds_of_folders_are_one_line_unless_labels_are_beside_their_images(
     assert sum(len(own.ids(split)) for split in SPLITS) == 120
     with pytest.raises(UserError, match="no image has a label of its name"):
         describe(tmp_path / "t", tmp_path)
+
+
+@pytest.mark.parametrize(("side", "seen"), [(1024, None), (1500, 512)])
+def test_large_photographs_are_seen_smaller(tmp_path, side, seen):
+    write(tmp_path / "set", lambda label: np.kron(label, np.ones((2, 2), np.uint8)), count=3)
+    for number in range(2):  # the third is small: the size of most photographs counts
+        label = np.zeros((side, side + 8), np.uint8)
+        label[: side // 2] = 1
+        for kind in ("images", "labels"):
+            Image.fromarray(label).save(tmp_path / "set" / kind / f"p{number:02}.png")
+    guess = describe(tmp_path / "set", tmp_path)
+    assert guess.fields.get("shorter_side") == seen
+    assert any(f"{side} px; the network sees it as 512 px" in note for note in guess.notes) == (
+        seen is not None
+    )

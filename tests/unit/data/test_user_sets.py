@@ -294,7 +294,7 @@ def test_a_run_says_how_to_repeat_it(tmp_path: Path) -> None:
     write(tmp_path, [0, 1, 2, 255], {"train": 4, "test": 2})
     (tmp_path / "set.yaml").write_text("name: myset\nclasses: [sky, road, tree]\n")
     words = [
-        "run", "--plugin", "set.yaml", "--benchmarks", "myset",
+        "run", "--suite=demo", "--plugin", "set.yaml", "--benchmarks", "myset",
         "--backbones", "demo_vit", "--methods", "linear", "--set", "steps=2", "--set", "crop=36",
         "--set", "batch_size=2", "--results", "results",
     ]  # fmt: skip
@@ -325,7 +325,7 @@ def test_a_run_on_other_bands_than_rgb(tmp_path: Path, bands: list[int]) -> None
         f"name: myset\nclasses: [sky, road, tree]\nbands: {bands}\nrange: [0, 4080]\n"
     )
     words = [
-        "run", "--plugin", "set.yaml", "--benchmarks", "myset",
+        "run", "--suite=demo", "--plugin", "set.yaml", "--benchmarks", "myset",
         "--backbones", "demo_vit", "--methods", "linear,lora,full,lst", "--set", "steps=2",
         "--set", "crop=36", "--set", "batch_size=2", "--results", "results",
     ]  # fmt: skip

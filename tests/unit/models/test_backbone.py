@@ -503,7 +503,7 @@ def test_a_missing_file_is_named_with_every_way_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(weights, "_hub_answers", lambda name: False)
-    monkeypatch.setattr(weights, "_hub_cached", lambda name: None)
+    monkeypatch.setattr(weights, "cached_weights", lambda name: None)
     for call in (resolve_weights, build_backbone):
         with pytest.raises(UserError) as error:
             call("resnet50", "pretrained", [tmp_path])

@@ -1,0 +1,163 @@
+"""The plug-in files that runs were made with: noted in records, and found again.
+
+A description in YAML is data, so it is loaded again where its file is still there, unchanged. A
+Python file is code: it is only ever named to the user.
+"""
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from benchmark.core.errors import UserError
+from benchmark.core.files import file_sha256
+from benchmark.core.record import RECORD, PluginFile, PluginKind, Record
+from benchmark.core.selectors import UnknownName
+from benchmark.core.spec import plain_name
+from benchmark.core.yaml_file import read_mapping
+from benchmark.planning import plugins
+from benchmark.planning.catalogue import BENCHMARKS, DECODERS, METHODS
+from benchmark.results import store
+from benchmark.results.record_file import check_size
+
+LARGEST = 2**20
+"""Bytes of a YAML file beyond which it describes no set."""
+
+
+def note(files: Mapping[PluginKind, Path], root: Path) -> dict[PluginKind, PluginFile]:
+    """What a record keeps of plug-in files.
+
+    Args:
+        files: by what the run took from them.
+        root: the results folder.
+    """
+    return {
+        kind: PluginFile(path=_seen_from(root, path), sha256=plugins.sha256_of(path))
+        for kind, path in files.items()
+    }
+
+
+def recall(root: Path, names: Iterable[str]) -> dict[str, str]:
+    """Loads the descriptions that runs of benchmarks were made with, if they are unchanged.
+
+    Args:
+        root: the results folder of the runs.
+        names: of benchmarks.
+
+    Returns:
+        What the user has to do, on one line, for each benchmark that is not known afterwards and
+        came from a file.
+    """
+    problems = {}
+    for name in names:
+        if name in BENCHMARKS.names():
+            continue
+        used = _used(root, "benchmark", name)
+        if used and (problem := _restore(used, root)):
+            problems[name] = problem
+    return problems
+
+
+def require(record: Record, root: Path) -> None:
+    """Makes everything known that a record's run took from plug-in files.
+
+    Raises:
+        UserError: a file has to be named by the user.
+    """
+    names = {
+        "method": record.method_name,
+        "benchmark": record.benchmark,
+        "decoder": str(record.protocol.get("decoder")),
+    }
+    known = {
+        "method": METHODS.names,
+        "benchmark": BENCHMARKS.names,
+        "decoder": DECODERS.names,
+    }
+    for kind, used in record.plugins.items():
+        if names[kind] not in known[kind]() and (problem := _restore(used, root)):
+            raise UserError(f"run {record.run_id}: {kind} {names[kind]!r} {problem}")
+
+
+def sets_of(root: Path, suite: str) -> list[str]:
+    """Names of the described benchmarks that runs of a suite were made on."""
+    folders = sorted((root / plain_name(suite)).glob("[!.]*"))
+    firsts = filter(None, (next(folder.glob(f"*/*/*/{RECORD}"), None) for folder in folders))
+    records = filter(None, (store.read_record(path.parent) for path in firsts))
+    return [record.benchmark for record in records if "benchmark" in record.plugins]
+
+
+def explain(error: UnknownName, root: Path) -> UserError:
+    """The error, with the plug-in file that brings the name, or how to name one.
+
+    Args:
+        error: of a name that is in no registry.
+        root: the results folder, whose records may say it.
+    """
+    what = f"unknown {error.kind} {error.name!r}"
+    own = error.kind == "benchmark"
+    if own and (path := next(_descriptions(error.name), None)):
+        return UserError(
+            f"{what}: {path} describes it; add --plugin {path}, or write `plugins: {path}` into "
+            "petseg.yaml"
+        )
+    if error.kind in ("benchmark", "method") and (used := _used(root, error.kind, error.name)):
+        return UserError(f"{what}: it {_to_do(used, root)}")
+    if own:
+        return UserError(
+            f"{str(error).removesuffix('?')}; a set of your own needs --plugin FILE.yaml, or "
+            "`plugins` in petseg.yaml"
+        )
+    return error
+
+
+def _used(root: Path, kind: str, name: str) -> PluginFile | None:
+    """The file that a benchmark or method came from, as the first run that says so names it."""
+    place = plain_name(name)
+    of_set = kind == "benchmark"
+    for path in root.glob(f"*/{place}/*/*/*/{RECORD}" if of_set else f"*/*/*/{place}/*/{RECORD}"):
+        record = store.read_record(path.parent)
+        if record and name == (record.benchmark if of_set else record.method_name):
+            return record.plugins.get("benchmark" if of_set else "method")
+    return None
+
+
+def _restore(used: PluginFile, root: Path) -> str:
+    """Loads a description that is unchanged; else what the user has to do."""
+    for path in _places(used, root):
+        if path.suffix.lower() in plugins.DESCRIPTIONS and file_sha256(path) == used.sha256:
+            plugins.load_files([path])
+            return ""
+    return _to_do(used, root)
+
+
+def _to_do(used: PluginFile, root: Path) -> str:
+    name = Path(used.path).name
+    for path in _places(used, root):
+        changed = "" if file_sha256(path) == used.sha256 else ", which has changed since"
+        return f"comes from {name}, says a record in {root}; add --plugin {path}{changed}"
+    return f"comes from {name}, says a record in {root}; add --plugin and the path of that file"
+
+
+def _places(used: PluginFile, root: Path) -> Iterator[Path]:
+    """Where the file is: as seen from the results folder, else in the working folder."""
+    name = Path(used.path).name
+    for path in (root.resolve() / used.path, Path(name)):
+        if path.is_file():
+            yield Path(os.path.relpath(path))
+
+
+def _seen_from(root: Path, path: Path) -> str:
+    # Of a link, not of its target: a description counts its folders from where it is named.
+    return Path(os.path.relpath(path.parent.resolve() / path.name, root.resolve())).as_posix()
+
+
+def _descriptions(name: str) -> Iterator[Path]:
+    """YAML files of the working folder that describe a set of this name."""
+    for path in sorted(Path().iterdir()):
+        try:
+            if path.suffix.lower() in plugins.DESCRIPTIONS and check_size(path) < LARGEST:
+                content: Collection[object] = read_mapping(path, str(path), "fields", "name: x")
+                if isinstance(content, dict) and content.get("name") == name:
+                    yield path
+        except (OSError, ValueError, UserError):
+            continue  # no description, whatever it is

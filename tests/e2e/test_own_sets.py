@@ -1,0 +1,67 @@
+"""A user's own photographs: from their description to a report, and the results on their own."""
+
+import json
+
+import pytest
+
+from tests.helpers import reader
+from tests.helpers.forked import call
+from tests.helpers.tiny import typed
+
+SETTINGS = "weights: weights\nresults: out\nreports: pages\n"
+TINY = ("--methods=linear", "--seeds=0", *typed(steps=2, crop=36, batch_size=2))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with photographs of bolts, weights and settings, in which one cell has run."""
+    home = reader.furnish(tmp_path_factory.mktemp("home"))
+    (home / "petseg.yaml").write_text(f"plugins: bolts.yaml\n{SETTINGS}")
+    done = call("run", *TINY, cwd=home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    # From here on nothing names the description but the record.
+    (home / "petseg.yaml").write_text(SETTINGS)
+    return home, done
+
+
+def test_the_suite_and_the_backbone_are_chosen_and_said(home):
+    home, done = home
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("suite ")]
+    assert said == (
+        f"suite own, for sets of your own (bolts), backbone {reader.BACKBONE}: the first of the "
+        "suite's list that is here (weights); --suite, --backbones choose others"
+    )
+    assert "`python -m benchmark report --suite own` writes pages/own/index.html" in done.stdout
+    (path,) = (home / "out").rglob("record.json")
+    record = json.loads(path.read_text())
+    assert (record["suite"], record["benchmark"]) == ("own", "bolts")
+    assert record["backbone"] == reader.BACKBONE
+    assert record["plugins"]["benchmark"]["path"] == "../bolts.yaml"
+    assert list(record["plugins"]) == ["benchmark"]
+
+
+def test_results_find_their_description_again_and_a_changed_one_is_named(home):
+    home, _ = home
+    report = ("report", "--no-figures")
+    done = call(*report, cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert "gallery" not in done.stdout and "open pages/own/index.html" in done.stdout
+    planned = call("plan", "--benchmarks=bolts", *TINY, cwd=home)
+    assert "1 cell: 1 done" in planned.stdout, planned.stderr
+    path = home / "bolts.yaml"
+    before = path.read_text()
+    path.write_text(f"{before}# a note\n")
+    try:
+        again = call(*report, cwd=home)
+        refused = call("plan", "--benchmarks=bolts", *TINY, cwd=home)
+        audit = call("data", "audit", "bolts", cwd=home)
+    finally:
+        path.write_text(before)
+    named = (
+        "comes from bolts.yaml, says a record in out; add --plugin bolts.yaml, which has changed"
+    )
+    assert again.returncode == 0 and f"no images in the gallery: it {named}" in again.stdout
+    assert refused.returncode == 2
+    assert refused.stderr == f"error: unknown benchmark 'bolts': it {named} since\n"
+    assert audit.returncode == 2
+    assert "bolts.yaml describes it; add --plugin bolts.yaml" in audit.stderr
