@@ -260,7 +260,7 @@ def _answer(console: "Console", request: "Request", files: _Files, more: list[st
 
     suite = request.selection.suite
     table = load_results(request.results, suite)
-    wanted = [cell.run_id for cell in plan.plan(request.selection)]
+    wanted = [cell.run_id for cell in plan.plan(request.selection, request.weights)]
     runs = Runs(table[table["run_id"].isin(wanted)], request.results)
     board = assess(runs).board.dropna(subset=["rank"])
     _heading(console, "answer")
@@ -285,4 +285,5 @@ def _answer(console: "Console", request: "Request", files: _Files, more: list[st
             console.print(f"$ {_typed(more)}")
     if board.empty:
         console.print("no cell finished; see above")
-    console.print(f"page: {files.out / 'reports' / suite / PAGE}")
+    reports = request.reports if files.out == HERE else files.out / "reports"
+    console.print(f"page: {reports / suite / PAGE}")
