@@ -251,4 +251,4 @@ def test_groups_have_their_own_answers():
     assert both[GROUP].drop_duplicates().shape[0] == 2
     html = page(both)
     assert html.count('class="answer"') == 2
-    assert "do not compare between groups" in html
+    assert "Do not compare scores between groups" in html
