@@ -88,7 +88,7 @@ def _time(ratio: str, figure: str = "", against: str = "") -> Cost:
     title, short, about = _TIMES[kind]
     return Cost(
         ratio,
-        f"{title} / {reference}",
+        f"{title}, as a multiple of {reference}",
         short,
         "ratio",
         compared=bool(figure),

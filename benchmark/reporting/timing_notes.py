@@ -39,6 +39,12 @@ def explained(runs: pd.DataFrame) -> str:
     return text
 
 
+def measured(runs: pd.DataFrame) -> str:
+    """How a group's times were measured; empty if they were not."""
+    known = _timed_rows(runs[runs["status"] == "done"])
+    return "" if known.empty else _sentence(known.iloc[0])
+
+
 def conditions(runs: pd.DataFrame) -> str:
     """With what a group's times were measured: "1 thread, fp32, Some CPU"; empty if they were not.
 

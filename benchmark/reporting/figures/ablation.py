@@ -13,7 +13,14 @@ from benchmark.analysis.groups import slug
 from benchmark.analysis.leaderboard import GROUP, MIOU
 from benchmark.analysis.runs import Runs
 from benchmark.core.format import human_limit
-from benchmark.reporting.figures.panels import Words, bounds, draw_panels, even_ticks, whiskers
+from benchmark.reporting.figures.panels import (
+    Words,
+    bounds,
+    draw_panels,
+    even_ticks,
+    over_same,
+    whiskers,
+)
 from benchmark.reporting.figures.picture import GroupView, Picture
 from benchmark.reporting.figures.scales import clear, log_scale, roomy
 from benchmark.reporting.style import COLOURS, Style, look, trace
@@ -136,6 +143,7 @@ def _scores(
 ) -> pd.DataFrame:
     """The cells of the settings, and their averages, with intervals in points."""
     own = Runs(runs[runs["method"].isin(curve["method"])]).over(benchmarks)
+    intervals = over_same(intervals, runs, benchmarks)
     both = pd.concat([own.cells, own.leaderboard.assign(benchmark=AVERAGE)], ignore_index=True)
     data = bounds(both.dropna(subset=[MIOU]), intervals)
     # A field may be called like a column of these tables: `rank`, for one.

@@ -10,7 +10,14 @@ from matplotlib.figure import Figure
 from benchmark.analysis.efficiency import AVERAGE, CURVES, curve_names
 from benchmark.analysis.groups import slug
 from benchmark.analysis.leaderboard import MIOU
-from benchmark.reporting.figures.panels import Words, bounds, draw_panels, even_ticks, whiskers
+from benchmark.reporting.figures.panels import (
+    Words,
+    bounds,
+    draw_panels,
+    even_ticks,
+    over_same,
+    whiskers,
+)
 from benchmark.reporting.figures.picture import Picture
 from benchmark.reporting.figures.scales import clear, log_scale, roomy
 from benchmark.reporting.inputs import ReportInputs
@@ -27,7 +34,9 @@ def pictures_across(inputs: ReportInputs) -> Iterator[Picture]:
     for key, part in table.groupby(CURVES, sort=True):
         name = names[tuple(map(str, key))]
         title = f"{_SECTION}: {name}"
-        draw = partial(fraction_figure, part, title, dict(inputs.styles()), inputs.intervals)
+        averaged = set(part["benchmark"]) - {AVERAGE}
+        intervals = over_same(inputs.intervals, inputs.runs.frame, averaged)
+        draw = partial(fraction_figure, part, title, dict(inputs.styles()), intervals)
         stem = f"fractions_{slug(name)}" if len(names) > 1 else "fractions"
         words = f"mIoU against the share of training images, {name}"
         yield Picture(_SECTION, words, stem, draw)
