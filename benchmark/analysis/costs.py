@@ -96,7 +96,7 @@ def _time(ratio: str, figure: str = "", against: str = "") -> Cost:
         figure=figure,
         against=against,
         reference=reference,
-        about=f"{about}, as a multiple of that of `{reference}`",
+        about=f"{about}, as a multiple of that of {reference}",
     )
 
 

@@ -34,7 +34,8 @@ class GroupName:
     """How one group is told from the others of a report.
 
     Attributes:
-        label: what differs ("vit_tiny, 3 seeds"), or the backbone where there is one group alone.
+        label: what differs ("vit_tiny, 3 seeds", "up to 3 seeds" of uneven ones); the backbone
+            where there is one group alone.
         full: the backbone in any case, and what else differs, but for seeds.
         slug: as a part of the names of files; it does not depend on how many seeds have run.
     """
@@ -156,8 +157,11 @@ def _word(name: str, value: Any) -> str:
 
 
 def _seeds(part: pd.DataFrame) -> str:
-    count = part.loc[part["status"] == "done", "seed"].nunique()
-    return f"{count} seed{'' if count == 1 else 's'}"
+    done = part[part["status"] == "done"]
+    counts = done.groupby(["benchmark", "method"])["seed"].nunique()
+    most = int(counts.max()) if len(counts) else 0
+    upto = "up to " if (counts < most).any() else ""
+    return f"{upto}{most} seed{'' if most == 1 else 's'}"
 
 
 def _fullest_first(parts: Mapping[Key, pd.DataFrame]) -> list[Key]:

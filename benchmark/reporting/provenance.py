@@ -94,7 +94,7 @@ def protocols(runs: pd.DataFrame) -> Protocols:
         if setting.differs
     ]
     if different:
-        guard.append(f"{len(hashes)} settings here: {'; '.join(different)}.")
+        guard.append(f"{len(hashes)} protocols here, which differ in {'; '.join(different)}.")
     for name, within, words in _EQUAL:
         column = f"{_ORIGIN}{name}"
         if column not in runs:

@@ -38,13 +38,13 @@ def _uneven(done: pd.DataFrame) -> str:
     for method, part in done.sort_values(["method", "benchmark"]).groupby("method"):
         pattern = tuple(zip(part["benchmark"].astype(str), part["seeds"].astype(int), strict=True))
         alike.setdefault(pattern, []).append(str(method))
-    parts: dict[str, list[str]] = {}
+    parts: dict[tuple[int, str], list[str]] = {}
     for pattern, methods in alike.items():
-        parts.setdefault(_pattern(dict(pattern)), []).extend(methods)
+        seeds = dict(pattern)
+        parts.setdefault((-max(seeds.values()), _pattern(seeds)), []).extend(methods)
     if len(parts) == 1:
-        return next(iter(parts))
-    ordered = sorted(parts.items(), key=lambda item: (-len(item[1]), item[0]))
-    return "; ".join(f"{_listed(sorted(methods))}: {text}" for text, methods in ordered)
+        return next(iter(parts))[1]
+    return "; ".join(f"{_listed(sorted(own))}: {text}" for (_, text), own in sorted(parts.items()))
 
 
 def _pattern(seeds: dict[str, int]) -> str:

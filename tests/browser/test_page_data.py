@@ -141,7 +141,7 @@ def test_protocols_that_differ_are_guarded():
     found = protocols(records.frame([*one, *two]))
     assert found.settings[0].name == "steps" and found.settings[0].differs
     assert not any(setting.differs for setting in found.settings[1:])
-    assert "2 settings here: steps 150 and 900." in found.guard
+    assert "2 protocols here, which differ in steps 150 and 900." in found.guard
     assert protocols(records.frame(one)).guard == ()
 
 

@@ -37,10 +37,10 @@ def test_uneven_numbers_of_seeds_are_named():
         "1 to 3 seeds: 3 on x, 1 on y. With 1 seed: no interval over seeds; 3 to 5 are usual."
     )
     assert note(("a", "x", 3), ("b", "x", 2), ("c", "x", 2)) == (
-        "2 to 3 seeds: b and c: 2; a: 3. With 2 seeds: the interval is wide; 3 to 5 are usual."
+        "2 to 3 seeds: a: 3; b and c: 2. With 2 seeds: the interval is wide; 3 to 5 are usual."
     )
     many = [(f"m{place}", "x", 1) for place in range(9)]
-    assert "m0, m1, m2, m3, m4 and 4 more: 1; z: 3." in note(*many, ("z", "x", 3))
+    assert "z: 3; m0, m1, m2, m3, m4 and 4 more: 1." in note(*many, ("z", "x", 3))
 
 
 def test_where_nothing_is_finished_nothing_is_said_of_seeds():

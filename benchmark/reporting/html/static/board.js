@@ -21,7 +21,8 @@ function drawBoard() {
   const everything = byId('all-groups').checked;
   const words = byId('filter').value.toLowerCase().split(/\s+/).filter(Boolean);
   const scope = choice.scope;
-  const all = everything ? points.filter((point) => point.scope === scope) : pointsOf(choice.group, scope);
+  const all = everything ? points.filter((point) => point.scope === scope).sort((a, b) => a.group - b.group)
+    : pointsOf(choice.group, scope);
   const shown = all.filter((point) => {
     const text = `${data.methods[point.method].name} ${data.groups[point.group].label}`.toLowerCase();
     return words.every((word) => text.includes(word));
@@ -34,7 +35,8 @@ function drawBoard() {
     if (rank !== null) ties.set(`${group}/${rank}`, (ties.get(`${group}/${rank}`) || 0) + 1);
   }
   const number = (key, head, kind, first, best) => ({
-    key, head, number: true, first, best, value: (row) => row[key],
+    // Numbers of different groups do not compete.
+    key, head, number: true, first, best: everything ? null : best, value: (row) => row[key],
     cell: (row) => human(row[key], kind), as: (value) => ({ [key]: value }),
   });
   const columns = [
@@ -49,7 +51,7 @@ function drawBoard() {
       }, data.methods[row.method].name)) },
   ];
   if (everything) {
-    columns.push({ key: 'group', head: 'Group', term: 'group', first: 'ascending',
+    columns.push({ key: 'group', head: 'Group', term: 'group', first: 'ascending', class: 'whole',
       value: (row) => data.groups[row.group].label, cell: (row) => data.groups[row.group].label });
   }
   const groups = everything ? data.groups : [data.groups[choice.group]];

@@ -40,9 +40,9 @@ function el(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** A text with its `code` as elements. */
+/** A text with its `code` as elements; no line starts with a %. */
 function worded(text) {
-  return text.split('`').map((part, place) => (place % 2 ? el('code', {}, part) : part));
+  return text.split('`').map((part, place) => (place % 2 ? el('code', {}, part) : part.replaceAll(' %', '\u00a0%')));
 }
 
 /** A text for plotly, which reads some markup. */

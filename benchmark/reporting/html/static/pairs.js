@@ -86,9 +86,9 @@ function drawRanks() {
     yaxis: { range: [own.length - .4, -.6], tickvals: own.map((_, place) => place),
       ticktext: names.map((name) => plain(name.length > 24 ? `${name.slice(0, 23)}…` : name)), ticks: '' },
   }), { ...CONFIG, displayModeBar: false });
-  byId('rank-note').textContent = critical === null
+  byId('rank-note').replaceChildren(...worded(critical === null
     ? 'Too few benchmarks to group methods.'
-    : `Methods joined by a bar differ by less than ${critical.toFixed(2)} ranks, the critical difference: that may be chance (Nemenyi test, 5 %).`;
+    : `Methods joined by a bar differ by less than ${critical.toFixed(2)} ranks, the critical difference: that may be chance (Nemenyi test, 5 %).`));
 }
 
 painters.push(drawPairs);

@@ -42,7 +42,7 @@ function openPanel(group, scope, method) {
     shown.map((run) => [...lead(run), el('td', {}, run.status), ...numbers(run, fields)]));
   const done = shown.filter((run) => times.some((field) => run[field.column] !== null));
   const took = runTable('Times of single runs', [...which, 'Machine', 'Threads', ...times.map((field) => field.label)],
-    done.map((run) => [...lead(run), el('td', {}, run['provenance.device'] ?? MISSING),
+    done.map((run) => [...lead(run), el('td', { class: 'whole' }, run['provenance.device'] ?? MISSING),
       el('td', { class: 'n' }, human(run['provenance.threads'], 'integer')), ...numbers(run, times)]));
   const repeats = shown.map((run) => el('div', {},
     el('p', {}, `${data.benchmarks[run.benchmark]}, seed ${run.seed}${run.reason ? `: ${run.reason}` : ''}`),
