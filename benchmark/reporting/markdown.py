@@ -103,7 +103,11 @@ def _about_seeds(runs: Runs, found: Assessment) -> str:
 
 def _section(key: Key, runs: Runs, found: Assessment, name: str) -> list[str]:
     board = ranked(runs, found.board)
-    columns = [column for column in COLUMNS if column.name not in _BOARD]
+    columns = [
+        column
+        for column in COLUMNS
+        if column.name not in _BOARD and board[column.name].notna().any()
+    ]
     parts = [
         f"## Leaderboard{name}",
         f"Backbone `{key[0]}`, {' '.join(random_weights(key[1])) or 'pretrained weights'}.",

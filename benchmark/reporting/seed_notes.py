@@ -6,7 +6,7 @@ import pandas as pd
 
 _MOST_NAMES = 6
 _FEW = {
-    1: "no interval over seeds; 3 to 5 are usual",
+    1: "no interval over seeds (what is shown is over test images alone); 3 to 5 are usual",
     2: "the interval is wide; 3 to 5 are usual",
 }
 

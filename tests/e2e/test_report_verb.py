@@ -101,6 +101,12 @@ def test_json_is_the_whole_output_and_holds_the_leaderboard(results):
     assert all(Path(path).is_file() for path in content["files"])
 
 
+def test_a_report_of_one_set_is_called_after_it(tmp_path):
+    write_grid(tmp_path / "r", ["a"], ["camvid"], images=3, world=WORLD)
+    done = call(tmp_path / "r", "--json", "--no-figures", "--no-gallery")
+    assert json.loads(done.stdout)["title"] == "CamVid: road scenes from a driving car"
+
+
 def test_json_of_one_run_is_its_record(results):
     folder = next(results.glob("small/*/*/*/*"))
     done = forked.call("show", folder.name, "--json", "--results", results)

@@ -13,6 +13,8 @@ from tests.helpers.records import frame, grid, record, timed
 
 pytestmark = pytest.mark.no_torch
 
+ONE = "no interval over seeds (what is shown is over test images alone); 3 to 5 are usual"
+
 
 def note(*counts):
     """Of (method, benchmark, seeds)."""
@@ -23,7 +25,7 @@ def note(*counts):
 @pytest.mark.parametrize(
     ("seeds", "words"),
     [
-        (1, "1 seed: no interval over seeds; 3 to 5 are usual."),
+        (1, f"1 seed: {ONE}."),
         (2, "2 seeds: the interval is wide; 3 to 5 are usual."),
         (3, "3 seeds: the interval covers variation between trainings."),
     ],
@@ -34,7 +36,7 @@ def test_the_number_of_seeds_is_told_with_what_it_means(seeds, words):
 
 def test_uneven_numbers_of_seeds_are_named():
     assert note(("a", "x", 3), ("a", "y", 1), ("b", "x", 3), ("b", "y", 1)) == (
-        "1 to 3 seeds: 3 on x, 1 on y. With 1 seed: no interval over seeds; 3 to 5 are usual."
+        f"1 to 3 seeds: 3 on x, 1 on y. With 1 seed: {ONE}."
     )
     assert note(("a", "x", 3), ("b", "x", 2), ("c", "x", 2)) == (
         "2 to 3 seeds: a: 3; b and c: 2. With 2 seeds: the interval is wide; 3 to 5 are usual."
