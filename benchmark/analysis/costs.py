@@ -37,6 +37,7 @@ class Cost:
         reference: method of which a time is a multiple.
         published: what published numbers of parameters count where they count the same.
         of_backbone: all methods share it, so that it makes no axis.
+        about: what it is, for those who meet it for the first time.
     """
 
     column: str
@@ -51,6 +52,7 @@ class Cost:
     reference: str = ""
     published: str = ""
     of_backbone: bool = False
+    about: str = ""
 
     @property
     def heading(self) -> str:
@@ -64,21 +66,29 @@ class Cost:
 
 
 _TIMES = {
-    "training": ("Time of a training step", "Training"),
-    "latency": ("Latency of one image", "Latency"),
-    "latency8": ("Latency of eight images", "Latency, 8"),
-    "latency_merged": ("Latency of one image, merged", "Merged"),
-    "latency8_merged": ("Latency of eight images, merged", "Merged, 8"),
+    "training": ("Time of a training step", "Training", "time of a training step"),
+    "latency": ("Latency of one image", "Latency", "time to segment one image"),
+    "latency8": ("Latency of eight images", "Latency, 8", "time to segment a batch of eight"),
+    "latency_merged": (
+        "Latency of one image, merged",
+        "Merged",
+        "time to segment one image, with what was inserted folded into the backbone's weights",
+    ),
+    "latency8_merged": (
+        "Latency of eight images, merged",
+        "Merged, 8",
+        "time to segment a batch of eight, with what was inserted folded into the weights",
+    ),
 }
 
 
 def _time(ratio: str, figure: str = "", against: str = "") -> Cost:
     """A time as a multiple of that of a reference; compared where it has a figure."""
     _, kind, reference = ratio.split(".", 2)
-    title, short = _TIMES[kind]
+    title, short, about = _TIMES[kind]
     return Cost(
         ratio,
-        f"{title} / {reference}",
+        f"{title}, as a multiple of {reference}",
         short,
         "ratio",
         compared=bool(figure),
@@ -86,14 +96,36 @@ def _time(ratio: str, figure: str = "", against: str = "") -> Cost:
         figure=figure,
         against=against,
         reference=reference,
+        about=f"{about}, as a multiple of that of {reference}",
     )
 
 
 COSTS: tuple[Cost, ...] = (
     Cost(BACKBONE, "Parameters of the backbone", "Backbone", "count", of_backbone=True),
-    Cost(INSERTED, "Inserted parameters", "Inserted", "count", compared=True),
-    Cost(TUNED, "Tuned backbone parameters", "Tuned", "count", compared=True),
-    Cost(DECODER, "Decoder parameters", "Decoder", "count", compared=True),
+    Cost(
+        INSERTED,
+        "Inserted parameters",
+        "Inserted",
+        "count",
+        compared=True,
+        about="new parameters in or beside the backbone, all trained",
+    ),
+    Cost(
+        TUNED,
+        "Tuned backbone parameters",
+        "Tuned",
+        "count",
+        compared=True,
+        about="pretrained parameters of the backbone that are trained",
+    ),
+    Cost(
+        DECODER,
+        "Decoder parameters",
+        "Decoder",
+        "count",
+        compared=True,
+        about="parameters of the decoder, the same for all methods",
+    ),
     Cost(
         TRAINABLE,
         "Trainable parameters, decoder included",
@@ -104,6 +136,7 @@ COSTS: tuple[Cost, ...] = (
         figure="parameters",
         against="trainable parameters",
         published="total trainable",
+        about="inserted, tuned and decoder parameters together",
     ),
     Cost(
         TRAINED,
@@ -114,6 +147,7 @@ COSTS: tuple[Cost, ...] = (
         against="trained backbone parameters",
         parts=(INSERTED, TUNED),
         published="backbone",
+        about="inserted and tuned parameters together, without the decoder",
     ),
     Cost(
         STORED,
@@ -124,8 +158,15 @@ COSTS: tuple[Cost, ...] = (
         main=True,
         figure="stored",
         against="stored bytes",
+        about="bytes on disk for one more task that shares the backbone",
     ),
-    Cost("costs.stored.bytes_fp16", "Stored in half precision", "Stored, fp16", "bytes"),
+    Cost(
+        "costs.stored.bytes_fp16",
+        "Stored in half precision",
+        "Stored, fp16",
+        "bytes",
+        about="bytes on disk for one more task, in 16-bit floats",
+    ),
     # Of times those that were measured side by side: what a run took depends on what ran beside it.
     _time(TRAINING, "train_time", "training time"),
     Cost(
@@ -137,11 +178,30 @@ COSTS: tuple[Cost, ...] = (
         main=True,
         figure="memory",
         against="training memory",
+        about="the most that the tensors of a training step take at one moment",
     ),
     _time(LATENCY, "latency", "inference latency"),
-    Cost("costs.infer.flops", "FLOPs of one image", "FLOPs", "count"),
-    Cost("costs.infer.memory.peak_bytes", "Peak memory of inference", "Infer memory", "bytes"),
-    Cost("costs.infer_merged.flops", "FLOPs of one image, merged", "Merged FLOPs", "count"),
+    Cost(
+        "costs.infer.flops",
+        "FLOPs of one image",
+        "FLOPs",
+        "count",
+        about="floating-point operations for one image; a multiply-add counts as two",
+    ),
+    Cost(
+        "costs.infer.memory.peak_bytes",
+        "Peak memory of inference",
+        "Infer memory",
+        "bytes",
+        about="the most that the tensors of a forward pass take at one moment",
+    ),
+    Cost(
+        "costs.infer_merged.flops",
+        "FLOPs of one image, merged",
+        "Merged FLOPs",
+        "count",
+        about="the same with what was inserted folded into the backbone's weights",
+    ),
     *(_time(ratio) for ratio in RATIOS if ratio not in (TRAINING, LATENCY)),
 )
 """Every cost, in the order of the leaderboard."""

@@ -1,13 +1,20 @@
 """MIoU when data are few or corrupted: tables over the training fraction and over corruptions."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from benchmark.analysis.curves import folders_of
+from benchmark.analysis.groups import (
+    apart,
+    protocol_settings,
+    random_weights,
+    short_backbones,
+)
 from benchmark.analysis.leaderboard import GROUP, MIOU, cells, current, leaderboard
-from benchmark.core.spec import Protocol, short_hash
+from benchmark.core.spec import short_hash
 from benchmark.results.robustness import read
 
 AVERAGE = "average"
@@ -16,9 +23,11 @@ AVERAGE = "average"
 ALL = "all"
 """In the column `group`: all corruptions together."""
 
-FRACTION = "protocol.fraction"
 COMPARED = ["backbone", "weights", "protocol_hash", "corruptions_version"]
 """Scores that differ in one of these columns are never compared."""
+
+CURVES = ["backbone", "weights", "family"]
+"""The points of a curve over the fraction agree in these columns."""
 
 _POINT = ["family", "fraction"]
 
@@ -49,6 +58,29 @@ def label_efficiency(runs: pd.DataFrame) -> pd.DataFrame:
     table = pd.concat(parts)
     table = table[table.groupby(curve)["fraction"].transform("nunique") > 1]
     return table.sort_values([*curve, "fraction"]).reset_index(drop=True)
+
+
+def curve_names(runs: pd.DataFrame, table: pd.DataFrame) -> dict[tuple[str, ...], str]:
+    """What each curve of `label_efficiency` is called: its backbone, and what else differs.
+
+    Args:
+        runs: one row a record.
+        table: what `label_efficiency` made of them.
+
+    Returns:
+        By the values of `CURVES`, in words.
+    """
+    known = _families(runs).set_index("protocol_hash")["family"]
+    used, settings = set(table["family"]), protocol_settings(runs)
+    own = {family: _without_fraction(settings[str(key)]) for key, family in known.items()}
+    words = apart({family: fields for family, fields in own.items() if family in used})
+    keys = list(table[CURVES].astype(str).drop_duplicates().itertuples(index=False, name=None))
+    backbones = short_backbones({key[0] for key in keys})
+    names = [[backbones[key[0]], *random_weights(key[1]), *words[key[2]]] for key in keys]
+    return {
+        key: ", ".join(own if names.count(own) == 1 else [*own, f"protocols {key[2][:8]}"])
+        for key, own in zip(keys, names, strict=True)
+    }
 
 
 def corruption_scores(current: pd.DataFrame, root: Path) -> pd.DataFrame:
@@ -147,29 +179,20 @@ def corruption_curves(scores: pd.DataFrame) -> pd.DataFrame:
 
 def _families(runs: pd.DataFrame) -> pd.DataFrame:
     """`protocol_hash`, `family` and `fraction` of each protocol of the runs."""
-    fields = [name for name in runs.columns if name.startswith("protocol.") and name != FRACTION]
-    defaults = {name: field.default for name, field in Protocol.model_fields.items()}
-    del defaults["fraction"]
-    rows = []
-    for row in runs.drop_duplicates("protocol_hash").to_dict("records"):
-        # A record lacks what came later; a missing field has the value that it then gets.
-        settings = {name.removeprefix("protocol."): _plain(row[name]) for name in fields}
-        known = {name: value for name, value in settings.items() if value == value}
-        settings = defaults | known
-        fraction = row.get(FRACTION, 1.0)
-        rows.append(
-            {
-                "protocol_hash": row["protocol_hash"],
-                "family": short_hash(settings),
-                "fraction": float(fraction) if fraction == fraction else 1.0,
-            }
-        )
+    rows = [
+        {
+            "protocol_hash": key,
+            "family": short_hash(_without_fraction(settings)),
+            "fraction": float(settings["fraction"]),
+        }
+        for key, settings in protocol_settings(runs).items()
+    ]
     return pd.DataFrame(rows, columns=["protocol_hash", *_POINT])
 
 
-def _plain(value: Any) -> Any:
-    """200 for 200.0: a column of integers in which some are missing holds floats."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _without_fraction(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the protocols of one family have in common."""
+    return {name: value for name, value in settings.items() if name != "fraction"}
 
 
 def _family_table(runs: pd.DataFrame) -> pd.DataFrame:

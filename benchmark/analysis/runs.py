@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark.analysis import cost_tables, curves, efficiency, leaderboard
+from benchmark.analysis.groups import GroupName, group_names
 
 
 class Runs:
@@ -27,9 +28,14 @@ class Runs:
 
     @cached_property
     def groups(self) -> dict[leaderboard.Key, "Runs"]:
-        """The runs that are ranked together, by backbone, weights and protocol, in their order."""
-        parts = leaderboard.split_groups(self.frame)
-        return {key: Runs(part, self.root) for key, part in parts}
+        """The runs that are ranked together, by backbone, weights and protocol; see `names`."""
+        parts = dict(leaderboard.split_groups(self.frame))
+        return {key: Runs(parts[key], self.root) for key in self.names}
+
+    @cached_property
+    def names(self) -> dict[leaderboard.Key, GroupName]:
+        """What each group is called, the fullest first; see `group_names`."""
+        return group_names(self.frame)
 
     def over(self, benchmarks: Collection[str]) -> "Runs":
         """The runs on some of the benchmarks."""

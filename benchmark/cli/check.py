@@ -53,6 +53,8 @@ def check(
         methods = [build_method(name, params) for name, params in METHODS.select(what)]
     chosen = _families(families)
     sound = [_method(console, method, chosen) for method in methods]
+    if methods:
+        _explain(console)
     sound += [_decoder(console, name, chosen) for name in decoders]
     sound += [_benchmark(console, name, request.data) for name in benchmarks]
     if not all(sound):
@@ -99,6 +101,15 @@ def _method(console: "Console", method: "Method", families: list[str]) -> bool:
         _say(console, f"BROKEN {method_label(method)}: works on none of these families")
         return False
     return not any(verdict.broken for verdict in verdicts.values())
+
+
+def _explain(console: "Console") -> None:
+    """Prints once what each check asks for."""
+    from benchmark.contract import CHECKS
+
+    for title, ask in CHECKS.items():
+        meaning = " ".join((ask.__doc__ or "").partition("\n\n")[0].split())
+        console.print(f"{title}: {meaning}", style="dim", markup=False, highlight=False)
 
 
 def _decoder(console: "Console", name: str, families: list[str]) -> bool:

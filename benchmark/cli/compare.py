@@ -17,6 +17,10 @@ CLASSES = 10
 """Classes that are shown of two runs: those that changed most."""
 
 
+_WORDS = {"train.first_trainable_depth": "stages (of 4) before the first one that is trained"}
+"""Names of a record that say nothing to who has not read its schema."""
+
+
 @options.takes("results")
 def compare(
     request: "Request",
@@ -99,7 +103,7 @@ def _section(title: str, changes: "Sequence[Change]", show: Callable[[Any, Any],
 
     typer.echo(title if changes else f"{title}: the same")
     for label, a, b in changes:
-        typer.echo(f"  {told(label)}: {show(a, b)}")
+        typer.echo(f"  {told(_WORDS.get(label, label))}: {show(a, b)}")
 
 
 def _as_they_are(a: Any, b: Any) -> str:
@@ -112,7 +116,7 @@ def _points(a: float, b: float) -> str:
 
 def _ratio(a: Any, b: Any) -> str:
     numbers = isinstance(a, int | float) and isinstance(b, int | float)
-    ratio = f" (x {b / a:.3g})" if numbers and a else ""
+    ratio = f" (x {b / a:.3g})" if numbers and a and b else ""
     return f"{_as_they_are(a, b)}{ratio}"
 
 

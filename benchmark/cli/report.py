@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     from benchmark.cli.request import Request
     from benchmark.data.base import Benchmark
     from benchmark.reporting.html.images import Item
+    from benchmark.reporting.inputs import ReportInputs
 
 STATISTICS, FIGURES = "statistics.json", "figures"
 """What a report keeps for the next one, in a hidden folder of the results."""
+
+MOST_NAMED = 4
+"""Benchmarks in the title of a report that is not of a whole suite."""
 
 LOOK_SECONDS = 5.0
 """Pause of `--watch` before it looks for new runs again."""
@@ -43,14 +47,19 @@ def report(
     watch: Annotated[
         bool, typer.Option("--watch", help="Update the report whenever a run finishes.")
     ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object in place of tables.")
+    ] = False,
 ) -> None:
     """Write leaderboards with intervals, tables, figures and an offline page to OUT/SUITE.
 
     OUT/SUITE/index.html works offline. The report of an unfinished grid is marked partial. If the
-    data are available, test images are copied into the report.
+    data are available, test images are copied into the report. --json also writes all of it, but
+    prints leaderboards and answers for programs.
     """
     from rich.console import Console
 
+    from benchmark.core.parallel import uncollected
     from benchmark.planning.catalogue import SUITES
     from benchmark.results.load import load_results
 
@@ -59,6 +68,8 @@ def report(
     if not root.is_dir():
         SUITES.get(name)
         raise UserError(f"no results folder {root}; run `python -m benchmark run` first")
+    if watch and as_json:
+        raise UserError("--json prints once; leave out --watch")
     console = Console()
     seen: object = None
     while True:
@@ -68,7 +79,13 @@ def report(
             if runs.empty:
                 SUITES.get(name)
             if not (watch and runs.empty):
-                _write(console, runs, name, root, out, references, gallery, figures, request.data)
+                inputs = _inputs(runs, name, root, references, gallery, request.data)
+                with uncollected():
+                    files = _write(inputs, name, root, out / name, figures)
+                    if as_json:
+                        _print_json(inputs, name, files)
+                    else:
+                        _print(console, inputs, files, out / name)
             seen = stamp
         if not watch:
             return
@@ -78,39 +95,66 @@ def report(
             return
 
 
-def _write(
-    console: "Console",
+def _inputs(
     frame: "pd.DataFrame",
     name: str,
     root: Path,
-    out: Path,
     references: "list[pd.DataFrame]",
     gallery: bool,
-    figures: bool,
     data: Path | None,
-) -> None:
+) -> "ReportInputs":
     import pandas as pd
 
     from benchmark.analysis.runs import Runs
     from benchmark.analysis.uncertainty import assess
     from benchmark.core.parallel import uncollected
     from benchmark.reporting.inputs import ReportInputs
-    from benchmark.reporting.report import PAGE, publishable, write
-    from benchmark.reporting.terminal import print_report
+    from benchmark.reporting.report import publishable
 
     items, notes = _gallery(frame, root, data) if gallery and len(frame) else ([], [])
-    for note in notes:
-        console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
-    cache = root / f".report-{name}"
     published = pd.concat(references, ignore_index=True) if references else None
     with uncollected():
         runs = Runs(publishable(frame), root)
-        found = assess(runs, cache / STATISTICS)
-        inputs = ReportInputs(name, runs, found, items, published, [*notes, *found.notes])
-        files = write(inputs, out / name, figures=figures, keep=cache / FIGURES)
-        print_report(runs, found, console, classes=True)
-    console.print(f"{len(files)} files in {out / name}", highlight=False, soft_wrap=True)
-    console.print(f"open {out / name / PAGE}", highlight=False, soft_wrap=True)
+        found = assess(runs, root / f".report-{name}" / STATISTICS)
+    title = _title(sorted(map(str, frame["benchmark"].unique())), name)
+    return ReportInputs(title, runs, found, items, published, [*notes, *found.notes])
+
+
+def _title(benchmarks: list[str], suite: str) -> str:
+    """What the report is about: one set, those of a suite, or a few others."""
+    from benchmark.planning.catalogue import BENCHMARKS, SUITES
+
+    if len(benchmarks) == 1 and benchmarks[0] in BENCHMARKS.names():
+        return BENCHMARKS.get(benchmarks[0]).title
+    if suite in SUITES.names() and set(SUITES.get(suite).benchmarks) == set(benchmarks):
+        return SUITES.get(suite).title or suite
+    return ", ".join(benchmarks) if 0 < len(benchmarks) <= MOST_NAMED else suite
+
+
+def _write(inputs: "ReportInputs", name: str, root: Path, out: Path, figures: bool) -> list[Path]:
+    from benchmark.reporting.report import write
+
+    return write(inputs, out, figures=figures, keep=root / f".report-{name}" / FIGURES)
+
+
+def _print(console: "Console", inputs: "ReportInputs", files: list[Path], out: Path) -> None:
+    from benchmark.reporting.report import PAGE
+    from benchmark.reporting.terminal import print_report
+
+    print_report(inputs.runs, inputs.assessment, console, classes=True)
+    for note in inputs.notes:
+        console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{len(files)} files in {out}", highlight=False, soft_wrap=True)
+    console.print(f"open {out / PAGE}", highlight=False, soft_wrap=True)
+
+
+def _print_json(inputs: "ReportInputs", name: str, files: list[Path]) -> None:
+    import json
+
+    from benchmark.reporting.summary import summary
+
+    content = summary(inputs, name) | {"files": [path.as_posix() for path in files]}
+    print(json.dumps(content, allow_nan=False))
 
 
 def _gallery(runs: "pd.DataFrame", root: Path, data: Path | None) -> "tuple[list[Item], list[str]]":

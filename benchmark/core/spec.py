@@ -197,6 +197,7 @@ class Suite(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+    title: str = ""  # of its reports; empty: the name
     description: str
     benchmarks: tuple[str, ...]
     backbones: tuple[str, ...] = ()

@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from benchmark.analysis.ablation import differences
+from benchmark.analysis.groups import random_weights
 from benchmark.analysis.leaderboard import GROUP, Key, shared_benchmarks
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
-from benchmark.reporting.figures.picture import WEIGHTS, Picture
+from benchmark.reporting.figures.picture import Picture
 from benchmark.reporting.inputs import ReportInputs, of_group
 from benchmark.reporting.provenance import Protocols, data_notes, protocols, provenance
+from benchmark.reporting.seed_notes import about_seeds
 from benchmark.reporting.table_catalogue import (
     DIFFERENCES,
     FAILURES,
@@ -20,6 +22,7 @@ from benchmark.reporting.table_catalogue import (
     studies,
 )
 from benchmark.reporting.tables import COLUMNS, Column, ranked, to_markdown
+from benchmark.reporting.terms import TERMS
 from benchmark.reporting.timing_notes import explained
 
 MARK = "<!-- written by petseg-bench; changes are lost with the next report -->"
@@ -48,7 +51,7 @@ def render(
     origin = protocols(runs.frame)
     parts += [f"**{text}**" for text in origin.guard]
     for key, part in runs.groups.items():
-        name = f" of {key[0]}, {WEIGHTS[key[1]]}, protocol {key[2]}" if several else ""
+        name = f": {runs.names[key].label}" if several else ""
         parts += _section(key, part, found, name)
         parts += _figures(pictures[key], name)
     parts += _figures(across, "")
@@ -56,6 +59,7 @@ def render(
         parts += ["## Limits of these numbers", _list(notes)]
     parts += ["## Runs that did not finish", _failures(runs)]
     parts += ["## Protocol", _protocol(origin), "## Provenance", _provenance(runs.frame)]
+    parts += ["## Terms", _terms()]
     parts.append(
         "All numbers are in [tables](tables) as CSV, Markdown and LaTeX, including the IoU of each "
         "class, the tests of all pairs of methods, and every cost."
@@ -88,7 +92,7 @@ def _about_seeds(runs: Runs, found: Assessment) -> str:
         return (
             "**One seed: differences between methods are not tested**, so all share a rank. "
             "Another seed would change every number and could swap neighbours. The 95 % intervals "
-            "do not include training variation."
+            "do not include variation between trainings."
         )
     apart = int(found.pairs["significant"].sum())
     text = (
@@ -99,25 +103,28 @@ def _about_seeds(runs: Runs, found: Assessment) -> str:
     )
     if seeds.min() == 1:
         text += (
-            " **Some cells have one seed: their intervals do not include training variation, and "
-            "their differences are not tested.**"
+            " **Some results are from one seed: their intervals do not include variation between "
+            "trainings, and their differences are not tested.**"
         )
     return text
 
 
 def _section(key: Key, runs: Runs, found: Assessment, name: str) -> list[str]:
     board = ranked(runs, found.board)
-    columns = [column for column in COLUMNS if column.name not in _BOARD]
-    text = (
-        f"Backbone {key[0]}, {WEIGHTS[key[1]]}. mIoU in points: mean over benchmarks of the "
-        "mean over seeds; costs are means over benchmarks. Methods that do not differ "
-        "significantly share a rank. A method that did not finish every benchmark has no rank. "
-        "Bold: best in the column. Trainable: inserted, tuned and decoder parameters together."
-    )
+    columns = [
+        column
+        for column in COLUMNS
+        if column.name not in _BOARD and board[column.name].notna().any()
+    ]
     parts = [
         f"## Leaderboard{name}",
-        f"{text} {explained(runs.frame)}",
+        f"Backbone `{key[0]}`, {' '.join(random_weights(key[1])) or 'pretrained weights'}.",
         to_markdown(board, columns),
+        about_seeds(runs.cells),
+        "mIoU in points: mean over benchmarks of the mean over seeds; costs are means over "
+        "benchmarks. Methods that do not differ significantly share a rank. A method that did "
+        "not finish every benchmark has no rank. Bold: best in the column.",
+        explained(runs.frame),
     ]
     shared = of_group(found.shared, key)
     if len(shared):
@@ -146,8 +153,8 @@ def _section(key: Key, runs: Runs, found: Assessment, name: str) -> list[str]:
             ]
     ranks = of_group(found.ranks, key)
     if len(ranks) > 1 and ranks["critical_difference"].notna().all():
-        parts += [f"## Average ranks{name}", to_markdown(ranks, RANKS)]
-    return parts
+        parts += [f"## Average ranks in numbers{name}", to_markdown(ranks, RANKS)]
+    return [part for part in parts if part]
 
 
 def _figures(pictures: Sequence[Picture], name: str) -> list[str]:
@@ -183,9 +190,14 @@ def _failures(runs: Runs) -> str:
 def _protocol(found: Protocols) -> str:
     """One column a protocol, so that what differs between two of them is seen side by side."""
     rows = [[setting.name, *setting.values] for setting in found.settings]
+    rows.append(["hash", *found.hashes])
     table = pd.DataFrame(rows, columns=["setting", *found.hashes])
-    columns = [Column("setting", "Setting"), *(Column(text, text) for text in found.hashes)]
-    return to_markdown(table, columns)
+    heads = zip(found.hashes, found.names, strict=True)
+    return to_markdown(table, [Column("setting", "Setting"), *(Column(*head) for head in heads)])
+
+
+def _terms() -> str:
+    return _list([f"*{term}*: {meaning}" for term, meaning in TERMS.items()])
 
 
 def _provenance(runs: pd.DataFrame) -> str:

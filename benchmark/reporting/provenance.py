@@ -7,8 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.analysis.groups import apart, group_names, protocol_settings
 from benchmark.analysis.leaderboard import GROUP
 from benchmark.core.format import MISSING
+from benchmark.core.spec import Protocol
 
 _PROTOCOL, _ORIGIN = "protocol.", "provenance."
 
@@ -39,11 +41,13 @@ class Setting:
 
     Attributes:
         name: of the field.
+        about: what it means; empty where nobody said.
         values: one a protocol, as text.
         differs: whether they are not all equal.
     """
 
     name: str
+    about: str
     values: tuple[str, ...]
     differs: bool
 
@@ -54,32 +58,35 @@ class Protocols:
 
     Attributes:
         hashes: the columns.
+        names: what each protocol is called, by what differs from the others.
         settings: the rows; those that differ come first.
         guard: sentences on what must not be compared.
     """
 
     hashes: tuple[str, ...]
+    names: tuple[str, ...]
     settings: tuple[Setting, ...]
     guard: tuple[str, ...]
 
 
 def protocols(runs: pd.DataFrame) -> Protocols:
     """The protocols of the runs, and what must not be compared."""
-    hashes = sorted(map(str, runs["protocol_hash"].unique()))
-    # The hash fixes the fields, so any run of a protocol shows them.
-    samples = [runs[runs["protocol_hash"] == text].iloc[0] for text in hashes]
+    known = protocol_settings(runs)
+    hashes = list(dict.fromkeys(key[2] for key in group_names(runs)))
+    names = [", ".join(apart(known)[text]) or "Value" for text in hashes]
     settings = []
     for column in (name for name in runs.columns if name.startswith(_PROTOCOL)):
-        values = tuple(_text(sample[column]) for sample in samples)
-        settings.append(
-            Setting(column.removeprefix(_PROTOCOL), values, differs=len(set(values)) > 1)
-        )
+        name = column.removeprefix(_PROTOCOL)
+        values = tuple(_text(known[text].get(name)) for text in hashes)
+        field = Protocol.model_fields.get(name)
+        about = (field.description if field else None) or ""
+        settings.append(Setting(name, about, values, differs=len(set(values)) > 1))
     settings.sort(key=lambda setting: not setting.differs)
     guard = []
     if runs[GROUP].drop_duplicates().shape[0] > 1:
         guard.append(
-            "Each group (equal backbone, weights and protocol) is ranked separately; do not "
-            "compare between groups."
+            "Only runs with the same backbone, weights and protocol are compared: each such group "
+            "has its own ranking. Do not compare scores between groups."
         )
     different = [
         f"{setting.name} {_listed(sorted(set(setting.values)))}"
@@ -87,7 +94,7 @@ def protocols(runs: pd.DataFrame) -> Protocols:
         if setting.differs
     ]
     if different:
-        guard.append(f"{len(hashes)} settings here: {'; '.join(different)}.")
+        guard.append(f"{len(hashes)} protocols here, which differ in {'; '.join(different)}.")
     for name, within, words in _EQUAL:
         column = f"{_ORIGIN}{name}"
         if column not in runs:
@@ -104,7 +111,7 @@ def protocols(runs: pd.DataFrame) -> Protocols:
             f"{often} {were} scored on the test images more than once, so {their} may be "
             "optimistic; how often is in the records."
         )
-    return Protocols(tuple(hashes), tuple(settings), tuple(guard))
+    return Protocols(tuple(hashes), tuple(names), tuple(settings), tuple(guard))
 
 
 def provenance(runs: pd.DataFrame) -> list[tuple[str, str]]:
@@ -122,7 +129,8 @@ def provenance(runs: pd.DataFrame) -> list[tuple[str, str]]:
             texts = sorted({PurePath(text).name for text in texts})
         if name in ("git_commit", "weights_sha256"):
             texts = [text[:12] for text in texts]
-        lines.append((label, ("; ".join(texts)) or MISSING))
+        if texts:
+            lines.append((label, "; ".join(texts)))
     dirty = runs.get(f"{_ORIGIN}git_dirty")
     if dirty is not None and (dirty == True).any():  # noqa: E712 - the column holds None, too
         lines.append(("Uncommitted changes", f"in {int((dirty == True).sum())} runs"))  # noqa: E712

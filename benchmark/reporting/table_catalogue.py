@@ -1,8 +1,8 @@
 """Every table of a report: which numbers, under which headings, in which file."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 
@@ -10,13 +10,20 @@ from benchmark.analysis.ablation import ablation, differences, families
 from benchmark.analysis.cost_tables import storage
 from benchmark.analysis.costs import INSERTED, component_costs
 from benchmark.analysis.efficiency import COMPARED, corruption_table
+from benchmark.analysis.groups import slug
 from benchmark.analysis.leaderboard import GROUP, MIOU
 from benchmark.analysis.runs import Runs
 from benchmark.core.format import Kind
+from benchmark.reporting import timing_notes
 from benchmark.reporting.inputs import ReportInputs
 from benchmark.reporting.tables import COLUMNS, Column, ranked
+from benchmark.results.timing_columns import RATIOS
 
-WHICH = [Column(name, name.removesuffix("_hash").capitalize()) for name in GROUP]
+WHICH = Column("group.name", "Group")
+"""Names the group of a row, where a report has several."""
+
+TIMED = Column("group.timed", "Timed with")
+"""Says with what the times of a row were measured, where this differs between groups."""
 
 FAILURES = (
     Column("benchmark", "Benchmark"),
@@ -96,25 +103,25 @@ class ReportTable:
 def report_tables(inputs: ReportInputs) -> Iterator[ReportTable]:
     """The tables that have something to show, and that of failures in any case.
 
-    Where there are several groups, every table names the group of its rows.
+    Where there are several groups, every table names the group of its rows (but for those that
+    compare two groups).
     """
     runs, found = inputs.runs, inputs.assessment
-    lead = WHICH if len(runs.groups) > 1 else []
-    yield ReportTable("leaderboard", ranked(runs, found.board), [*lead, *COLUMNS])
+    of = partial(_with_groups, runs)
+    yield of("leaderboard", ranked(runs, found.board), COLUMNS)
     table, columns = benchmark_table(runs)
-    yield ReportTable("per_benchmark", table, [*lead, *columns])
+    yield of("per_benchmark", table, columns)
     table, columns = dice_table(runs)
     if len(columns) > 1:
-        yield ReportTable("per_benchmark_dice", table, [*lead, *columns])
+        yield of("per_benchmark_dice", table, columns)
     for name in sorted(runs.frame["benchmark"].unique()):
         table, columns = class_table(runs, name)
-        yield ReportTable(f"per_class_{name}", table, [*lead, *columns])
+        yield of(f"per_class_{name}", table, columns)
     for name, (table, columns) in studies(runs).items():
-        yield ReportTable(f"ablation_{file_name(name)}", table, [*lead, *columns])
+        yield of(f"ablation_{slug(name)}", table, columns)
         against = differences(found.pairs, name)
         if len(against):
-            stem = f"ablation_{file_name(name)}_differences"
-            yield ReportTable(stem, against, [*lead, *DIFFERENCES])
+            yield of(f"ablation_{slug(name)}_differences", against, DIFFERENCES)
     scores = runs.label_efficiency
     parts: list[tuple[str, pd.DataFrame, Sequence[Column]]] = [
         ("pairs", found.pairs, PAIRS),
@@ -131,8 +138,31 @@ def report_tables(inputs: ReportInputs) -> Iterator[ReportTable]:
     ]
     for stem, table, shown in parts:
         if not table.empty:
-            yield ReportTable(stem, table, [*lead, *shown])
-    yield ReportTable("failures", runs.failures, [*lead, *FAILURES])
+            yield of(stem, table, shown)
+    yield of("failures", runs.failures, FAILURES)
+
+
+def _with_groups(
+    runs: Runs, stem: str, table: pd.DataFrame, columns: Sequence[Column]
+) -> ReportTable:
+    """The table with the names of several groups, the fullest first.
+
+    Where groups were timed under different conditions, each row says under which.
+    """
+    names = list(runs.names)
+    keys = list(zip(*(table[name].astype(str) for name in GROUP), strict=True))
+    # Rows of a comparison of two groups belong to neither.
+    if len(names) < 2 or not set(keys) <= set(names):
+        return ReportTable(stem, table, columns)
+    table = table.copy()
+    table.insert(0, WHICH.name, [runs.names[key].label for key in keys])
+    columns = [WHICH, *columns]
+    timed = {key: timing_notes.conditions(own.frame) for key, own in runs.groups.items()}
+    if len({text for text in timed.values() if text}) > 1 and set(RATIOS) & set(table.columns):
+        table[TIMED.name] = [timed[key] for key in keys]
+        columns.append(TIMED)
+    order = sorted(range(len(keys)), key=lambda row: names.index(keys[row]))
+    return ReportTable(stem, table.iloc[order].reset_index(drop=True), columns)
 
 
 def class_table(runs: Runs, benchmark: str) -> tuple[pd.DataFrame, list[Column]]:
@@ -170,11 +200,6 @@ def studies(runs: Runs) -> dict[str, tuple[pd.DataFrame, list[Column]]]:
     return {name: pair for name, pair in tables.items() if not pair[0].empty}
 
 
-def file_name(text: str) -> str:
-    """A label as part of the name of a file."""
-    return re.sub(r"[^\w.\-]+", "-", text)
-
-
 def _study(runs: Runs, name: str) -> tuple[pd.DataFrame, list[Column]]:
     table = ablation(runs.frame, name)
     edge = list(table.columns).index(INSERTED)
@@ -203,7 +228,7 @@ def _plain(table: pd.DataFrame) -> list[Column]:
     """Columns under their own names, numbers as they are."""
     columns = []
     for name in map(str, table.columns):
-        if name in GROUP:
+        if name in (*GROUP, "family"):
             continue
         number = pd.api.types.is_float_dtype(table[name])
         kind: Kind = "points" if name == MIOU else "number" if number else "text"

@@ -8,6 +8,7 @@ from benchmark.analysis.costs import COSTS
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
 from benchmark.core.format import interval_text
+from benchmark.reporting.seed_notes import about_seeds
 from benchmark.reporting.table_catalogue import benchmark_table, class_table, dice_table
 from benchmark.reporting.tables import Column, ranked, to_rich
 from benchmark.reporting.timing_notes import explained, timed
@@ -34,6 +35,7 @@ _COLUMNS = (
 """The first ones are shown in every terminal, the last ones where they have room."""
 
 _ALWAYS = 6
+_AGAIN = ", continued"
 
 
 def print_report(
@@ -51,39 +53,57 @@ def print_report(
         console.print("no results")
         return
     for key, part in runs.groups.items():
-        name = ", ".join(key)
+        name = runs.names[key].label
         board = ranked(part, assessment.board)
         ends = zip(board["low"], board["high"], strict=True)
         board["interval"] = [interval_text(low, high) for low, high in ends]
         console.print(_fitting(board, f"Leaderboard: {name}", console))
         covers = " and ".join(sorted(set(board["covers"]) - {"nothing"})) or "nothing"
-        console.print(
+        notes = [
+            about_seeds(part.cells),
             f"95 % intervals cover {covers}; methods that do not differ significantly share ranks.",
-            style="dim",
-            highlight=False,
-        )
-        if timed(part.frame):
-            console.print(explained(part.frame), style="dim", highlight=False, markup=False)
+            explained(part.frame) if timed(part.frame) else "",
+        ]
+        for note in filter(None, notes):
+            console.print(note, style="dim", highlight=False, markup=False)
         console.print()
         table, shown = benchmark_table(part)
-        console.print(to_rich(table, shown, "mIoU per benchmark"), "")
+        _print_wide(console, table, shown, "mIoU per benchmark")
         dice, reporting = dice_table(part)
         if len(reporting) > 1:
-            console.print(to_rich(dice, reporting, "mDice per benchmark"), "")
+            _print_wide(console, dice, reporting, "mDice per benchmark")
         for benchmark in sorted(part.frame["benchmark"].unique()) if classes else ():
-            console.print(to_rich(*class_table(part, benchmark), f"IoU per class: {benchmark}"), "")
+            _print_wide(console, *class_table(part, benchmark), f"IoU per class: {benchmark}")
     missing = len(runs.failures)
     if missing:
         number = "1 run" if missing == 1 else f"{missing} runs"
         console.print(f"{number} did not finish; the report says why.", highlight=False)
 
 
+def _print_wide(console: "Console", table: pd.DataFrame, columns: list[Column], title: str) -> None:
+    """Prints a table of any number of columns, the first one again where it must be continued."""
+    lead, rest = columns[0], columns[1:]
+    while True:
+        number = max(1, len(rest))
+        while number > 1 and not _fits(console, to_rich(table, [lead, *rest[:number]], title)):
+            number -= 1
+        console.print(to_rich(table, [lead, *rest[:number]], title), "")
+        rest = rest[number:]
+        if not rest:
+            return
+        title = f"{title.removesuffix(_AGAIN)}{_AGAIN}"
+
+
+def _fits(console: "Console", table: "Table") -> bool:
+    unbounded = console.options.update(max_width=10_000)
+    return console.measure(table, options=unbounded).minimum <= console.width
+
+
 def _fitting(board: pd.DataFrame, title: str, console: "Console") -> "Table":
     """The leaderboard with as many columns as the terminal has room for."""
     number = len(_COLUMNS)
     table = to_rich(board, _COLUMNS, title)
-    unbounded = console.options.update(max_width=10_000)
-    while number > _ALWAYS and console.measure(table, options=unbounded).minimum > console.width:
+    while number > _ALWAYS and not _fits(console, table):
         number -= 1
         table = to_rich(board, _COLUMNS[:number], title)
     return table

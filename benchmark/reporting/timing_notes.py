@@ -1,4 +1,4 @@
-"""How times were measured, in a sentence beside the numbers."""
+"""How times were measured, in words beside the numbers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,6 +7,9 @@ import pandas as pd
 
 from benchmark.results.timing import Timing, about
 from benchmark.results.timing_columns import PREFIX, RATIOS, TRAINING, references
+
+BUSY = 0.1
+"""Share of the CPU time from which on other processes are called a load."""
 
 
 def how(timing: Timing) -> str:
@@ -21,7 +24,7 @@ def explained(runs: pd.DataFrame) -> str:
         runs: of one group, one row a record.
     """
     done = runs[runs["status"] == "done"]
-    known = done.dropna(subset=[TRAINING]) if TRAINING in done else done.head(0)
+    known = _timed_rows(done)
     suite = runs["suite"].iloc[0] if "suite" in runs else "NAME"
     verb = f"`python -m benchmark timing --suite {suite}`"
     if known.empty:
@@ -36,31 +39,59 @@ def explained(runs: pd.DataFrame) -> str:
     return text
 
 
-def _sentence(row: "Mapping[str, Any] | pd.Series") -> str:
-    def of(name: str) -> Any:
-        value = row.get(f"{PREFIX}{name}")
-        return None if value is None or value != value else value
+def measured(runs: pd.DataFrame) -> str:
+    """How a group's times were measured; empty if they were not."""
+    known = _timed_rows(runs[runs["status"] == "done"])
+    return "" if known.empty else _sentence(known.iloc[0])
 
-    threads, rounds = int(of("threads")), int(of("rounds"))
-    where = [
-        str(of("device")),
-        f"{threads} thread{'' if threads == 1 else 's'}",
-        str(of("precision")),
-        str(of("measured"))[:10],
-    ]
-    text = (
-        f"All methods took turns in one process, in {rounds} round{'' if rounds == 1 else 's'} on "
-        f"{of('benchmark')} ({', '.join(where)}"
-    )
-    if of("load_before") is not None and of("load_after") is not None:
-        text += f"; load average {of('load_before'):.1f} to {of('load_after'):.1f}"
-    if of("others") is not None:
-        text += f", {100 * of('others'):.0f} % of the CPU time taken by other processes"
-    if (of("stolen") or 0.0) >= 0.005:
-        text += f", {100 * of('stolen'):.0f} % by other machines on the host"
-    return f"{text})."
+
+def conditions(runs: pd.DataFrame) -> str:
+    """With what a group's times were measured: "1 thread, fp32, Some CPU"; empty if they were not.
+
+    Times of groups for which this differs are not comparable, not even as ratios.
+    """
+    known = _timed_rows(runs[runs["status"] == "done"])
+    if known.empty:
+        return ""
+    row = known.iloc[0]
+    return ", ".join([_threads(row), *(str(row[f"{PREFIX}{name}"]) for name in _WITH)])
 
 
 def timed(runs: pd.DataFrame) -> Sequence[str]:
     """The ratios that these runs have."""
     return [name for name in RATIOS if name in runs and runs[name].notna().any()]
+
+
+_WITH = ("precision", "device")
+
+
+def _timed_rows(done: pd.DataFrame) -> pd.DataFrame:
+    return done.dropna(subset=[TRAINING]) if TRAINING in done else done.head(0)
+
+
+def _threads(row: "Mapping[str, Any] | pd.Series") -> str:
+    threads = int(row[f"{PREFIX}threads"])
+    return f"{threads} thread{'' if threads == 1 else 's'}"
+
+
+def _sentence(row: "Mapping[str, Any] | pd.Series") -> str:
+    def of(name: str) -> Any:
+        value = row.get(f"{PREFIX}{name}")
+        return None if value is None or value != value else value
+
+    rounds, batch = int(of("rounds")), of("batch_size")
+    training = f"batch {int(batch)} in training, " if batch else ""
+    where = [_threads(row), *(str(of(name)) for name in _WITH), str(of("measured"))[:10]]
+    text = (
+        f"All methods took turns in one process, in {rounds} round{'' if rounds == 1 else 's'} on "
+        f"{of('benchmark')}, {training}batch 1 for latency ({', '.join(where)}"
+    )
+    others = of("others")
+    if others is not None:
+        busy = "under load: " if others >= BUSY else ""
+        text += f"; {busy}{100 * others:.0f} % of the CPU time taken by other processes"
+    elif of("load_before") is not None and of("load_after") is not None:
+        text += f"; load average {of('load_before'):.1f} to {of('load_after'):.1f}"
+    if (of("stolen") or 0.0) >= 0.005:
+        text += f", {100 * of('stolen'):.0f} % by other machines on the host"
+    return f"{text})."

@@ -216,6 +216,7 @@ def about(timing: Timing) -> dict[str, Any]:
         "benchmark": timing.benchmark,
         "measured": timing.measured,
         "rounds": timing.rounds,
+        "batch_size": timing.protocol.get("batch_size"),
         "device": machine.device,
         "threads": machine.threads,
         "precision": machine.precision,

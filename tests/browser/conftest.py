@@ -69,6 +69,22 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def mixed_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of two backbones that were timed with other numbers of threads."""
+    runs = records.timed(
+        [
+            item.model_copy(update={"backbone": backbone})
+            for backbone in ("vit", "resnet50")
+            for item in records.grid(["full", "linear"])
+        ]
+    )
+    runs.loc[runs["backbone"] == "vit", "timing.threads"] = 2
+    path = tmp_path_factory.mktemp("mixed") / "index.html"
+    path.write_text(render("small", Runs(runs), standin.assess(runs)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
 def evil_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page of records in which every text is markup."""
     runs = records.frame(

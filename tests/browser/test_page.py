@@ -62,10 +62,32 @@ def test_a_browser_that_cannot_unpack_says_so(chromium, visit, page_file):
         chromium.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", made)
 
 
-def test_the_backbone_with_most_results_comes_first(visit, page_file):
+def test_the_fullest_group_comes_first(visit, page_file):
     group = Select(visit(page_file).find_element(By.ID, "group"))
-    assert [option.text for option in group.options] == ["resnet50", "vit_tiny_patch16_224"]
-    assert group.first_selected_option.text == "vit_tiny_patch16_224"
+    assert [option.text for option in group.options] == ["vit_tiny", "resnet50"]
+    assert group.first_selected_option.text == "vit_tiny"
+
+
+def test_groups_that_were_timed_differently_share_no_column_of_times(visit, page_file, mixed_file):
+    for path, alike in ((page_file, True), (mixed_file, False)):
+        page = visit(path)
+        heads = [page.find_element(By.ID, "board-table").text.split("full")[0]]
+        page.find_element(By.ID, "all-groups").click()
+        heads.append(page.find_element(By.ID, "board-table").text.split("full")[0])
+        assert ["Latency / linear" in text for text in heads] == [True, alike]
+        assert all("Stored" in text for text in heads)
+        note = page.find_element(By.ID, "timing-note").text
+        assert ("Times are left out" in note) != alike
+
+
+def test_words_are_explained_in_place(visit, page_file):
+    page = visit(page_file)
+    head = page.find_element(By.CSS_SELECTOR, "button[data-key='costs.stored.bytes']")
+    assert head.get_attribute("title").startswith("bytes on disk for one more task")
+    words = page.find_element(By.CSS_SELECTOR, ".terms")
+    assert not words.find_element(By.TAG_NAME, "dl").is_displayed()
+    words.find_element(By.TAG_NAME, "summary").click()
+    assert "critical difference" in words.text and "Boundary mIoU" in words.text
 
 
 def test_another_cost_moves_the_points(visit, page_file):
@@ -139,7 +161,12 @@ def test_a_click_opens_the_runs_and_escape_closes_them(visit, page_file):
         )
     assert panel.is_displayed()
     assert "python -m benchmark reproduce" in panel.text
-    assert len(panel.find_elements(By.CSS_SELECTOR, "tbody tr")) == 15  # benchmarks x seeds
+    scores, times = panel.find_elements(By.TAG_NAME, "table")
+    for table in (scores, times):
+        assert len(table.find_elements(By.CSS_SELECTOR, "tbody tr")) == 15  # benchmarks x seeds
+    # What a run took is apart, with the threads that it had.
+    assert "Latency of one image" in times.text and "Threads" in times.text
+    assert "Latency of one image\n" not in scores.text
     page.switch_to.active_element.send_keys(Keys.ESCAPE)
     assert not panel.is_displayed()
 

@@ -141,7 +141,7 @@ def test_protocols_that_differ_are_guarded():
     found = protocols(records.frame([*one, *two]))
     assert found.settings[0].name == "steps" and found.settings[0].differs
     assert not any(setting.differs for setting in found.settings[1:])
-    assert "2 settings here: steps 150 and 900." in found.guard
+    assert "2 protocols here, which differ in steps 150 and 900." in found.guard
     assert protocols(records.frame(one)).guard == ()
 
 
@@ -251,4 +251,4 @@ def test_groups_have_their_own_answers():
     assert both[GROUP].drop_duplicates().shape[0] == 2
     html = page(both)
     assert html.count('class="answer"') == 2
-    assert "do not compare between groups" in html
+    assert "Do not compare scores between groups" in html

@@ -24,8 +24,10 @@ def table(rows, seeds=3):
     )
 
 
-def grid(methods, status="done"):
-    return pd.DataFrame({"benchmark": "b", "method": list(methods), "status": status})
+def grid(methods, status="done", seeds=3):
+    return pd.DataFrame(
+        {"benchmark": "b", "method": list(methods), "status": status, "seeds": seeds}
+    )
 
 
 def differences(*significant, among):
@@ -82,7 +84,7 @@ def test_a_winner_that_beats_all_is_told():
 def test_one_seed_never_claims_a_difference():
     once = FOUR.assign(seeds=1)
     pairs = differences(("big", "mid"), ("big", "small"), among=FOUR["method"])
-    result = answer(once, pairs, grid(FOUR["method"]))
+    result = answer(once, pairs, grid(FOUR["method"], seeds=1))
     assert result.caveats[0].startswith("One seed: differences between methods are not tested")
     labels = " ".join(said_by(result))
     assert "distinguishable" not in labels and "Ahead" not in labels
@@ -92,9 +94,9 @@ def test_one_seed_never_claims_a_difference():
 def test_some_methods_with_one_seed_are_told():
     mixed = FOUR.assign(seeds=[3, 3, 3, 1])
     assert (
-        answer(mixed, None, grid(FOUR["method"]))
+        answer(mixed, None, grid(FOUR["method"], seeds=[3, 3, 3, 1]))
         .caveats[0]
-        .startswith("One seed for some methods:")
+        .startswith("Some results are from one seed:")
     )
 
 
@@ -119,7 +121,7 @@ def test_a_partial_grid_is_called_partial():
     status = grid([*FOUR["method"], "late"])
     status.loc[4, "status"] = "missing"
     caveats = answer(FOUR, None, status).caveats
-    assert "Partial: 4 of 5 cells finished." in caveats
+    assert "Partial: 4 of 5 pairs of method and benchmark are finished." in caveats
     assert any(text.startswith("1 method did not finish") for text in caveats)
 
 

@@ -85,6 +85,7 @@ LONG = {
     "python -m benchmark report --suite small --results results/published --out trial": [
         "--no-gallery"
     ],
+    "python -m benchmark report --json": ["--no-gallery", "--no-figures"],
     "python -m benchmark report --suite small --results results/published "
     "--out reports/published": ["--no-gallery", "--no-figures"],
     "python -m benchmark report --suite demo --results results/published --out reports/published": [

@@ -44,8 +44,10 @@ RUN = {
     f"{B} report --suite small --results results/published --out reports/published": [
         *("--no-gallery", "--no-figures"),
     ],
+    f"{B} report --json --no-figures": ["--no-gallery"],
     f"{B} show 3f2a": [],
     f"{B} show eff22a26 --results results/published": [],
+    f"{B} show eff22a26 --results results/published --json": [],
     f"{B} compare 3f2a 91c0": [],
     f"{B} compare eff22a26 1b0ffe7b --results results/published": [],
     f"{B} compare before/results after/results --tolerance 0.5": [],

@@ -154,7 +154,7 @@ def test_a_method_that_moves_blocks_is_told_so_and_refusals_are_no_fault(tmp_pat
     found = faults(tmp_path, MEDDLER, "vit,swin")
     assert "- swin: refused: meddler works on plain backbones" in found
     assert (
-        "BROKEN vit: keeps structure: the output of blocks.1 differs from that of the frozen block"
+        "BROKEN vit: blocks unchanged: the output of blocks.1 differs from that of the frozen block"
         in found
     )
 

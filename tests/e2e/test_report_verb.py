@@ -1,9 +1,11 @@
 """The verb `report`, typed as a user types it, on made-up records and counts."""
 
+import json
 import os
 import signal
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tests.helpers import forked
@@ -68,6 +70,7 @@ def test_a_report_with_published_numbers(results):
     [
         (["--reference", "nowhere.csv"], "nowhere.csv"),
         (["--suite", "smal"], "smal"),
+        (["--json", "--watch"], "leave out --watch"),
         (["--data", "x", "--plugin", "nowhere.py"], "nowhere.py"),
     ],
 )
@@ -77,6 +80,39 @@ def test_wrong_inputs_are_one_line(results, words, message):
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ") and message in lines[0]
     assert not (results.parent / "out").exists()
+
+
+def test_json_is_the_whole_output_and_holds_the_leaderboard(results):
+    done = call(results, "--json", "--no-figures", "--no-gallery")
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert (content["schema"], content["suite"], content["title"]) == (1, "small", "x, y")
+    (group,) = content["groups"]
+    table = pd.read_csv(results.parent / "out" / "small" / "tables" / "leaderboard.csv")
+    for row, line in zip(group["leaderboard"], table.to_dict("records"), strict=True):
+        assert [row[name] for name in ("rank", "method")] == [line["rank"], line["method"]]
+        for name in ("low", "high"):
+            assert row[name] == pytest.approx(line[name])
+        assert row["miou"] == pytest.approx(line["metrics.miou"])
+        assert row["costs"]["costs.stored.bytes"] == line["costs.stored.bytes"]
+    assert {row["benchmark"] for row in group["benchmarks"]} == {"x", "y"}
+    assert group["answers"][0]["question"] == "Most accurate"
+    assert group["seeds"].startswith("3 seeds: ") and content["failures"] == []
+    assert all(Path(path).is_file() for path in content["files"])
+
+
+def test_a_report_of_one_set_is_called_after_it(tmp_path):
+    write_grid(tmp_path / "r", ["a"], ["camvid"], images=3, world=WORLD)
+    done = call(tmp_path / "r", "--json", "--no-figures", "--no-gallery")
+    assert json.loads(done.stdout)["title"] == "CamVid: road scenes from a driving car"
+
+
+def test_json_of_one_run_is_its_record(results):
+    folder = next(results.glob("small/*/*/*/*"))
+    done = forked.call("show", folder.name, "--json", "--results", results)
+    content = json.loads(done.stdout)
+    assert content.pop("folder") == str(folder)
+    assert content == json.loads((folder / "record.json").read_text())
 
 
 @pytest.mark.slow

@@ -132,7 +132,14 @@ def _assess(runs: Runs, replicates: int) -> tuple[dict[str, pd.DataFrame], list[
     }
     for name in ("cells", "board", "shared"):
         made[name]["rank"] = made[name]["rank"].astype("Int64")
-    return made, [line for group in groups for line in tables.notes(group)]
+    named = {group.key: group for group in groups}
+    notes = [
+        line
+        for key, name in runs.names.items()
+        if key in named
+        for line in tables.notes(named[key], name.full)
+    ]
+    return made, notes
 
 
 def _tables(group: GroupSample) -> dict[str, tables.Rows]:

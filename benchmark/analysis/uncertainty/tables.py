@@ -186,10 +186,8 @@ def hypervolumes(group: GroupSample) -> tuple[Rows, Rows]:
     return fronts_rows, own_rows
 
 
-def notes(group: GroupSample) -> list[str]:
-    """Limits of the numbers of a group, a sentence each."""
-    backbone, weights, protocol = group.key
-    where = f"{backbone} ({weights} weights, protocol {protocol})"
+def notes(group: GroupSample, where: str) -> list[str]:
+    """Limits of the numbers of a group, a sentence each, with its name."""
     lines = []
     for name, sample in group.samples.items():
         if problems := sample.problems:
@@ -202,8 +200,9 @@ def notes(group: GroupSample) -> list[str]:
     single = sum(not one.seeds for one in group.estimates.values())
     if single:
         lines.append(
-            f"{where}: {single} of {len(group.estimates)} cells have one seed: their intervals "
-            "do not include training variation, and their differences are not tested"
+            f"{where}: {single} of {len(group.estimates)} pairs of method and benchmark have one "
+            "seed: their intervals do not include variation between trainings, and their "
+            "differences are not tested"
         )
     if group.complete and len(group.benchmarks) < ranks.FEWEST_CELLS:
         lines.append(

@@ -9,14 +9,21 @@ from matplotlib.figure import Figure
 
 from benchmark.analysis.ablation import INSERTED, ablation, families
 from benchmark.analysis.efficiency import AVERAGE
+from benchmark.analysis.groups import slug
 from benchmark.analysis.leaderboard import GROUP, MIOU
 from benchmark.analysis.runs import Runs
 from benchmark.core.format import human_limit
-from benchmark.reporting.figures.panels import Words, bounds, draw_panels, even_ticks, whiskers
+from benchmark.reporting.figures.panels import (
+    Words,
+    bounds,
+    draw_panels,
+    even_ticks,
+    over_same,
+    whiskers,
+)
 from benchmark.reporting.figures.picture import GroupView, Picture
 from benchmark.reporting.figures.scales import clear, log_scale, roomy
 from benchmark.reporting.style import COLOURS, Style, look, trace
-from benchmark.reporting.table_catalogue import file_name
 
 ORDER = 6
 _SECTION = "Settings of a method"
@@ -35,7 +42,7 @@ def pictures(view: GroupView) -> Iterator[Picture]:
         for field in numeric_fields(ablation(runs, name)):
             words = f"mIoU of {name} against its {field}"
             draw = partial(ablation_figure, runs, name, field, words + view.of, view.intervals)
-            stem = f"settings_{file_name(name)}_{file_name(field)}{view.suffix}"
+            stem = f"settings_{slug(name)}_{slug(field)}{view.suffix}"
             yield Picture(_SECTION, words, stem, draw)
 
 
@@ -136,6 +143,7 @@ def _scores(
 ) -> pd.DataFrame:
     """The cells of the settings, and their averages, with intervals in points."""
     own = Runs(runs[runs["method"].isin(curve["method"])]).over(benchmarks)
+    intervals = over_same(intervals, runs, benchmarks)
     both = pd.concat([own.cells, own.leaderboard.assign(benchmark=AVERAGE)], ignore_index=True)
     data = bounds(both.dropna(subset=[MIOU]), intervals)
     # A field may be called like a column of these tables: `rank`, for one.

@@ -81,8 +81,8 @@ def _note(table: pd.DataFrame, critical_difference: float | None) -> str:
     over = "" if cells is None else f" over {cells} benchmark{'' if cells == 1 else 's'}"
     if critical_difference:
         return (
-            f"Average ranks{over}, 1 is best. A bar joins methods whose ranks do not differ "
-            "significantly (Nemenyi test, 5 %)."
+            f"Average ranks{over}, 1 is best. A bar joins methods that differ by less than the "
+            "critical difference: that may be chance (Nemenyi test, 5 %)."
         )
     return f"Average ranks{over}, 1 is best. Too few benchmarks to group methods: five are needed."
 

@@ -7,14 +7,21 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark.analysis.efficiency import AVERAGE
+from benchmark.analysis.efficiency import AVERAGE, CURVES, curve_names
+from benchmark.analysis.groups import slug
 from benchmark.analysis.leaderboard import MIOU
-from benchmark.reporting.figures.panels import Words, bounds, draw_panels, even_ticks, whiskers
-from benchmark.reporting.figures.picture import WEIGHTS, Picture
+from benchmark.reporting.figures.panels import (
+    Words,
+    bounds,
+    draw_panels,
+    even_ticks,
+    over_same,
+    whiskers,
+)
+from benchmark.reporting.figures.picture import Picture
 from benchmark.reporting.figures.scales import clear, log_scale, roomy
 from benchmark.reporting.inputs import ReportInputs
 from benchmark.reporting.style import Style, look, method_styles, trace
-from benchmark.reporting.table_catalogue import file_name
 
 ORDER = 8
 _SECTION = "Fewer training images"
@@ -23,12 +30,15 @@ _SECTION = "Fewer training images"
 def pictures_across(inputs: ReportInputs) -> Iterator[Picture]:
     """Label efficiency, each over the protocols that differ in the fraction alone."""
     table = inputs.runs.label_efficiency
-    for names, part in table.groupby(["backbone", "weights", "family"], sort=True):
-        backbone, weights, family = map(str, names)
-        title = f"Label efficiency: {backbone}, {WEIGHTS[weights]}, protocols {family}"
-        draw = partial(fraction_figure, part, title, dict(inputs.styles()), inputs.intervals)
-        stem = f"fractions_{file_name('_'.join((backbone, weights, family)))}"
-        words = f"mIoU against the share of training images, {backbone}"
+    names = curve_names(inputs.runs.frame, table)
+    for key, part in table.groupby(CURVES, sort=True):
+        name = names[tuple(map(str, key))]
+        title = f"{_SECTION}: {name}"
+        averaged = set(part["benchmark"]) - {AVERAGE}
+        intervals = over_same(inputs.intervals, inputs.runs.frame, averaged)
+        draw = partial(fraction_figure, part, title, dict(inputs.styles()), intervals)
+        stem = f"fractions_{slug(name)}" if len(names) > 1 else "fractions"
+        words = f"mIoU against the share of training images, {name}"
         yield Picture(_SECTION, words, stem, draw)
 
 

@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from benchmark.analysis.efficiency import AVERAGE
 from benchmark.analysis.leaderboard import GROUP, MIOU
 from benchmark.reporting.style import LABEL_SIZE
 
@@ -151,19 +152,37 @@ def bounds(table: pd.DataFrame, intervals: pd.DataFrame | None = None) -> pd.Dat
         table: GROUP, `benchmark`, `method`, `metrics.miou` and `ci95` (half width over seeds, NaN
             with one seed).
         intervals: GROUP, `benchmark` (or "average"), `method`, `low` and `high` in fractions, to
-            take in place of `ci95`.
+            take in place of `ci95` where they are known.
 
     Returns:
         The table with `low` and `high` in fractions; equal to the mIoU where nothing is known.
     """
+    half = table["ci95"].astype(float).fillna(0)
+    low, high = table[MIOU] - half, table[MIOU] + half
     if intervals is None:
-        half = table["ci95"].astype(float).fillna(0)
-        return table.assign(low=table[MIOU] - half, high=table[MIOU] + half)
+        return table.assign(low=low, high=high)
     found = table[_KEYS].merge(intervals[[*_KEYS, "low", "high"]], on=_KEYS, how="left")
     found.index = table.index
-    return table.assign(
-        low=found["low"].fillna(table[MIOU]), high=found["high"].fillna(table[MIOU])
-    )
+    return table.assign(low=found["low"].fillna(low), high=found["high"].fillna(high))
+
+
+def over_same(
+    intervals: pd.DataFrame | None, runs: pd.DataFrame, averaged: Collection[str]
+) -> pd.DataFrame | None:
+    """Intervals without those of averages over other benchmarks than a figure averages over.
+
+    Args:
+        intervals: as `bounds` takes them; those of averages are over all benchmarks of a group.
+        runs: one row a record.
+        averaged: the benchmarks that the figure averages over.
+    """
+    if intervals is None:
+        return None
+    sets = runs.groupby(GROUP)["benchmark"].agg(set)
+    other = {key for key, names in sets.items() if names != set(averaged)}
+    keys = intervals[GROUP].itertuples(index=False, name=None)
+    elsewhere = pd.Series([key in other for key in keys], intervals.index, dtype=bool)
+    return intervals[~(elsewhere & (intervals["benchmark"] == AVERAGE))]
 
 
 def whiskers(row: Any, centre: str, low: str, high: str) -> list[list[float]] | None:

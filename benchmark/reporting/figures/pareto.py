@@ -34,6 +34,7 @@ from benchmark.reporting.style import (
     method_styles,
     pale,
 )
+from benchmark.reporting.timing_notes import measured
 
 ORDER = 1
 _SECTION = "Costs against mIoU"
@@ -55,7 +56,9 @@ def pictures(view: GroupView) -> Iterator[Picture]:
             continue
         own = fronts if column in set(fronts["cost"]) else None
         reference = view.inputs.reference
-        more = {"intervals": view.intervals, "fronts": own, "reference": reference}
+        more: dict[str, Any] = {"intervals": view.intervals, "fronts": own, "reference": reference}
+        if cost.reference:
+            more["note"] = measured(view.runs.frame)
         words = f"mIoU against {cost.against}"
         draw = partial(
             pareto_figure, view.runs, column, cost.title, words + view.of, view.styles, **more
@@ -73,6 +76,7 @@ def pareto_figure(
     intervals: pd.DataFrame | None = None,
     fronts: pd.DataFrame | None = None,
     reference: pd.DataFrame | None = None,
+    note: str = "",
 ) -> Figure:
     """Draws mIoU against a cost: one panel a benchmark and one for the average.
 
@@ -93,6 +97,7 @@ def pareto_figure(
         reference: published numbers as `read_reference` returns them, drawn hollow in the panel
             of their benchmark (no other images give a comparable mIoU) where they count what the
             axis shows.
+        note: how the cost was measured, a sentence.
 
     Returns:
         The figure, laid out, to be saved by `save_figure`.
@@ -104,7 +109,8 @@ def pareto_figure(
         raise ValueError("a Pareto figure shows one backbone, one kind of weights, one protocol")
     panels = _panels(runs, cost_column, intervals, fronts, reference)
     styles = _outlines(panels) | (styles or method_styles(list(runs.frame["method"])))
-    words = Words(title, label, "mIoU (points)", _note(panels))
+    notes = filter(None, [note, _note(panels)])
+    words = Words(title, label, "mIoU (points)", " ".join(notes))
     shown = sorted({name for data in panels.values() for name in data["method"]})
     with look():
         if len(shown) <= MOST_LABELS:

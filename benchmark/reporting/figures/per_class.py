@@ -9,12 +9,12 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from benchmark.analysis.groups import slug
 from benchmark.analysis.leaderboard import GROUP
 from benchmark.analysis.runs import Runs
 from benchmark.reporting.figures.panels import DPI, lay_out, put_title
 from benchmark.reporting.figures.picture import GroupView, Picture
 from benchmark.reporting.style import look
-from benchmark.reporting.table_catalogue import file_name
 
 ORDER = 3
 _SECTION = "Classes"
@@ -33,7 +33,7 @@ def pictures(view: GroupView) -> Iterator[Picture]:
     for name in sorted(runs.frame.loc[runs.frame["status"] == "done", "benchmark"].unique()):
         words = f"IoU per class of {name}"
         draw = partial(class_figure, runs, name, words + view.of)
-        yield Picture(_SECTION, words, f"classes_{file_name(name)}{view.suffix}", draw)
+        yield Picture(_SECTION, words, f"classes_{slug(name)}{view.suffix}", draw)
 
 
 def class_figure(runs: Runs, benchmark: str, title: str) -> Figure:

@@ -10,14 +10,11 @@ import pandas as pd
 from benchmark.analysis.leaderboard import Key
 from benchmark.analysis.runs import Runs
 from benchmark.reporting.inputs import ReportInputs, of_group
-from benchmark.reporting.table_catalogue import file_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from benchmark.reporting.style import Style
-
-WEIGHTS = {"pretrained": "pretrained weights", "none": "random weights"}
 
 
 @dataclass(frozen=True)
@@ -52,15 +49,13 @@ class GroupView:
     @property
     def suffix(self) -> str:
         """Ends the names of files, where there are several groups."""
-        several = len(self.inputs.runs.groups) > 1
-        return f"_{file_name('_'.join(self.key))}" if several else ""
+        names = self.inputs.runs.names
+        return f"_{names[self.key].slug}" if len(names) > 1 else ""
 
     @property
     def of(self) -> str:
         """Ends the titles: what the runs have in common."""
-        backbone, weights, protocol = self.key
-        several = len(self.inputs.runs.groups) > 1
-        return f": {backbone}, {WEIGHTS[weights]}" + (f", protocol {protocol}" if several else "")
+        return f": {self.inputs.runs.names[self.key].full}"
 
     @property
     def runs(self) -> Runs:

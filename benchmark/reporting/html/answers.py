@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import pandas as pd
 
 from benchmark.analysis.costs import STORED
-from benchmark.analysis.leaderboard import MIOU
+from benchmark.analysis.leaderboard import GROUP, MIOU, Key
 from benchmark.analysis.pareto import pareto_front
+from benchmark.analysis.runs import Runs
+from benchmark.analysis.uncertainty import Assessment
 from benchmark.core.format import Kind, human, human_limit
+from benchmark.reporting.html.payload import AVERAGE
 from benchmark.results.timing_columns import TRAINING, references
 
 CLOSE = 0.01
@@ -45,6 +48,27 @@ class Answer:
     caveats: tuple[str, ...]
 
 
+def answers(runs: Runs, points: pd.DataFrame, found: Assessment) -> dict[Key, Answer]:
+    """The answer of each group, on average over its benchmarks.
+
+    Args:
+        runs: the records.
+        points: as `points.score_points` returns them.
+        found: the tests.
+    """
+    result = {}
+    for key, own in runs.groups.items():
+        mine = points[_is(points, key)]
+        board = mine[(mine["scope"] == AVERAGE) & mine["rank"].notna()]
+        pairs = found.pairs[_is(found.pairs, key)]
+        average = pairs["benchmark"] == "average"
+        # With one benchmark there is no mean over benchmarks.
+        several = own.frame["benchmark"].nunique() > 1
+        pairs = pairs[average] if average.any() or several else pairs
+        result[key] = answer(board, pairs, _grid_status(mine, own.frame))
+    return result
+
+
 def answer(points: pd.DataFrame, pairs: pd.DataFrame | None, status: pd.DataFrame) -> Answer:
     """Answers which method to take.
 
@@ -53,7 +77,8 @@ def answer(points: pd.DataFrame, pairs: pd.DataFrame | None, status: pd.DataFram
             seeds, and the costs; may be empty.
         pairs: of the same group and scope: method_a, method_b, significant; None where no test
             was made.
-        status: one row a cell of the group's grid that was asked for: benchmark, method, status.
+        status: one row a pair of benchmark and method that was asked for: benchmark, method,
+            status, seeds.
 
     Returns:
         Facts and caveats. "Not distinguishable" is only said where there was a test.
@@ -178,12 +203,13 @@ def _under_budgets(scored: pd.DataFrame) -> list[Finding]:
 
 def _caveats(scored: pd.DataFrame, status: pd.DataFrame, tested: bool) -> list[str]:
     result = []
-    low, high = int(scored["seeds"].min()), int(scored["seeds"].max())
+    finished = status[(status["status"] == "done") & status["method"].isin(scored["method"])]
+    low, high = int(scored["seeds"].min()), int(finished["seeds"].max())
     if low == 1:
-        some = "" if high == 1 else " for some methods"
+        which = "One seed" if high == 1 else "Some results are from one seed"
         result.append(
-            f"One seed{some}: differences between methods are not tested. Another seed would "
-            "change every number and could swap neighbours in the ranking."
+            f"{which}: differences between methods are not tested. Another seed would change these "
+            "numbers and could swap neighbours in the ranking."
         )
     elif not tested:
         result.append(
@@ -192,7 +218,7 @@ def _caveats(scored: pd.DataFrame, status: pd.DataFrame, tested: bool) -> list[s
         )
     done, asked = int((status["status"] == "done").sum()), len(status)
     if done < asked:
-        result.append(f"Partial: {done} of {asked} cells finished.")
+        result.append(f"Partial: {done} of {asked} pairs of method and benchmark are finished.")
     left = status["method"].nunique() - len(scored)
     if left > 0:
         result.append(
@@ -207,8 +233,8 @@ def _why_empty(status: pd.DataFrame) -> str:
     if done == 0:
         return "No run finished, so there is nothing to compare."
     return (
-        f"{done} of {len(status)} cells finished, and no method finished every benchmark: choose a "
-        "single benchmark below."
+        f"{done} of {len(status)} pairs of method and benchmark are finished, and no method "
+        "finished every benchmark: choose a single benchmark below."
     )
 
 
@@ -220,3 +246,17 @@ def _interval(row: pd.Series) -> str:
 
 def _rows(table: pd.DataFrame) -> list[pd.Series]:
     return [row for _, row in table.iterrows()]
+
+
+def _is(table: pd.DataFrame, key: Key) -> pd.Series:
+    return (table[GROUP].astype(str) == list(key)).all(axis=1)
+
+
+def _grid_status(points: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Every cell of a group's grid (benchmark, method, status, seeds), also those never started."""
+    rows = points[points["scope"].map(lambda scope: isinstance(scope, str))]
+    names = [sorted(runs["benchmark"].unique()), sorted(runs["method"].unique())]
+    grid = pd.MultiIndex.from_product(names, names=["scope", "method"]).to_frame(index=False)
+    known = rows[["scope", "method", "status", "seeds"]]
+    grid = grid.merge(known, on=["scope", "method"], how="left")
+    return grid.rename(columns={"scope": "benchmark"}).fillna({"status": "missing", "seeds": 0})

@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 
 from benchmark.analysis.costs import BACKBONE, COSTS
-from benchmark.analysis.leaderboard import GROUP, MIOU, Key, shared_benchmarks
+from benchmark.analysis.groups import random_weights
+from benchmark.analysis.leaderboard import GROUP, MIOU, shared_benchmarks
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
 from benchmark.reporting.html import curves as lines
@@ -20,7 +21,6 @@ from benchmark.reporting.html.evidence import (
 )
 from benchmark.reporting.html.images import Item, fitting, shot
 from benchmark.reporting.html.payload import (
-    AVERAGE,
     SCHEMA_VERSION,
     Frame,
     Group,
@@ -30,7 +30,9 @@ from benchmark.reporting.html.payload import (
     number,
 )
 from benchmark.reporting.html.points import AXES, FIELDS, with_fields
-from benchmark.reporting.timing_notes import explained
+from benchmark.reporting.seed_notes import about_seeds
+from benchmark.reporting.terms import TERMS
+from benchmark.reporting.timing_notes import conditions, explained
 
 SYMBOLS = {
     "o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down",
@@ -39,8 +41,10 @@ SYMBOLS = {
 }  # fmt: skip
 """Matplotlib's markers in plotly's words."""
 _DARK = {"#000000": "#f2f2f2", "#0072B2": "#3d9be0"}
-_WEIGHTS = {"pretrained": "", "none": ", random weights"}
-_RUN = ("seed", "status", "reason", "run_id", "command", "provenance.started")
+_RUN = (
+    *("seed", "status", "reason", "run_id", "command", "provenance.started"),
+    *("provenance.device", "provenance.threads"),
+)
 _COUNTED = {cost.published: cost.column for cost in COSTS if cost.published}
 """What published numbers count: the cost that counts the same."""
 
@@ -67,7 +71,7 @@ def build(
         The payload, of JSON values alone.
     """
     frame = with_fields(runs.frame)
-    index = Index(frame)
+    index = Index(frame, list(runs.names))
     drawn = lines.series(frame, curves, index)
     present = {line["kind"] for line in drawn}
     known = {key: place for place, key in enumerate(index.keys)}
@@ -78,6 +82,7 @@ def build(
         methods=_methods(index),
         benchmarks=index.benchmarks,
         costs=axes,
+        terms=TERMS,
         fields=[field for field in FIELDS if frame[field["column"]].notna().any()],
         points=_points(points, index),
         runs=_runs(frame, index),
@@ -96,10 +101,8 @@ def build(
 
 
 def _groups(runs: Runs, found: Assessment, index: Index) -> list[Group]:
-    several = runs.frame["protocol_hash"].nunique() > 1
     groups = []
     for key, own in runs.groups.items():
-        label = key[0] + _WEIGHTS.get(key[1], f", {key[1]}")
         benchmarks = pd.Series(sorted(own.frame["benchmark"].unique()))
         shared = pd.Series(shared_benchmarks(own.cells), dtype=object)
         groups.append(
@@ -107,12 +110,15 @@ def _groups(runs: Runs, found: Assessment, index: Index) -> list[Group]:
                 backbone=key[0],
                 weights=key[1],
                 protocol=key[2],
-                label=f"{label}, protocol {key[2][:8]}" if several else label,
+                label=runs.names[key].label,
+                about=f"{key[0]}, {' '.join(random_weights(key[1])) or 'pretrained weights'}",
                 benchmarks=index.scopes(benchmarks),
                 shared=index.scopes(shared),
                 critical_difference=critical_difference(found, key),
                 parameters=number(own.current[BACKBONE].max()),
+                seeds=about_seeds(own.cells),
                 timing=explained(own.frame),
+                conditions=conditions(own.frame),
             )
         )
     return groups
@@ -186,17 +192,3 @@ def _reference(reference: pd.DataFrame | None) -> Frame:
         return {name: [] for name in names}
     table = reference.dropna(subset=["miou", "params"])
     return columns(table.assign(cost=table["counts"].map(_COUNTED)), names)
-
-
-def grid_status(points: pd.DataFrame, runs: pd.DataFrame, key: Key) -> pd.DataFrame:
-    """Every cell of a group's grid (benchmark, method, status), also those never started."""
-    own = points[(points[GROUP].astype(str) == list(key)).all(axis=1)]
-    rows = own[own["scope"].map(lambda scope: isinstance(scope, str))]
-    part = runs[(runs[GROUP].astype(str) == list(key)).all(axis=1)]
-    names = [sorted(part["benchmark"].unique()), sorted(part["method"].unique())]
-    grid = pd.MultiIndex.from_product(names, names=["scope", "method"]).to_frame(index=False)
-    grid = grid.merge(rows[["scope", "method", "status"]], on=["scope", "method"], how="left")
-    return grid.rename(columns={"scope": "benchmark"}).fillna({"status": "missing"})
-
-
-__all__ = ["AVERAGE", "build", "grid_status"]

@@ -29,7 +29,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         name=FRACTION,
-        label="Label efficiency",
+        label="Fewer training images",
         x="Share of the training images",
         y="mIoU",
         log=True,
@@ -37,7 +37,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         name=CORRUPTION,
-        label="Corruptions",
+        label="Corrupted images",
         x="Severity (0: clean)",
         y="mIoU",
         log=False,

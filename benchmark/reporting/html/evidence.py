@@ -104,14 +104,13 @@ def critical_difference(found: Assessment, key: Key) -> float | None:
 
 
 class Index:
-    """Numbers of groups, methods and scopes."""
+    """Numbers of groups (in the order of their keys), methods and scopes."""
 
-    def __init__(self, runs: pd.DataFrame) -> None:
-        keys = runs[GROUP].astype(str).drop_duplicates().sort_values(GROUP)
-        self.keys = [tuple(key) for key in keys.itertuples(index=False)]
+    def __init__(self, runs: pd.DataFrame, keys: Sequence[Key]) -> None:
+        self.keys = list(keys)
         self.names = sorted(map(str, runs["method"].unique()))
         self.benchmarks = sorted(map(str, runs["benchmark"].unique()))
-        self._group = {key: number for number, key in enumerate(self.keys)}
+        self._group: dict[tuple[str, ...], int] = {key: n for n, key in enumerate(self.keys)}
         self._method = {name: number for number, name in enumerate(self.names)}
         self._scope = {name: number for number, name in enumerate(self.benchmarks)}
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.analysis.leaderboard import GROUP, Key
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
-from benchmark.reporting.html.answers import Answer, answer
-from benchmark.reporting.html.build import build, grid_status
+from benchmark.reporting.html.answers import answers
+from benchmark.reporting.html.build import build
 from benchmark.reporting.html.curves import Curves
 from benchmark.reporting.html.images import Item
-from benchmark.reporting.html.payload import AVERAGE, packed, to_json
+from benchmark.reporting.html.payload import packed, to_json
 from benchmark.reporting.html.points import score_points
 from benchmark.reporting.provenance import data_notes, protocols, provenance
+from benchmark.reporting.terms import TERMS
 
 _HERE = Path(__file__).parent
 SCRIPTS = (
@@ -51,6 +51,7 @@ def render(
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     points = score_points(runs, assessment)
+    found = answers(runs, points, assessment)
     payload = build(runs, points, assessment, gallery, curves or Curves(), reference)
     environment = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
@@ -62,7 +63,8 @@ def render(
     text = environment.get_template("index.html.j2").render(
         title=title,
         summary=_summary(runs.frame),
-        answers=_answers(runs.frame, points, assessment, payload["groups"]),
+        answers=list(zip(payload["groups"], found.values(), strict=True)),
+        terms=TERMS,
         failures=_failures(runs.failures),
         protocols=protocols(runs.frame),
         provenance=provenance(runs.frame),
@@ -85,26 +87,6 @@ def _plotly() -> str:
     from plotly.offline import get_plotlyjs
 
     return packed(get_plotlyjs())
-
-
-def _answers(
-    runs: pd.DataFrame, points: pd.DataFrame, assessment: Assessment, groups: Any
-) -> list[tuple[str, Answer]]:
-    result = []
-    for group in groups:
-        key = (group["backbone"], group["weights"], group["protocol"])
-        own = points[_is(points, key) & (points["scope"] == AVERAGE) & points["rank"].notna()]
-        table = assessment.pairs[_is(assessment.pairs, key)]
-        average = table["benchmark"] == "average"
-        # With one benchmark there is no mean over benchmarks.
-        pairs = table[average] if average.any() or len(group["benchmarks"]) > 1 else table
-        result.append((group["label"], answer(own, pairs, grid_status(points, runs, key))))
-    return result
-
-
-def _is(table: pd.DataFrame, key: Key) -> pd.Series:
-    backbone, weights, protocol = (table[name].astype(str) for name in GROUP)
-    return (backbone == key[0]) & (weights == key[1]) & (protocol == key[2])
 
 
 def _summary(runs: pd.DataFrame) -> list[tuple[int, str]]:

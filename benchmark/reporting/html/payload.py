@@ -29,12 +29,15 @@ class Group(TypedDict):
     backbone: str
     weights: str
     protocol: str
-    label: str
+    label: str  # by what differs from the other groups
+    about: str  # its backbone and weights
     benchmarks: list[int]
     shared: list[int]  # benchmarks that every method with a result finished
     critical_difference: float | None  # of average ranks
     parameters: float | int | None  # of the frozen backbone
+    seeds: str  # how many there are, and how many are usual
     timing: str  # how its times were measured, or why there are none
+    conditions: str  # of its times; only groups for which they are equal share a column
 
 
 class Method(TypedDict):
@@ -62,6 +65,7 @@ class Field(TypedDict):
     column: str
     label: str
     kind: str
+    time: bool  # what it took under the load at that time; not to be compared
 
 
 class Series(TypedDict):
@@ -111,6 +115,7 @@ class Payload(TypedDict):
     methods: list[Method]
     benchmarks: list[str]
     costs: list[Axis]
+    terms: dict[str, str]  # what words and headings mean
     fields: list[Field]
     points: Frame  # group, scope, method, rank, miou, low, high, complete, status, seeds, costs
     runs: Frame  # group, benchmark, method, seed, status, run_id, command, and `fields`

@@ -18,7 +18,7 @@ AXES: tuple[Axis, ...] = tuple(
 
 FIELDS: tuple[Field, ...] = (
     *(
-        Field(column=f"metrics.{column}", label=label, kind=kind)
+        Field(column=f"metrics.{column}", label=label, kind=kind, time=False)
         for column, label, kind in (
             ("miou", "mIoU", "points"),
             ("image_miou", "mIoU per image", "points"),
@@ -31,15 +31,20 @@ FIELDS: tuple[Field, ...] = (
         )
     ),
     *(
-        Field(column=cost.column, label=cost.title, kind=cost.kind)
+        Field(column=cost.column, label=cost.title, kind=cost.kind, time=False)
         for cost in COSTS
         if not (cost.of_backbone or cost.reference)
     ),
     # Times of a single run, under the load at that time: shown, but not compared.
-    Field(column="costs.train.seconds", label="Training time", kind="seconds"),
-    Field(column="costs.infer.latency_ms_p50", label="Latency of one image", kind="ms"),
-    Field(column="costs.train.images_per_second", label="Training, images/s", kind="rate"),
-    Field(column="costs.infer.images_per_second", label="Inference, images/s", kind="rate"),
+    *(
+        Field(column=f"costs.{column}", label=label, kind=kind, time=True)
+        for column, label, kind in (
+            ("train.seconds", "Training time", "seconds"),
+            ("infer.latency_ms_p50", "Latency of one image", "ms"),
+            ("train.images_per_second", "Training, images/s", "rate"),
+            ("infer.images_per_second", "Inference, images/s", "rate"),
+        )
+    ),
 )
 
 

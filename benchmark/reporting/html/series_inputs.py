@@ -1,6 +1,6 @@
 """Reads the lines of the page from the files beside the records."""
 
-from benchmark.analysis.efficiency import ALL, corruption_curves
+from benchmark.analysis.efficiency import ALL, corruption_curves, curve_names
 from benchmark.analysis.leaderboard import GROUP, MIOU, Key
 from benchmark.analysis.runs import Runs
 from benchmark.reporting.html.curves import Curves, Line
@@ -30,20 +30,15 @@ def _training(runs: Runs) -> dict[tuple[Key, str, str], list[tuple[float, float]
 
 def _fractions(runs: Runs) -> list[Line]:
     table = runs.label_efficiency
-    several = table["family"].nunique() > 1
+    curves = curve_names(runs.frame, table)
     lines = []
     for names, part in table.groupby([*GROUP[:2], "family", "benchmark", "method"]):
         backbone, weights, family, benchmark, method = map(str, names)
-        words = [backbone]
-        if table["weights"].nunique() > 1:
-            words.append(f"weights {weights}")
-        if several:
-            words.append(f"protocols {family}")
         part = part.sort_values("fraction")
         half = part["ci95"].fillna(0)
         lines.append(
             Line(
-                panel=f"{benchmark}: {', '.join(words)}",
+                panel=f"{benchmark}: {curves[backbone, weights, family]}",
                 method=method,
                 x=part["fraction"].tolist(),
                 y=part[MIOU].tolist(),

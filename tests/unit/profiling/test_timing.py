@@ -255,8 +255,8 @@ def test_a_report_says_how_times_were_taken_or_how_to_get_them(tmp_path, monkeyp
     text = (tmp_path / "with" / "README.md").read_text()
     how = (
         "as a multiple of that of `linear`. All methods took turns in one process, in 3 rounds on "
-        "camvid (Some CPU, 2 cores, 1 thread, fp32, 2025-03-04; load average 0.3 to 1.1, 4 % of "
-        "the CPU time taken by other processes)."
+        "camvid, batch 8 in training, batch 1 for latency (1 thread, fp32, Some CPU, 2 cores, "
+        "2025-03-04; 4 % of the CPU time taken by other processes)."
     )
     assert how in text and "| **1.00x** |" in text and "Training / linear" in text
     assert how in unpacked((tmp_path / "with" / "index.html").read_text())

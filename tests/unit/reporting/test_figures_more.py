@@ -12,7 +12,7 @@ from benchmark.analysis.ablation import ablation
 from benchmark.analysis.cost_tables import WHOLE, storage
 from benchmark.analysis.curves import KEYS, VALIDATION
 from benchmark.analysis.efficiency import COMPARED
-from benchmark.analysis.leaderboard import MIOU
+from benchmark.analysis.leaderboard import GROUP, MIOU
 from benchmark.analysis.runs import Runs
 from benchmark.core.spec import Protocol
 from benchmark.reporting.figures.ablation import ablation_figure, numeric_fields
@@ -297,6 +297,20 @@ def test_a_numeric_field_becomes_a_curve():
     size = line_of(figure.axes[3], "inserted parameters")
     assert xy(size) == [[1, 100], [4, 200], [16, 400]]
     assert figure.axes[0].get_xscale() == "log"
+
+
+def test_an_average_over_some_sets_has_no_interval_of_the_average_over_all():
+    runs = study([({"rank": 1}, 100, 0.4), ({"rank": 4}, 200, 0.5)])
+    rest = runs[(runs["benchmark"] == "pets") & (runs["method"] == "m[rank=1]")]
+    third = rest.assign(benchmark="other")
+    keys = runs[[*GROUP, "method"]].drop_duplicates()
+    known = pd.concat([keys.assign(benchmark=name) for name in ("camvid", "average")])
+    known = known.assign(low=0.1, high=0.9)
+    for records, ends in ((runs, {10, 90}), (pd.concat([runs, third]), set())):
+        figure = ablation_figure(records, "m", "rank", "Rank", known)
+        camvid, average = figure.axes[0], figure.axes[2]
+        assert {round(y) for bar in segments(camvid) for _, y in bar} == {10, 90}
+        assert {round(y) for bar in segments(average) for _, y in bar} == ends
 
 
 def test_a_curve_changes_one_field_at_a_time():

@@ -151,10 +151,10 @@ def test_each_group_has_its_figures(tmp_path, monkeypatch):
     assert kinds == {"pareto", "ranks", "classes", "storage"}
     drawn = [cost for cost in COSTS if cost.figure]
     assert len(pngs) == 2 * (len(drawn) + 2) + 1  # a single method has no ranks
-    assert "pareto_latency_resnet18_pretrained_p2.png" in pngs
+    assert {"pareto_latency_resnet18.png", "pareto_latency_vit_tiny.png"} <= pngs
     text = (tmp_path / "out" / "README.md").read_text()
     assert all(f"(figures/{name})" in text for name in pngs)
-    assert "| Setting | 5d0c9e1f2a3b | p2 |" in text
+    assert "| hash | 5d0c9e1f2a3b | p2 |" in text and "## Leaderboard: resnet18" in text
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -21,7 +21,8 @@ function drawBoard() {
   const everything = byId('all-groups').checked;
   const words = byId('filter').value.toLowerCase().split(/\s+/).filter(Boolean);
   const scope = choice.scope;
-  const all = everything ? points.filter((point) => point.scope === scope) : pointsOf(choice.group, scope);
+  const all = everything ? points.filter((point) => point.scope === scope).sort((a, b) => a.group - b.group)
+    : pointsOf(choice.group, scope);
   const shown = all.filter((point) => {
     const text = `${data.methods[point.method].name} ${data.groups[point.group].label}`.toLowerCase();
     return words.every((word) => text.includes(word));
@@ -34,11 +35,12 @@ function drawBoard() {
     if (rank !== null) ties.set(`${group}/${rank}`, (ties.get(`${group}/${rank}`) || 0) + 1);
   }
   const number = (key, head, kind, first, best) => ({
-    key, head, number: true, first, best, value: (row) => row[key],
+    // Numbers of different groups do not compete.
+    key, head, number: true, first, best: everything ? null : best, value: (row) => row[key],
     cell: (row) => human(row[key], kind), as: (value) => ({ [key]: value }),
   });
   const columns = [
-    { key: 'rank', head: '#', number: true, first: 'ascending', value: (row) => row.rank,
+    { key: 'rank', head: '#', term: 'rank', number: true, first: 'ascending', value: (row) => row.rank,
       cell: (row) => (row.rank === null ? MISSING
         : `${row.rank}${ties.get(`${row.group}/${row.rank}`) > 1 ? '=' : ''}`) },
     { key: 'method', head: 'Method', first: 'ascending', class: 'who',
@@ -49,12 +51,20 @@ function drawBoard() {
       }, data.methods[row.method].name)) },
   ];
   if (everything) {
-    columns.push({ key: 'group', head: 'Backbone', first: 'ascending',
+    columns.push({ key: 'group', head: 'Group', term: 'group', first: 'ascending', class: 'whole',
       value: (row) => data.groups[row.group].label, cell: (row) => data.groups[row.group].label });
   }
+  const groups = everything ? data.groups : [data.groups[choice.group]];
+  const alike = new Set(groups.map((one) => one.conditions).filter(Boolean)).size < 2;
+  const more = byId('all-columns').checked;
   columns.push(number('miou', 'mIoU', 'points', 'descending', 'max'),
     { key: 'interval', head: '95 % interval', first: 'descending', value: (row) => row.low,
       cell: (row) => whisker(row, low, high) });
+  for (const cost of data.costs) {
+    if ((cost.main || more) && (alike || !isTime(cost))) {
+      columns.push(number(cost.column, cost.short, cost.kind, 'ascending', 'min'));
+    }
+  }
   const own = everything ? [] : data.groups[choice.group].benchmarks;
   // Paper is narrow, and cannot be scrolled.
   if (!printing && scope < 0 && own.length > 1 && own.length <= MOST_BENCHMARKS) {
@@ -66,24 +76,22 @@ function drawBoard() {
       columns.push(number(`on ${benchmark}`, data.benchmarks[benchmark], 'points', 'descending', 'max'));
     }
   }
-  if (shown.some((row) => row.iqm !== null)) columns.push(number('iqm', 'IQM', 'points', 'descending', 'max'));
+  if (more && shown.some((row) => row.iqm !== null)) columns.push(number('iqm', 'IQM', 'points', 'descending', 'max'));
   if (scope < 0) columns.push({ key: 'complete', head: 'Done', first: 'descending', value: (row) => row.complete, cell: (row) => row.complete });
   else if (shown.some((row) => row.status !== 'done')) columns.push({ key: 'status', head: 'Status', first: 'ascending', value: (row) => row.status, cell: (row) => row.status });
   columns.push(number('seeds', 'Seeds', 'integer', 'descending'));
-  for (const cost of data.costs) {
-    if (cost.main || byId('all-costs').checked) {
-      columns.push(number(cost.column, cost.short, cost.kind, 'ascending', 'min'));
-    }
-  }
   sortable(byId('board-table'), columns, shown, boardOrder, drawBoard);
-  const groups = everything ? data.groups : [data.groups[choice.group]];
-  byId('timing-note').textContent = [...new Set(groups.map((one) => one.timing))].join(' ');
+  const notes = (field) => groups.map((one) => (everything ? `${one.label}: ${one[field]}` : one[field]))
+    .map((text) => el('div', {}, ...worded(text)));
+  byId('seeds-note').replaceChildren(...notes('seeds'));
+  byId('timing-note').replaceChildren(...(alike ? notes('timing') : ['Times are left out: these groups were timed '
+    + 'on different machines or with different threads. Each group alone has its times.']));
   byId('found').textContent = shown.length === all.length ? `${all.length} methods`
     : `${shown.length} of ${all.length} methods`;
 }
 
 byId('filter').addEventListener('input', drawBoard);
 byId('all-groups').addEventListener('change', drawBoard);
-byId('all-costs').addEventListener('change', drawBoard);
+byId('all-columns').addEventListener('change', drawBoard);
 byId('all-groups').parentElement.hidden = data.groups.length < 2;
 painters.push(drawBoard);

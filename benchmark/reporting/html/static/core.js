@@ -40,6 +40,11 @@ function el(tag, attributes = {}, ...children) {
   return node;
 }
 
+/** A text with its `code` as elements; no line starts with a %. */
+function worded(text) {
+  return text.split('`').map((part, place) => (place % 2 ? el('code', {}, part) : part.replaceAll(' %', '\u00a0%')));
+}
+
 /** A text for plotly, which reads some markup. */
 function plain(text) {
   return String(text).replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;');
@@ -96,6 +101,9 @@ function scoreText(point) {
   return point.low === null ? text
     : `${text} (${human(point.low, 'points')} to ${human(point.high, 'points')})`;
 }
+
+/** Whether a cost is a time that was measured side by side. */
+const isTime = (cost) => cost.column.startsWith('timing.');
 
 const isDark = () => document.documentElement.dataset.theme === 'dark';
 const colourOf = (method) => data.methods[method][isDark() ? 'dark' : 'colour'];

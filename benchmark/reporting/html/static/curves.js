@@ -18,7 +18,7 @@ function drawCurves() {
   if (!kind || !shown.length) {
     Plotly.purge(target);
     byId('curve-legend').replaceChildren();
-    byId('curve-note').textContent = 'No curves for this backbone and protocol.';
+    byId('curve-note').textContent = 'No curves for this group.';
     return;
   }
   const scale = kind.y === 'mIoU' ? 100 : 1;

@@ -12,7 +12,7 @@ function drawGallery() {
   const errors = document.querySelector('input[name="shot-view"]:checked').value === 'error';
   const shown = here.filter((shot) => shot.benchmark === select.value);
   if (!shown.length) {
-    byId('shots').replaceChildren(el('p', { class: 'note' }, 'No images for this backbone and protocol.'));
+    byId('shots').replaceChildren(el('p', { class: 'note' }, 'No images for this group.'));
     return;
   }
   byId('shots').replaceChildren(...shown.map((shot) => {

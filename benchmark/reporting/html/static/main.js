@@ -21,7 +21,7 @@ function choose() {
 
 function setTheme(name) {
   document.documentElement.dataset.theme = name;
-  themeButton.setAttribute('aria-pressed', String(name === 'dark'));
+  themeButton.textContent = name === 'dark' ? 'Light page' : 'Dark page';
 }
 
 fill(groupSelect, data.groups.map((group, place) => [place, group.label]));
@@ -72,11 +72,6 @@ addEventListener('resize', () => {
   }, 150);
 });
 
-// The group with most results is the one that people come for.
-const sizes = data.groups.map((_, group) => points.filter((point) => point.group === group
-  && point.scope >= 0 && point.miou !== null).length);
-choice.group = sizes.indexOf(Math.max(...sizes));
-groupSelect.value = String(choice.group);
 offerScopes();
 choose();
 document.documentElement.dataset.ready = 'yes';

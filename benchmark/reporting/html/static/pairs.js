@@ -18,7 +18,7 @@ function drawPairs() {
   byId('pairs-empty').hidden = methods.length > 0;
   byId('pairs-note').hidden = methods.length === 0;
   byId('pairs-note').textContent = own.some((pair) => pair.p_holm !== null)
-    ? 'Row minus column in points of mIoU. Coloured: significant at 5 % after Holm’s correction; grey: not distinguishable.'
+    ? 'Row minus column in points of mIoU. Coloured: too large to be chance (5 %, after Holm’s correction for the number of comparisons); grey: may be chance.'
     : 'Row minus column in points of mIoU. Not tested: needs at least two seeds.';
   byId('pair-table').parentElement.hidden = methods.length === 0;
   const widest = Math.max(...own.map((pair) => Math.abs(pair.difference)), .001);
@@ -85,10 +85,10 @@ function drawRanks() {
       tickvals: Array.from({ length: Math.floor(worst / every) + 1 }, (_, i) => Math.max(1, i * every)) },
     yaxis: { range: [own.length - .4, -.6], tickvals: own.map((_, place) => place),
       ticktext: names.map((name) => plain(name.length > 24 ? `${name.slice(0, 23)}…` : name)), ticks: '' },
-  }), CONFIG);
-  byId('rank-note').textContent = critical === null
+  }), { ...CONFIG, displayModeBar: false });
+  byId('rank-note').replaceChildren(...worded(critical === null
     ? 'Too few benchmarks to group methods.'
-    : `Methods joined by a bar differ by less than the critical difference of ${critical.toFixed(2)} ranks (Nemenyi, 5 %).`;
+    : `Methods joined by a bar differ by less than ${critical.toFixed(2)} ranks, the critical difference: that may be chance (Nemenyi test, 5 %).`));
 }
 
 painters.push(drawPairs);

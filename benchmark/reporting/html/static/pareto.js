@@ -98,9 +98,9 @@ function drawPareto() {
   }
   const covers = [...new Set(known.map((p) => p.covers).filter(Boolean))];
   const missing = names.length < known.length ? ' Names that do not fit appear on hover.' : '';
-  byId('pareto-note').textContent = `Line: the best mIoU at or below each cost. ${covers.length
+  byId('pareto-note').replaceChildren(...worded(`Line: the best mIoU at or below each cost. ${covers.length
     ? `Bars: 95 % intervals over ${covers.join(', or ')}.` : 'No intervals here.'} `
-    + `Select a point for its runs.${missing}`;
+    + `Select a point for its runs.${missing}${isTime(cost) ? ` ${data.groups[group].timing}` : ''}`));
 }
 
 function hoverText(point, cost, chance) {

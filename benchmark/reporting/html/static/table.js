@@ -1,8 +1,8 @@
 // A table that every header sorts.
 
 /**
- * columns: {key, head, value(row), cell(row, best), number, first, best}; first is the direction of
- * the first click. order: {key, down}, kept by the caller.
+ * columns: {key, head, term, value(row), cell(row, best), number, first, best}; first is the direction
+ * of the first click, term the word that explains the heading, if it is not the heading itself. order: {key, down}, kept by the caller.
  */
 function sortable(table, columns, records, order, repaint) {
   const column = columns.find((one) => one.key === order.key) || columns[0];
@@ -28,7 +28,7 @@ function sortable(table, columns, records, order, repaint) {
     return el('th', {
       scope: 'col', class: one.number ? 'n' : null,
       'aria-sort': own ? (order.down ? 'descending' : 'ascending') : 'none',
-    }, el('button', { type: 'button', 'data-key': one.key, onclick: sort }, one.head));
+    }, el('button', { type: 'button', 'data-key': one.key, title: data.terms[one.term ?? one.head], onclick: sort }, one.head));
   });
   const tops = new Map(columns.filter((one) => one.best && records.length > 1).map((one) => {
     const values = records.map(one.value).filter((value) => typeof value === 'number');
