@@ -25,6 +25,7 @@ from benchmark.cli import (
     show,
     speed,
     timing,
+    tune,
 )
 from benchmark.cli import list as list_verb
 from benchmark.core.errors import UserError, in_a_line, printable
@@ -42,6 +43,7 @@ _EXAMPLES = yaml.safe_load((Path(__file__).parent / "examples.yaml").read_text()
 _VERBS: dict[str, Callable[..., None]] = {
     "run": run.run,
     "plan": plan.plan,
+    "tune": tune.tune,
     "evaluate": evaluate.evaluate,
     "report": report.report,
     "list": list_verb.list_things,

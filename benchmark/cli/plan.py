@@ -156,7 +156,7 @@ def _forecast(
     if total.without_basis < total.cells:
         console.print(
             f"{total.cells} {_cells(total.cells)} to run: time left "
-            f"{_time(total.seconds_left())} on one device "
+            f"{time_text(total.seconds_left())} on one device "
             f"({total.device_seconds / 3600:.2g} device hours)"
             + (f", peak memory {size_text(total.memory_bytes)}" if total.memory_bytes else "")
             + (f", disk {size_text(total.disk_bytes)}" if total.disk_bytes else ""),
@@ -191,7 +191,8 @@ def _cells(number: int) -> str:
     return "cell" if number == 1 else "cells"
 
 
-def _time(seconds: float) -> str:
+def time_text(seconds: float) -> str:
+    """A duration for people, to the minute where it is longer than two."""
     minutes = round(seconds / 60)
     if minutes < 2:
         return f"{seconds:.0f} s"

@@ -14,6 +14,7 @@ from benchmark.core.spec import one_line
 from benchmark.core.yaml_file import read_mapping
 from benchmark.planning import plugins
 from benchmark.planning.plan import Selection
+from benchmark.planning.settings import read_settings
 
 
 class ConfigFile(BaseModel):
@@ -27,6 +28,7 @@ class ConfigFile(BaseModel):
     backbones: str | list[str] | None = None
     seeds: int | str | list[int] | None = None
     fraction: float | str | list[float] | None = None
+    settings: str | None = None
     set: dict[str, bool | int | float | str] = {}
     weights: str | list[str] | None = None
     data: str | None = None
@@ -77,6 +79,7 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
     if "none" in weights and len(weights) > 1:
         raise UserError(f"--weights {' '.join(weights)}: none contradicts a folder; keep one")
     random = weights == ["none"]
+    settings = read_settings(Path(options["settings"])) if options.get("settings") else None
     plugins.load_files([Path(name) for name in _strings(options.get("plugin"))])
     text = {
         key: ",".join(_strings(options[key])) if options.get(key) is not None else None
@@ -84,7 +87,7 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
     }
     return Request(
         Selection(
-            suite=str(options.get("suite") or "demo"),
+            suite=str(options.get("suite") or (settings.suite if settings else "demo")),
             methods=text["methods"],
             benchmarks=text["benchmarks"],
             backbones=text["backbones"],
@@ -92,6 +95,7 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
             fractions=_fractions(text["fraction"], protocol),
             protocol=protocol,
             weights="none" if random else "pretrained",
+            settings=settings,
         ),
         results=Path(options.get("results") or "results"),
         data=Path(options["data"]) if options.get("data") else None,

@@ -130,6 +130,7 @@ class RunState:
             reason=" ".join(reason.split()),
             traceback=traceback,
             command=command(spec),
+            tuning=spec.tuning,
             execution=self.execution(),
             data_findings=self.findings,
             provenance=Provenance(

@@ -21,6 +21,7 @@ from benchmark.planning.catalogue import (
     build_method,
     method_label,
 )
+from benchmark.planning.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Selection:
         fractions: shares of the training images; one protocol each.
         protocol: protocol fields that differ from the suite's.
         weights: pretrained, or none for random ones.
+        settings: fields of the methods that `tune` chose, by backbone.
     """
 
     suite: str = "demo"
@@ -46,6 +48,7 @@ class Selection:
     fractions: Sequence[float | str] | None = None
     protocol: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     weights: Weights = "pretrained"
+    settings: Settings | None = None
 
 
 def plan(selection: Selection) -> list[RunSpec]:
@@ -58,12 +61,15 @@ def plan(selection: Selection) -> list[RunSpec]:
     changes = [{"fraction": share} for share in selection.fractions or ()] or [{}]
     protocols = [_protocol(suite.protocol, {**selection.protocol, **c}) for c in changes]
     # Whatever is the same for many cells is found out once: there may be ten thousand of them.
-    settings = _settings(selection.methods or suite.methods)
+    chosen = selection.settings
+    methods = selection.methods or (",".join(chosen.labels()) if chosen else suite.methods)
+    settings = _settings(methods)
     benchmarks = BENCHMARKS.select(selection.benchmarks or ",".join(suite.benchmarks))
     for name, params in benchmarks:
         if params:
             raise UserError(f"benchmark {name!r} takes no fields; write {name!r} alone")
     backbones = split_selectors(selection.backbones or ",".join(suite.backbones))
+    tuned = {name: _tuned(settings, selection, name) if chosen else settings for name in backbones}
     _check_decoder(protocols[0].decoder)
     seeds = list(suite.seeds if selection.seeds is None else selection.seeds)
     versions = [(name, BENCHMARKS.get(name).version) for name, _ in benchmarks]
@@ -79,12 +85,13 @@ def plan(selection: Selection) -> list[RunSpec]:
             method_params=params,
             seed=seed,
             protocol=protocol,
+            tuning=chosen.tuning if chosen else None,
         )
         for benchmark, version in versions
         for backbone in dict.fromkeys(backbones)
         for protocol in protocols
         for seed in dict.fromkeys(seeds)
-        for method, label, params in settings
+        for method, label, params in tuned[backbone]
     ]
     # A name and the same name with a field at its default are one cell.
     return list({cell.run_id: cell for cell in cells}.values())
@@ -119,6 +126,23 @@ def _settings(text: str) -> list[list[Any]]:
         return [[m.name, method_label(m), dataclasses.asdict(m)] for m in methods]
 
     return kept(f"methods {text}", "methods", ask)
+
+
+def _tuned(settings: list[list[Any]], selection: Selection, backbone: str) -> list[list[Any]]:
+    """The selected methods with the fields that were chosen on a backbone."""
+    chosen = selection.settings
+    assert chosen is not None
+    if chosen.weights != selection.weights:
+        raise UserError(
+            f"--settings was chosen with --weights {chosen.weights}, which is not what is run; "
+            "tune again, or run with the same weights"
+        )
+    texts = []
+    for name, label, _ in settings:
+        typed = label.removeprefix(name).strip("[]")
+        fields = [f"{field}={value}" for field, value in chosen.fields(backbone, label).items()]
+        texts.append(f"{name}[{','.join(filter(None, [typed, *fields]))}]")
+    return _settings(",".join(texts))
 
 
 def _check_decoder(name: str) -> None:
