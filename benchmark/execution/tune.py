@@ -86,7 +86,7 @@ def tune(
         "benchmarks": cells.benchmarks,
         "seeds": cells.seeds,
         "weights": first.weights,
-        "protocol": first.protocol.identity,
+        **{f"protocol.{name}": value for name, value in first.protocol.identity.items()},
     }
     for study in studies:
         journal.begin(study, asked)
