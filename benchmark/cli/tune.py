@@ -261,6 +261,7 @@ def _finish(
     results, suite = request.results / TUNING, cells.first.suite
     trials = trials_table(every, cells, results)
     if trials.empty:
+        console.print(f"nothing to choose from, so {out} was not written")
         return left
     common = cells.benchmarks[: rungs[0].benchmarks]
     curve = regret(common_scores(trials, common))

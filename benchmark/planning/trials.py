@@ -198,13 +198,17 @@ def cells(selection: Selection, every: Sequence[Study]) -> Cells:
         every: all of them.
 
     Raises:
-        UserError: as `plan`; or the selection names another split.
+        UserError: as `plan`; or the selection names another split, settings or fractions.
     """
     if selection.protocol.get("eval_split", "val") != "val":
         raise UserError(
             "`tune` reads validation splits only; leave out --set eval_split="
             f"{selection.protocol['eval_split']}"
         )
+    if selection.settings or selection.fractions:
+        # From a configuration file: there are no such options.
+        name = "settings" if selection.settings else "fraction"
+        raise UserError(f"`tune` takes no {name}; take it out of the file of --config")
     labels = dict.fromkeys(label for study in every for label in study.labels)
     selected = dataclasses.replace(
         selection,

@@ -59,11 +59,14 @@ def plugin(tmp_path_factory):
     return path
 
 
-def words(plugin, folder, *more, steps=3, methods="linear,breaks", trials=4):
+SMALL_CNN = ("--backbones", "resnet10t", "--weights", "none")
+
+
+def words(plugin, folder, *more, steps=3, crop=36, methods="linear,breaks", trials=4):
     return (
         *("tune", "--plugin", plugin, "--benchmarks", "tiny,second", "--methods", methods),
         *("--trials", trials, "--results", folder / "results", "--out", folder / "settings.yaml"),
-        *typed(steps=steps, crop=36, batch_size=2),
+        *typed(steps=steps, crop=crop, batch_size=2),
         *more,
     )
 
@@ -189,6 +192,23 @@ def test_the_plan_runs_nothing(plugin, tmp_path):
 def test_what_is_wrong_is_one_line(plugin, tmp_path, more, texts):
     refused(call(*words(plugin, tmp_path, *more)), *texts)
     assert not list(tmp_path.rglob("record.json"))
+
+
+@pytest.mark.parametrize("line", ["fraction: 0.5", "settings: {}"])
+def test_options_of_other_verbs_in_a_configuration_are_refused(tuned, plugin, tmp_path, line):
+    config = tmp_path / "config.yaml"
+    config.write_text(line.format(tuned[0] / "settings.yaml"))
+    name = line.partition(":")[0]
+    refused(call(*words(plugin, tmp_path, "--config", config)), f"takes no {name}")
+
+
+def test_a_method_that_cannot_act_on_the_backbone_is_left_out(plugin, tmp_path):
+    methods = "vpt[depth=shallow],linear"
+    done = call(*words(plugin, tmp_path, *SMALL_CNN, methods=methods, trials=1, crop=64))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "unsupported: vpt[depth=shallow] on resnet10t" in done.stdout
+    settings = yaml.safe_load((tmp_path / "settings.yaml").read_text())
+    assert list(settings["methods"]["resnet10t"]) == ["linear"]
 
 
 @pytest.mark.parametrize(
