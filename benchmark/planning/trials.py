@@ -16,13 +16,16 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import UserError
 from benchmark.core.selectors import did_you_mean
 from benchmark.core.spec import RunSpec
-from benchmark.planning.catalogue import METHODS, build_method, method_label
+from benchmark.planning.catalogue import METHODS, build_method, checked, method_label
 from benchmark.planning.plan import Selection, plan
+
+if TYPE_CHECKING:
+    from methods.base import Method
 
 RATES = (1e-4, 3e-2)
 """Learning rates, log-uniform."""
@@ -86,13 +89,17 @@ def rungs(trials: int, benchmarks: int, pruning: str) -> list[Rung]:
     return [one for one, end in zip(rounds, [*ends, True], strict=True) if end]
 
 
-def space_of(name: str, typed: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+def space_of(cls: "type[Method]", typed: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     """What is varied of a method: its rate and the fields it declares, without those typed.
+
+    Args:
+        cls: of the method.
+        typed: fields that keep their values.
 
     Raises:
         UserError: it declares a field that it does not have, or no values.
     """
-    cls = METHODS.get(name)
+    name = cls.name
     fields = {field.name for field in dataclasses.fields(cls)}
     space: dict[str, tuple[Any, ...]] = {"lr": RATES} if "lr" in fields else {}
     for field, values in cls.tunes.items():
@@ -102,7 +109,7 @@ def space_of(name: str, typed: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
         if not values:
             raise UserError(f"method {name!r} declares no values of {field!r} in `tunes`; add some")
         for value in values:
-            build_method(name, {**typed, field: value})
+            checked(cls, {**typed, field: value})
         space[field] = tuple(values)
     if len(space) > _DIMENSIONS:
         raise UserError(f"method {name!r} declares over {_DIMENSIONS} fields in `tunes`; use fewer")
@@ -149,7 +156,7 @@ def studies(methods: str, backbones: Sequence[str], trials: int) -> list[Study]:
     found = []
     for name, typed in METHODS.select(methods):
         base = build_method(name, typed)
-        space = space_of(name, typed)
+        space = space_of(METHODS.get(name), typed)
         chosen = sample(space, trials)
         labels = [method_label(build_method(name, {**typed, **fields})) for fields in chosen]
         for backbone in backbones:

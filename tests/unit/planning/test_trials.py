@@ -49,15 +49,15 @@ def odd(monkeypatch):
 
 def test_all_methods_are_tried_at_the_same_learning_rates():
     rates = {
-        tuple(fields["lr"] for fields in sample(space_of(name, {}), 8))
+        tuple(fields["lr"] for fields in sample(space_of(METHODS[name], {}), 8))
         for name in NAMES
-        if "lr" in space_of(name, {})
+        if "lr" in space_of(METHODS[name], {})
     }
     assert len(rates) == 1
 
 
 def test_the_first_trials_of_more_are_the_trials_of_fewer():
-    space = space_of("lora", {})
+    space = space_of(METHODS["lora"], {})
     assert sample(space, 16)[:5] == sample(space, 5)
 
 
@@ -79,7 +79,7 @@ def test_values_are_tried_equally_often():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_method_declares_what_it_has(name):
-    space = space_of(name, {})
+    space = space_of(METHODS[name], {})
     fields = {field.name for field in dataclasses.fields(METHODS[name])}
     assert space.keys() <= fields
     assert ("lr" in space) == ("lr" in fields)
@@ -94,7 +94,7 @@ def test_every_method_declares_what_it_has(name):
 
 
 def test_what_is_typed_is_not_varied():
-    assert "rank" not in space_of("lora", {"rank": "4"})
+    assert "rank" not in space_of(METHODS["lora"], {"rank": "4"})
     (study,) = studies("lora[rank=4,lr=0.001]", ["demo_vit"], 4)
     assert study.label == "lora[rank=4,lr=0.001]" and set(study.labels) == {study.label}
     first, second = studies("lora[rank=4|16]", ["demo_vit"], 4)
@@ -118,7 +118,7 @@ def test_a_range_that_a_method_does_not_have_is_refused(odd, tunes, message):
 
 def test_a_declared_range_is_part_of_the_space(odd):
     odd(size=(1, 2))
-    assert space_of("odd", {}) == {"lr": RATES, "size": (1, 2)}
+    assert space_of(METHODS["odd"], {}) == {"lr": RATES, "size": (1, 2)}
 
 
 @pytest.mark.parametrize("trials", [1, 2, 3, 8, 17])
