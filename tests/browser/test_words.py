@@ -59,6 +59,7 @@ def test_where_nothing_is_told_apart_it_says_how_many_seeds_would():
     pairs = differences(("big", "tiny"), among=FOUR["method"])
     for seeds, text in (
         (9.0, "; about 9 seeds would tell 1 point"),
+        (2.0, "; a difference of 1 point would most likely have shown"),
         (math.inf, "; no number of seeds would tell 1 point on so few test images"),
         (math.nan, ""),
     ):

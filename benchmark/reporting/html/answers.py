@@ -116,14 +116,21 @@ def _rivals(scored: pd.DataFrame, pairs: pd.DataFrame | None) -> pd.DataFrame:
     return scored[scored["method"].isin(compared - worse)]
 
 
-def _seeds_for_point(pairs: pd.DataFrame) -> str:
-    """How many seeds would have told a point, where that is known."""
+def _seeds_for_point(pairs: pd.DataFrame, seeds: int) -> str:
+    """How many seeds would have told a point, where that is known.
+
+    Args:
+        pairs: the tests.
+        seeds: that there are.
+    """
     if "seeds_for_point" not in pairs or pairs["seeds_for_point"].isna().any():
         return ""
-    seeds = pairs["seeds_for_point"].max()
-    if math.isinf(seeds):
+    needed = pairs["seeds_for_point"].max()
+    if needed <= seeds:
+        return "; a difference of 1 point would most likely have shown"
+    if math.isinf(needed):
         return "; no number of seeds would tell 1 point on so few test images"
-    return f"; about {int(seeds)} seeds would tell 1 point"
+    return f"; about {int(needed)} seeds would tell 1 point"
 
 
 def _near(
@@ -146,7 +153,7 @@ def _near(
     low, high = (human(others[MIOU].agg(end), "points") for end in ("min", "max"))
     text = f"mIoU {low}" if low == high else f"mIoU {low} to {high}"
     if tested and pairs is not None:
-        text += _seeds_for_point(pairs)
+        text += _seeds_for_point(pairs, int(scored["seeds"].min()))
     findings = [Finding(label, names[:_MOST_NAMES], f"{more}; {text}" if more else text)]
     among = "that is not distinguishable from it" if tested else "within 1 point of it"
     findings += _cheapest(rivals, STORED, "bytes", f"Smallest {among}")
