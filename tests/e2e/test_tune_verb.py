@@ -1,8 +1,9 @@
 """`tune` as a user types it: settings, tables and figure; one line for what is wrong."""
 
-import contextlib
 import json
+import random
 import signal
+import time
 
 import pandas as pd
 import pytest
@@ -263,31 +264,28 @@ def outcome(folder):
 
 
 @pytest.mark.slow
-def test_killed_ten_times_it_chooses_the_same(plugin, tuned, tmp_path):
-    import random
-    import time
-
-    chance, kills = random.Random(0), 0
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_killed_ten_times_it_chooses_the_same(plugin, tuned, tmp_path, jobs):
+    chance, kills, rounds = random.Random(jobs), 0, 0
     while kills < 10:
-        process = Running(*words(plugin, tmp_path))
+        folder = tmp_path / str(rounds)
+        folder.mkdir(exist_ok=True)
+        process = Running(*words(plugin, folder, "--jobs", jobs))
         deadline = time.monotonic() + chance.uniform(0.5, 4)
         while process._process.exitcode is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        if process._process.exitcode is not None:
+        if process._process.exitcode is None:
+            process.send_signal(signal.SIGKILL)
+            process.end(60)
+            kills += 1
+        else:  # it has ended before all kills were made: the rest is for another folder
             done = process.end(1)
             assert done.returncode == 0, done.stdout + done.stderr
-            # Finished before it was killed as often as it should: it begins again from nothing.
-            assert outcome(tmp_path) == outcome(tuned[0])
-            tmp_path = tmp_path / "again"
-            tmp_path.mkdir()
-            continue
-        with contextlib.suppress(AssertionError):
-            process.send_signal(signal.SIGKILL)
-        process.end(60)
-        kills += 1
-    done = call(*words(plugin, tmp_path))
+            assert outcome(folder) == outcome(tuned[0])
+            rounds += 1
+    done = call(*words(plugin, folder, "--jobs", jobs))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert outcome(tmp_path) == outcome(tuned[0])
+    assert outcome(folder) == outcome(tuned[0])
 
 
 def test_half_a_line_at_the_end_of_the_journal_is_no_harm(tuned, plugin):
