@@ -84,6 +84,10 @@ class Adapter(Method):
         "Adapters Strike Back, CVPR 2024, arXiv 2406.06820; in CNNs Rebuffi et al., CVPR 2018, "
         "arXiv 1803.10082"
     )
+    tunes: ClassVar[dict[str, tuple[int | float, ...]]] = {
+        "bottleneck": (16, 32, 64, 128),
+        "scale": (0.1, 0.3, 1.0, 3.0),
+    }
 
     form: Literal["adaptformer", "houlsby", "pfeiffer", "adapter-plus"] = "adaptformer"
     bottleneck: int = 64

@@ -183,6 +183,7 @@ class Method(ABC):
         mergeable: what it learns can be folded into the backbone's weights.
         identity_at_init: before the first step the tuned backbone equals the frozen one.
         reference: paper or text that defines it.
+        tunes: one or two fields besides `lr` that `tune` varies, with the values that it tries.
     """
 
     name: ClassVar[str] = ""
@@ -191,6 +192,7 @@ class Method(ABC):
     mergeable: ClassVar[bool] = False
     identity_at_init: ClassVar[bool] = True
     reference: ClassVar[str] = ""
+    tunes: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
     def __post_init__(self) -> None:
         """Checks what the types say: a `Literal` field, a positive `lr`. Subclasses add ranges."""

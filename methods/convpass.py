@@ -62,6 +62,7 @@ class Convpass(Method):
         "Jie and Deng, Convolutional Bypasses Are Better Vision Transformer Adapters, 2022, "
         "arXiv 2207.07039"
     )
+    tunes: ClassVar[dict[str, tuple[float, ...]]] = {"scale": (0.1, 0.3, 1.0, 3.0, 10.0)}
 
     bottleneck: int = 8
     scale: float = 1.0

@@ -72,6 +72,10 @@ class FacT(Method):
 
     mergeable: ClassVar[bool] = True
     reference: ClassVar[str] = "Jie and Deng, FacT, AAAI 2023, arXiv 2212.03145"
+    tunes: ClassVar[dict[str, tuple[int | float, ...]]] = {
+        "rank": (8, 16, 32),
+        "scale": (0.1, 0.3, 1.0, 3.0, 10.0),
+    }
 
     form: Literal["tt", "tk"] = "tt"
     rank: int = 16

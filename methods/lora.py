@@ -65,6 +65,7 @@ class LoRA(Method):
 
     mergeable: ClassVar[bool] = True
     reference: ClassVar[str] = "Hu et al., LoRA, ICLR 2022, arXiv 2106.09685"
+    tunes: ClassVar[dict[str, tuple[int, ...]]] = {"rank": (2, 4, 8, 16)}
 
     rank: int = 8
     alpha: int = 16

@@ -87,6 +87,7 @@ class LST(Method):
         "Sung et al., LST: Ladder Side-Tuning for Parameter and Memory Efficient Transfer "
         "Learning, NeurIPS 2022, arXiv 2206.06522"
     )
+    tunes: ClassVar[dict[str, tuple[int, ...]]] = {"reduction": (4, 8, 16)}
 
     reduction: int = 8
     lr: float = 1e-2

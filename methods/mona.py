@@ -73,6 +73,7 @@ class Mona(Method):
         "Yin et al., 5%>100%: Breaking Performance Shackles of Full Fine-Tuning on Visual "
         "Recognition Tasks, CVPR 2025, arXiv 2408.08345"
     )
+    tunes: ClassVar[dict[str, tuple[int, ...]]] = {"bottleneck": (32, 64, 128)}
 
     bottleneck: int = 64
     lr: float = 3e-3

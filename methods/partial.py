@@ -23,6 +23,7 @@ class Partial(Method):
     """
 
     reference: ClassVar[str] = "Yosinski et al., NeurIPS 2014, arXiv 1411.1792"
+    tunes: ClassVar[dict[str, tuple[int, ...]]] = {"blocks": (1, 2, 4)}
 
     blocks: int = 1
     lr: float = 3e-2

@@ -73,6 +73,7 @@ class Rein(Method):
         "Wei et al., Stronger, Fewer, & Superior: Harnessing Vision Foundation Models for Domain "
         "Generalized Semantic Segmentation, CVPR 2024, arXiv 2312.04265"
     )
+    tunes: ClassVar[dict[str, tuple[int, ...]]] = {"tokens": (50, 100, 200), "rank": (8, 16, 32)}
 
     tokens: int = 100
     rank: int = 16

@@ -71,6 +71,7 @@ class RepAdapter(Method):
 
     mergeable: ClassVar[bool] = True
     reference: ClassVar[str] = "Luo et al., RepAdapter, arXiv 2302.08106"
+    tunes: ClassVar[dict[str, tuple[float, ...]]] = {"scale": (0.1, 0.3, 1.0, 3.0, 10.0)}
 
     bottleneck: int = 8
     groups: int = 2

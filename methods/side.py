@@ -88,6 +88,7 @@ class Side(Method):
         "Zhang et al., Side-Tuning: A Baseline for Network Adaptation via Additive Side "
         "Networks, ECCV 2020, arXiv 1912.13503"
     )
+    tunes: ClassVar[dict[str, tuple[int, ...]]] = {"width": (16, 32, 64)}
 
     width: int = 32
     lr: float = 1e-3

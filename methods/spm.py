@@ -178,6 +178,10 @@ class SPM(Method):
 
     keeps_structure: ClassVar[bool] = True
     reference: ClassVar[str] = "arXiv 2208.10159 (abstract and figure 1); reconstruction"
+    tunes: ClassVar[dict[str, tuple[int | float, ...]]] = {
+        "width": (32, 64, 128),
+        "aux_weight": (0.1, 0.2, 0.4, 0.8),
+    }
 
     width: int = 64
     recurrence: int = 2

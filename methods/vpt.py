@@ -54,6 +54,7 @@ class VPT(Method):
 
     identity_at_init: ClassVar[bool] = False
     reference: ClassVar[str] = "Jia et al., Visual Prompt Tuning, ECCV 2022, arXiv 2203.12119"
+    tunes: ClassVar[dict[str, tuple[int, ...]]] = {"tokens": (5, 10, 20, 50)}
 
     tokens: int = 10
     depth: Literal["deep", "shallow"] = "deep"

@@ -26,6 +26,7 @@ from benchmark.cli import (
     show,
     speed,
     timing,
+    tune,
 )
 from benchmark.cli import list as list_verb
 from benchmark.core.errors import UserError, in_a_line, printable
@@ -46,6 +47,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "quickstart": quickstart.quickstart,
     "run": run.run,
     "plan": plan.plan,
+    "tune": tune.tune,
     "evaluate": evaluate.evaluate,
     "report": report.report,
     "list": list_verb.list_things,

@@ -17,6 +17,7 @@ _FRACTION = "Fractions of the training images, stratified by class: 0.1,0.25,1."
 _SET = "Change a field of the suite's protocol; repeatable."
 _WEIGHTS = "Folder of pretrained weights (BENCHMARK_WEIGHTS), or none for random weights."
 _PLUGIN = "File of your own methods, benchmarks or decoders (.py) or images (.yaml); repeatable."
+_SETTINGS = "File of the methods' settings, as `tune` writes it."
 _WORKERS = "Processes that prepare training crops (default: 0; more with a GPU)."
 _SHARED: dict[str, tuple[str, type, str, str]] = {
     "suite": (WHAT, str, "NAME", "Suite (default: demo; own for your own sets)."),
@@ -25,6 +26,7 @@ _SHARED: dict[str, tuple[str, type, str, str]] = {
     "backbones": (WHAT, str, "LIST", "Backbones: any timm names."),
     "seeds": (WHAT, str, "LIST", "Seeds: 0,1,2."),
     "fraction": (WHAT, str, "LIST", _FRACTION),
+    "settings": (WHAT, Path, "FILE", _SETTINGS),
     "set": (HOW, list[str], "FIELD=VALUE", _SET),
     "config": (HOW, Path, "FILE", "YAML file of these options; the command line overrides it."),
     "weights": (WHERE, list[str], "DIR|none", _WEIGHTS),

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from benchmark.cli import options
@@ -11,6 +12,7 @@ from benchmark.core.format import size_text
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from benchmark.analysis.runs import Runs
     from benchmark.cli.request import Request
     from benchmark.core.spec import RunSpec
     from benchmark.planning.staleness import State
@@ -25,11 +27,23 @@ Probe = Annotated[
 ]
 
 
+Detect = Annotated[
+    float | None,
+    how(
+        "--detect",
+        metavar="POINTS",
+        min=0.01,
+        help="Seeds that would tell two methods apart that differ by so many points of mIoU.",
+    ),
+]
+
+
 @options.takes(*options.without("workers"))
 def plan(
     request: "Request",
     all_: All = False,
     probe: Probe = False,
+    detect: Detect = None,
 ) -> None:
     """List the selected cells with their state, and estimate time, memory and disk space.
 
@@ -64,6 +78,8 @@ def plan(
         console.print("add --all to list them")
     if todo:
         _forecast(console, request, todo, list(held.entries.values()), probe)
+    if detect is not None:
+        _detect(console, request, cells, detect)
 
 
 def _weights(console: "Console", request: "Request", todo: "Sequence[RunSpec]") -> None:
@@ -155,7 +171,7 @@ def _forecast(
     if total.without_basis < total.cells:
         console.print(
             f"{total.cells} {_cells(total.cells)} to run: time left "
-            f"{_time(total.seconds_left())} on one device "
+            f"{time_text(total.seconds_left())} on one device "
             f"({total.device_seconds / 3600:.2g} device hours)"
             + (f", peak memory {size_text(total.memory_bytes)}" if total.memory_bytes else "")
             + (f", disk {size_text(total.disk_bytes)}" if total.disk_bytes else ""),
@@ -190,8 +206,91 @@ def _cells(number: int) -> str:
     return "cell" if number == 1 else "cells"
 
 
-def _time(seconds: float) -> str:
+def time_text(seconds: float) -> str:
+    """A duration for people, to the minute where it is longer than two."""
     minutes = round(seconds / 60)
     if minutes < 2:
         return f"{seconds:.0f} s"
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def _detect(
+    console: "Console", request: "Request", cells: "Sequence[RunSpec]", points: float
+) -> None:
+    """Prints how many seeds, or images, would tell a difference of so many points."""
+    from rich.table import Table
+
+    from benchmark.analysis.uncertainty import power
+
+    seeds = len({cell.seed for cell in cells})
+    what = f"{points:g} {'point' if points == 1 else 'points'}"
+    for backbone in dict.fromkeys(cell.backbone for cell in cells):
+        own = [cell for cell in cells if cell.backbone == backbone]
+        runs, source = _runs_like(request, own)
+        found = power.spreads(runs) if runs is not None else {}
+        console.print()
+        if not found:
+            console.print(
+                f"{backbone}: no runs from which to tell how much seeds differ; run two methods "
+                "with two seeds first",
+                markup=False,
+                soft_wrap=True,
+            )
+            continue
+        table = Table("benchmark", "images", f"seeds for {what}", box=None)
+        if seeds > 1:
+            table.add_column(f"or, with {seeds} seeds, images")
+        rows = [(name, [spread]) for name, spread in found.items()]
+        if len(rows) > 1:
+            rows.append((f"average of {len(rows)}", list(found.values())))
+        for name, spreads in rows:
+            needed = power.seeds_needed(spreads, points / 100)
+            images = sum(one.images for one in spreads)
+            texts = [name, str(images or "?"), str(needed or f"over {power.MOST_SEEDS}")]
+            times = power.images_needed(spreads, points / 100, seeds)
+            texts.append("none" if times is None else str(round(images * times)))
+            table.add_row(*texts[: len(table.columns)])
+        console.print(table)
+        absent = sorted({cell.benchmark for cell in own} - found.keys())
+        console.print(
+            f"{backbone}: {what} between two typical methods, tested at 5 % with a power of "
+            f"{100 * power.POWER:.0f} %; several pairs need more. From {source}."
+            + (f" Nothing is known of {', '.join(absent)}." if absent else ""),
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _runs_like(request: "Request", cells: "Sequence[RunSpec]") -> "tuple[Runs | None, str]":
+    """Runs whose seeds show the spread, and what they are: one's own, else published ones."""
+    from benchmark.analysis.runs import Runs
+    from benchmark.core.record import PUBLISHED
+    from benchmark.results.load import load_results
+
+    first, methods = cells[0], {cell.method_label for cell in cells}
+    published = Path(__file__).parents[2] / "results" / PUBLISHED
+    for root in (request.results, published):
+        frame = load_results(root, first.suite) if root.is_dir() else None
+        if frame is None or frame.empty:
+            continue
+        mine = root is not published
+        frame = frame[
+            (frame["backbone"] == first.backbone)
+            & (frame["weights"] == first.weights)
+            & frame["benchmark"].isin({cell.benchmark for cell in cells})
+        ]
+        if mine:
+            frame = frame[frame["protocol_hash"] == first.protocol.hash]
+        chosen = frame[frame["method"].isin(methods)]
+        for part in (chosen,) if mine else (chosen, frame):
+            seeds = part.groupby(["protocol_hash", "benchmark", "method"])["seed"].nunique()
+            several = seeds[seeds > 1].reset_index().groupby("protocol_hash")["method"]
+            enough = several.nunique()
+            if len(enough) and enough.max() > 1:
+                protocol = several.size()[enough > 1].idxmax()
+                part = part[part["protocol_hash"] == protocol]
+                whose = "runs in" if mine else "PUBLISHED runs of"
+                where = str(root) if mine else first.suite
+                other = "" if protocol == first.protocol.hash else ", whose protocol differs"
+                return Runs(part, root), f"{len(part)} {whose} {where}{other}"
+    return None, ""

@@ -23,6 +23,7 @@ from benchmark.planning import own_sets, plugins
 from benchmark.planning.catalogue import SUITES
 from benchmark.planning.plan import Selection, plan
 from benchmark.planning.remembered import explain, recall, sets_of
+from benchmark.planning.settings import read_settings
 
 if TYPE_CHECKING:
     from benchmark.core.spec import RunSpec
@@ -39,6 +40,7 @@ class ConfigFile(BaseModel):
     backbones: str | list[str] | None = None
     seeds: int | str | list[int] | None = None
     fraction: float | str | list[float] | None = None
+    settings: str | None = None
     set: dict[str, bool | int | float | str] = {}
     weights: str | list[str] | None = None
     data: str | None = None
@@ -124,6 +126,7 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
     if "none" in weights and len(weights) > 1:
         raise UserError(f"--weights {' '.join(weights)}: none contradicts a folder; keep one")
     random = weights == ["none"]
+    tuned = read_settings(Path(options["settings"])) if options.get("settings") else None
     for source, files in (("--plugin", plugin_files), (f"{settings.FILE}: plugins:", own_files)):
         plugins.load_files([Path(name) for name in files], source)
     text = {
@@ -132,7 +135,7 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
     }
     usual = Path(here.get("results", "results"))
     results = Path(options.get("results") or usual)  # verbs may take it under another name
-    suite, chosen = options.get("suite"), ""
+    suite, chosen = options.get("suite") or (tuned.suite if tuned else None), ""
     try:
         _recall(results, text["benchmarks"], suite if "benchmarks" in typed else None)
         if suite is None and "benchmarks" in typed:
@@ -154,6 +157,7 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
             fractions=_fractions(text["fraction"], protocol),
             protocol=protocol,
             weights="none" if random else "pretrained",
+            settings=tuned,
         ),
         results=results,
         reports=Path(here.get("reports", "reports")),

@@ -99,6 +99,7 @@ def run(
     from benchmark.core.record import FINAL
     from benchmark.execution import grid
     from benchmark.execution.pool import start_server
+    from benchmark.results import store
 
     console = Console()
     if number != 1 and not answer_cache.are_there():
@@ -115,6 +116,10 @@ def run(
         console.print(text, style="yellow", highlight=False, soft_wrap=True)
     asked = {cell.run_id for cell in todo}
     grid.tidy([cell for cell in cells if cell.run_id not in asked], request.results)
+    if request.selection.settings:
+        for cell in cells:
+            if cell.run_id not in asked:
+                store.note_tuning(request.results, cell)
     skipped = len(cells) - len(todo)
     console.print(
         f"{len(cells)} cells, {skipped} already done, {len(todo)} to run", highlight=False

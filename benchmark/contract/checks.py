@@ -32,6 +32,7 @@ from benchmark.models.delta import (
 )
 from benchmark.models.segmenter import Segmenter
 from benchmark.planning.catalogue import DECODERS
+from benchmark.planning.trials import space_of
 from methods.base import Method, Unsupported
 
 
@@ -160,6 +161,14 @@ def starts_as_declared(case: Case) -> None:
     assert equal == declared, (
         f"identity_at_init is {declared}, but the features {'are' if equal else 'are not'} equal"
     )
+
+
+@check("range of tuning")
+def tunes_its_fields(case: Case) -> None:
+    """`tunes` names fields of the method, with values that they take."""
+    if not case.method.tunes:
+        raise Unclaimed
+    space_of(type(case.method), {})
 
 
 @check("declared parameters")

@@ -10,13 +10,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from benchmark.core.errors import printable
-from benchmark.core.spec import Compute
+from benchmark.core.spec import Compute, Tuning
 
 SCHEMA_VERSION = 2
 
 RECORD = "record.json"
 PUBLISHED = "published"
 """Folder of committed records; read only when asked for, so that they never mix with one's own."""
+TUNING = "tuning"
+"""Folder, below that of the results, of the trials of `tune`; read only when asked for, too."""
 
 Status = Literal["done", "failed", "oom", "nan", "timeout", "interrupted", "unsupported"]
 """done: evaluated. failed: an exception. oom: out of memory even image by image. nan: the loss is
@@ -210,6 +212,7 @@ class Record(_Part):
     traceback: str = ""  # its end, where an exception stopped the run
     command: str = ""  # runs this cell again
     plugins: dict[PluginKind, PluginFile] = {}  # by what the run took from them; empty: nothing
+    tuning: Tuning | None = None  # how the setting was chosen; None: not by `tune`
     execution: Execution | None = None
     data_findings: tuple[str, ...] = ()  # serious ones of the audit, which the user accepted
     metrics: Metrics | None = None

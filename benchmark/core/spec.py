@@ -213,6 +213,18 @@ class Suite(BaseModel):
         return self
 
 
+class Tuning(BaseModel):
+    """How the setting of a method was chosen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trials: int = Field(ge=1, description="settings that were tried")
+    split: Literal["val"] = "val"
+    benchmarks: tuple[str, ...]  # over which scores were averaged
+    seeds: tuple[int, ...]
+    protocol_hash: str  # of the trials
+
+
 class RunSpec(BaseModel):
     """One cell: method x backbone x benchmark x seed under a protocol."""
 
@@ -228,14 +240,19 @@ class RunSpec(BaseModel):
     method_params: dict[str, Any]
     seed: int
     protocol: Protocol
+    tuning: Tuning | None = None
 
     @cached_property
     def run_id(self) -> str:
-        """Hash of everything that defines the run; the label is derived and left out."""
+        """Hash of everything that defines the run.
+
+        Left out are the label, which is derived, and how the setting was chosen, which does not
+        change what is computed.
+        """
         texts = {
             name: canonical_json(getattr(self, name))
             for name in RunSpec.model_fields
-            if name not in ("method_label", "protocol")
+            if name not in ("method_label", "protocol", "tuning")
         }
         if not self.benchmark_version:
             del texts["benchmark_version"]  # older than the field

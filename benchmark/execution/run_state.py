@@ -132,6 +132,7 @@ class RunState:
             traceback=traceback,
             command=command(spec),
             plugins=remembered.note(plugin_files(spec), self.results),
+            tuning=spec.tuning,
             execution=self.execution(),
             data_findings=self.findings,
             provenance=Provenance(

@@ -57,7 +57,12 @@ def build_method(name: str, params: Mapping[str, Any]) -> "Method":
     Raises:
         UserError: unknown method or field, or a value of the wrong type or range.
     """
-    cls = METHODS.get(name)
+    return checked(METHODS.get(name), params)
+
+
+def checked(cls: "type[Method]", params: Mapping[str, Any]) -> "Method":
+    """As `build_method`, of a class."""
+    name = cls.name
     known = {field.name for field in dataclasses.fields(cls)}
     for field in params:
         if field not in known:

@@ -24,6 +24,7 @@ from benchmark.planning.catalogue import (
     method_label,
 )
 from benchmark.planning.own_sets import backbones_of, benchmarks_of
+from benchmark.planning.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Selection:
         fractions: shares of the training images; one protocol each.
         protocol: protocol fields that differ from the suite's.
         weights: pretrained, or none for random ones.
+        settings: fields of the methods that `tune` chose, by backbone.
     """
 
     suite: str = "demo"
@@ -49,6 +51,7 @@ class Selection:
     fractions: Sequence[float | str] | None = None
     protocol: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     weights: Weights = "pretrained"
+    settings: Settings | None = None
 
 
 def plan(selection: Selection, dirs: Sequence[Path] = ()) -> list[RunSpec]:
@@ -65,7 +68,9 @@ def plan(selection: Selection, dirs: Sequence[Path] = ()) -> list[RunSpec]:
     changes = [{"fraction": share} for share in selection.fractions or ()] or [{}]
     protocols = [_protocol(suite.protocol, {**selection.protocol, **c}) for c in changes]
     # Whatever is the same for many cells is found out once: there may be ten thousand of them.
-    settings = _settings(selection.methods or suite.methods)
+    chosen = selection.settings
+    methods = selection.methods or (",".join(chosen.labels()) if chosen else suite.methods)
+    settings = _settings(methods)
     benchmarks = BENCHMARKS.select(selection.benchmarks or ",".join(benchmarks_of(suite)))
     for name, params in benchmarks:
         if params:
@@ -73,6 +78,7 @@ def plan(selection: Selection, dirs: Sequence[Path] = ()) -> list[RunSpec]:
     backbones = split_selectors(
         selection.backbones or ",".join(backbones_of(suite, selection.weights, dirs))
     )
+    tuned = {name: _tuned(settings, selection, name) if chosen else settings for name in backbones}
     _check_decoder(protocols[0].decoder)
     seeds = list(suite.seeds if selection.seeds is None else selection.seeds)
     versions = [(name, BENCHMARKS.get(name).version) for name, _ in benchmarks]
@@ -88,12 +94,13 @@ def plan(selection: Selection, dirs: Sequence[Path] = ()) -> list[RunSpec]:
             method_params=params,
             seed=seed,
             protocol=protocol,
+            tuning=chosen.tuning if chosen else None,
         )
         for benchmark, version in versions
         for backbone in dict.fromkeys(backbones)
         for protocol in protocols
         for seed in dict.fromkeys(seeds)
-        for method, label, params in settings
+        for method, label, params in tuned[backbone]
     ]
     # A name and the same name with a field at its default are one cell.
     return list({cell.run_id: cell for cell in cells}.values())
@@ -134,6 +141,23 @@ def _settings(text: str) -> list[list[Any]]:
         return [[m.name, method_label(m), dataclasses.asdict(m)] for m in methods]
 
     return kept(f"methods {text}", "methods", ask)
+
+
+def _tuned(settings: list[list[Any]], selection: Selection, backbone: str) -> list[list[Any]]:
+    """The selected methods with the fields that were chosen on a backbone."""
+    chosen = selection.settings
+    assert chosen is not None
+    if chosen.weights != selection.weights:
+        raise UserError(
+            f"--settings was chosen with --weights {chosen.weights}, which is not what is run; "
+            "tune again, or run with the same weights"
+        )
+    texts = []
+    for name, label, _ in settings:
+        typed = label.removeprefix(name).strip("[]")
+        fields = [f"{field}={value}" for field, value in chosen.fields(backbone, label).items()]
+        texts.append(f"{name}[{','.join(filter(None, [typed, *fields]))}]")
+    return _settings(",".join(texts))
 
 
 def _check_decoder(name: str) -> None:

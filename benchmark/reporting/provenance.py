@@ -166,6 +166,31 @@ def _text(value: Any) -> str:
     return f"{value:.12g}" if isinstance(value, (int, float)) else str(value)
 
 
+def tuning_notes(runs: pd.DataFrame) -> list[str]:
+    """How settings were chosen, where `tune` chose some; a sentence a way."""
+    if "tuning.trials" not in runs:
+        return []
+    notes, tuned = [], runs[runs["tuning.trials"].notna()]
+    ways: dict[tuple[int, str], set[str]] = {}
+    lists = tuned["tuning.benchmarks"].map(lambda names: ", ".join(names))
+    for trials, names, method in zip(tuned["tuning.trials"], lists, tuned["method"], strict=True):
+        ways.setdefault((int(trials), names), set()).add(str(method))
+    for (trials, names), methods in sorted(ways.items()):
+        count = "1 trial" if trials == 1 else f"{trials} trials each"
+        notes.append(
+            f"Settings of {', '.join(sorted(methods))}: {count}, chosen on val of {names}."
+        )
+    for _, group in runs.groupby(GROUP):
+        own = group["tuning.trials"].fillna(0).groupby(group["method"]).max()
+        if own.nunique() > 1:
+            notes.append(
+                "Not all methods that are ranked together were tuned with the same number of "
+                "trials, so differences between them are partly those of tuning."
+            )
+            break
+    return notes
+
+
 def data_notes(runs: pd.DataFrame) -> list[str]:
     """Serious findings of audits that were accepted with `--accept-audit`, a sentence each."""
     if "data_findings" not in runs:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from benchmark.core.files import write_atomic
-from benchmark.core.record import PUBLISHED, RECORD, Memory, Record, Status
+from benchmark.core.record import PUBLISHED, RECORD, TUNING, Memory, Record, Status
 from benchmark.results import record_file, store
 
 NAME = ".index.json"
@@ -175,5 +175,5 @@ def _leaves(root: Path, below: str, depth: int) -> Iterator[tuple[str, str]]:
     for name in names:
         if depth == 0:
             yield below, name
-        elif not name.startswith(".") and (below or name != PUBLISHED):
+        elif not name.startswith(".") and (below or name not in (PUBLISHED, TUNING)):
             yield from _leaves(root, f"{below}/{name}" if below else name, depth - 1)

@@ -11,11 +11,12 @@ import pandas as pd
 
 from benchmark.core.errors import printable
 from benchmark.core.parallel import spread, uncollected
-from benchmark.core.record import PUBLISHED, RECORD, Record
+from benchmark.core.record import PUBLISHED, RECORD, TUNING, Record
 from benchmark.results import record_file
 from benchmark.results.timing import add_columns
 
 _PARAMS = "method_params."
+_APART = (PUBLISHED, TUNING)
 
 _FEW = 500
 """Records that are not worth other processes."""
@@ -26,7 +27,7 @@ def load_results(root: Path, suite: str | None = None) -> pd.DataFrame:
 
     Args:
         root: the results folder (suites inside), or one suite's folder. Hidden folders are left
-            out, and so is `published` unless `root` is that folder or is in it.
+            out, and so are `published` and `tuning` unless `root` is that folder or is in it.
         suite: load this suite only; None loads all.
 
     Returns:
@@ -126,12 +127,12 @@ def suites_of(root: Path) -> list[str]:
 
 
 def run_folders(root: Path) -> Iterator[Path]:
-    """Folders with a record, sorted; `published` only where `root` is it or is in it.
+    """Folders with a record, sorted; `published` and `tuning` only where `root` is or is in them.
 
     Hidden folders are left out, and links to folders are not followed.
     """
     for folder, names, files in os.walk(root):
-        names[:] = sorted(name for name in names if not name.startswith(".") and name != PUBLISHED)
+        names[:] = sorted(name for name in names if name[0] != "." and name not in _APART)
         if RECORD in files:
             yield Path(folder)
 

@@ -182,7 +182,9 @@ def _meaning(node: object) -> object:
 
 
 def _says_nothing(node: object) -> bool:
-    """Whether a statement is an import or a bare text, as docstrings are."""
+    """Whether a statement is an import, a bare text as docstrings are, or the range of `tune`."""
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        return node.target.id == "tunes"  # a run has one value of it, which is in its record
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return isinstance(node.value.value, str)
     return isinstance(node, ast.Import | ast.ImportFrom)

@@ -277,6 +277,27 @@ def with_openings(record: Record, opened: Mapping[str, int]) -> Record:
     return record.model_copy(update={"execution": execution})
 
 
+def note_tuning(root: Path, spec: RunSpec) -> None:
+    """Writes into a finished run's record how its setting was chosen, where it does not say so.
+
+    The run may have been made before: its setting was typed, or is the default.
+
+    Raises:
+        UserError: it cannot be written; the record is as it was.
+    """
+    record = record_of(root, spec)
+    if record is None or record.tuning == spec.tuning:
+        return
+    path = root / spec.folder / "record.json"
+    try:
+        write_atomic(path, _text(record.model_copy(update={"tuning": spec.tuning})))
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}), so it would not say that its setting "
+            "was tuned; copy the results to a writable folder"
+        ) from error
+
+
 def write_curve(folder: Path, curve: Sequence[Mapping[str, float]]) -> None:
     """Writes curve.jsonl, a line a step."""
     (folder / "curve.jsonl").write_text("".join(json.dumps(point) + "\n" for point in curve))

@@ -77,6 +77,7 @@ def spec_of(record: Record) -> RunSpec:
         method_params=record.method_params,
         seed=record.seed,
         protocol=Protocol.model_validate(record.protocol),
+        tuning=record.tuning,
     )
 
 

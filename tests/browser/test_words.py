@@ -1,5 +1,7 @@
 """The answer in words, against small tables whose answers are plain to see."""
 
+import math
+
 import pandas as pd
 import pytest
 
@@ -53,6 +55,19 @@ FOUR = table(
 
 def said_by(result):
     return {finding.label: (finding.methods, finding.text) for finding in result.findings}
+
+
+def test_where_nothing_is_told_apart_it_says_how_many_seeds_would():
+    pairs = differences(("big", "tiny"), among=FOUR["method"])
+    for seeds, text in (
+        (9.0, "; about 9 seeds would tell 1 point"),
+        (2.0, "; a difference of 1 point would most likely have shown"),
+        (math.inf, "; no number of seeds would tell 1 point on so few test images"),
+        (math.nan, ""),
+    ):
+        result = answer(FOUR, pairs.assign(seeds_for_point=seeds), grid(FOUR["method"]))
+        names, said = said_by(result)["Not distinguishable from it"]
+        assert names == ("mid", "small") and said == f"mIoU 57.0 to 59.5{text}"
 
 
 def test_who_is_best_who_is_as_good_and_which_of_them_is_cheapest():

@@ -1,6 +1,7 @@
 """What the protocol gives a method that hands something from boundary to boundary."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
@@ -88,3 +89,14 @@ def test_what_is_handed_on_begins_anew_with_each_pass() -> None:
     for _ in range(2):
         backbone(batch()[0])
         assert float(backbone.pass_state["handed"]) == 4.25
+
+
+def test_a_range_of_a_field_that_is_not_there_breaks_the_contract() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Wrong(HandsOn):
+        tunes: ClassVar[dict[str, tuple[int, ...]]] = {"sise": (1, 2)}
+
+    Wrong.name = "wrong"
+    verdict = examine(Wrong(), "vit", ["range of tuning"])
+    assert "'sise' in `tunes`" in verdict.broken["range of tuning"]
+    assert examine(HandsOn(), "vit", ["range of tuning"]).unclaimed == ["range of tuning"]

@@ -46,6 +46,7 @@ SHORT = {
     "python -m benchmark run --plugin my_method.py --methods stagescale": TINY,
     "python -m benchmark list": [],
     "python -m benchmark plan --methods 'lora[rank=4|16],spm'": TINY,
+    "python -m benchmark plan --methods lora,spm --detect 1": TINY,
     "python -m benchmark run --methods 'lora[rank=4|16],spm'": TINY,
     "python -m benchmark report --no-figures --no-gallery": [],
     "python -m benchmark show 3f2a": [],
@@ -67,6 +68,8 @@ SHORT = {
 
 LONG = {
     "python -m benchmark quickstart bolts": ["--methods=linear", "--suite=demo", *SIZES],
+    "python -m benchmark tune --methods lora,spm": ["--trials=1", *TINY],
+    "python -m benchmark run --settings settings.yaml": TINY,
     "python -m benchmark run --methods 'lora[rank=4|16],spm'": TINY,
     "python -m benchmark report": [],
     "python -m benchmark reproduce 3f2a": [],

@@ -20,6 +20,7 @@ NOT_RUN = {
         "profile spm --suite small --benchmarks camvid --data DIR --weights DIR",
         "speed --suite small --benchmarks camvid --data DIR --weights DIR --out reports/speed",
         "timing --suite small --data DIR --weights DIR --threads 2",
+        "tune --suite small --benchmarks camvid,wbc --out small.yaml --data DIR --weights DIR",
     )
 }
 
@@ -27,6 +28,10 @@ RUN = {
     f"{B} quickstart bolts": ["--methods=linear", *OWN],
     f"{B} quickstart bolts --methods linear,lora --seeds 0,1,2": ["--seeds=0", *OWN],
     f"{B} quickstart bolts --plan-only --out trial": ["--methods=linear", *OWN],
+    f"{B} tune --methods lora,spm": ["--trials=1", *TINY],
+    f"{B} tune --methods lora,spm --trials 16 --plan": TINY,
+    f"{B} run --settings settings.yaml": TINY,
+    f"{B} plan --methods lora,spm --seeds 0,1,2 --detect 1": TINY,
     f"{B} run --methods spm,vpt,lora": TINY,
     f"{B} run": ["--methods=spm", *TINY],
     f"{B} run --methods 'lora[rank=4|16],v*,peft:dora' --seeds 0,1,2": ["--seeds=0", *TINY],

@@ -11,6 +11,7 @@ from tests.helpers import forked
 from tests.helpers.tiny import typed
 
 ROOT = Path(__file__).resolve().parents[2]
+PUBLISHED = ROOT / "results" / "published" / "demo"
 TINY = (*typed(steps=2, crop=48, batch_size=2), "--benchmarks=cells")
 
 METHOD = """
@@ -168,3 +169,17 @@ def test_what_cannot_be_reproduced_is_refused_in_one_line(ran):
         assert done.returncode == 2, done.stdout + done.stderr
         (line,) = [line for line in done.stderr.splitlines() if line.strip()]
         assert line.startswith("error: ") and words in line
+
+
+@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="no published results here")
+def test_seeds_that_tell_a_difference_are_estimated_from_published_runs(tmp_path):
+    grid = ("plan", "--benchmarks", "cells,streets", "--seeds", "0,1,2", "--detect", "2")
+    done = forked.call(*grid, "--methods", "lora,spm", "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "seeds for 2 points" in done.stdout and "PUBLISHED runs of demo" in done.stdout
+    row = next(line for line in done.stdout.splitlines() if "average of 2" in line)
+    assert row.split()[3] == "64"  # test images
+    done = forked.call(*grid, "--methods", "lora,spm", "--weights", "none", "--results", tmp_path)
+    assert done.returncode == 0 and "run two methods with two seeds first" in done.stdout
+    done = forked.call("plan", "--detect", "0", "--results", tmp_path)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1

@@ -34,9 +34,8 @@ class Running:
 
     def __init__(self, *words, cwd=ROOT, env=None, prepare=None):
         # Processes of its own would each import torch, and there is a test on every core.
-        jobs = (
-            ["--jobs", "1"] if words[0] in ("run", "quickstart") and "--jobs" not in words else []
-        )
+        runs = words[0] in ("run", "tune", "quickstart")
+        jobs = ["--jobs", "1"] if runs and "--jobs" not in words else []
         self.command = ["-m benchmark", *map(str, words), *jobs]
         self._folder = tempfile.TemporaryDirectory()
         self._paths = [Path(self._folder.name, name) for name in ("out", "err")]

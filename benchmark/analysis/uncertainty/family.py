@@ -10,6 +10,7 @@ import pandas as pd
 
 from benchmark.analysis.uncertainty.bootstrap import Resampled
 from benchmark.analysis.uncertainty.estimate import Estimate, difference, mean
+from benchmark.analysis.uncertainty.power import pooled, seeds_needed
 
 ALPHA = 0.05
 """A difference is called significant where its corrected p is below this."""
@@ -20,7 +21,7 @@ AVERAGE = "average"
 Pair = tuple[str, str]
 COLUMNS = (
     *("benchmark", "method_a", "method_b", "difference", "low", "high"),
-    *("p", "p_holm", "significant", "covers", "benchmarks"),
+    *("p", "p_holm", "significant", "covers", "benchmarks", "seeds_for_point"),
 )
 
 
@@ -67,20 +68,34 @@ def table(benchmark: str, pairs: Mapping[Pair, Sequence[Estimate]]) -> list[dict
 
     Returns:
         Rows of `COLUMNS`: mIoU fractions; `p` is NaN with a single seed, which is then never
-        `significant`; `benchmarks` counts those that the difference is a mean over.
+        `significant`; `benchmarks` counts those that the difference is a mean over;
+        `seeds_for_point` would tell a difference of 1 point of a typical pair of the family (NaN:
+        not known; infinite: too many).
     """
     estimates = {pair: mean(ones) for pair, ones in pairs.items()}
     p = {pair: one.p() for pair, one in estimates.items()}
     tested = [pair for pair, value in p.items() if not math.isnan(value)]
     corrected = dict(zip(tested, holm([p[pair] for pair in tested]), strict=True))
+    seeds = _seeds_for_point(list(pairs.values()))
     rows = []
     for (a, b), one in estimates.items():
         low, high = one.interval()
         p_holm = corrected.get((a, b), math.nan)
         values = (benchmark, a, b, one.value, low, high, p[a, b], p_holm, p_holm < ALPHA)
-        row = (*values, one.covers, len(pairs[a, b]))
+        row = (*values, one.covers, len(pairs[a, b]), seeds)
         rows.append(dict(zip(COLUMNS, row, strict=True)))
     return rows
+
+
+def _seeds_for_point(pairs: Sequence[Sequence[Estimate]]) -> float:
+    """Of a typical pair among those that are on most benchmarks."""
+    most = max(map(len, pairs), default=0)
+    full = [ones for ones in pairs if len(ones) == most]
+    spreads = [pooled(ones) for ones in zip(*full, strict=True)]
+    known = [one for one in spreads if one is not None]
+    if not known or len(known) < most:
+        return math.nan
+    return seeds_needed(known, 0.01) or math.inf
 
 
 def holm(p: Sequence[float]) -> list[float]:

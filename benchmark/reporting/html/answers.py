@@ -92,7 +92,7 @@ def answer(points: pd.DataFrame, pairs: pd.DataFrame | None, status: pd.DataFram
     findings = [_most_accurate(scored)]
     rivals = _rivals(scored, pairs if tested else None)
     if len(scored) > 1:
-        findings += _near(scored, rivals, tested)
+        findings += _near(scored, rivals, tested, pairs)
     findings += [
         finding for finding in _under_budgets(scored) if finding.methods != (str(best["method"]),)
     ]
@@ -141,7 +141,26 @@ def _rivals(scored: pd.DataFrame, pairs: pd.DataFrame | None) -> pd.DataFrame:
     return scored[scored["method"].isin(compared - worse)]
 
 
-def _near(scored: pd.DataFrame, rivals: pd.DataFrame, tested: bool) -> list[Finding]:
+def _seeds_for_point(pairs: pd.DataFrame, seeds: int) -> str:
+    """How many seeds would have told a point, where that is known.
+
+    Args:
+        pairs: the tests.
+        seeds: that there are.
+    """
+    if "seeds_for_point" not in pairs or pairs["seeds_for_point"].isna().any():
+        return ""
+    needed = pairs["seeds_for_point"].max()
+    if needed <= seeds:
+        return "; a difference of 1 point would most likely have shown"
+    if math.isinf(needed):
+        return "; no number of seeds would tell 1 point on so few test images"
+    return f"; about {int(needed)} seeds would tell 1 point"
+
+
+def _near(
+    scored: pd.DataFrame, rivals: pd.DataFrame, tested: bool, pairs: pd.DataFrame | None = None
+) -> list[Finding]:
     others = rivals.iloc[1:]
     label = "Not distinguishable from it" if tested else "Within 1 point of it"
     if others.empty:
@@ -158,6 +177,8 @@ def _near(scored: pd.DataFrame, rivals: pd.DataFrame, tested: bool) -> list[Find
     more = f"and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     low, high = (human(others[MIOU].agg(end), "points") for end in ("min", "max"))
     text = f"mIoU {low}" if low == high else f"mIoU {low} to {high}"
+    if tested and pairs is not None:
+        text += _seeds_for_point(pairs, int(scored["seeds"].min()))
     findings = [Finding(label, names[:_MOST_NAMES], f"{more}; {text}" if more else text)]
     among = "that is not distinguishable from it" if tested else "within 1 point of it"
     findings += _cheapest(rivals, STORED, "bytes", f"Smallest {among}")
