@@ -11,13 +11,7 @@ from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
 from benchmark.reporting.figures.picture import Picture
 from benchmark.reporting.inputs import ReportInputs, of_group
-from benchmark.reporting.provenance import (
-    Protocols,
-    data_notes,
-    protocols,
-    provenance,
-    tuning_notes,
-)
+from benchmark.reporting.provenance import Protocols, data_notes, protocols, provenance
 from benchmark.reporting.seed_notes import about_seeds
 from benchmark.reporting.table_catalogue import (
     DIFFERENCES,
@@ -61,7 +55,7 @@ def render(
         parts += _section(key, part, found, name)
         parts += _figures(pictures[key], name)
     parts += _figures(across, "")
-    if notes := [*data_notes(runs.frame), *tuning_notes(runs.frame), *inputs.notes]:
+    if notes := [*data_notes(runs.frame), *inputs.notes]:
         parts += ["## Limits of these numbers", _list(notes)]
     parts += ["## Runs that did not finish", _failures(runs)]
     parts += ["## Protocol", _protocol(origin), "## Provenance", _provenance(runs.frame)]

@@ -111,7 +111,7 @@ def protocols(runs: pd.DataFrame) -> Protocols:
             f"{often} {were} scored on the test images more than once, so {their} may be "
             "optimistic; how often is in the records."
         )
-    return Protocols(tuple(hashes), tuple(names), tuple(settings), tuple(guard))
+    return Protocols(tuple(hashes), tuple(names), tuple(settings), (*guard, *tuning_notes(runs)))
 
 
 def provenance(runs: pd.DataFrame) -> list[tuple[str, str]]:

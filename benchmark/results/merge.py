@@ -148,7 +148,8 @@ def _copy(folder: Path, record: Record, into: Path, spec: RunSpec) -> None:
 def _complete(folder: Path, record: Record, into: Path, spec: RunSpec, there: Record) -> bool:
     """Adds to a run the files that only another copy has; whether there were any.
 
-    A published copy has no weights, and only one of two may have been evaluated again.
+    A published copy has no weights, only one of two may have been evaluated again, and only one may
+    say how its setting was chosen.
     """
     place = into / spec.folder
     added = [
@@ -157,13 +158,16 @@ def _complete(folder: Path, record: Record, into: Path, spec: RunSpec, there: Re
         if not (place / first).exists() and (folder / first).exists()
         for name in (first, *others)
     ]
-    if not added and store.larger(_opened(there), _opened(record)) == _opened(there):
+    told = there.model_copy(update={"tuning": there.tuning or record.tuning})
+    counted = store.larger(_opened(there), _opened(record)) == _opened(there)
+    if told == there and counted and not added:
         return False
     with store.staging(into, spec) as stage:
         _copy_files(place, stage)
         for name in added:
             shutil.copyfile(folder / name, stage / name)
-        _count_openings(stage, there, _opened(record))
+        store.write_record(stage, told)
+        _count_openings(stage, told, _opened(record))
     return bool(added)
 
 
@@ -185,8 +189,13 @@ def _opened(record: Record) -> Mapping[str, int]:
 
 
 def _same(a: Record, b: Record, a_folder: Path, b_folder: Path) -> bool:
-    """Whether two copies hold the same results, however often they were evaluated since."""
-    if store.with_openings(a, {}) != store.with_openings(b, {}):
+    """Whether two copies hold the same results.
+
+    How often they were evaluated since does not matter, nor whether both say how their setting was
+    chosen.
+    """
+    bare = (store.with_openings(one, {}).model_copy(update={"tuning": None}) for one in (a, b))
+    if next(bare) != next(bare):
         return False
     if a.metrics is None:
         return True

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import time
 
@@ -220,6 +221,13 @@ def test_a_journal_of_another_study_is_refused(tuned, plugin, more, texts):
     before = (tuned[0] / "results/tuning/demo/journal.log").read_bytes()
     refused(call(*words(plugin, tuned[0], *more)), *texts)
     assert (tuned[0] / "results/tuning/demo/journal.log").read_bytes() == before
+
+
+def test_trials_of_other_code_are_refused(tuned, plugin, tmp_path):
+    shutil.copytree(tuned[0] / "results", tmp_path / "results")
+    changed = tmp_path / "sealed.py"
+    changed.write_text(plugin.read_text().replace('float("nan")', 'float("inf")'))
+    refused(call(*words(changed, tmp_path)), "cannot be compared with new ones", "--results DIR")
 
 
 def test_one_folder_is_one_command_s_at_a_time(plugin, tmp_path):

@@ -15,7 +15,7 @@ from benchmark.reporting.html.curves import Curves
 from benchmark.reporting.html.images import Item
 from benchmark.reporting.html.payload import packed, to_json
 from benchmark.reporting.html.points import score_points
-from benchmark.reporting.provenance import data_notes, protocols, provenance, tuning_notes
+from benchmark.reporting.provenance import data_notes, protocols, provenance
 from benchmark.reporting.terms import TERMS
 
 _HERE = Path(__file__).parent
@@ -68,7 +68,7 @@ def render(
         failures=_failures(runs.failures),
         protocols=protocols(runs.frame),
         provenance=provenance(runs.frame),
-        notes=[*data_notes(runs.frame), *tuning_notes(runs.frame), *assessment.notes],
+        notes=[*data_notes(runs.frame), *assessment.notes],
         agreement=_agreement(assessment),
         shown=_sections(payload),
         left_out=len(gallery) - len(payload["shots"]),

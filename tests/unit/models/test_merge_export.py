@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from benchmark.cli import results as verb
 from benchmark.core.errors import UserError
 from benchmark.core.record import Execution
+from benchmark.core.spec import Tuning
 from benchmark.results import lease, robustness, store
 from benchmark.results.load import load_results, run_folders
 from benchmark.results.merge import export, merge
@@ -289,3 +290,16 @@ def test_parquet_without_pyarrow_names_the_extra(varied, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"petseg-bench\[hub\]"):
         export(varied, "parquet", tmp_path / "table.parquet")
     assert not (tmp_path / "table.parquet").exists()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_copy_that_says_how_its_setting_was_chosen_is_the_same_run(roots, order):
+    a, b, into = roots
+    tuning = Tuning(trials=8, benchmarks=("x",), seeds=(0,), protocol_hash="0123456789ab")
+    plain, told = store_run(a), store_run(b)
+    record = store.read_record(told)
+    store.note_tuning(b, spec_of(record).model_copy(update={"tuning": tuning}))
+    assert store.read_record(told).tuning == tuning
+    merged = merge([a, b][::order], into)
+    assert not merged.conflicts
+    assert store.read_record(into / plain.relative_to(a)).tuning == tuning
