@@ -1,7 +1,7 @@
 """Which trained tensors weight decay leaves out."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from benchmark.models.segmenter import Segmenter
 from methods.base import Method
@@ -26,7 +26,8 @@ def only_weights(groups: Sequence[dict[str, Any]], segmenter: Segmenter, method:
         The same groups in their order, each in up to two parts, what does not decay last.
     """
     declared = method.without_weight_decay()
-    exempt = getattr(segmenter.backbone.model, "no_weight_decay", set)()
+    model = cast(Any, segmenter.backbone.model)
+    exempt = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
     theirs = {f"backbone.model.{name}" for name in exempt}
     spared = {
         id(parameter)
