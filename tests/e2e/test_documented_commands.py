@@ -71,6 +71,10 @@ LONG = {
     "python -m benchmark tune --methods lora,spm": ["--trials=1", *TINY],
     "python -m benchmark run --settings settings.yaml": TINY,
     "python -m benchmark run --methods 'lora[rank=4|16],spm'": TINY,
+    "python -m benchmark run --methods 'spm,spm[guidance=none],spm[carry=off],spm[prior=uniform],"
+    "spm[feedback=off],spm[recurrence=1|3],spm[placement=1+2+3],spm[width=32]' --seeds 0,1,2": [
+        *("--seeds=0", *TINY)
+    ],
     "python -m benchmark report": [],
     "python -m benchmark reproduce 3f2a": [],
     "python -m benchmark evaluate": ["--methods=spm", *TINY],
