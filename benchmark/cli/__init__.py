@@ -24,6 +24,7 @@ from benchmark.cli import (
     run,
     show,
     speed,
+    terminal,
     timing,
 )
 from benchmark.cli import list as list_verb
@@ -90,6 +91,7 @@ def main() -> None:
     So is an error of the system on a path that a user named: too long, or not to be entered.
     """
     warnings.showwarning = in_a_line  # type: ignore[assignment]
+    terminal.settle()
     try:
         raise SystemExit(app(standalone_mode=False, prog_name=app.info.name))
     except UserError as error:

@@ -12,6 +12,11 @@ WHAT, HOW, WHERE = "What to run", "How", "Where"
 how = functools.partial(typer.Option, rich_help_panel=HOW)
 where = functools.partial(typer.Option, rich_help_panel=WHERE)
 
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print only the result and errors, no progress.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+
 _METHODS = r"Methods: names, globs or name\[field=value,...]; write a|b to run both values."
 _FRACTION = "Fractions of the training images, stratified by class: 0.1,0.25,1."
 _SET = "Change a field of the suite's protocol; repeatable."

@@ -183,8 +183,8 @@ class Bars:
 
 @contextlib.contextmanager
 def listener(console: Console, cells: int) -> Iterator[Lines | Bars]:
-    """Bars on a terminal, lines elsewhere."""
-    if not console.is_terminal:
+    """Bars on a terminal, lines elsewhere; a quiet console shows neither."""
+    if console.quiet or not console.is_terminal:
         yield Lines(console, cells)
         return
     columns = (

@@ -40,6 +40,7 @@ def report(
     watch: Annotated[
         bool, typer.Option("--watch", help="Update the report whenever a run finishes.")
     ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Write leaderboards with intervals, tables, figures and an offline page to OUT/SUITE.
 
@@ -56,7 +57,7 @@ def report(
     if not root.is_dir():
         SUITES.get(name)
         raise UserError(f"no results folder {root}; run `python -m benchmark run` first")
-    console = Console()
+    console, progress = Console(), Console(quiet=quiet)
     seen: object = None
     while True:
         stamp = _stamp(root)
@@ -65,7 +66,18 @@ def report(
             if runs.empty:
                 SUITES.get(name)
             if not (watch and runs.empty):
-                _write(console, runs, name, root, out, references, gallery, figures, request.data)
+                _write(
+                    console,
+                    progress,
+                    runs,
+                    name,
+                    root,
+                    out,
+                    references,
+                    gallery,
+                    figures,
+                    request.data,
+                )
             seen = stamp
         if not watch:
             return
@@ -77,6 +89,7 @@ def report(
 
 def _write(
     console: "Console",
+    progress: "Console",
     frame: "pd.DataFrame",
     name: str,
     root: Path,
@@ -103,8 +116,8 @@ def _write(
         found = assess(runs, cache / STATISTICS)
         inputs = ReportInputs(name, runs, found, items, published, [*notes, *found.notes])
         files = write(inputs, out / name, figures=figures, keep=cache / FIGURES)
-        print_report(runs, found, console, classes=True)
-    console.print(f"{len(files)} files in {out / name}", highlight=False, soft_wrap=True)
+        print_report(runs, found, progress, classes=True)
+    progress.print(f"{len(files)} files in {out / name}", highlight=False, soft_wrap=True)
     console.print(f"open {out / name / PAGE}", highlight=False, soft_wrap=True)
 
 

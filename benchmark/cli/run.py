@@ -74,6 +74,7 @@ def run(
     compiling: Compile = "auto",
     timing: Timing = False,
     accept_audit: AcceptAudit = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Train every selected combination that is unfinished.
 
@@ -102,7 +103,7 @@ def run(
     from benchmark.execution.pool import start_server
     from benchmark.planning import plan
 
-    console = Console()
+    console, progress = Console(), Console(quiet=quiet)
     if number != 1 and not answer_cache.are_there():
         start_server()  # planning will take as long as this does
     cells = plan.plan(request.selection)
@@ -118,7 +119,7 @@ def run(
     asked = {cell.run_id for cell in todo}
     grid.tidy([cell for cell in cells if cell.run_id not in asked], request.results)
     skipped = len(cells) - len(todo)
-    console.print(
+    progress.print(
         f"{len(cells)} cells, {skipped} already done, {len(todo)} to run", highlight=False
     )
     records, signal, refusals = [], 0, dict[str, str]()
@@ -131,7 +132,7 @@ def run(
             for name in ("benchmark.reporting.terminal", "scipy.stats"):
                 importlib.import_module(name)
         watch = StopSignal(max_seconds, stopping)
-        with listener(console, len(todo)) as watcher:
+        with listener(progress, len(todo)) as watcher:
             records = grid.run_cells(
                 todo,
                 request.results,
@@ -150,7 +151,7 @@ def run(
         refusals = watcher.refusals
         signal = watch.exit_code
     if timing and not signal:
-        measure_cells(request, cells)
+        measure_cells(request, cells, quiet)
     _summary(console, request, cells)
     suggest(console, request, cells)
     left = _unsuccessful(console, request, cells, refusals)

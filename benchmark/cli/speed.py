@@ -32,6 +32,7 @@ def speed(
         Path | None,
         typer.Option("--out", metavar="DIR", help="Also write the table to this folder."),
     ] = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Compare training speed and memory with other training loops, in one table.
 
@@ -66,7 +67,7 @@ def speed(
     def cell(label: str) -> RunSpec:
         return plan.plan(dataclasses.replace(request.selection, methods=label))[0]
 
-    progress = Console(stderr=True)
+    progress = Console(stderr=True, quiet=quiet)
     comparison = Comparison(
         cell,
         environment,
