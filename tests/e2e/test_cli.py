@@ -90,7 +90,7 @@ def test_again_everything_is_skipped(grid):
 def test_plan_tells_done_from_missing(grid):
     done = call("plan", "--methods", "linear,vpt", *TINY, "--results", grid[0])
     assert done.returncode == 0
-    assert "2 cells: 1 done, 1 missing" in done.stdout
+    assert "2 runs: 1 done, 1 missing" in done.stdout
 
 
 def test_show_prints_the_record(grid):
@@ -155,7 +155,7 @@ def test_a_failed_cell_is_visible_and_the_others_go_on(tmp_path):
     assert "nan: lora[lr=1e+30] on cells" in done.stdout
     assert "--retry" in done.stdout
     again = call("plan", "--methods", "lora[lr=1e30],linear", *TINY, "--results", results)
-    assert "2 cells: 1 done, 1 nan" in again.stdout
+    assert "2 runs: 1 done, 1 nan" in again.stdout
 
 
 def test_what_cannot_work_is_unsupported_and_random_weights_are_told(tmp_path):
@@ -343,14 +343,19 @@ def test_a_config_file_wins_over_the_environment(tmp_path):
     assert plans[0] == plans[1] != plans[2]
 
 
+def reachable():
+    from benchmark.models import weights
+
+    weights._hub_answers = lambda _: True
+    weights._hub_cached = lambda _: None
+
+
 def test_plan_says_which_weights_are_not_here(tmp_path):
     words = ("plan", *TINY, "--methods", "linear", "--results", tmp_path, "--backbones")
-    away = (
-        "no weights file of resnet18 in --weights; `run` takes it from timm's cache, or downloads"
-    )
-    assert away in call(*words, "demo_vit,resnet18").stdout
-    assert "no weights file" not in call(*words, "demo_vit").stdout
-    assert "no weights file" not in call(*words, "resnet18", "--weights", "none").stdout
+    away = "the weights of resnet18 are not on this disk; `run` will download them"
+    assert away in call(*words, "demo_vit,resnet18", prepare=reachable).stdout
+    assert "not on this disk" not in call(*words, "demo_vit").stdout
+    assert "not on this disk" not in call(*words, "resnet18", "--weights", "none").stdout
 
 
 def test_plan_knows_wrong_names_too(tmp_path):
