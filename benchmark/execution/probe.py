@@ -23,6 +23,7 @@ from benchmark.engine.memory import training_memory
 from benchmark.engine.replicas import Replicas, replicate
 from benchmark.engine.train import Progress, train
 from benchmark.execution.cell import VERIFIED_IMAGES
+from benchmark.execution.checks import too_costly
 from benchmark.execution.environment import Environment
 from benchmark.execution.splits import decoded, open_benchmark
 from benchmark.models.segmenter import Segmenter
@@ -50,6 +51,8 @@ def probe(cell: RunSpec, environment: Environment) -> tuple[Entry | None, str]:
     Raises:
         UserError: weights or data are missing or damaged.
     """
+    if reason := too_costly(cell, environment):
+        return None, reason
     try:
         return _measure(cell, environment), ""
     except UserError:

@@ -1,11 +1,16 @@
 """What cannot run is said before anything is trained, and never stops what can."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.execution.checks import check, too_costly
+from benchmark.execution.environment import prepare
+from benchmark.execution.probe import probe
+from benchmark.planning.plan import Selection, plan
 from tests.helpers import forked
 
 METHODS = '''
@@ -117,6 +122,19 @@ def test_a_value_that_does_not_fit_is_refused_for_its_cell_only(tmp_path, typed)
     found = records(tmp_path)
     assert found["good", "linear"]["status"] == "done"
     assert found["good", "lora[rank=9999]"]["status"] == "unsupported"
+
+
+@pytest.mark.parametrize("tokens", [100_000, 1_000_000_000])
+def test_settings_that_would_compute_for_hours_are_refused_by_arithmetic(tokens):
+    chosen = Selection(methods=f"vpt[tokens={tokens}]", benchmarks="cells", protocol={"crop": 36})
+    (cell,) = plan(chosen)
+    environment = prepare(None, (), "cpu")
+    verdict = check(cell, environment)
+    assert (verdict.status, verdict.by_user) == ("unsupported", True)
+    assert f"vpt[tokens={tokens}] needs more than 1000 times the computation" in verdict.reason
+    assert probe(cell, environment) == (None, verdict.reason)
+    (moderate,) = plan(dataclasses.replace(chosen, methods="vpt[tokens=8]"))
+    assert too_costly(moderate, environment) == ""
 
 
 def test_where_nothing_can_run_nothing_is_written(tmp_path, typed):
