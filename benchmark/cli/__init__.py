@@ -28,7 +28,7 @@ from benchmark.cli import (
     timing,
 )
 from benchmark.cli import list as list_verb
-from benchmark.core.errors import UserError, in_a_line, printable
+from benchmark.core.errors import UserError, in_a_line, plain, printable
 
 app = typer.Typer(
     name="python -m benchmark",
@@ -108,7 +108,7 @@ def main() -> None:
 
 def _told(error: Exception) -> str:
     """What is wrong with what was typed; empty where nothing was typed and help was shown."""
-    message = " ".join(error.format_message().split()).rstrip(".")  # type: ignore[attr-defined]
+    message = plain(" ".join(error.format_message().split()).rstrip("."))  # type: ignore[attr-defined]
     context = getattr(error, "ctx", None)
     verb = context.command_path if context else app.info.name
     return message and printable(f"{message}; see `{verb} --help`")

@@ -39,7 +39,7 @@ def check(
     console, path = Console(), Path(what)
     decoders: list[str] = []
     benchmarks: list[str] = []
-    if path.suffix.lower() in (".py", ".yaml", ".yml"):
+    if path.suffix.lower() in (".py", ".yaml", ".yml") or path.exists():
         load_files([path])
         # Not METHODS.names(): that would load a whole library for nothing.
         names, decoders, benchmarks = (

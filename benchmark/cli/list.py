@@ -66,6 +66,9 @@ def list_things(
         raise UserError("--on needs methods: `list methods --on BACKBONE`")
     if counts and what is not What.methods:
         raise UserError("--counts needs methods: `list methods --counts`")
+    for name, text in (("--filter", filter), ("--on", on)):
+        if text is not None and not text.strip():
+            raise UserError(f"{name} is empty; give it a value, or leave it out")
     found: dict[str, Any] = {}
     if on:
         found |= listing.methods_on(on, request.weights)
@@ -75,6 +78,8 @@ def list_things(
         found["methods"] = listing.methods_in_short()
     if filter:
         found["backbones"] = listing.timm_backbones(filter)
+        if not found["backbones"]:
+            raise UserError(f"no backbone of timm matches {filter!r}; try --filter '*{filter}*'")
     elif what in (None, What.backbones):
         found["backbones"] = listing.backbones(request.weights)
     if what in (None, What.benchmarks):

@@ -40,6 +40,8 @@ def profile(
     from benchmark.planning import plan
     from benchmark.profiling.step_profile import profile as measure
 
+    if not methods.strip():
+        raise UserError("METHOD is empty; name a method, as in `profile lora`")
     cells = plan.plan(dataclasses.replace(request.selection, methods=methods))
     if len({cell.method_label for cell in cells}) > 1:
         raise UserError(f"{methods!r} selects several methods; name one")

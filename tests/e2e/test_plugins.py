@@ -277,7 +277,7 @@ class Idle(Method):
         ("lora[rank=1000]", "lora: rank must be at most 128"),
         ("partial[blocks=99]", "partial: blocks must be at most 8"),
         ("vpt[tokens=0]", "vpt: tokens must be an integer of at least 1, not 0"),
-        ("vpt[tokens=ten]", "vpt tokens: Input should be a valid integer"),
+        ("vpt[tokens=ten]", "vpt tokens: must be a whole number"),
         ("vpt[token=3]", "has no field 'token'; did you mean 'tokens'?"),
     ],
 )

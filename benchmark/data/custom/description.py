@@ -45,7 +45,7 @@ from pydantic import (
     model_validator,
 )
 
-from benchmark.core.errors import UserError, on_one_line, shown
+from benchmark.core.errors import UserError, on_one_line, plain, shown
 from benchmark.core.selectors import did_you_mean
 from benchmark.core.spec import short_hash
 from benchmark.core.yaml_file import read_mapping
@@ -479,7 +479,7 @@ def _problem(error: ValidationError) -> str:
         inside: dict[str, type[BaseModel]] = {"hub": Hub, "splits": Splits, "labels": Labels}
         known = inside.get(parents[-1], Description).model_fields
         return f"unknown field {'.'.join((*parents[1:], field))!r}{did_you_mean(field, known)}"
-    text = first["msg"].removeprefix("Value error, ")
+    text = plain(first["msg"])
     label = ".".join((*parents[1:], field))
     if label in ("labels.files", "labels.values"):
         label = "labels"  # as it is usually written
