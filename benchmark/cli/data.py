@@ -195,12 +195,12 @@ def import_set(
         str | None,
         typer.Option(
             metavar="LIST",
-            help="Names of the values of masks that have none: ground,road or 1=ground,4=road.",
+            help="Class names for masks that have none: ground,road or 1=ground,4=road.",
         ),
     ] = None,
     unlabelled: Annotated[
         str,
-        typer.Option(metavar="background|void", help="What pixels without an annotation are."),
+        typer.Option(metavar="background|void", help="Class of pixels without an annotation."),
     ] = "background",
     quiet: options.Quiet = False,
 ) -> None:

@@ -33,9 +33,9 @@ def evaluate(
     ] = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Evaluate finished cells again from their stored weights.
+    """Evaluate finished runs again from their stored weights.
 
-    Without --corruptions: check that each cell still reaches its recorded score. With it: measure
+    Without --corruptions: check that each run still reaches its recorded score. With it: measure
     mIoU under twelve corruptions and store it next to the record. Scores already stored are kept.
 
     Exit code 0: done. 1: a score differs from its record, or weights are missing. 2: bad request.
@@ -50,9 +50,11 @@ def evaluate(
     cells = plan.plan(request.selection)
     done = [cell for cell in cells if store.has_result(request.results, cell)]
     console, progress = Console(), Console(quiet=quiet)
-    progress.print(f"{len(done)} of {len(cells)} cells have a result", highlight=False)
+    progress.print(f"{len(done)} of {len(cells)} runs have finished", highlight=False)
     if not done:
-        raise UserError(f"no selected cell has finished in {request.results}; `run` them first")
+        raise UserError(
+            f"none of the selected runs has finished in {request.results}; `run` them first"
+        )
     if corruptions:
         _stress(console, progress, done, request, only, _severities(severities))
     else:

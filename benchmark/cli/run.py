@@ -1,4 +1,4 @@
-"""`run`: runs the cells that are not done."""
+"""`run`: trains what is not done."""
 
 import importlib
 from pathlib import Path
@@ -21,15 +21,15 @@ Retry = Annotated[
     str | None,
     how(
         metavar="failed|oom|all",
-        help="Rerun unsuccessful cells: failed (includes nan and timeout), oom or all.",
+        help="Repeat unsuccessful runs: failed (or nan, timeout), oom (out of memory) or all.",
     ),
 ]
 Rerun = Annotated[
     str | None,
-    how(metavar="stale", help="Rerun finished cells whose code, data or weights have changed."),
+    how(metavar="stale", help="Repeat finished runs whose code, data or weights have changed."),
 ]
 MaxSeconds = Annotated[
-    float | None, how(metavar="N", min=0, help="Time limit per cell in seconds (default: none).")
+    float | None, how(metavar="N", min=0, help="Time limit per run in seconds (default: none).")
 ]
 Checkpoint = Annotated[
     float | None,
@@ -51,14 +51,14 @@ AcceptAudit = Annotated[
     bool,
     how(
         "--accept-audit",
-        help="Train although classes are missing, or images nearly uniform.",
+        help="Train even if the audit finds missing classes or nearly uniform images.",
     ),
 ]
 Jobs = Annotated[
     str,
     where(
         metavar="N|auto",
-        help="Cells to run in parallel; auto: one per core or per GPU.",
+        help="Runs to train in parallel; auto: one per core or per GPU.",
     ),
 ]
 
@@ -78,11 +78,11 @@ def run(
 ) -> None:
     """Train every selected combination that is unfinished.
 
-    A cell is one method on one backbone, benchmark and seed. Cells run in parallel, one per core.
-    Several commands may share one results folder. Ctrl-C (SIGINT) and SIGTERM save a checkpoint;
-    to resume, repeat the command.
+    A run is one method on one backbone, benchmark and seed. Runs are trained in parallel, one per
+    core. Several commands may share one results folder. Ctrl-C (SIGINT) and SIGTERM save a
+    checkpoint; to resume, repeat the command.
 
-    Exit code 0: all cells are done or unsupported. 1: some are not. 2: bad request or files.
+    Exit code 0: all runs are done or unsupported. 1: some are not. 2: bad request or files.
     130, 143: stopped by a signal.
     """
     from benchmark.execution.jobs import parse_jobs
@@ -113,14 +113,14 @@ def run(
         todo += [cell for cell in cells if cell.run_id in outdated]
     elif outdated:
         why = ", ".join(dict.fromkeys(why for whys in outdated.values() for why in whys))
-        what = "1 finished cell is" if len(outdated) == 1 else f"{len(outdated)} finished cells are"
-        text = f"{what} stale: {why}; to run again, add --rerun stale"
+        what = "1 finished run is" if len(outdated) == 1 else f"{len(outdated)} finished runs are"
+        text = f"{what} stale: {why}; to repeat, add --rerun stale"
         console.print(text, style="yellow", highlight=False, soft_wrap=True)
     asked = {cell.run_id for cell in todo}
     grid.tidy([cell for cell in cells if cell.run_id not in asked], request.results)
     skipped = len(cells) - len(todo)
     progress.print(
-        f"{len(cells)} cells, {skipped} already done, {len(todo)} to run", highlight=False
+        f"{len(cells)} runs selected: {skipped} already done, {len(todo)} to train", highlight=False
     )
     records, signal, refusals = [], 0, dict[str, str]()
     if todo:
@@ -206,7 +206,7 @@ def _unsuccessful(
     if left & {"interrupted", "missing"}:
         console.print("to resume, repeat the command", highlight=False)
     if left - {"interrupted", "missing", "refused"}:
-        console.print("rerun unsuccessful cells with --retry failed, oom or all", highlight=False)
+        console.print("repeat unsuccessful runs with --retry failed, oom or all", highlight=False)
     return left
 
 

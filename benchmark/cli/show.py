@@ -17,7 +17,7 @@ def show(
         str, typer.Argument(metavar="RUN_ID", help="Run id, or its first characters.")
     ],
 ) -> None:
-    """Print the record of a run."""
+    """Print the record of a run: scores, costs, settings and where they came from."""
     from rich.console import Console
 
     from benchmark.results.store import find_one

@@ -147,7 +147,7 @@ def frozen_features(family: str) -> tuple[Tensor, ...]:
         return tuple(tiny(family)(batch()[0]))
 
 
-@check("identity at start")
+@check("same at start")
 def starts_as_declared(case: Case) -> None:
     """Before the first step it equals the frozen backbone, or differs where it says so."""
     before, after = frozen_features(case.family), case.at_start
@@ -253,7 +253,7 @@ def loss_falls(case: Case) -> None:
     assert last < first, f"the loss went from {first:.3f} to {last:.3f} in 12 steps"
 
 
-@check("keeps structure")
+@check("blocks unchanged")
 def keeps_structure(case: Case) -> None:
     """The blocks of each stage compute, and pass on to each other, what the frozen ones do.
 

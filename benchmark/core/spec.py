@@ -83,7 +83,7 @@ class Protocol(BaseModel):
         if self.eval_window**2 > self.eval_max_pixels:
             raise ValueError(
                 f"eval_window={self.eval_window} holds more than eval_max_pixels="
-                f"{self.eval_max_pixels} pixels; lower the one or raise the other"
+                f"{self.eval_max_pixels} pixels; lower eval_window or raise eval_max_pixels"
             )
         return self
 

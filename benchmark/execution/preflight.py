@@ -107,8 +107,7 @@ def _verdict(
             return Verdict(split.problem, by_user=True)
         for finding in () if accept_audit else split.findings:
             reason = (
-                f"{benchmark}: {finding.what}; {finding.fix}, or train all the same with "
-                "--accept-audit"
+                f"{benchmark}: {finding.what}; {finding.fix}, or train anyway with --accept-audit"
             )
             return Verdict(reason, by_user=True)
     return checked

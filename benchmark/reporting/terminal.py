@@ -51,14 +51,18 @@ def print_report(
         console.print("no results")
         return
     for key, part in runs.groups.items():
-        name = ", ".join(key)
+        *names, settings = key
+        name = f"{', '.join(names)}, settings {settings}"
         board = ranked(part, assessment.board)
         ends = zip(board["low"], board["high"], strict=True)
         board["interval"] = [interval_text(low, high) for low, high in ends]
         console.print(_fitting(board, f"Leaderboard: {name}", console))
-        covers = " and ".join(sorted(set(board["covers"]) - {"nothing"})) or "nothing"
+        covers = " and ".join(sorted(set(board["covers"]) - {"nothing"}))
         console.print(
-            f"95 % intervals cover {covers}; methods that do not differ significantly share ranks.",
+            f"95 % intervals cover variation between {covers}; methods that do not differ "
+            "significantly share a rank."
+            if covers
+            else "No 95 % intervals: there is one seed, and no counts of images.",
             style="dim",
             highlight=False,
         )

@@ -83,7 +83,7 @@ def test_again_everything_is_skipped(grid):
     before = {path: path.stat().st_mtime_ns for path in records(results)}
     done = call("run", "--methods", "linear,lora,spm", *TINY, "--results", results)
     assert done.returncode == 0
-    assert "3 cells, 3 already done, 0 to run" in done.stdout
+    assert "3 runs selected: 3 already done, 0 to train" in done.stdout
     assert before == {path: path.stat().st_mtime_ns for path in records(results)}
 
 
@@ -139,7 +139,10 @@ def test_a_killed_grid_goes_on_where_it_stopped(tmp_path):
     assert 1 <= len(finished) < 3
     done = call(*arguments)
     assert done.returncode == 0
-    assert f"3 cells, {len(finished)} already done, {3 - len(finished)} to run" in done.stdout
+    assert (
+        f"3 runs selected: {len(finished)} already done, {3 - len(finished)} to train"
+        in done.stdout
+    )
     assert len(records(tmp_path / "r")) == 3
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     assert {path.name for path in (tmp_path / "r").rglob(".*")} <= {index.NAME}
@@ -170,7 +173,7 @@ def test_what_cannot_work_is_unsupported_and_random_weights_are_told(tmp_path):
     assert "needs residual branches" in reason
     # It is told before the first cell runs, too.
     first = next(line for line in done.stdout.splitlines() if "unsupported" in line)
-    assert first == f"unsupported (1 cell): convpass on mobilenetv2_035: {reason}"
+    assert first == f"unsupported (1 run): convpass on mobilenetv2_035: {reason}"
     assert by_status["done"]["provenance"]["weights"] == "none (random)"
 
 
@@ -307,7 +310,7 @@ def test_a_backbone_that_cannot_be_staged_is_refused_and_stops_no_other(tmp_path
     refused(done, tmp_path / "r", "crossvit_tiny_240")
     done = call(*command, "--backbones", "demo_vit,crossvit_tiny_240")
     assert done.returncode == 1, done.stderr
-    assert "cannot run (1 cell): linear on crossvit_tiny_240: " in done.stdout
+    assert "cannot run (1 run): linear on crossvit_tiny_240: " in done.stdout
     (record,) = (tmp_path / "r").rglob("record.json")
     assert "demo_vit" in record.parts
 

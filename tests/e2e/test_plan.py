@@ -99,7 +99,7 @@ def test_a_method_that_was_edited_leaves_its_runs_stale(ran, tmp_path):
     finally:
         plugin.write_text(METHOD)
     assert "1 run: 1 stale" in told
-    assert "stale: 1 run, because the source of the method has changed" in told
+    assert "stale: 1 run, because the method's code has changed" in told
     older = tmp_path / "results"
     shutil.copytree(place / "results", older)
     path = record_of(tmp_path, "done")
@@ -195,7 +195,7 @@ def test_a_run_is_reproduced_bit_for_bit(ran):
     told = stdout(
         call("reproduce", path.parent.name[:8], "--results", place / "results", "--plugin", plugin)
     )
-    assert "the same bit for bit" in told and "differs:" not in told
+    assert "identical bit for bit" in told and "differs:" not in told
     assert re.search(r"0 of \d+ images differ", told)
     assert sorted(place.rglob("*")) == before
 

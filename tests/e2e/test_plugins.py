@@ -154,7 +154,7 @@ def test_a_method_that_moves_blocks_is_told_so_and_refusals_are_no_fault(tmp_pat
     found = faults(tmp_path, MEDDLER, "vit,swin")
     assert "- swin: refused: meddler works on plain backbones" in found
     assert (
-        "BROKEN vit: keeps structure: the output of blocks.1 differs from that of the frozen block"
+        "BROKEN vit: blocks unchanged: the output of blocks.1 differs from that of the frozen block"
         in found
     )
 
@@ -167,7 +167,7 @@ def test_a_broken_method_fails_alone(tmp_path: Path) -> None:
         *typed(steps=2, crop=48, batch_size=2), "--results", tmp_path / "results",
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
-    assert "failed (1 cell): boom on demo_vit: AttributeError: no such thing" in done.stdout
+    assert "failed (1 run): boom on demo_vit: AttributeError: no such thing" in done.stdout
     assert "linear / seed 0: mIoU" in done.stdout
     assert "Traceback" in next((tmp_path / "results").rglob("log.txt")).read_text()
 
@@ -250,7 +250,8 @@ def test_a_plugin_that_registers_nothing_is_told_so(tmp_path: Path) -> None:
     done = run("check", path)
     assert done.returncode == 2
     assert done.stderr == (
-        f"error: {path} registers no method, decoder or benchmark; see the README\n"
+        f"error: {path} registers no method, decoder or benchmark; "
+        "add @register to yours, as in the README\n"
     )
 
 

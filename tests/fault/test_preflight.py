@@ -116,7 +116,7 @@ def test_a_value_that_does_not_fit_is_refused_for_its_cell_only(tmp_path, typed)
     done = command(*typed, "--benchmarks=good", "--methods=lora[rank=9999],linear")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (
-        "unsupported (1 cell): lora[rank=9999] on demo_vit: lora: rank must be at most 128"
+        "unsupported (1 run): lora[rank=9999] on demo_vit: lora: rank must be at most 128"
         in done.stdout
     )
     found = records(tmp_path)

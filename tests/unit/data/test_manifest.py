@@ -158,7 +158,7 @@ def _add(base: Path) -> None:
         (_grow, [("val/val_00001.png", "size")]),
         (_remove, [("val/val_00001.png", "missing")]),
         (_unlist, [("val has 2", "3"), ("val/val_00001.png", "in no split")]),
-        (_add, [("val has 4", "3"), ("val/new.png", "not in edition 'tiny'")]),
+        (_add, [("val has 4", "3"), ("val/new.png", "not in the known version 'tiny'")]),
     ],
 )
 @pytest.mark.parametrize("local", [False, True])

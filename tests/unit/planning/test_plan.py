@@ -64,7 +64,7 @@ def test_protocol_fields_are_typed_and_change_the_hash():
         ),
         (Selection(protocol={"steps": "0"}), "--set steps"),
         (Selection(protocol={"scale_min": "3"}), "scale_min=3.0 is above scale_max=1.25"),
-        (Selection(protocol={"eval_window": "4000"}), "lower the one or raise the other"),
+        (Selection(protocol={"eval_window": "4000"}), "lower eval_window or raise eval_max_pixels"),
     ],
 )
 def test_mistakes_are_told_in_one_line(selection, message):
