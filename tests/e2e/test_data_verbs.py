@@ -54,7 +54,7 @@ def test_a_set_that_is_there_is_not_fetched_again(fake):
     result = benchmark("data", "prepare", "camvid", BENCHMARK_DATA=str(fake))
     assert result.returncode == 0, result.stderr
     assert "camvid: ready, 3 / 3 / 3 examples" in result.stdout
-    assert "as in none of the known editions" in result.stdout
+    assert "as in no known version" in result.stdout
 
 
 def test_verify_finds_a_changed_file(tmp_path):

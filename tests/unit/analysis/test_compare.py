@@ -105,7 +105,7 @@ def test_what_cannot_be_paired_is_told():
     a = with_ids(counts())
     with pytest.raises(ValueError, match="no image in common"):
         c.difference(a, with_ids(counts(), [f"other{i}" for i in range(30)]))
-    with pytest.raises(ValueError, match="the data differ"):
+    with pytest.raises(ValueError, match="the labels differ, so the data are not the same"):
         c.difference(a, a | {"label": a["label"] + 1})
     with pytest.raises(ValueError, match="the classes differ"):
         c.difference(a, {k: v[:, :2] if v.ndim == 2 else v for k, v in a.items()})
