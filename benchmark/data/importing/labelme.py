@@ -122,7 +122,7 @@ def _draw(shape: _Shape, value: int, canvas: Canvas) -> None:
         size = (round(right) - round(x) + 1, round(bottom) - round(y) + 1)
         canvas.mask(_mask(shape.mask or "", size), value, round(x), round(y))
     else:
-        raise ValueError(f"{shown(kind)} is no kind of shape that is known")
+        raise ValueError(f"{shown(kind)} is not a known kind of shape")
 
 
 def _mask(text: str, size: tuple[int, int]) -> np.ndarray:
@@ -140,7 +140,7 @@ def _mask(text: str, size: tuple[int, int]) -> np.ndarray:
         SyntaxError,
         Image.DecompressionBombError,
     ) as error:
-        raise ValueError("its mask is no PNG in base64") from error
+        raise ValueError("its mask is not a PNG in base64") from error
     raise ValueError(
         f"its mask is {found[0]}x{found[1]} px, but its corners say {size[0]}x{size[1]}"
     )
