@@ -238,7 +238,7 @@ class Description(BaseModel):
     def _whole(cls, shares: tuple[float, ...] | None) -> tuple[float, ...] | None:
         if shares is not None and (min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6):
             raise ValueError(
-                f"{list(shares)} are no shares of train, val and test; write three that add up to "
+                f"{list(shares)} are not shares of train, val and test; write three that add up to "
                 "1, as in [0.6, 0.1, 0.3]"
             )
         return shares
