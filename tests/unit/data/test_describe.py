@@ -149,7 +149,7 @@ def test_few_images_and_bad_shares_are_one_line(tmp_path):
         opened(tmp_path / "few")
     with pytest.raises(ValueError, match="not shares of train, val and test"):
         Description.model_validate({"name": "a", "classes": ["b"], "splits": [0.5, 0.5, 0.5]})
-    with pytest.raises(ValueError, match="no folder below"):
+    with pytest.raises(ValueError, match="not a folder below"):
         Description.model_validate({"name": "a", "classes": ["b"], "images": "../x"})
 
 
