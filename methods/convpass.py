@@ -96,7 +96,7 @@ class Convpass(Method):
     def _branches(self, backbone: Backbone) -> tuple[Branch, ...]:
         if not backbone.branches():
             raise Unsupported(
-                f"{self.name} needs residual branches with a norm in front; the blocks of "
+                f"{self.name} needs residual branches that begin with a norm; the blocks of "
                 f"{type(backbone.model).__name__} have none"
             )
         return backbone.branches()

@@ -117,7 +117,7 @@ class RepAdapter(Method):
         ]
         if not linear:
             raise Unsupported(
-                f"{self.name} stands in front of linear qkv and fc1 layers with a bias; "
+                f"{self.name} acts in front of linear qkv and fc1 layers with a bias; "
                 f"{type(backbone.model).__name__} has none"
             )
         for name, layer in linear:

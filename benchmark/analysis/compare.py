@@ -134,8 +134,8 @@ def compare_folders(a: Path, b: Path) -> Comparison:
     both = [key for key in ours if key in theirs]
     if not both:
         raise UserError(
-            f"{told(a)} and {told(b)} have no finished cell in common "
-            "(suite, benchmark, backbone, weights, method, seed and protocol must be equal)"
+            f"{told(a)} and {told(b)} have no finished run in common "
+            "(suite, benchmark, backbone, weights, method, seed and settings must be equal)"
         )
     return Comparison(
         pairs=_pairs([(*ours[key], *theirs[key]) for key in both]),
@@ -232,9 +232,9 @@ def _matched(a: Counts, b: Counts) -> tuple[list[np.ndarray], list[np.ndarray]]:
     if not len(first):
         raise ValueError("no image in common")
     if a["label"].shape[1] != b["label"].shape[1]:
-        raise ValueError("other classes")
+        raise ValueError("the classes differ")
     if not np.array_equal(a["label"][first], b["label"][second]):
-        raise ValueError("other labels: the data differ")
+        raise ValueError("the labels differ, so the data are not the same")
     # Images without labels carry no information, and a draw of only such images has no mIoU.
     labelled = a["label"][first].sum(1) > 0
     if not labelled.any():

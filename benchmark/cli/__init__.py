@@ -25,11 +25,12 @@ from benchmark.cli import (
     run,
     show,
     speed,
+    terminal,
     timing,
     tune,
 )
 from benchmark.cli import list as list_verb
-from benchmark.core.errors import UserError, in_a_line, printable
+from benchmark.core.errors import UserError, in_a_line, plain, printable
 
 app = typer.Typer(
     name="python -m benchmark",
@@ -96,6 +97,7 @@ def main() -> None:
     So is an error of the system on a path that a user named: too long, or not to be entered.
     """
     warnings.showwarning = in_a_line  # type: ignore[assignment]
+    terminal.settle()
     try:
         raise SystemExit(app(standalone_mode=False, prog_name=app.info.name))
     except UserError as error:
@@ -112,7 +114,7 @@ def main() -> None:
 
 def _told(error: Exception) -> str:
     """What is wrong with what was typed; empty where nothing was typed and help was shown."""
-    message = " ".join(error.format_message().split()).rstrip(".")  # type: ignore[attr-defined]
+    message = plain(" ".join(error.format_message().split()).rstrip("."))  # type: ignore[attr-defined]
     context = getattr(error, "ctx", None)
     verb = context.command_path if context else app.info.name
     return message and printable(f"{message}; see `{verb} --help`")

@@ -18,10 +18,17 @@ if TYPE_CHECKING:
 @options.takes("data")
 def check(
     request: "Request",
-    what: Annotated[str, typer.Argument(metavar="FILE|LIST", help="A plug-in file, or methods.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|LIST", help="Your plug-in file (.py or .yaml), or names of methods."
+        ),
+    ],
     families: Annotated[
         str | None,
-        typer.Option(metavar="LIST", help="Backbone families to test on (default: all)."),
+        typer.Option(
+            metavar="LIST", help="Backbone families to test on, such as vit,swin (default: all)."
+        ),
     ] = None,
 ) -> None:
     """Test that your plug-in behaves correctly.
@@ -39,7 +46,7 @@ def check(
     console, path = Console(), Path(what)
     decoders: list[str] = []
     benchmarks: list[str] = []
-    if path.suffix.lower() in (".py", ".yaml", ".yml"):
+    if path.suffix.lower() in (".py", ".yaml", ".yml") or path.exists():
         load_files([path])
         # Not METHODS.names(): that would load a whole library for nothing.
         names, decoders, benchmarks = (
@@ -47,7 +54,10 @@ def check(
             for known in (registered.loaded(), DECODERS, available())
         )
         if not (names or decoders or benchmarks):
-            raise UserError(f"{path} registers no method, decoder or benchmark; see the README")
+            raise UserError(
+                f"{path} registers no method, decoder or benchmark; add @register to yours, as in "
+                "the README"
+            )
         methods = [build_method(name, {}) for name in names]
     else:
         methods = [build_method(name, params) for name, params in METHODS.select(what)]
@@ -98,7 +108,7 @@ def _method(console: "Console", method: "Method", families: list[str]) -> bool:
         for title, problem in verdict.broken.items():
             _say(console, f"BROKEN {family}: {title}: {problem}")
     if all(verdict.refusal for verdict in verdicts.values()):
-        _say(console, f"BROKEN {method_label(method)}: works on none of these families")
+        _say(console, f"BROKEN {method_label(method)}: acts on none of these backbone families")
         return False
     return not any(verdict.broken for verdict in verdicts.values())
 

@@ -17,8 +17,14 @@ CLASSES = 10
 """Classes that are shown of two runs: those that changed most."""
 
 
-_WORDS = {"train.first_trainable_depth": "stages (of 4) before the first one that is trained"}
-"""Names of a record that say nothing to who has not read its schema."""
+NAMES = {
+    "method_traits.keeps_structure": "frozen blocks unchanged",
+    "method_traits.mergeable": "mergeable into the backbone",
+    "method_traits.identity_at_init": "same as the frozen backbone at start",
+    "train.first_trainable_depth": "leading stages that need no gradient (of 4)",
+    "execution.known_stages": "frozen stages read from the cache",
+}
+"""Of fields of the record that do not speak for themselves."""
 
 
 @options.takes("results")
@@ -34,10 +40,10 @@ def compare(
         typer.Option(metavar="POINTS", min=0, help="Ignore losses smaller than this."),
     ] = 0.0,
 ) -> None:
-    """Compare two runs, or cell by cell the runs of two results folders.
+    """Compare two runs, or all matching runs of two results folders.
 
     The difference in mIoU has a 95 % interval and a p value from a paired bootstrap over images,
-    after Holm's correction over all cells. Variation between training runs is not included.
+    after Holm's correction over all pairs of runs. Variation between training runs is not included.
 
     Exit code 0: no significant loss from A to B. 1: a loss (p below 0.05). 2: bad request.
     """
@@ -93,7 +99,7 @@ def _print_folders(comparison: "Comparison", tolerance: float) -> None:
         for record in records:
             typer.echo(f"only in {letter}: {name(record)}")
     typer.echo(
-        f"{len(comparison.pairs)} cells in both, {losses} significant losses, {gains} gains; "
+        f"{len(comparison.pairs)} runs in both, {losses} significant losses, {gains} gains; "
         f"{len(comparison.only_a)} only in A, {len(comparison.only_b)} only in B"
     )
 
@@ -103,7 +109,7 @@ def _section(title: str, changes: "Sequence[Change]", show: Callable[[Any, Any],
 
     typer.echo(title if changes else f"{title}: the same")
     for label, a, b in changes:
-        typer.echo(f"  {told(_WORDS.get(label, label))}: {show(a, b)}")
+        typer.echo(f"  {NAMES.get(label) or told(label)}: {show(a, b)}")
 
 
 def _as_they_are(a: Any, b: Any) -> str:

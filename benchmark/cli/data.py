@@ -61,6 +61,7 @@ def prepare(
         bool,
         typer.Option("--fake", help="Write tiny fake data in the official layout instead."),
     ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Download, check and unpack data sets; repeat the command to resume.
 
@@ -79,7 +80,7 @@ def prepare(
         if fake:
             _say(console, f"{kind.name}: fake data in {write_fake(kind, root or Path())}")
             continue
-        with _bar(console) as tell:
+        with _bar(console, quiet) as tell:
             prepared = get(kind, root or Path(), tell, keep)
         _say(console, f"{kind.name}: ready, {_slashed(list(prepared.counts.values()))} examples")
         sound &= _findings(console, prepared.findings)
@@ -89,7 +90,7 @@ def prepare(
 
 @app.command()
 @options.takes("data", "plugin")
-def verify(request: "Request", names: Names) -> None:
+def verify(request: "Request", names: Names, quiet: options.Quiet = False) -> None:
     """Check counts, sizes and checksums of files against the manifest.
 
     Exit code 0: files are correct. 1: files are wrong. 2: the set cannot be opened.
@@ -100,7 +101,7 @@ def verify(request: "Request", names: Names) -> None:
 
     console, sound = Console(), True
     for benchmark in _opened(names, request):
-        with _bar(console) as tell:
+        with _bar(console, quiet) as tell:
             found = compare(benchmark, partial(tell, "check"))
         sound &= _findings(console, found)
     if not sound:
@@ -109,7 +110,7 @@ def verify(request: "Request", names: Names) -> None:
 
 @app.command()
 @options.takes("data", "plugin")
-def audit(request: "Request", names: Names) -> None:
+def audit(request: "Request", names: Names, quiet: options.Quiet = False) -> None:
     """Read every example and report problems in labels, images and splits.
 
     Exit code 0: nothing serious. 1: problems that make results wrong. 2: the set cannot be opened.
@@ -120,7 +121,7 @@ def audit(request: "Request", names: Names) -> None:
 
     console, sound = Console(), True
     for benchmark in _opened(names, request):
-        with _bar(console) as tell:
+        with _bar(console, quiet) as tell:
             result = audits.audit(benchmark, partial(tell, "read"))
         console.print(audits.render(result))
         sound &= not result.serious
@@ -197,13 +198,14 @@ def import_set(
         str | None,
         typer.Option(
             metavar="LIST",
-            help="Names of the values of masks that have none: ground,road or 1=ground,4=road.",
+            help="Class names for masks that have none: ground,road or 1=ground,4=road.",
         ),
     ] = None,
     unlabelled: Annotated[
         str,
-        typer.Option(metavar="background|void", help="What pixels without an annotation are."),
+        typer.Option(metavar="background|void", help="Class of pixels without an annotation."),
     ] = "background",
+    quiet: options.Quiet = False,
 ) -> None:
     """Convert annotations of other tools to labels, describe the set in YAML, and audit it.
 
@@ -224,7 +226,7 @@ def import_set(
     if unlabelled not in ("background", "void"):
         raise UserError(f"--unlabelled {unlabelled!r}: choose background or void")
     names = _named(classes) if classes is not None else None
-    with _bar(console) as tell:
+    with _bar(console, quiet) as tell:
         rest: Unlabelled = "void" if unlabelled == "void" else "background"
         made = convert(source, to, form, images, names, rest, partial(tell, "draw"))
         plugins.load_files([to])
@@ -338,8 +340,8 @@ def _findings(console: "Console", findings: "Sequence[Finding]") -> bool:
 
 
 @contextmanager
-def _bar(console: "Console") -> "Iterator[Callable[[str, int, int | None], None]]":
-    """A bar on a terminal, silence elsewhere."""
+def _bar(console: "Console", quiet: bool) -> "Iterator[Callable[[str, int, int | None], None]]":
+    """A bar on a terminal; none elsewhere, nor where it is to be quiet."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -348,7 +350,8 @@ def _bar(console: "Console") -> "Iterator[Callable[[str, int, int | None], None]
         TextColumn("{task.fields[size]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bars:
+    hidden = quiet or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bars:
         task = bars.add_task("", total=None, size="")
 
         def tell(what: str, done: int, total: int | None) -> None:

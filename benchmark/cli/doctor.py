@@ -40,7 +40,7 @@ def doctor(
         typer.echo(f"{finding.severity}: {where}{more}: {finding.what} -> {finding.fix}")
     faults = [finding for finding in findings if finding.severity == "fault"]
     notes = len(findings) - len(faults)
-    typer.echo(f"{told(root)}: {len(faults)} faults, {notes} notes")
+    typer.echo(f"{told(root)}: {_number(len(faults), 'fault')}, {_number(notes, 'note')}")
     if repair and faults:
         moved, faults = set_aside(root, findings)
         for source, target in moved:
@@ -51,6 +51,10 @@ def doctor(
             typer.echo(f"left: {where}: {left.what} -> {left.fix}")
     if faults:
         raise typer.Exit(1)
+
+
+def _number(count: int, kind: str) -> str:
+    return f"{count or 'no'} {kind}{'' if count == 1 else 's'}"
 
 
 def _grouped(findings: "Sequence[Finding]") -> "list[tuple[Finding, int]]":

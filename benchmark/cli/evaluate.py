@@ -31,10 +31,11 @@ def evaluate(
     severities: Annotated[
         str | None, typer.Option(metavar="LIST", help="Severities 1 to 5 (default: 1,3,5).")
     ] = None,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Evaluate finished cells again from their stored weights.
+    """Evaluate finished runs again from their stored weights.
 
-    Without --corruptions: check that each cell still reaches its recorded score. With it: measure
+    Without --corruptions: check that each run still reaches its recorded score. With it: measure
     mIoU under twelve corruptions and store it next to the record. Scores already stored are kept.
 
     Exit code 0: done. 1: a score differs from its record, or weights are missing. 2: bad request.
@@ -47,12 +48,14 @@ def evaluate(
 
     cells = request.plan()
     done = [cell for cell in cells if store.has_result(request.results, cell)]
-    console = Console()
-    console.print(f"{len(done)} of {len(cells)} cells have a result", highlight=False)
+    console, progress = Console(), Console(quiet=quiet)
+    progress.print(f"{len(done)} of {len(cells)} runs have finished", highlight=False)
     if not done:
-        raise UserError(f"no selected cell has finished in {request.results}; `run` them first")
+        raise UserError(
+            f"none of the selected runs has finished in {request.results}; `run` them first"
+        )
     if corruptions:
-        _stress(console, done, request, only, _severities(severities))
+        _stress(console, progress, done, request, only, _severities(severities))
     else:
         _again(console, done, request)
 
@@ -94,6 +97,7 @@ def _again(console: "Console", cells: "list[RunSpec]", request: "Request") -> No
 
 def _stress(
     console: "Console",
+    progress: "Console",
     cells: "list[RunSpec]",
     request: "Request",
     only: str | None,
@@ -108,7 +112,7 @@ def _stress(
     environment = prepare(request.data, request.weights, request.device)
     found: list[tuple[RunSpec, Robustness]] = []
     sound = True
-    with Progress(console=console, disable=not console.is_terminal) as bars:
+    with Progress(console=progress, disable=progress.quiet or not progress.is_terminal) as bars:
         task = bars.add_task("", total=1)
         for cell in cells:
 
@@ -125,9 +129,9 @@ def _stress(
                 sound = False
                 continue
             found.append((cell, result))
-            if not console.is_terminal:
+            if not progress.is_terminal:
                 clean, noisy = points_text(result.clean_miou), points_text(result.mean())
-                _say(console, f"{_name(cell)}: {clean} clean, {noisy} corrupted")
+                _say(progress, f"{_name(cell)}: {clean} clean, {noisy} corrupted")
     if found:
         console.print(_table(found))
     if not sound:

@@ -1,8 +1,7 @@
 """`list`: what there is to choose from."""
 
-import dataclasses
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,13 +10,22 @@ from benchmark.core.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
+    from rich.console import RenderableType
     from rich.table import Table
 
+    from benchmark.cli.listing import Row
     from benchmark.cli.request import Request
-    from benchmark.data.base import Benchmark
-    from methods import Method
+
+LEGEND = (
+    "plain, hierarchical, cnn: kinds of backbone that the method works on, at least some of each.",
+    "blocks unchanged: the frozen layers are computed as in the frozen backbone; nothing inside "
+    "them is replaced or fed extra tokens.",
+    "mergeable: what was learnt can be folded into the weights, so inference costs nothing more.",
+    "same at start: before the first step the network computes what the frozen one does.",
+    "on ViT-B: parameters trained, without the decoder.",
+)
+"""Of the columns of the methods."""
 
 
 class What(StrEnum):
@@ -35,270 +43,191 @@ def list_things(
     what: Annotated[What | None, typer.Argument(help="List only this kind, in detail.")] = None,
     filter: Annotated[
         str | None,
-        typer.Option(metavar="GLOB", help="Backbones: all timm names that match."),
+        typer.Option(metavar="GLOB", help="With backbones: all timm names that match."),
     ] = None,
     counts: Annotated[
         bool,
-        typer.Option("--counts", help="Also count parameters of library tuners (slower)."),
+        typer.Option(
+            "--counts", help="With methods: count the parameters of library tuners, too (slower)."
+        ),
     ] = False,
     on: Annotated[
         str | None,
-        typer.Option(metavar="BACKBONE", help="Methods: apply each to this backbone."),
+        typer.Option(metavar="BACKBONE", help="With methods: what each trains in this backbone."),
     ] = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """List methods, backbones, benchmarks and suites; name one kind for details."""
-    from rich.console import Console
+    from benchmark.cli import listing, terminal
 
     if filter and what is not What.backbones:
         raise UserError("--filter needs backbones: `list backbones --filter GLOB`")
     if on and what is not What.methods:
         raise UserError("--on needs methods: `list methods --on BACKBONE`")
-    folders = request.weights
-    console = Console()
+    if counts and what is not What.methods:
+        raise UserError("--counts needs methods: `list methods --counts`")
+    for name, text in (("--filter", filter), ("--on", on)):
+        if text is not None and not text.strip():
+            raise UserError(f"{name} is empty; give it a value, or leave it out")
+    found: dict[str, Any] = {}
     if on:
-        console.print(_applied(on, folders))
-    elif what is None:
-        tables = [_methods_in_short(), _backbones(filter, folders), _benchmarks_in_short()]
-        console.print(*tables, _suites_in_short(), sep="\n")
-        console.print(
-            "Details: `python -m benchmark list methods|backbones|benchmarks|suites`",
-            highlight=False,
-        )
+        found |= listing.methods_on(on, request.weights)
     elif what is What.methods:
-        rows = _rows(counts)
-        console.print(_methods(rows), _settings(rows), sep="\n")
-    elif what is What.backbones:
-        console.print(_backbones(filter, folders))
+        found["methods"] = listing.methods(counts)
+    elif what is None:
+        found["methods"] = listing.methods_in_short()
+    if filter:
+        found["backbones"] = listing.timm_backbones(filter)
+        if not found["backbones"]:
+            raise UserError(f"no backbone of timm matches {filter!r}; try --filter '*{filter}*'")
+    elif what in (None, What.backbones):
+        found["backbones"] = listing.backbones(request.weights)
+    if what in (None, What.benchmarks):
+        found["benchmarks"] = listing.benchmarks()
+    if what in (None, What.suites):
+        found["suites"] = listing.suites()
+    if as_json:
+        terminal.print_json(found)
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if on:
+        console.print(_applied(found))
+    elif filter:
+        console.print(_timm(filter, found["backbones"]))
+    elif what is What.methods:
+        rows = found["methods"]
+        console.print(_methods(rows, counts), *LEGEND, _settings(rows), sep="\n")
     else:
-        console.print(_benchmarks() if what is What.benchmarks else _suites())
-
-
-def _methods_in_short() -> "Table":
-    """Methods with a name of their own, and the libraries, whose tuners take seconds to load."""
-    from benchmark.core.answer_cache import kept
-
-    def ask() -> list[list[str]]:
-        from methods import METHODS
-
-        own = [
-            [
-                name,
-                " ".join((cls.__doc__ or "").partition("\n\n")[0].split()).rstrip(".:"),
-            ]
-            for name, cls in sorted(METHODS.loaded().items())
-            if ":" not in name
-        ]
-        return own + [
-            [f"{prefix}*", "Tuners of this library: `list methods`"]
-            for prefix in METHODS.families()
-        ]
-
-    table = _table("methods", "name", "what it does")
-    for row in kept("methods in short", "methods", ask):
-        table.add_row(*row)
-    return table
-
-
-def _benchmarks_in_short() -> "Table":
-    from benchmark.planning.catalogue import BENCHMARKS
-
-    table = _table("benchmarks", "name", "domain", "classes", "files")
-    for name in BENCHMARKS.names():
-        cls = BENCHMARKS.get(name)
-        table.add_row(name, cls.domain, str(len(cls.classes)), _files(cls))
-    return table
-
-
-def _files(cls: "type[Benchmark]") -> str:
-    return f"BENCHMARK_DATA/{cls.folder}" if cls.folder else cls.origin
-
-
-def _suites_in_short() -> "Table":
-    from benchmark.planning.catalogue import SUITES
-
-    table = _table("suites", "name", "about")
-    for name in SUITES.names():
-        table.add_row(name, SUITES.get(name).description)
-    return table
+        tables = {
+            "methods": _methods_in_short,
+            "backbones": _backbones,
+            "benchmarks": _benchmarks if what else _benchmarks_in_short,
+            "suites": _suites if what else _suites_in_short,
+        }
+        console.print(*(tables[kind](rows) for kind, rows in found.items()), sep="\n")
+    if what is None:
+        console.print("Details: `python -m benchmark list methods|backbones|benchmarks|suites`")
 
 
 def _table(title: str, *columns: str) -> "Table":
     from rich.table import Table
 
-    return Table(*columns, title=title, title_justify="left", title_style="bold", box=None)
+    table = Table(title=title, title_justify="left", title_style="bold", box=None)
+    for number, column in enumerate(columns):
+        # Whole, however narrow the terminal: names and paths are copied from here.
+        table.add_column(column, overflow="fold", no_wrap=number == 0)
+    return table
 
 
-class _Row(NamedTuple):
-    """A method, as it is listed."""
+def _filled(title: str, columns: "Sequence[str]", rows: "Sequence[Sequence[str]]") -> "Table":
+    from rich.text import Text
 
-    name: str
-    kinds: list[bool]
-    traits: list[bool]
-    counted: str
-    fields: str
-    reference: str
+    table = _table(title, *columns)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
-def _rows(counts: bool) -> list[_Row]:
-    """All methods; to ask them takes torch and peft, for seconds.
-
-    Args:
-        counts: also of those without a formula, which must be applied to be counted.
-    """
-    from benchmark.core.answer_cache import kept
-
-    question = f"rows of the methods, {'all' if counts else 'formulas'} counted"
-    return [_Row(*row) for row in kept(question, "methods", lambda: _asked(counts))]
+def _methods_in_short(rows: "Sequence[Row]") -> "Table":
+    cells = [(row["name"], row["about"]) for row in rows]
+    return _filled("methods", ("name", "what it does"), cells)
 
 
-def _asked(counts: bool) -> list[_Row]:
-    from benchmark.planning.catalogue import METHODS
+def _backbones(rows: "Sequence[Row]") -> "Table":
+    title = "backbones with weights on this disk (any timm name works)"
+    cells = [(row["name"], "in the package" if row["packaged"] else row["file"]) for row in rows]
+    return _filled(title, ("name", "file"), cells)
 
-    counted = _Counter(counts)
-    # Those with a name of their own before those of a library.
-    names = sorted(METHODS.names(), key=lambda name: (":" in name, name))
-    return [
-        _Row(
-            name,
-            [kind in cls.supports for kind in ("plain", "hierarchical", "cnn")],
-            [cls.keeps_structure, cls.mergeable, cls.identity_at_init],
-            counted(cls),
-            ",".join(f"{f.name}={f.default}" for f in dataclasses.fields(cls)),
-            cls.reference,
-        )
-        for name, cls in ((name, METHODS.get(name)) for name in names)
+
+def _timm(pattern: str, rows: "Sequence[Row]") -> "Table":
+    cells = [(row["name"], ", ".join(row["weights"][:4])) for row in rows]
+    columns = ("name", "pretrained weights in the hub")
+    return _filled(f"timm backbones like {pattern}", columns, cells)
+
+
+def _benchmarks_in_short(rows: "Sequence[Row]") -> "Table":
+    cells = [(row["name"], row["domain"], str(len(row["classes"])), _files(row)) for row in rows]
+    return _filled("benchmarks", ("name", "domain", "classes", "files"), cells)
+
+
+def _benchmarks(rows: "Sequence[Row]") -> "Table":
+    cells = [
+        (row["name"], row["domain"], _classes(row["classes"]), _files(row), row["licence"])
+        for row in rows
     ]
+    return _filled("benchmarks", ("name", "domain", "classes", "files", "licence"), cells)
 
 
-def _methods(rows: list[_Row]) -> "Table":
+def _classes(names: "Sequence[str]") -> str:
+    return f"{len(names)}: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}"
+
+
+def _files(row: "Row") -> str:
+    return f"BENCHMARK_DATA/{row['folder']}" if row["folder"] else str(row["origin"])
+
+
+def _suites_in_short(rows: "Sequence[Row]") -> "Table":
+    cells = [(row["name"], row["description"]) for row in rows]
+    return _filled("suites", ("name", "about"), cells)
+
+
+def _suites(rows: "Sequence[Row]") -> "Table":
+    cells = [
+        (
+            row["name"],
+            ", ".join(row["benchmarks"]) or "your own",
+            ", ".join(row["backbones"]) or f"the first here of {', '.join(row['candidates'])}",
+            row["methods"].replace(",", ", "),
+            row["description"],
+        )
+        for row in rows
+    ]
+    return _filled("suites", ("name", "benchmarks", "backbones", "methods", "about"), cells)
+
+
+def _methods(rows: "Sequence[Row]", counted: bool) -> "Table":
     """The capability matrix: a kind is ticked where at least some backbones of it will do."""
     from rich.text import Text
 
-    traits = ("keeps\nstructure", "merge-\nable", "identity\nat start")
-    table = _table("methods", "name", "plain", "hierar-\nchical", "cnn", *traits, "on ViT-B")
+    kinds, traits = ("plain", "hierarchical", "cnn"), ("keeps_structure", "mergeable")
+    headings = ("plain", "hierar-\nchical", "cnn", "blocks\nunchanged", "merge-\nable")
+    table = _table("methods", "name", *headings, "same\nat start", "on ViT-B")
     for row in rows:
+        ticks = [kind in row["supports"] for kind in kinds]
+        ticks += [row[trait] for trait in (*traits, "identity_at_init")]
+        number = row["trained_on_vit_b"]
+        text = f"{number:,}" if number is not None else "?" if counted else ""
         table.add_row(
-            Text(row.name, no_wrap=True),
-            *("yes" if holds else "-" for holds in (*row.kinds, *row.traits)),
-            Text(row.counted, justify="right", no_wrap=True),
+            Text(row["name"]),
+            *("yes" if tick else "-" for tick in ticks),
+            Text(text, justify="right", no_wrap=True),
         )
     return table
 
 
-def _applied(backbone: str, folders: "Sequence[Path]") -> "Table":
-    """What each method of this collection trains in a backbone, or why it cannot act on it."""
-    import copy
-
-    import torch
-    from rich.text import Text
-
-    from benchmark.models.delta import adapted
-    from benchmark.models.weights import build_backbone
-    from methods import METHODS, Unsupported
-
-    with torch.random.fork_rng(devices=[]):
-        whole = build_backbone(backbone, "none", folders)
-    table = _table(f"methods on {backbone} ({whole.kind})", "name", "trained", "which layers")
-    for name, cls in sorted(METHODS.loaded().items()):
-        if ":" in name:
-            continue
-        tuned = copy.deepcopy(whole)
-        try:
-            cls().apply(tuned, _Counter.CLASSES)
-        except Unsupported as reason:
-            table.add_row(name, "-", Text(f"unsupported: {reason}"))
-            continue
-        number = sum(p.numel() for p in tuned.parameters() if p.requires_grad)
-        layers, share = adapted(tuned)
-        what = f"{share:.0%} of the weights in blocks: {layers}" if share is not None else ""
-        table.add_row(name, f"{number:,}", Text(what))
-    return table
-
-
-def _settings(rows: list[_Row]) -> "Table":
+def _settings(rows: "Sequence[Row]") -> "Table":
     """Every method as a selector with the defaults of all its fields, to copy and change."""
     from rich.text import Text
 
     table = _table("settings", "all fields with their defaults")
+    table.columns[0].no_wrap = False
     for row in rows:
-        table.add_row(Text(f"{row.name}[{row.fields}]" if row.fields else row.name))
-        table.add_row(Text(f"  {row.reference}", style="dim"))
+        fields = ",".join(f"{name}={value}" for name, value in row["settings"].items())
+        table.add_row(Text(f"{row['name']}[{fields}]" if fields else row["name"]))
+        table.add_row(Text(f"  {row['reference']}", style="dim"))
     return table
 
 
-class _Counter:
-    """Parameters that a method trains in a ViT-B without values, as text."""
-
-    NAME, CLASSES = "vit_base_patch16_224", 19
-
-    def __init__(self, applied: bool) -> None:
-        from benchmark.models.weights import architecture
-
-        self._build, self._applied = architecture, applied
-        self._pristine = architecture(self.NAME)
-
-    def __call__(self, cls: "type[Method]") -> str:
-        from methods import Unsupported
-
-        method = cls()
-        try:
-            number = method.count(self._pristine, self.CLASSES)
-            if number is None and not self._applied:
-                return ""
-            if number is None:
-                backbone = self._build(self.NAME)
-                with next(backbone.model.parameters()).device:
-                    method.apply(backbone, self.CLASSES)
-                number = sum(p.numel() for p in backbone.parameters() if p.requires_grad)
-        except (Unsupported, ValueError, NotImplementedError, RuntimeError):
-            # Some tuners compute with values, which this backbone does not have.
-            return "?"
-        return f"{number:,}"
-
-
-def _benchmarks() -> "Table":
-    from rich.text import Text
-
-    from benchmark.planning.catalogue import BENCHMARKS
-
-    table = _table("benchmarks", "name", "domain", "classes", "files", "licence")
-    for name in BENCHMARKS.names():
-        cls = BENCHMARKS.get(name)
-        more = ", ..." if len(cls.classes) > 12 else ""
-        classes = f"{len(cls.classes)}: {', '.join(cls.classes[:12])}{more}"
-        table.add_row(name, cls.domain, Text(classes), _files(cls), Text(cls.licence))
-    return table
-
-
-def _suites() -> "Table":
-    from benchmark.planning.catalogue import SUITES
-
-    table = _table("suites", "name", "benchmarks", "backbones", "methods", "about")
-    for name in SUITES.names():
-        suite = SUITES.get(name)
-        table.add_row(
-            name,
-            ", ".join(suite.benchmarks) or "your own",
-            ", ".join(suite.backbones) or f"the first here of {', '.join(suite.candidates)}",
-            suite.methods.replace(",", ", "),
-            suite.description,
-        )
-    return table
-
-
-def _backbones(filter: str | None, weights: "Sequence[Path]") -> "Table":
-    from benchmark.models.find_weights import PACKAGED
-
-    if filter:
-        import timm
-
-        table = _table(f"timm backbones like {filter}", "name", "pretrained weights in the hub")
-        for name in timm.list_models(filter):
-            tags = ", ".join(timm.list_pretrained(f"{name}.*")[:4])
-            table.add_row(name, tags)
-        return table
-    table = _table("backbones with weights on this disk (any timm name works)", "name", "file")
-    for folder in (*weights, PACKAGED):
-        for path in sorted(folder.glob("*.safetensors")):
-            table.add_row(path.stem, "in the package" if folder == PACKAGED else str(path))
-    return table
+def _applied(found: "Row") -> "RenderableType":
+    title = f"methods on {found['backbone']} ({found['kind']})"
+    cells = []
+    for row in found["methods"]:
+        if row["unsupported"]:
+            cells.append((row["name"], "-", f"unsupported: {row['unsupported']}"))
+            continue
+        share = row["share"]
+        which = "" if share is None else f"{share:.0%} of the weights in blocks: {row['layers']}"
+        cells.append((row["name"], f"{row['trained']:,}", which))
+    return _filled(title, ("name", "trained", "which layers"), cells)

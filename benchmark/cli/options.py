@@ -12,23 +12,36 @@ WHAT, HOW, WHERE = "What to run", "How", "Where"
 how = functools.partial(typer.Option, rich_help_panel=HOW)
 where = functools.partial(typer.Option, rich_help_panel=WHERE)
 
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print only the result and errors, no progress.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+
 _METHODS = r"Methods: names, globs or name\[field=value,...]; write a|b to run both values."
+_SUITE = "Suite: a named choice of benchmarks, backbones and settings (default: demo)."
 _FRACTION = "Fractions of the training images, stratified by class: 0.1,0.25,1."
-_SET = "Change a field of the suite's protocol; repeatable."
+_SET = "Change a training setting of the suite, such as steps=400; repeatable."
 _WEIGHTS = "Folder of pretrained weights (BENCHMARK_WEIGHTS), or none for random weights."
-_PLUGIN = "File of your own methods, benchmarks or decoders (.py) or images (.yaml); repeatable."
+_PLUGIN = (
+    "Your methods, benchmarks or decoders (.py), or your images described (.yaml); repeatable."
+)
 _SETTINGS = "File of the methods' settings, as `tune` writes it."
 _WORKERS = "Processes that prepare training crops (default: 0; more with a GPU)."
 _SHARED: dict[str, tuple[str, type, str, str]] = {
-    "suite": (WHAT, str, "NAME", "Suite (default: demo; own for your own sets)."),
+    "suite": (
+        WHAT,
+        str,
+        "NAME",
+        "Suite: benchmarks, backbones and settings (default: demo; own for your own sets).",
+    ),
     "methods": (WHAT, str, "LIST", _METHODS),
     "benchmarks": (WHAT, str, "LIST", "Benchmarks: names or globs."),
-    "backbones": (WHAT, str, "LIST", "Backbones: any timm names."),
-    "seeds": (WHAT, str, "LIST", "Seeds: 0,1,2."),
+    "backbones": (WHAT, str, "LIST", "Backbones: names in timm, or of weights files."),
+    "seeds": (WHAT, str, "LIST", "Seeds of the random draws, as in 0,1,2."),
     "fraction": (WHAT, str, "LIST", _FRACTION),
     "settings": (WHAT, Path, "FILE", _SETTINGS),
     "set": (HOW, list[str], "FIELD=VALUE", _SET),
-    "config": (HOW, Path, "FILE", "YAML file of these options; the command line overrides it."),
+    "config": (HOW, Path, "FILE", "YAML file with these options; the command line overrides it."),
     "weights": (WHERE, list[str], "DIR|none", _WEIGHTS),
     "data": (WHERE, Path, "DIR", "Data folder (BENCHMARK_DATA)."),
     "plugin": (WHERE, list[Path], "FILE", _PLUGIN),

@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from benchmark.cli import options
 from benchmark.cli.options import how
+from benchmark.core.errors import UserError
 from benchmark.core.format import size_text
 
 if TYPE_CHECKING:
@@ -19,9 +20,20 @@ if TYPE_CHECKING:
     from benchmark.results.index import Entry
 
 MANY = 200
-"""Cells of which a table is still read."""
+"""Runs of which a table is still read."""
 
-All = Annotated[bool, how("--all", help=f"List every cell, even if there are more than {MANY}.")]
+MEANING = {
+    "unsupported": "the method cannot act there",
+    "stale": "code, data or weights have changed since",
+    "interrupted": "will resume",
+    "nan": "diverged",
+    "oom": "out of memory",
+    "timeout": "over --max-seconds",
+    "missing": "not run yet",
+}
+"""States that do not speak for themselves."""
+
+All = Annotated[bool, how("--all", help=f"List every run, even if there are more than {MANY}.")]
 Probe = Annotated[
     bool, how("--probe", help="Time two steps where no earlier run gives an estimate.")
 ]
@@ -44,15 +56,23 @@ def plan(
     all_: All = False,
     probe: Probe = False,
     detect: Detect = None,
+    as_json: options.AsJson = False,
 ) -> None:
-    """List the selected cells with their state, and estimate time, memory and disk space.
+    """List the selected runs with their state, and estimate time, memory and disk space.
+
+    A run is one method on one backbone, benchmark and seed.
 
     done, unsupported: nothing to do. stale: the method, benchmark or weights changed after the run.
     interrupted: will resume from its checkpoint. failed, nan, oom, timeout: rerun only with
     --retry. missing: not run yet.
+
+    Where no earlier run in the results folder gives an estimate of the time, it is a rough one from
+    published runs on another machine; --probe measures on this one.
     """
     from rich.console import Console
 
+    from benchmark.cli import terminal
+    from benchmark.planning.requirements import require
     from benchmark.planning.staleness import CurrentHashes, state_of
     from benchmark.results.index import read_index
 
@@ -65,145 +85,210 @@ def plan(
         for cell, state in zip(cells, states, strict=True)
         if state.name in ("missing", "interrupted")
     ]
-    if todo:
-        from benchmark.models.find_weights import check_names
+    if detect is not None and as_json:
+        raise UserError("--detect prints a table; leave out --json")
+    refusals, downloads = require(todo, request.data, request.weights)
+    todo = [cell for cell in todo if cell.run_id not in refusals]
+    runs = list(held.entries.values())
+    if probe:
+        # Progress must not come between the lines of a document.
+        runs += _probed(Console(stderr=as_json, highlight=False), request, todo, runs)
+    estimate = _estimate(request, todo, runs) if todo else None
+    if as_json:
+        terminal.print_json(
+            {
+                "suite": request.selection.suite,
+                "results": str(request.results),
+                "runs": [_row(*pair) for pair in zip(cells, states, strict=True)],
+                "counts": _counts(states),
+                "cannot_run": [
+                    {"reason": reason, "runs": number}
+                    for reason, number in Counter(refusals.values()).items()
+                ],
+                "downloads": downloads,
+                "forecast": estimate,
+            }
+        )
+    else:
+        console = Console(highlight=False, markup=False)
+        if len(cells) <= MANY or all_:
+            _table(console, cells, states)
+        _tally(console, states)
+        if len(cells) > MANY and not all_:
+            console.print("add --all to list them")
+        for name in downloads:
+            text = f"the weights of {name} are not on this disk; `run` will download them"
+            console.print(text, style="yellow", soft_wrap=True)
+        for reason, number in Counter(refusals.values()).items() if todo else ():
+            text = f"cannot run ({_runs(number)}): {reason}"
+            console.print(text, style="red", soft_wrap=True)
+        if estimate:
+            _forecast(console, estimate, probe)
+        if detect is not None:
+            _detect(console, request, cells, detect)
+    if refusals and not todo:  # as `run`, which refuses to start
+        raise UserError(next(iter(refusals.values())))
 
-        check_names(dict.fromkeys(cell.backbone for cell in cells), request.weights)
-    console = Console(highlight=False)
-    _weights(console, request, todo)
-    if len(cells) <= MANY or all_:
-        _table(console, cells, states)
-    _tally(console, states)
-    if len(cells) > MANY and not all_:
-        console.print("add --all to list them")
-    if todo:
-        _forecast(console, request, todo, list(held.entries.values()), probe)
-    if detect is not None:
-        _detect(console, request, cells, detect)
+
+def _row(cell: "RunSpec", state: "State") -> dict[str, Any]:
+    return {
+        "run_id": cell.run_id,
+        "state": state.name,
+        "reasons": list(state.reasons),
+        "benchmark": cell.benchmark,
+        "backbone": cell.backbone,
+        "weights": cell.weights,
+        "method": cell.method_label,
+        "seed": cell.seed,
+        "fraction": cell.protocol.fraction,
+    }
 
 
-def _weights(console: "Console", request: "Request", todo: "Sequence[RunSpec]") -> None:
-    """Names backbones whose weights `run` would have to download."""
-    from benchmark.models.find_weights import find_weights
+def _counts(states: "Sequence[State]") -> dict[str, int]:
+    from benchmark.planning.staleness import STATES
 
-    for name in dict.fromkeys(cell.backbone for cell in todo if cell.weights == "pretrained"):
-        if find_weights(name, request.weights) is None:
-            console.print(
-                f"no weights file of {name} in --weights; `run` takes it from timm's cache, or "
-                "downloads it",
-                style="yellow",
-                markup=False,
-                soft_wrap=True,
-            )
+    counts = Counter(state.name for state in states)
+    return {name: counts[name] for name in STATES if counts[name]}
 
 
 def _table(console: "Console", cells: "Sequence[RunSpec]", states: "Sequence[State]") -> None:
     from rich.table import Table
-    from rich.text import Text
 
-    table = Table("state", "benchmark", "backbone", "method", "seed", "run", box=None)
+    table = Table(box=None)
+    for heading in ("state", "benchmark", "backbone", "method", "seed", "run"):
+        # Whole, however narrow the terminal: names and ids are copied from here.
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("state", "run"))
     for cell, state in zip(cells, states, strict=True):
-        label, seed = Text(cell.method_label), str(cell.seed)
+        label, seed = cell.method_label, str(cell.seed)
         table.add_row(state.name, cell.benchmark, cell.backbone, label, seed, cell.run_id)
     console.print(table)
 
 
 def _tally(console: "Console", states: "Sequence[State]") -> None:
     from benchmark.core.record import FINAL
-    from benchmark.planning.staleness import STATES
 
-    counts = Counter(state.name for state in states)
-    text = ", ".join(f"{counts[name]} {name}" for name in STATES if counts[name])
-    console.print(f"{len(states)} {_cells(len(states))}: {text}")
+    counts = _counts(states)
+    told = {name: f" ({MEANING[name]})" if name in MEANING else "" for name in counts}
+    text = ", ".join(f"{number} {name}{told[name]}" for name, number in counts.items())
+    console.print(f"{_runs(len(states))}: {text}", soft_wrap=True)
     for reason, number in Counter(r for state in states for r in state.reasons).items():
-        console.print(f"stale: {number} {_cells(number)}, because {reason}", soft_wrap=True)
-    if counts["stale"]:
-        console.print("rerun stale cells with `run --rerun stale`")
+        console.print(f"stale: {_runs(number)}, because {reason}", soft_wrap=True)
+    if "stale" in counts:
+        console.print("to repeat stale runs, use `run --rerun stale`")
     final = {*FINAL, "stale", "missing", "interrupted"}
     again = sum(number for name, number in counts.items() if name not in final)
     if again:
-        console.print(f"{again} unsuccessful {_cells(again)}: rerun with --retry failed|oom|all")
+        console.print(f"{_runs(again, 'unsuccessful')}: repeat with --retry failed, oom or all")
     unsure = sum(state.unknown for state in states)
     if unsure:
         console.print(
-            f"{unsure} done {_cells(unsure)} cannot be checked for changes: the record is old, "
+            f"{_runs(unsure, 'finished')} cannot be checked for changes: the record is old, "
             "or its data or weights are missing",
             soft_wrap=True,
         )
 
 
-def _forecast(
-    console: "Console",
-    request: "Request",
-    todo: "Sequence[RunSpec]",
-    runs: "list[Entry]",
-    measure: bool,
-) -> None:
+def _probed(
+    console: "Console", request: "Request", todo: "Sequence[RunSpec]", runs: "Sequence[Entry]"
+) -> "list[Entry]":
+    """Measures what no earlier run on this device tells, and says what it took."""
+    from benchmark.core.machine import device_name, find_device
+    from benchmark.execution import probe
+    from benchmark.execution.environment import prepare
+
+    device = find_device(request.device)
+    environment, name = prepare(request.data, request.weights, device), device_name(device)
+    known = {(r.method, r.backbone, r.benchmark, r.device) for r in runs if r.images_per_second}
+    found = []
+    for cell in probe.kinds(todo):
+        if (cell.method_label, cell.backbone, cell.benchmark, name) in known:
+            continue
+        entry, problem = probe.probe(cell, environment)
+        if entry is not None:
+            found.append(entry)
+            problem = (
+                f"{entry.images_per_second:.3g} images/s, {size_text(entry.memory_bytes or 0)}"
+            )
+        what = f"probe: {cell.method_label} on {cell.benchmark}, {cell.backbone}: {problem}"
+        console.print(what, markup=False, soft_wrap=True)
+    return found
+
+
+def _estimate(
+    request: "Request", todo: "Sequence[RunSpec]", runs: "Sequence[Entry]"
+) -> dict[str, Any]:
+    """What the runs will take, and what there is room for."""
     from benchmark.core.machine import available_memory, device_name, find_device, free_disk
+    from benchmark.planning import published_costs
     from benchmark.planning.forecast import Forecaster, forecast, too_large
 
     device = find_device(request.device)
-    name = device_name(device)
-    available = available_memory(device)  # before a probe takes some
-    if measure:
-        from benchmark.execution import probe
-        from benchmark.execution.environment import prepare
-
-        environment = prepare(request.data, request.weights, device)
-        known = {(r.method, r.backbone, r.benchmark, r.device) for r in runs if r.images_per_second}
-        for cell in probe.kinds(todo):
-            if (cell.method_label, cell.backbone, cell.benchmark, name) in known:
-                continue
-            entry, problem = probe.probe(cell, environment)
-            what = f"probe: {cell.method_label} on {cell.benchmark}, {cell.backbone}:"
-            if entry is None:
-                console.print(what, problem, markup=False, soft_wrap=True)
-                continue
-            runs = [*runs, entry]
-            console.print(
-                f"{what} {entry.images_per_second:.3g} images/s, "
-                f"{size_text(entry.memory_bytes or 0)}",
-                markup=False,
-                soft_wrap=True,
-            )
-    forecaster = Forecaster(runs, name)
+    available = available_memory(device)
+    elsewhere, published = published_costs.read()
+    rough = Forecaster(published, elsewhere)
+    forecaster = Forecaster(runs, device_name(device), rough)
     total = forecast(todo, forecaster)
-    if total.without_basis < total.cells:
+    large: dict[tuple[str, str, str], int] = {}
+    for cell, need in too_large(todo, forecaster, available) if available is not None else ():
+        large[cell.method_label, cell.benchmark, cell.backbone] = need
+    return {
+        "runs": total.cells,
+        "without_estimate": total.without_basis,
+        "rough": total.rough,
+        "rough_from": elsewhere if total.rough else None,
+        "device": device_name(device),
+        "device_seconds": total.device_seconds,
+        "memory_bytes": total.memory_bytes,
+        "available_memory_bytes": available,
+        "disk_bytes": total.disk_bytes,
+        "free_disk_bytes": free_disk(request.results),
+        "too_large": [
+            {"method": method, "benchmark": benchmark, "backbone": backbone, "memory_bytes": need}
+            for (method, benchmark, backbone), need in large.items()
+        ],
+    }
+
+
+def _forecast(console: "Console", found: dict[str, Any], probed: bool) -> None:
+    runs, unknown, rough = found["runs"], found["without_estimate"], found["rough"]
+    hint = "" if probed else "; add --probe"
+    if unknown < runs:
+        seconds = found["device_seconds"]
         console.print(
-            f"{total.cells} {_cells(total.cells)} to run: time left "
-            f"{time_text(total.seconds_left())} on one device "
-            f"({total.device_seconds / 3600:.2g} device hours)"
-            + (f", peak memory {size_text(total.memory_bytes)}" if total.memory_bytes else "")
-            + (f", disk {size_text(total.disk_bytes)}" if total.disk_bytes else ""),
+            f"{_runs(runs)} to train: about {time_text(seconds)} one after another "
+            f"({seconds / 3600:.2g} device hours)"
+            + (f", peak memory {size_text(found['memory_bytes'])}" if found["memory_bytes"] else "")
+            + (f", disk {size_text(found['disk_bytes'])}" if found["disk_bytes"] else ""),
             soft_wrap=True,
         )
-    if total.without_basis:
-        hint = "" if measure else "; add --probe"
-        few = total.without_basis < total.cells
-        which = f" for {total.without_basis} of {total.cells} cells" if few else ""
+    if rough:
+        which = "" if rough == runs else f" for {rough} of {_runs(runs)}"
+        console.print(
+            f"Rough estimate{which}, from published runs on {found['rough_from']}; "
+            "for one of this machine, add --probe.",
+            soft_wrap=True,
+        )
+    if unknown:
+        which = f" for {unknown} of {_runs(runs)}" if unknown < runs else ""
         console.print(f"No time estimate yet{which}{hint}.", soft_wrap=True)
-    large = too_large(todo, forecaster, available) if available is not None else []
-    kinds: dict[str, int] = {}
-    for cell, need in large:
-        kinds[f"{cell.method_label} on {cell.benchmark}, {cell.backbone}"] = need
-    for kind, need in kinds.items():
+    for one in found["too_large"]:
         console.print(
-            f"will not fit: {kind}: {size_text(need)} of memory, "
-            f"{size_text(available or 0)} available",
-            markup=False,
+            f"will not fit: {one['method']} on {one['benchmark']}, {one['backbone']}: "
+            f"{size_text(one['memory_bytes'])} of memory, "
+            f"{size_text(found['available_memory_bytes'])} available",
             soft_wrap=True,
         )
-    free = free_disk(request.results)
-    if total.disk_bytes > free:
+    if found["disk_bytes"] > found["free_disk_bytes"]:
         console.print(
-            f"will not fit: {size_text(total.disk_bytes)} on disk, {size_text(free)} free; make "
-            "room or choose another folder with --results DIR",
+            f"will not fit: {size_text(found['disk_bytes'])} on disk, "
+            f"{size_text(found['free_disk_bytes'])} free; make room or choose another folder with "
+            "--results DIR",
             soft_wrap=True,
         )
 
 
-def _cells(number: int) -> str:
-    return "cell" if number == 1 else "cells"
+def _runs(number: int, kind: str = "") -> str:
+    return f"{number} {kind}{' ' if kind else ''}{'run' if number == 1 else 'runs'}"
 
 
 def time_text(seconds: float) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from benchmark.cli.options import Quiet
 from benchmark.core.format import size_text
 
 
@@ -17,13 +18,16 @@ def pretrain(
         typer.Option(metavar="N", min=1, help="Steps (default: as for the shipped weights)."),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed.")] = 0,
+    quiet: Quiet = False,
 ) -> None:
     """Pretrain the demo backbone on generated images; the same seed gives the same weights."""
     from rich.progress import Progress, TimeRemainingColumn
 
     from benchmark.engine import pretrain as recipe
 
-    with Progress(*Progress.get_default_columns()[:3], TimeRemainingColumn()) as bars:
+    with Progress(
+        *Progress.get_default_columns()[:3], TimeRemainingColumn(), disable=quiet
+    ) as bars:
         task = bars.add_task("pretraining", total=steps or recipe.STEPS)
 
         def show(step: int, total: int, loss: float) -> None:

@@ -40,6 +40,8 @@ def profile(
     from benchmark.planning import plan
     from benchmark.profiling.step_profile import profile as measure
 
+    if not methods.strip():
+        raise UserError("METHOD is empty; `list methods` names them")
     cells = plan.plan(dataclasses.replace(request.selection, methods=methods), request.weights)
     if len({cell.method_label for cell in cells}) > 1:
         raise UserError(f"{methods!r} selects several methods; name one")

@@ -34,7 +34,7 @@ def outcome(record: Record) -> str:
 def refusal(cells: Sequence[RunSpec], verdict: Verdict) -> str:
     """One line on cells that cannot run."""
     pairs = dict.fromkeys(f"{cell.method_label} on {cell.backbone}" for cell in cells)
-    number = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+    number = "1 run" if len(cells) == 1 else f"{len(cells)} runs"
     what = verdict.status or "cannot run"
     return f"{what} ({number}): {', '.join(pairs)}: {verdict.reason}"
 
@@ -54,7 +54,7 @@ def resuming(spec: RunSpec, step: int) -> str:
 
 def stopping(name: str) -> None:
     """Says, at a signal, what happens now; written at once, even while something is printed."""
-    text = f"\n{name}: saving the running cells; press Ctrl-C again to stop at once\n"
+    text = f"\n{name}: saving the unfinished runs; press Ctrl-C again to stop at once\n"
     with contextlib.suppress(OSError):
         os.write(2, text.encode())
 
@@ -109,7 +109,7 @@ class Lines:
 
     def waiting(self, cells: int) -> None:
         """Prints that others work."""
-        self._print(f"waiting for {cells} cells that other commands are running")
+        self._print(f"waiting for {cells} runs that other commands are training")
 
     def _print(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -121,7 +121,7 @@ class Bars:
 
     def __init__(self, progress: Progress, cells: int) -> None:
         self.progress = progress
-        self.grid = progress.add_task("cells", total=cells, detail="")
+        self.grid = progress.add_task("runs", total=cells, detail="")
         self.bars: dict[str, TaskID] = {}
         self.refusals: dict[str, str] = {}
 
@@ -171,7 +171,7 @@ class Bars:
 
     def waiting(self, cells: int) -> None:
         """Says so."""
-        self.note(f"waiting for {cells} cells that other commands are running")
+        self.note(f"waiting for {cells} runs that other commands are training")
 
     def _add(self, key: str, description: str, total: int) -> None:
         self.bars[key] = self.progress.add_task(description, total=total, detail="")
@@ -183,8 +183,8 @@ class Bars:
 
 @contextlib.contextmanager
 def listener(console: Console, cells: int) -> Iterator[Lines | Bars]:
-    """Bars on a terminal, lines elsewhere."""
-    if not console.is_terminal:
+    """Bars on a terminal, lines elsewhere; a quiet console shows neither."""
+    if console.quiet or not console.is_terminal:
         yield Lines(console, cells)
         return
     columns = (

@@ -50,6 +50,7 @@ def report(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object in place of tables.")
     ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Write leaderboards with intervals, tables, figures and an offline page to OUT/SUITE.
 
@@ -70,7 +71,7 @@ def report(
         raise UserError(f"no results folder {root}; run `python -m benchmark run` first")
     if watch and as_json:
         raise UserError("--json prints once; leave out --watch")
-    console = Console()
+    console, progress = Console(), Console(quiet=quiet)
     seen: object = None
     while True:
         stamp = _stamp(root)
@@ -85,7 +86,7 @@ def report(
                     if as_json:
                         _print_json(inputs, name, files)
                     else:
-                        _print(console, inputs, files, out / name)
+                        _print(console, progress, inputs, files, out / name)
             seen = stamp
         if not watch:
             return
@@ -137,24 +138,29 @@ def _write(inputs: "ReportInputs", name: str, root: Path, out: Path, figures: bo
     return write(inputs, out, figures=figures, keep=root / f".report-{name}" / FIGURES)
 
 
-def _print(console: "Console", inputs: "ReportInputs", files: list[Path], out: Path) -> None:
+def _print(
+    console: "Console",
+    progress: "Console",
+    inputs: "ReportInputs",
+    files: list[Path],
+    out: Path,
+) -> None:
     from benchmark.reporting.report import PAGE
     from benchmark.reporting.terminal import print_report
 
-    print_report(inputs.runs, inputs.assessment, console, classes=True)
+    print_report(inputs.runs, inputs.assessment, progress, classes=True)
     for note in inputs.notes:
-        console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{len(files)} files in {out}", highlight=False, soft_wrap=True)
+        progress.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    progress.print(f"{len(files)} files in {out}", highlight=False, soft_wrap=True)
     console.print(f"open {out / PAGE}", highlight=False, soft_wrap=True)
 
 
 def _print_json(inputs: "ReportInputs", name: str, files: list[Path]) -> None:
-    import json
-
+    from benchmark.cli import terminal
     from benchmark.reporting.summary import summary
 
     content = summary(inputs, name) | {"files": [path.as_posix() for path in files]}
-    print(json.dumps(content, allow_nan=False))
+    terminal.print_json(content)
 
 
 def _gallery(runs: "pd.DataFrame", root: Path, data: Path | None) -> "tuple[list[Item], list[str]]":

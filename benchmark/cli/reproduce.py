@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from benchmark.cli.request import Request
 
 _SAID = {
-    "same": "the same bit for bit: every count of every image",
-    "inside": "not the same bits, but inside the recorded interval",
+    "same": "identical bit for bit in every count of every image",
+    "inside": "not identical, but inside the recorded interval",
     "outside": "OUTSIDE the recorded interval",
 }
 
@@ -54,7 +54,9 @@ def reproduce(
     for difference in again.differences(record.provenance, made.provenance):
         console.print(f"differs: {difference}", markup=False)
     for name in again.unchecked(record.provenance, made.provenance):
-        console.print(f"cannot be checked: {name}: the record's hash is of another scheme")
+        console.print(
+            f"cannot check {name}: an earlier version computed the hash in the record differently"
+        )
     if made.status != "done":
         console.print(f"{record.run_id}: {made.status}: {made.reason}", markup=False)
         raise typer.Exit(1)

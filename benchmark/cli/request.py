@@ -159,9 +159,9 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
             weights="none" if random else "pretrained",
             settings=tuned,
         ),
-        results=results,
+        results=_no_file("results", results),
         reports=Path(here.get("reports", "reports")),
-        data=Path(options["data"]) if options.get("data") else None,
+        data=_no_file("data", options["data"]) if options.get("data") else None,
         weights=() if random else tuple(_folder(Path(name)) for name in weights),
         device=options.get("device") or "auto",
         workers=options.get("workers"),
@@ -252,7 +252,17 @@ def _fractions(text: str | None, protocol: Mapping[str, Any]) -> tuple[str, ...]
     return fractions
 
 
+def _no_file(name: str, text: str | Path) -> Path:
+    """A folder, which need not exist yet."""
+    path = Path(text)
+    if path.is_file():
+        raise UserError(f"--{name} {path}: is a file; name a folder")
+    return path
+
+
 def _folder(path: Path) -> Path:
+    if path.is_file():
+        raise UserError(f"--weights {path}: is a file; name the folder that holds it")
     if not path.is_dir():
         raise UserError(f"--weights {path}: no such folder; name one, or none for random weights")
     return path

@@ -1,4 +1,4 @@
-"""`run`: runs the cells that are not done."""
+"""`run`: trains what is not done."""
 
 import importlib
 from typing import TYPE_CHECKING, Annotated
@@ -20,15 +20,15 @@ Retry = Annotated[
     str | None,
     how(
         metavar="failed|oom|all",
-        help="Rerun unsuccessful cells: failed (includes nan and timeout), oom or all.",
+        help="Repeat unsuccessful runs: failed (or nan, timeout), oom (out of memory) or all.",
     ),
 ]
 Rerun = Annotated[
     str | None,
-    how(metavar="stale", help="Rerun finished cells whose code, data or weights have changed."),
+    how(metavar="stale", help="Repeat finished runs whose code, data or weights have changed."),
 ]
 MaxSeconds = Annotated[
-    float | None, how(metavar="N", min=0, help="Time limit per cell in seconds (default: none).")
+    float | None, how(metavar="N", min=0, help="Time limit per run in seconds (default: none).")
 ]
 Checkpoint = Annotated[
     float | None,
@@ -50,14 +50,14 @@ AcceptAudit = Annotated[
     bool,
     how(
         "--accept-audit",
-        help="Train although the audit found that results would be wrong.",
+        help="Train even if the audit finds that results would be wrong.",
     ),
 ]
 Jobs = Annotated[
     str,
     where(
         metavar="N|auto",
-        help="Cells to run in parallel; auto: one per core or per GPU.",
+        help="Runs to train in parallel; auto: one per core or per GPU.",
     ),
 ]
 
@@ -73,14 +73,15 @@ def run(
     compiling: Compile = "auto",
     timing: Timing = False,
     accept_audit: AcceptAudit = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Train every selected combination that is unfinished.
 
-    A cell is one method on one backbone, benchmark and seed. Cells run in parallel, one per core.
-    Several commands may share one results folder. Ctrl-C (SIGINT) and SIGTERM save a checkpoint;
-    to resume, repeat the command.
+    A run is one method on one backbone, benchmark and seed. Runs are trained in parallel, one per
+    core. Several commands may share one results folder. Ctrl-C (SIGINT) and SIGTERM save a
+    checkpoint; to resume, repeat the command.
 
-    Exit code 0: all cells are done or unsupported. 1: some are not. 2: bad request or files.
+    Exit code 0: all runs are done or unsupported. 1: some are not. 2: bad request or files.
     130, 143: stopped by a signal.
     """
     from benchmark.execution.jobs import parse_jobs
@@ -101,7 +102,7 @@ def run(
     from benchmark.execution.pool import start_server
     from benchmark.results import store
 
-    console = Console()
+    console, progress = Console(), Console(quiet=quiet)
     if number != 1 and not answer_cache.are_there():
         start_server()  # planning will take as long as this does
     cells = request.plan()
@@ -111,8 +112,8 @@ def run(
         todo += [cell for cell in cells if cell.run_id in outdated]
     elif outdated:
         why = ", ".join(dict.fromkeys(why for whys in outdated.values() for why in whys))
-        what = "1 finished cell is" if len(outdated) == 1 else f"{len(outdated)} finished cells are"
-        text = f"{what} stale: {why}; to run again, add --rerun stale"
+        what = "1 finished run is" if len(outdated) == 1 else f"{len(outdated)} finished runs are"
+        text = f"{what} stale: {why}; to repeat, add --rerun stale"
         console.print(text, style="yellow", highlight=False, soft_wrap=True)
     asked = {cell.run_id for cell in todo}
     grid.tidy([cell for cell in cells if cell.run_id not in asked], request.results)
@@ -121,8 +122,8 @@ def run(
             if cell.run_id not in asked:
                 store.note_tuning(request.results, cell)
     skipped = len(cells) - len(todo)
-    console.print(
-        f"{len(cells)} cells, {skipped} already done, {len(todo)} to run", highlight=False
+    progress.print(
+        f"{len(cells)} runs selected: {skipped} already done, {len(todo)} to train", highlight=False
     )
     records, signal, refusals = [], 0, dict[str, str]()
     if todo:
@@ -134,7 +135,7 @@ def run(
             for name in ("benchmark.reporting.terminal", "scipy.stats"):
                 importlib.import_module(name)
         watch = StopSignal(max_seconds, stopping)
-        with listener(console, len(todo)) as watcher:
+        with listener(progress, len(todo)) as watcher:
             records = grid.run_cells(
                 todo,
                 request.results,
@@ -153,7 +154,7 @@ def run(
         refusals = watcher.refusals
         signal = watch.exit_code
     if timing and not signal:
-        measure_cells(request, cells)
+        measure_cells(request, cells, quiet)
     _summary(console, request, cells)
     suggest(console, request, cells)
     left = _unsuccessful(console, request, cells, refusals)
@@ -208,7 +209,7 @@ def _unsuccessful(
     if left & {"interrupted", "missing"}:
         console.print("to resume, repeat the command", highlight=False)
     if left - {"interrupted", "missing", "refused"}:
-        console.print("rerun unsuccessful cells with --retry failed, oom or all", highlight=False)
+        console.print("repeat unsuccessful runs with --retry failed, oom or all", highlight=False)
     return left
 
 

@@ -20,7 +20,7 @@ def show(
         bool, typer.Option("--json", help="Print one JSON object, with the run's folder in it.")
     ] = False,
 ) -> None:
-    """Print the record of a run."""
+    """Print the record of a run: scores, costs, settings and where they came from."""
     from rich.console import Console
 
     from benchmark.results.store import find_one

@@ -32,6 +32,7 @@ def speed(
         Path | None,
         typer.Option("--out", metavar="DIR", help="Also write the table to this folder."),
     ] = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Compare training speed and memory with other training loops, in one table.
 
@@ -67,7 +68,7 @@ def speed(
         selection = dataclasses.replace(request.selection, methods=label)
         return plan.plan(selection, request.weights)[0]
 
-    progress = Console(stderr=True)
+    progress = Console(stderr=True, quiet=quiet)
     comparison = Comparison(
         cell,
         environment,

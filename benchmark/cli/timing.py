@@ -48,6 +48,7 @@ def timing(
             "--rounds", metavar="N", min=1, help="Rounds; every method runs once per round."
         ),
     ] = ROUNDS,
+    quiet: options.Quiet = False,
 ) -> None:
     """Measure training steps and latency of methods side by side; the report shows the ratios.
 
@@ -56,7 +57,7 @@ def timing(
     results folder are timed. Options narrow this down; --methods adds methods without runs. Methods
     timed before are timed again.
     """
-    measure_groups(request, _groups(request), steps, rounds, threads)
+    measure_groups(request, _groups(request), steps, rounds, threads, quiet)
 
 
 def measure_groups(
@@ -65,6 +66,7 @@ def measure_groups(
     steps: int = STEPS,
     rounds: int = ROUNDS,
     threads: int = THREADS,
+    quiet: bool = False,
 ) -> None:
     """Measures and stores each group, and prints a table of it.
 
@@ -74,6 +76,7 @@ def measure_groups(
         steps: timed training steps a turn.
         rounds: in which all methods take turns.
         threads: on a CPU.
+        quiet: do not show what is being measured.
     """
     from rich.console import Console
 
@@ -104,7 +107,7 @@ def measure_groups(
             if verdicts[cell.run_id].reason:
                 note(f"{cell.method_label} is skipped: {verdicts[cell.run_id].reason}")
         cells = [cell for cell in cells if not verdicts[cell.run_id].reason]
-        with _progress(errors) as tell:
+        with _progress(Console(stderr=True, quiet=quiet)) as tell:
             found, problems = measure(
                 cells, environment, steps=steps, rounds=rounds, threads=threads, tell=tell
             )
@@ -137,13 +140,13 @@ def suggest(console: "Console", request: "Request", cells: "list[RunSpec]") -> N
         )
 
 
-def measure_cells(request: "Request", cells: "list[RunSpec]") -> None:
+def measure_cells(request: "Request", cells: "list[RunSpec]", quiet: bool = False) -> None:
     """Measures the finished ones of these cells, each group side by side."""
     from benchmark.profiling.timing.groups import groups
     from benchmark.results import store
 
     done = [cell for cell in cells if store.has_result(request.results, cell)]
-    measure_groups(request, groups(done))
+    measure_groups(request, groups(done), quiet=quiet)
 
 
 def _groups(request: "Request") -> "list[list[RunSpec]]":
@@ -183,7 +186,7 @@ def _progress(console: "Console") -> "Iterator[Callable[[str], None]]":
     """What is running: in place on a terminal, else a line where something begins."""
     from rich.markup import escape
 
-    if console.is_terminal:
+    if console.is_terminal and not console.quiet:
         with console.status("") as status:
             yield lambda text: status.update(escape(text))
         return

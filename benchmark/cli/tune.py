@@ -154,6 +154,7 @@ def _forecast(
     """Prints the number of cells that are left, and their time by earlier runs."""
     from benchmark.cli.plan import time_text
     from benchmark.core.machine import device_name, find_device
+    from benchmark.planning import published_costs
     from benchmark.planning.forecast import Forecaster, forecast
     from benchmark.results import store
     from benchmark.results.index import read_index
@@ -170,12 +171,14 @@ def _forecast(
     runs = [
         entry for root in (request.results, results) for entry in read_index(root).entries.values()
     ]
-    total = forecast(
-        list(planned.values()), Forecaster(runs, device_name(find_device(request.device)))
-    )
+    elsewhere, published = published_costs.read()
+    device = device_name(find_device(request.device))
+    forecaster = Forecaster(runs, device, Forecaster(published, elsewhere))
+    total = forecast(list(planned.values()), forecaster)
     text = f"{total.cells} {_count(total.cells, 'cell')}"
     if total.without_basis < total.cells:
-        text += f", about {time_text(total.seconds_left())} on one device"
+        text += f", about {time_text(total.device_seconds)} one after another"
+        text += " (rough: from published runs on another machine)" if total.rough else ""
     if total.without_basis:
         text += f"; no time estimate for {total.without_basis} of them, since no run is like them"
     console.print(text + (f"; {done} have a result already" if done else ""), soft_wrap=True)

@@ -1,5 +1,6 @@
 """Errors that a user can fix. The command line prints them on one line and exits with code 2."""
 
+import re
 import reprlib
 import sys
 
@@ -16,6 +17,36 @@ def on_one_line(error: Exception) -> str:
 def printable(text: str) -> str:
     """Text with every character escaped that would break the line or steer a terminal."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+_WORDS = (
+    (r"Value error, ", ""),
+    (r"Input should be a valid integer.*", "must be a whole number"),
+    (r"Input should be a valid number.*", "must be a number"),
+    (r"Input should be a finite number", "must be a finite number"),
+    (r"Input should be a valid boolean.*", "must be true or false"),
+    (r"Input should be a valid string", "must be text"),
+    (r"Input should be a valid (?:list|tuple)", "must be a list"),
+    (r"Input should be a valid dictionary.*", "must be names with values"),
+    (r"Input should be greater than or equal to ", "must be at least "),
+    (r"Input should be less than or equal to ", "must be at most "),
+    (r"Input should be greater than ", "must be greater than "),
+    (r"Input should be less than ", "must be less than "),
+    (r"Input should be ", "must be "),
+    (r"Extra inputs are not permitted", "is unknown"),
+    (r"Field required", "is missing"),
+)
+
+
+def plain(message: str) -> str:
+    """A message of pydantic, or of typer that quotes one, in the words of the command line.
+
+    >>> plain("Input should be greater than or equal to 1")
+    'must be at least 1'
+    """
+    for pattern, words in _WORDS:
+        message = re.sub(pattern, words, message)
+    return message
 
 
 def shown(value: object) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from benchmark.core.errors import UserError, shown
+from benchmark.core.errors import UserError, plain, shown
 
 Weights = Literal["pretrained", "none"]
 Attention = Literal["fused", "explicit"]
@@ -48,7 +48,7 @@ class Protocol(BaseModel):
 
     steps: int = Field(200, ge=1, description="optimiser steps")
     batch_size: int = Field(8, ge=1, description="images a step")
-    crop: int = Field(160, ge=16, description="side of the square training crop, px")
+    crop: int = Field(160, ge=16, le=16384, description="side of the square training crop, px")
     decoder: str = Field("linear", description="segmentation decoder on the four levels")
     decoder_lr: float = Field(1e-2, gt=0, description="peak learning rate of the decoder")
     schedule: Literal["cosine", "poly"] = Field(
@@ -127,7 +127,7 @@ class Protocol(BaseModel):
         if self.eval_window**2 > self.eval_max_pixels:
             raise ValueError(
                 f"eval_window={self.eval_window} holds more than eval_max_pixels="
-                f"{self.eval_max_pixels} pixels; lower the one or raise the other"
+                f"{self.eval_max_pixels} pixels; lower eval_window or raise eval_max_pixels"
             )
         return self
 
@@ -276,7 +276,7 @@ def one_line(error: ValidationError, what: str) -> str:
     """The first problem of a pydantic error as `what field: problem (got value)`."""
     first = error.errors()[0]
     field = ".".join(map(str, first["loc"]))
-    problem = first["msg"].removeprefix("Value error, ")
+    problem = plain(first["msg"])
     if first["type"] == "value_error":
         return f"{what}: {problem}"
     return f"{what} {field}: {problem} (got {shown(first['input'])})"

@@ -23,17 +23,27 @@ def read_mapping(path: Path, where: str, kind: str, example: str) -> dict[Any, A
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a NUL in the name
-        raise UserError(f"{where}: cannot be read ({error}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: not a text file in UTF-8; check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{where}: cannot be read ({reason}); check the path") from error
     try:
         _refuse_twins(yaml.compose(text, yaml.SafeLoader), set())
         content = yaml.safe_load(text)
     except Exception as error:
         # A tag that does not fit its value can raise almost any exception.
-        raise UserError(f"{where}: not YAML ({' '.join(str(error).split())})") from error
+        raise UserError(f"{where}: not YAML ({_problem(error)})") from error
     if not isinstance(content, dict):
         raise UserError(f"{where}: write {kind} and values, as in `{example}`")
     return content
+
+
+def _problem(error: Exception) -> str:
+    """What is wrong, and on which line; YAML's own text draws an arrow over several lines."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return " ".join(str(error).split())
 
 
 def _refuse_twins(node: yaml.Node | None, seen: set[int]) -> None:

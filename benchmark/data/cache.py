@@ -84,12 +84,7 @@ def open_split(
     """
     check_seal(benchmark.name, split)
     require_sound(benchmark)
-    ids = benchmark.ids(split)
-    if not ids:
-        raise DataError(
-            f"{benchmark.name}: the {split} split is empty; check the files under "
-            f"{benchmark.folder or benchmark.origin} or its split list"
-        )
+    ids = ids_of(benchmark, split)
     key = _key(benchmark, ids, scaled)
     where = cache_folder()
     knowable = benchmark.fingerprint or benchmark.files(ids[0])
@@ -114,6 +109,21 @@ def open_split(
             stacklevel=2,
         )
         return Direct(benchmark, split, ids, scaled, key)
+
+
+def ids_of(benchmark: Benchmark, split: Split) -> list[str]:
+    """The ids of a split.
+
+    Raises:
+        DataError: it is empty.
+    """
+    ids = benchmark.ids(split)
+    if not ids:
+        raise DataError(
+            f"{benchmark.name}: the {split} split is empty; check the files under "
+            f"{benchmark.folder or benchmark.origin} or its split list"
+        )
+    return ids
 
 
 def _key(benchmark: Benchmark, ids: Sequence[str], scaled: bool) -> str:

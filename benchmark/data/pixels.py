@@ -223,7 +223,7 @@ def _label(file: BinaryIO, raw: bool) -> Stored:
             "export it again as PNG",
         )
     if inverted:
-        raise Unfit("stores white as 0, so that its values are inverted", "export it as PNG")
+        raise Unfit("stores white as 0, so its values are inverted", "export it as PNG")
     file.seek(0)
     return _stored(file, raw, label=True)
 
@@ -434,7 +434,7 @@ def _to_bytes(values: np.ndarray, bits: int, spans: Sequence[Span] | None) -> np
             "declare one for all, or one each",
         )
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise Unfit("holds values that are no finite numbers", "replace them")
+        raise Unfit("holds values that are not finite numbers", "replace them")
     if values.dtype.kind not in "buif":
         raise Unfit(f"stores {values.dtype}", "convert it to numbers of 8 or 16 bits")
     out = np.empty(values.shape, np.uint8)
@@ -458,7 +458,7 @@ def _scaled(values: np.ndarray, span: Span) -> np.ndarray:
 def _extent(values: np.ndarray) -> str:
     """The least and the largest value, for people."""
     if values.dtype.kind not in "uif":
-        return "which are no real numbers"
+        return "which are not real numbers"
     finite = values[np.isfinite(values)]
     return f"{finite.min():g} to {finite.max():g}" if finite.size else "none of them finite"
 

@@ -1,7 +1,7 @@
 """Which trained tensors weight decay leaves out, and how rates fall towards the embedding."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 

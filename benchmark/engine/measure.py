@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -16,6 +17,7 @@ from benchmark.core.spec import Protocol
 from benchmark.engine.latency import BATCHES, Forward, blank, percentiles, repeated
 from benchmark.engine.memory import forward_memory
 from benchmark.engine.out_of_memory import is_out_of_memory
+from benchmark.models.backbone import StagedBackbone
 from benchmark.models.precision import cast_frozen
 from benchmark.models.segmenter import Segmenter
 from methods.base import Method
@@ -107,16 +109,34 @@ def measure_inference(
 
 def count_flops(segmenter: Segmenter, protocol: Protocol) -> int:
     """FLOPs of one image of the protocol's crop size; a multiply-add counts as two."""
+    return _counted(segmenter, blank(segmenter, protocol))
+
+
+def flops_by_shape(backbone: StagedBackbone, crop: int) -> int:
+    """FLOPs of one image, from the shapes of tensors alone.
+
+    Args:
+        backbone: on the meta device, so that nothing is computed however much it would be.
+        crop: side of the image; rounded up to what the backbone takes.
+
+    Raises:
+        Exception: of any kind, where a model or a method computes with values.
+    """
+    size = backbone.padded(crop, crop)
+    return _counted(backbone, torch.empty(1, backbone.in_chans, *size, device="meta"))
+
+
+def _counted(network: nn.Module, images: torch.Tensor) -> int:
     # The counter hooks the gradient of each input of a module, even if no gradient is computed.
     # That fails where an input is a bare trainable parameter.
-    trained = [one for one in segmenter.parameters() if one.requires_grad]
+    trained = [one for one in network.parameters() if one.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)
     # Fused attention kernels hide their matrix products from the counter; the plain one does not.
     counter = FlopCounterMode(display=False)
     try:
         with torch.inference_mode(), counter, sdpa_kernel(SDPBackend.MATH):
-            segmenter(blank(segmenter, protocol))
+            network(images)
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)

@@ -71,6 +71,8 @@ def pretrain(
     Returns:
         `out`.
     """
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder; name a file")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = out.with_name(f".{out.name}.{os.getpid()}")

@@ -14,7 +14,7 @@ from benchmark.core.spec import RunSpec
 from benchmark.data.batches import Batch
 from benchmark.engine.build import build_segmenter
 from benchmark.engine.losses import Criterion
-from benchmark.engine.measure import count_flops
+from benchmark.engine.measure import count_flops, flops_by_shape
 from benchmark.engine.out_of_memory import is_out_of_memory
 from benchmark.engine.train import train
 from benchmark.execution.environment import Environment
@@ -26,6 +26,10 @@ from methods.base import Unsupported
 
 IMAGES = 2
 """Of the rehearsed step: as few as BatchNorm takes."""
+
+
+MOST_TIMES = 1000
+"""How much more than the frozen backbone a method may compute to be tried at all."""
 
 
 def check(cell: RunSpec, environment: Environment) -> Verdict:
@@ -51,6 +55,8 @@ def check(cell: RunSpec, environment: Environment) -> Verdict:
         )
         return Verdict(reason, "unsupported", by_user=True)
     method = build_method(cell.method, cell.method_params)
+    if reason := too_costly(cell, environment):
+        return Verdict(reason, "unsupported", by_user=True)
     try:
         try:
             method.apply(backbone, len(benchmark.classes))
@@ -68,6 +74,35 @@ def check(cell: RunSpec, environment: Environment) -> Verdict:
             return Verdict()
         tail = traceback.format_exc().splitlines()[-TRACEBACK_LINES:]
         return Verdict(on_one_line(error), "failed", "\n".join(tail))
+
+
+def too_costly(cell: RunSpec, environment: Environment) -> str:
+    """What to say where settings multiply the computation of the backbone by over `MOST_TIMES`.
+
+    It is worked out from shapes, so that a number of tokens with some zeros too many is told at
+    once, where trying it would take hours. Empty where it cannot be known without computing.
+    """
+    method = build_method(cell.method, cell.method_params)
+    if method == type(method)():  # defaults are moderate, and counting takes half a second
+        return ""
+    benchmark, crop = BENCHMARKS.get(cell.benchmark), cell.protocol.crop
+    backbone = build_backbone(
+        cell.backbone, cell.weights, environment.weights, crop, benchmark.channels
+    ).to("meta")
+    try:
+        frozen = flops_by_shape(backbone, crop)
+        with torch.device("meta"):
+            method.apply(backbone, len(benchmark.classes))
+        small = flops_by_shape(backbone, crop) <= MOST_TIMES * frozen
+    except Exception as error:
+        # More values in a tensor than can be counted. Anything else shows where it is tried.
+        small = "overflow" not in str(error)
+    if small:
+        return ""
+    return (
+        f"{cell.method_label} needs more than {MOST_TIMES} times the computation of backbone "
+        f"{cell.backbone!r}; choose smaller values"
+    )
 
 
 def rehearse(cell: RunSpec, environment: Environment) -> str:

@@ -244,8 +244,8 @@ def _limit(
     fit, need = fitting(per_device, cells, found.computes, forecaster, available)
     if fit < per_device:
         listener.note(
-            f"memory is enough for {fit * len(parts.devices)} of {parts.jobs} jobs: each may need "
-            f"{size_text(need)} of {size_text(available or 0)}"
+            f"memory is enough for {fit * len(parts.devices)} of {parts.jobs} parallel runs: each "
+            f"may need {size_text(need)}, and {size_text(available or 0)} are available"
         )
         pool.limit(fit * len(parts.devices))
 

@@ -117,8 +117,6 @@ def _verdict(checked: Verdict, benchmark: str, opened: Opened, accept_audit: boo
         return Verdict(opened.problem, by_user=True)
     if opened.findings and not accept_audit:
         finding = opened.findings[0]
-        reason = (
-            f"{benchmark}: {finding.what}; {finding.fix}, or train all the same with --accept-audit"
-        )
+        reason = f"{benchmark}: {finding.what}; {finding.fix}, or train anyway with --accept-audit"
         return Verdict(reason, by_user=True)
     return checked

@@ -26,6 +26,7 @@ from benchmark.engine.replicas import Replicas, replicate
 from benchmark.engine.train import Progress, train
 from benchmark.engine.training_data import TrainingSplit
 from benchmark.execution.cell import VERIFIED_IMAGES
+from benchmark.execution.checks import too_costly
 from benchmark.execution.environment import Environment
 from benchmark.execution.splits import decoded, open_benchmark
 from benchmark.models.segmenter import Segmenter
@@ -53,6 +54,8 @@ def probe(cell: RunSpec, environment: Environment) -> tuple[Entry | None, str]:
     Raises:
         UserError: weights or data are missing or damaged.
     """
+    if reason := too_costly(cell, environment):
+        return None, reason
     try:
         return _measure(cell, environment), ""
     except UserError:

@@ -62,24 +62,24 @@ def restore(spec: RunSpec, results: Path, environment: Environment) -> Segmenter
     """
     folder = results / spec.folder
     if not store.is_done(results, spec):
-        raise UserError(f"run {spec.run_id} is not done; run it first")
+        raise UserError(f"run {spec.run_id} has not finished; run it first")
     path = folder / "delta.safetensors"
     try:
         state = load_file(path)
     except FileNotFoundError:
         raise UserError(
-            f"{path} is missing (published records come without weights); run the cell again into "
+            f"{path} is missing (published records come without weights); repeat the run in "
             "a results folder of your own"
         ) from None
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read ({error}); run the cell again") from error
+        raise UserError(f"{path} cannot be read ({error}); repeat the run") from error
     segmenter, _ = build_segmenter(
         spec, build_method(spec.method, spec.method_params), environment.weights, environment.device
     )
     try:
         deltas.load_delta(segmenter, state)
     except (RuntimeError, KeyError, ValueError) as error:
-        raise UserError(f"{path} does not fit the run ({error}); run the cell again") from error
+        raise UserError(f"{path} does not fit the run ({error}); repeat the run") from error
     return segmenter.eval()
 
 
@@ -107,7 +107,7 @@ def _held(spec: RunSpec, results: Path) -> Iterator[None]:
     with lease.hold(results, spec) as mine:
         if not mine:
             raise UserError(
-                f"another process works on run {spec.run_id}; try again when it is done"
+                f"another process is working on run {spec.run_id}; try again when it has finished"
             )
         yield
 
@@ -129,7 +129,7 @@ def _miou(spec: RunSpec, results: Path, environment: Environment) -> float:
 def _stored_miou(folder: Path) -> float:
     record = store.read_record(folder)
     if record is None or record.metrics is None:
-        raise UserError(f"{folder}: the run has no metrics to compare with; run the cell again")
+        raise UserError(f"{folder}: the run has no metrics to compare with; repeat the run")
     return record.metrics.miou
 
 
@@ -174,7 +174,7 @@ def _stress(
     if abs(now - clean) > TOLERANCE:
         raise UserError(
             f"run {spec.run_id} scored mIoU {clean:.4f} and now scores {now:.4f}: its code, data "
-            "or weights have changed; run the cell again"
+            "or weights have changed; repeat the run"
         )
     counts: Counts = robustness.read_counts(folder, VERSION)
     asked = [(name, severity) for name in names for severity in severities]

@@ -84,7 +84,7 @@ def respecify(record: Record) -> RunSpec:
     ]
     what = "; ".join(changes) or "its record was edited, or ids are computed differently"
     raise UserError(
-        f"{where}: it would be run {spec.run_id} now (changed: {what}); "
+        f"{where}: today the same request makes run {spec.run_id} (changed: {what}); "
         "check out the commit that its provenance names"
     )
 

@@ -198,7 +198,7 @@ class StagedBackbone(nn.Module):
             blank = torch.zeros(1, self.in_chans, side, side, device=like.device)
             if fn(blank).shape != blank.shape:
                 raise Unsupported(
-                    f"{type(self.model).__name__} takes {side}x{side} px images only, so that "
+                    f"{type(self.model).__name__} takes {side}x{side} px images only, so "
                     "nothing can be put around them"
                 )
         self._on_images.append(fn)
@@ -268,11 +268,13 @@ class StagedBackbone(nn.Module):
 
         if block in self._other_prefix:
             raise Unsupported(
-                f"{block} of {type(self.model).__name__} returns another number of tokens beside "
-                "those of its map than other blocks"
+                f"{block} of {type(self.model).__name__} returns a different number of extra "
+                "tokens than the other blocks"
             )
         if block in self._no_map:
-            raise Unsupported(f"{block} of {type(self.model).__name__} returns no map")
+            raise Unsupported(
+                f"{block} of {type(self.model).__name__} does not return a feature map"
+            )
         axis = self._channel_axes[block]
         self.after(block, lambda _, y: _channels_back(fn(_channels_last(y, axis)), axis))
 
@@ -288,8 +290,8 @@ class StagedBackbone(nn.Module):
         """
         if stage >= len(self._ends):
             raise Unsupported(
-                f"{type(self.model).__name__} has {len(self._ends)} stages, so none ends at "
-                f"boundary {stage + 1}"
+                f"{type(self.model).__name__} has {len(self._ends)} stages, so there is "
+                f"no end of stage {stage + 1} to attach to"
             )
         held = self._ends[stage]
         if held is None:
@@ -304,11 +306,13 @@ class StagedBackbone(nn.Module):
         they were attached.
 
         Raises:
-            Unsupported: the first block receives no map.
+            Unsupported: the first block does not receive a feature map.
 
         """
         if self._embedding is None:
-            raise Unsupported(f"the first stage of {type(self.model).__name__} receives no map")
+            raise Unsupported(
+                f"the first stage of {type(self.model).__name__} does not receive a feature map"
+            )
         held = self._embedding
         self.before(self._blocks[0][0], lambda x: self._on_map(0, x, held, fn))
 
@@ -333,7 +337,7 @@ class StagedBackbone(nn.Module):
         if x.shape[1] - count != height * width:
             raise Unsupported(
                 f"a block in stage {stage + 1} of {type(self.model).__name__} returns "
-                f"{tuple(x.shape[1:])}, which is no map of {height}x{width} positions"
+                f"{tuple(x.shape[1:])}, which is not a feature map of {height}x{width} positions"
             )
         # One split: the way back of two slices would fill two gradients with zeros.
         prefix, tokens = x.split([count, x.shape[1] - count], dim=1)

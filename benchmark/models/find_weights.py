@@ -141,5 +141,7 @@ def _unknown(name: str, dirs: Sequence[Path]) -> UserError:
     else:
         close = difflib.get_close_matches(name, candidates, n=3)
         kind = f"unknown backbone {name!r}: neither a timm model nor a weights file"
+    if set(name) & set("*?"):
+        return UserError(f"{kind}; `list backbones --filter {name!r}` lists names that match")
     hint = f"; did you mean {', '.join(close)}?" if close else ""
     return UserError(f"{kind}{hint}")

@@ -55,7 +55,7 @@ def levels(model: nn.Module, name: str) -> list[Level]:
         UserError: timm gives none.
 
     """
-    refusal = UserError(f"backbone {name!r}: timm gives no dense features for it")
+    refusal = UserError(f"backbone {name!r}: timm returns no dense features for it; choose another")
     if not hasattr(model, "forward_intermediates"):
         raise refusal
     try:

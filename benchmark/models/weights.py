@@ -244,7 +244,7 @@ def _from_file(path: Path, name: str, origin: Literal["file", "random"]) -> Reso
         raise UserError(f"weights file {path} cannot be read: {_line(error)}") from error
     if not timm.is_model(result.timm_model):
         raise UserError(
-            f"weights file {path}: its metadata name no timm model to build "
+            f"weights file {path}: its metadata do not name a timm model "
             f"(timm_model = {result.timm_model!r})"
         )
     return result
@@ -301,21 +301,19 @@ def _missing(name: str, dirs: Sequence[Path]) -> str:
     folders = ", ".join(str(d) for d in dirs) or "no folder (none given)"
     config = hub_config(name)
     looked = f"looked for {name}.safetensors or {name}.<tag>.safetensors in {folders}"
+    put = (
+        f"put {name}.safetensors into a folder and name that with --weights DIR or "
+        "BENCHMARK_WEIGHTS, or train on random weights with --weights none"
+    )
     if config is None or not (config.hf_hub_id or config.url):
-        return (
-            f"no pretrained weights for backbone {name!r}: {looked}, and timm offers none; put "
-            f"{name}.safetensors into a folder named by --weights DIR or BENCHMARK_WEIGHTS, or "
-            "train on random weights with --weights none"
-        )
+        return f"no pretrained weights for backbone {name!r}: {looked}, and timm offers none; {put}"
     once = (
         f'python -c "import timm, safetensors.torch as s; s.save_file(timm.create_model('
         f"'{name}', pretrained=True).state_dict(), '{name}.safetensors')\""
     )
     return (
-        f"no pretrained weights for backbone {name!r}: {looked} and in timm's hub cache, and the "
-        f"hub cannot be reached; on a machine with network access let timm download them: {once} "
-        f"- and put {name}.safetensors into a folder named by --weights DIR or BENCHMARK_WEIGHTS; "
-        "or train on random weights with --weights none"
+        f"no pretrained weights for backbone {name!r}: {looked} and in timm's cache, and the hub "
+        f"cannot be reached; {put}. A machine with network access makes the file by: {once}"
     )
 
 

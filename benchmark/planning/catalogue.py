@@ -73,7 +73,7 @@ def checked(cls: "type[Method]", params: Mapping[str, Any]) -> "Method":
         for field, value in dataclasses.asdict(method).items():
             # JSON has neither: a record that holds one could not be read back.
             if isinstance(value, float) and not math.isfinite(value):
-                raise UserError(f"method {name!r}: {field}={value} is no finite number")
+                raise UserError(f"method {name!r}: {field}={value} must be a finite number")
         return method
     except ValidationError as error:
         # Ranges are checked by the method, whose message names it already.

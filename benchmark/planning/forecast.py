@@ -48,6 +48,7 @@ class Expected(NamedTuple):
     seconds: float | None
     memory_bytes: int | None
     disk_bytes: int | None
+    rough: bool = False  # the seconds are those of another machine
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Forecast:
     Attributes:
         cells: their number.
         without_basis: how many of them have no estimate of their time; they are in no sum.
+        rough: how many have one from another machine only.
         device_seconds: of all others.
         disk_bytes: that those which are known will add.
         memory_bytes: the largest peak of a cell; 0 where none is known.
@@ -64,13 +66,10 @@ class Forecast:
 
     cells: int
     without_basis: int
+    rough: int
     device_seconds: float
     disk_bytes: int
     memory_bytes: int
-
-    def seconds_left(self, devices: int = 1) -> float:
-        """Wall-clock time on a number of devices that share the cells evenly."""
-        return self.device_seconds / devices
 
 
 class _Grouped:
@@ -102,10 +101,13 @@ class Forecaster:
     Args:
         runs: of any status; those that lack a number do not count for it.
         device: what the cells will run on, as records name it.
+        otherwise: asked for what these runs do not tell; rough.
     """
 
-    def __init__(self, runs: Sequence[Entry], device: str) -> None:
-        self._device = device
+    def __init__(
+        self, runs: Sequence[Entry], device: str, otherwise: "Forecaster | None" = None
+    ) -> None:
+        self._device, self._otherwise = device, otherwise
         self._speed = _Grouped(runs, SPEED, lambda run: run.images_per_second)
         self._memory = _Grouped(runs, SPEED, lambda run: run.memory_bytes)
         self._others = _Grouped(runs, OTHERS, lambda run: run.other_seconds)
@@ -124,7 +126,10 @@ class Forecaster:
         }
         key = (*wanted.values(), protocol.batch_size, protocol.steps)
         if key not in self._known:
-            self._known[key] = self._expect(wanted, protocol)
+            found = self._expect(wanted, protocol)
+            if self._otherwise is not None:
+                found = _completed(found, self._otherwise.expected(cell))
+            self._known[key] = found
         return self._known[key]
 
     def _expect(self, wanted: dict[str, object], protocol: Protocol) -> Expected:
@@ -153,6 +158,16 @@ class Forecaster:
         )
 
 
+def _completed(found: Expected, other: Expected) -> Expected:
+    """What is known, and where something is not, that of another machine."""
+    return Expected(
+        other.seconds if found.seconds is None else found.seconds,
+        other.memory_bytes if found.memory_bytes is None else found.memory_bytes,
+        other.disk_bytes if found.disk_bytes is None else found.disk_bytes,
+        rough=found.seconds is None and other.seconds is not None,
+    )
+
+
 def _batch_pixels(run: Entry, protocol: Protocol) -> int:
     """Pixels of the batches that a run was trained on; those of the cell where it does not say."""
     return (run.batch_size or protocol.batch_size) * (run.crop or protocol.crop) ** 2
@@ -164,6 +179,7 @@ def forecast(cells: Sequence[RunSpec], forecaster: Forecaster) -> Forecast:
     return Forecast(
         cells=len(cells),
         without_basis=sum(one.seconds is None for one in expected),
+        rough=sum(one.rough for one in expected),
         device_seconds=sum(one.seconds or 0.0 for one in expected),
         disk_bytes=sum(one.disk_bytes or 0 for one in expected),
         memory_bytes=max((one.memory_bytes or 0 for one in expected), default=0),

@@ -168,8 +168,8 @@ def _protocol(base: Protocol, changes: Mapping[str, Any]) -> Protocol:
     for field in changes:
         if field not in Protocol.model_fields:
             hint = did_you_mean(field, Protocol.model_fields)
-            raise UserError(f"unknown protocol field {field!r}{hint}")
+            raise UserError(f"--set {field}: there is no such setting{hint}")
     try:
         return Protocol.model_validate(base.model_dump() | dict(changes))
     except ValidationError as error:
-        raise UserError(one_line(error, "protocol")) from error
+        raise UserError(one_line(error, "--set")) from error

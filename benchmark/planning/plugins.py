@@ -37,7 +37,8 @@ def load_files(paths: Sequence[Path], where: str = "--plugin") -> None:
     """
     for path in paths:
         if not path.is_file():
-            raise UserError(f"{where} {path}: no such file")
+            what = "is a folder; name a file" if path.is_dir() else "no such file; check the path"
+            raise UserError(f"{where} {path}: {what}")
         digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
         name = f"{_PREFIX}{digest}"
         if name in _TYPED:

@@ -20,9 +20,9 @@ from benchmark.core.spec import RunSpec
 from benchmark.results.index import Held
 from benchmark.results.provenance import comparable
 
-METHOD = "the source of the method has changed"
-BENCHMARK = "the files or the source of the benchmark have changed"
-WEIGHTS = "the file of the weights has changed"
+METHOD = "the method's code has changed"
+BENCHMARK = "the benchmark's files or code have changed"
+WEIGHTS = "the weights file has changed"
 
 
 class Recorded(Protocol):

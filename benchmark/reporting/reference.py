@@ -75,7 +75,7 @@ def read_reference(path: Path) -> pd.DataFrame:
             raise UserError(f"{where}: {empty} is empty; fill it in or remove the line")
         size = _number(line, memory, where) if memory else math.nan
         if not 0 <= score <= 100:
-            raise UserError(f"{where}: {miou}={score:g} is no percentage; give 0 to 100")
+            raise UserError(f"{where}: {miou}={score:g} is not a percentage; write 0 to 100")
         scale = _scale(params, f"_{params.rpartition('_')[2]}", path)
         other = {
             "benchmark": (line.get("benchmark") or "").strip() or path.stem.partition("_")[0],
@@ -104,9 +104,11 @@ def _lines(path: Path) -> list[tuple[int, dict[str, str]]]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not in UTF-8; save it as UTF-8") from error
     except csv.Error as error:
-        raise UserError(f"{path} is no CSV file ({error}); separate values by commas") from error
+        raise UserError(f"{path} is not a CSV file ({error}); separate values by commas") from error
     if not lines:
-        raise UserError(f"{path} holds no line below a header; add published numbers or leave it")
+        raise UserError(
+            f"{path} has no line below its header; add published numbers, or omit --reference"
+        )
     for number, line in lines:
         if None in line or None in line.values():
             raise UserError(
@@ -133,7 +135,7 @@ def _number(line: dict[str, str], name: str, where: str) -> float:
     except ValueError:
         number = math.nan
     if not 0 <= number < math.inf:
-        raise UserError(f"{where}: {name}={text!r} is no number of 0 or more; correct it")
+        raise UserError(f"{where}: {name}={text!r} is not a number of 0 or more; correct it")
     return number
 
 

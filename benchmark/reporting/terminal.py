@@ -58,10 +58,13 @@ def print_report(
         ends = zip(board["low"], board["high"], strict=True)
         board["interval"] = [interval_text(low, high) for low, high in ends]
         console.print(_fitting(board, f"Leaderboard: {name}", console))
-        covers = " and ".join(sorted(set(board["covers"]) - {"nothing"})) or "nothing"
+        covers = " and ".join(sorted(set(board["covers"]) - {"nothing"}))
         notes = [
             about_seeds(part.cells),
-            f"95 % intervals cover {covers}; methods that do not differ significantly share ranks.",
+            f"95 % intervals cover variation between {covers}; methods that do not differ "
+            "significantly share a rank."
+            if covers
+            else "No 95 % intervals: there is one seed, and no counts of images.",
             explained(part.frame) if timed(part.frame) else "",
         ]
         for note in filter(None, notes):

@@ -173,7 +173,7 @@ def _check_hidden(path: Path) -> list[Finding]:
         return []
     draft = _DRAFT.fullmatch(path.name)
     if path.name.endswith(".lease"):
-        return [Finding("fault", path, "the lease of a dead process", ASIDE, True)]
+        return [Finding("fault", path, "the lock file of a process that has died", ASIDE, True)]
     if path.name.endswith(".checkpoint"):
         return [_checkpoint(path, path.with_name(run_id), age)]
     if path.name.endswith(".opened"):
@@ -207,7 +207,9 @@ def _checkpoint(path: Path, folder: Path, age: float) -> Finding:
         return Finding("fault", path, "the checkpoint of a finished run", ASIDE, True)
     if age > DAY and (record is None or record.status != "interrupted"):
         return Finding("fault", path, "a checkpoint older than a day", ASIDE, True)
-    return Finding("note", path, "the checkpoint of an interrupted run", "run the cell to resume")
+    return Finding(
+        "note", path, "the checkpoint of an interrupted run", "to resume, repeat the `run` command"
+    )
 
 
 def _is_held(path: Path) -> bool:

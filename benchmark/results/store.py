@@ -321,6 +321,8 @@ def find_one(root: Path, prefix: str) -> tuple[Path, Record]:
     Raises:
         UserError: there is none, there are several, or its record cannot be read.
     """
+    if not prefix.strip():
+        raise UserError("the run id is empty; `plan` lists the ids of runs")
     found = find_runs(root, prefix)
     if not found:
         raise UserError(f"no run {prefix!r} has finished in {root}; `plan` lists planned runs")
@@ -329,7 +331,7 @@ def find_one(root: Path, prefix: str) -> tuple[Path, Record]:
         raise UserError(f"run id {prefix!r} matches {len(found)} runs ({ids}); type more of it")
     record = read_record(found[0])
     if record is None:
-        raise UserError(f"{found[0] / 'record.json'} cannot be read; remove it and run again")
+        raise UserError(f"{found[0] / 'record.json'} cannot be read; `doctor` says why")
     return found[0], record
 
 

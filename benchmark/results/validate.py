@@ -28,7 +28,7 @@ TOLERANCE = 1e-9
 """A recorded mIoU differs from that of its counts by rounding at most."""
 
 ASIDE = "doctor --repair moves it to .set-aside"
-AGAIN = f"{ASIDE}; then run the cell again"
+AGAIN = f"{ASIDE}; then repeat the run"
 _MEASURE = "`evaluate --corruptions` measures them again"
 _STRESS = f"{ASIDE}; {_MEASURE}"
 

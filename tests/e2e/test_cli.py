@@ -83,14 +83,14 @@ def test_again_everything_is_skipped(grid):
     before = {path: path.stat().st_mtime_ns for path in records(results)}
     done = call("run", "--methods", "linear,lora,spm", *TINY, "--results", results)
     assert done.returncode == 0
-    assert "3 cells, 3 already done, 0 to run" in done.stdout
+    assert "3 runs selected: 3 already done, 0 to train" in done.stdout
     assert before == {path: path.stat().st_mtime_ns for path in records(results)}
 
 
 def test_plan_tells_done_from_missing(grid):
     done = call("plan", "--methods", "linear,vpt", *TINY, "--results", grid[0])
     assert done.returncode == 0
-    assert "2 cells: 1 done, 1 missing" in done.stdout
+    assert "2 runs: 1 done, 1 missing" in done.stdout
 
 
 def test_show_prints_the_record(grid):
@@ -139,7 +139,10 @@ def test_a_killed_grid_goes_on_where_it_stopped(tmp_path):
     assert 1 <= len(finished) < 3
     done = call(*arguments)
     assert done.returncode == 0
-    assert f"3 cells, {len(finished)} already done, {3 - len(finished)} to run" in done.stdout
+    assert (
+        f"3 runs selected: {len(finished)} already done, {3 - len(finished)} to train"
+        in done.stdout
+    )
     assert len(records(tmp_path / "r")) == 3
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     assert {path.name for path in (tmp_path / "r").rglob(".*")} <= {index.NAME}
@@ -155,7 +158,7 @@ def test_a_failed_cell_is_visible_and_the_others_go_on(tmp_path):
     assert "nan: lora[lr=1e+30] on cells" in done.stdout
     assert "--retry" in done.stdout
     again = call("plan", "--methods", "lora[lr=1e30],linear", *TINY, "--results", results)
-    assert "2 cells: 1 done, 1 nan" in again.stdout
+    assert "2 runs: 1 done, 1 nan" in again.stdout
 
 
 def test_what_cannot_work_is_unsupported_and_random_weights_are_told(tmp_path):
@@ -170,7 +173,7 @@ def test_what_cannot_work_is_unsupported_and_random_weights_are_told(tmp_path):
     assert "needs residual branches" in reason
     # It is told before the first cell runs, too.
     first = next(line for line in done.stdout.splitlines() if "unsupported" in line)
-    assert first == f"unsupported (1 cell): convpass on mobilenetv2_035: {reason}"
+    assert first == f"unsupported (1 run): convpass on mobilenetv2_035: {reason}"
     assert by_status["done"]["provenance"]["weights"] == "none (random)"
 
 
@@ -236,7 +239,7 @@ def test_list_says_all_about_methods():
     [
         (["--methods", "loar"], ["unknown method 'loar'", "did you mean 'lora'"]),
         (["--suite", "smal"], ["did you mean 'small'"]),
-        (["--set", "stepz=3"], ["unknown protocol field 'stepz'", "did you mean 'steps'"]),
+        (["--set", "stepz=3"], ["--set stepz: there is no such setting", "did you mean 'steps'"]),
         (["--set", "steps=3", "--set", "steps=4"], ["steps is given as 3 and as 4", "keep one"]),
         (["--set", "scale_min=2"], ["scale_min=2.0 is above scale_max", "swap"]),
         (["--weights", "none", "--weights", "."], ["none contradicts a folder"]),
@@ -268,7 +271,7 @@ def test_a_results_folder_that_takes_no_files_is_told(tmp_path):
     blocked.write_text("")
     done = call("run", "--methods", "linear", *TINY, "--results", blocked)
     assert done.returncode == 2
-    assert "cannot be written" in done.stderr and "--results" in done.stderr
+    assert "--results" in done.stderr and "is a file; name a folder" in done.stderr
     assert blocked.read_text() == ""
 
 
@@ -307,7 +310,7 @@ def test_a_backbone_that_cannot_be_staged_is_refused_and_stops_no_other(tmp_path
     refused(done, tmp_path / "r", "crossvit_tiny_240")
     done = call(*command, "--backbones", "demo_vit,crossvit_tiny_240")
     assert done.returncode == 1, done.stderr
-    assert "cannot run (1 cell): linear on crossvit_tiny_240: " in done.stdout
+    assert "cannot run (1 run): linear on crossvit_tiny_240: " in done.stdout
     (record,) = (tmp_path / "r").rglob("record.json")
     assert "demo_vit" in record.parts
 
@@ -343,14 +346,19 @@ def test_a_config_file_wins_over_the_environment(tmp_path):
     assert plans[0] == plans[1] != plans[2]
 
 
+def reachable():
+    from benchmark.models import weights
+
+    weights._hub_answers = lambda _: True
+    weights._hub_cached = lambda _: None
+
+
 def test_plan_says_which_weights_are_not_here(tmp_path):
     words = ("plan", *TINY, "--methods", "linear", "--results", tmp_path, "--backbones")
-    away = (
-        "no weights file of resnet18 in --weights; `run` takes it from timm's cache, or downloads"
-    )
-    assert away in call(*words, "demo_vit,resnet18").stdout
-    assert "no weights file" not in call(*words, "demo_vit").stdout
-    assert "no weights file" not in call(*words, "resnet18", "--weights", "none").stdout
+    away = "the weights of resnet18 are not on this disk; `run` will download them"
+    assert away in call(*words, "demo_vit,resnet18", prepare=reachable).stdout
+    assert "not on this disk" not in call(*words, "demo_vit").stdout
+    assert "not on this disk" not in call(*words, "resnet18", "--weights", "none").stdout
 
 
 def test_plan_knows_wrong_names_too(tmp_path):

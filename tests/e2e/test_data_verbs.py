@@ -54,7 +54,7 @@ def test_a_set_that_is_there_is_not_fetched_again(fake):
     result = benchmark("data", "prepare", "camvid", BENCHMARK_DATA=str(fake))
     assert result.returncode == 0, result.stderr
     assert "camvid: ready, 3 / 3 / 3 examples" in result.stdout
-    assert "as in none of the known editions" in result.stdout
+    assert "as in no known version" in result.stdout
 
 
 def test_verify_finds_a_changed_file(tmp_path):
@@ -237,7 +237,7 @@ def test_evaluate_refuses_weights_that_score_otherwise(done, tmp_path):
     result = benchmark("evaluate", *words)
     assert result.returncode == 1 and "DIFFERENT from the record" in result.stdout
     stress = benchmark("evaluate", "--corruptions", *words)
-    assert stress.returncode == 1 and stress.stdout.count("run the cell again") == 2
+    assert stress.returncode == 1 and stress.stdout.count("repeat the run") == 2
 
 
 def test_evaluate_mistakes_are_one_line(done):
@@ -246,7 +246,9 @@ def test_evaluate_mistakes_are_one_line(done):
     asked = ("evaluate", "--corruptions", *words)
     one_line(benchmark(*asked, "--only", "frog"), "did you mean 'fog'")
     one_line(benchmark(*asked, "--severities", "0,3"), "1 to 5")
-    one_line(benchmark("evaluate", *words, "--seeds", "9"), "no selected cell has finished")
+    one_line(
+        benchmark("evaluate", *words, "--seeds", "9"), "none of the selected runs has finished"
+    )
 
 
 @pytest.mark.slow

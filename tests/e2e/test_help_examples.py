@@ -41,9 +41,11 @@ RUN = {
     ],
     f"{B} run --plugin my_method.py --methods my_method": TINY,
     f"{B} plan": TINY,
-    f"{B} plan --suite small --methods 'lora[rank=4|16],spm'": [],
+    f"{B} plan --methods 'lora[rank=4|16],spm' --seeds 0,1,2": [],
+    f"{B} plan --json": TINY,
     f"{B} list": [],
     f"{B} list methods": [],
+    f"{B} list methods --json": [],
     f"{B} list backbones --filter 'vit_*_patch16*'": [],
     f"{B} report": [],
     f"{B} report --suite small --results results/published --out reports/published": [

@@ -58,15 +58,23 @@ def record_of(place, status):
 
 def test_without_results_everything_is_missing_and_nothing_is_written(tmp_path):
     told = stdout(call("plan", "--results", tmp_path / "r"))
-    assert "30 cells: 30 missing" in told
-    assert "No time estimate yet; add --probe." in told
+    assert "30 runs: 30 missing (not run yet)" in told
+    # What published runs took is all that is known of this suite.
+    assert re.search(r"30 runs to train: about \d+ min one after another", told)
+    assert "Rough estimate, from published runs on AMD EPYC" in told and "add --probe" in told
     assert not (tmp_path / "r").exists()
+
+
+def test_what_no_published_run_tells_has_no_estimate(tmp_path):
+    words = ("--methods=linear", "--backbones=resnet10t", "--weights=none", *TINY)
+    told = stdout(call("plan", *words, "--results", tmp_path / "r"))
+    assert "No time estimate yet; add --probe." in told and "Rough" not in told
 
 
 def test_many_cells_are_counted_and_listed_only_when_asked_for(tmp_path):
     many = ("--seeds", ",".join(map(str, range(8))), "--results", tmp_path / "r")
     told = stdout(call("plan", *many))
-    assert "240 cells: 240 missing" in told and "add --all to list them" in told
+    assert "240 runs: 240 missing" in told and "add --all to list them" in told
     assert not re.search(r"missing +streets", told)
     every = stdout(call("plan", "--all", *many))
     assert len(re.findall(r"missing +(streets|cells)", every)) == 96
@@ -76,10 +84,11 @@ def test_done_failed_and_missing_with_a_forecast(ran):
     _, _, chosen = ran
     methods = "biases-of-mine,biases-of-mine[lr=1e30],linear"
     told = stdout(call("plan", "--methods", methods, *chosen))
-    assert re.search(r"3 cells: 1 done, 1 (nan|failed), 1 missing", told)
-    assert "1 unsuccessful cell: rerun with --retry" in told
+    assert re.search(r"3 runs: 1 done, 1 (nan \(diverged\)|failed), 1 missing", told)
+    assert "1 unsuccessful run: repeat with --retry" in told
     # The only run of this backbone tells what the missing cell will take.
-    assert re.search(r"1 cell to run: time left \d+ s on one device .*peak memory .*, disk", told)
+    assert re.search(r"1 run to train: about \d+ s one after .*peak memory .*, disk", told)
+    assert "Rough" not in told
     assert "cannot be checked" not in told and "will not fit" not in told
 
 
@@ -90,8 +99,8 @@ def test_a_method_that_was_edited_leaves_its_runs_stale(ran, tmp_path):
         told = stdout(call("plan", "--methods", "biases-of-mine", *chosen))
     finally:
         plugin.write_text(METHOD)
-    assert "1 cell: 1 stale" in told
-    assert "stale: 1 cell, because the source of the method has changed" in told
+    assert "1 run: 1 stale" in told
+    assert "stale: 1 run, because the method's code has changed" in told
     older = tmp_path / "results"
     shutil.copytree(place / "results", older)
     path = record_of(tmp_path, "done")
@@ -101,13 +110,13 @@ def test_a_method_that_was_edited_leaves_its_runs_stale(ran, tmp_path):
     told = stdout(
         call("plan", "--methods", "biases-of-mine", *TINY, "--plugin", plugin, "--results", older)
     )
-    assert "1 cell: 1 done" in told and "1 done cell cannot be checked for changes" in told
+    assert "1 run: 1 done" in told and "1 finished run cannot be checked for changes" in told
 
 
 def test_a_probe_measures_and_stores_nothing(tmp_path):
     told = stdout(call("plan", "--methods", "linear", *TINY, "--probe", "--results", tmp_path))
     assert re.search(r"probe: linear on cells, demo_vit: [\d.e+]+ images/s, [\d.]+ MB", told)
-    assert "1 cell to run: time left" in told and "no earlier run" not in told
+    assert "1 run to train: about" in told and "Rough" not in told
     assert not list(tmp_path.iterdir())
 
 
@@ -119,7 +128,65 @@ def test_a_probe_that_fails_says_why(tmp_path):
              "--results", tmp_path / "r")
     )  # fmt: skip
     assert "probe: biases-of-mine on cells, demo_vit: MemoryError: too much" in told
-    assert "No time estimate yet" in told
+    assert "Rough estimate" in told
+
+
+def test_json_is_one_document_with_the_states_and_the_forecast(ran):
+    _, _, chosen = ran
+    methods = "biases-of-mine,biases-of-mine[lr=1e30],linear"
+    done = call("plan", "--methods", methods, *chosen, "--json")
+    found = json.loads(stdout(done))
+    keys = ["suite", "results", "runs", "counts", "cannot_run", "downloads", "forecast"]
+    assert list(found) == keys
+    states = {row["method"]: row["state"] for row in found["runs"]}
+    assert states["biases-of-mine"] == "done" and states["linear"] == "missing"
+    assert sum(found["counts"].values()) == len(found["runs"]) == 3
+    forecast = found["forecast"]
+    assert (forecast["runs"], forecast["without_estimate"], forecast["rough"]) == (1, 0, 0)
+    assert forecast["device_seconds"] > 0 and forecast["disk_bytes"] > 0
+    assert found["cannot_run"] == found["downloads"] == [] and done.stderr == ""
+
+
+def test_json_with_a_probe_keeps_its_lines_off_the_document(tmp_path):
+    done = call("plan", "--methods=linear", *TINY, "--probe", "--json", "--results", tmp_path)
+    assert json.loads(stdout(done))["forecast"]["rough"] == 0
+    assert "probe: linear on cells" in done.stderr
+
+
+def unreachable():
+    from benchmark.models import weights
+
+    weights._hub_answers = lambda _: False
+    weights._hub_cached = lambda _: None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--backbones=resnet10t",),
+        ("--backbones=vit_tiny_patch16_224.no_such_tag",),
+        ("--suite=small", "--backbones=demo_vit", "--set=crop=96"),
+        ("--suite=small", "--backbones=demo_vit", "--set=crop=96", "--data=no/such"),
+        ("--weights=no/such",),
+        ("--device=abacus",),
+    ],
+    ids=" ".join,
+)
+def test_plan_refuses_what_run_refuses_in_the_same_words(tmp_path, wrong):
+    words = ("--methods=linear", *wrong, "--results", tmp_path / "r")
+    planned, ran = (
+        forked.call(verb, *words, env=forked.clean(), prepare=unreachable)
+        for verb in ("plan", "run")
+    )
+    assert planned.returncode == ran.returncode == 2, planned.stdout + ran.stdout
+    assert planned.stderr == ran.stderr and planned.stderr.count("\n") == 1
+
+
+def test_a_backbone_without_weights_stops_no_other(tmp_path):
+    words = ("--methods=linear", *TINY, "--backbones=demo_vit,resnet10t", "--results", tmp_path)
+    told = forked.call("plan", *words, env=forked.clean(), prepare=unreachable)
+    assert "cannot run (1 run): no pretrained weights for backbone 'resnet10t'" in stdout(told)
+    assert "1 run to train" in told.stdout
 
 
 def test_a_run_is_reproduced_bit_for_bit(ran):
@@ -129,7 +196,7 @@ def test_a_run_is_reproduced_bit_for_bit(ran):
     told = stdout(
         call("reproduce", path.parent.name[:8], "--results", place / "results", "--plugin", plugin)
     )
-    assert "the same bit for bit" in told and "differs:" not in told
+    assert "identical bit for bit" in told and "differs:" not in told
     assert re.search(r"0 of \d+ images differ", told)
     assert sorted(place.rglob("*")) == before
 

@@ -167,7 +167,7 @@ def test_a_broken_method_fails_alone(tmp_path: Path) -> None:
         *typed(steps=2, crop=48, batch_size=2), "--results", tmp_path / "results",
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
-    assert "failed (1 cell): boom on demo_vit: AttributeError: no such thing" in done.stdout
+    assert "failed (1 run): boom on demo_vit: AttributeError: no such thing" in done.stdout
     assert "linear / seed 0: mIoU" in done.stdout
     assert "Traceback" in next((tmp_path / "results").rglob("log.txt")).read_text()
 
@@ -251,7 +251,8 @@ def test_a_plugin_that_registers_nothing_is_told_so(tmp_path: Path) -> None:
     done = run("check", path)
     assert done.returncode == 2
     assert done.stderr == (
-        f"error: {path} registers no method, decoder or benchmark; see the README\n"
+        f"error: {path} registers no method, decoder or benchmark; "
+        "add @register to yours, as in the README\n"
     )
 
 
@@ -278,7 +279,7 @@ class Idle(Method):
         ("lora[rank=1000]", "lora: rank must be at most 128"),
         ("partial[blocks=99]", "partial: blocks must be at most 8"),
         ("vpt[tokens=0]", "vpt: tokens must be an integer of at least 1, not 0"),
-        ("vpt[tokens=ten]", "vpt tokens: Input should be a valid integer"),
+        ("vpt[tokens=ten]", "vpt tokens: must be a whole number"),
         ("vpt[token=3]", "has no field 'token'; did you mean 'tokens'?"),
     ],
 )

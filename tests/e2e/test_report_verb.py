@@ -46,7 +46,7 @@ def test_a_report_with_published_numbers(results):
     done = call(results, "--reference", published)
     assert done.returncode == 0, done.stderr
     out = results.parent / "out" / "small"
-    assert "95 % intervals cover seeds and images" in done.stdout
+    assert "95 % intervals cover variation between seeds and images" in done.stdout
     assert str(out / "index.html") in done.stdout.replace("\n", "")
     page = unpacked((out / "index.html").read_text(encoding="utf-8"))
     assert "A table of theirs" in page and "http-equiv" in page

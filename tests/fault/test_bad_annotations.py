@@ -121,7 +121,7 @@ NAN, INFINITY = float("nan"), float("inf")
         (lambda content: content["categories"][0].update(name="\ud800"), ("categories.0.name",)),
         (lambda content: content["categories"][0].update(name="a\x1b[1m"), ("categories.0.name",)),
         (lambda _: [1, 2], ("no known format", "--format")),
-        (lambda _: {"images": 1, "annotations": 1, "categories": 1}, ("images", "valid list")),
+        (lambda _: {"images": 1, "annotations": 1, "categories": 1}, ("images", "must be a list")),
     ],
 )  # fmt: skip
 def test_coco(coco: Path, tmp_path: Path, change: Callable[[Any], Any], parts: tuple[str]) -> None:
@@ -134,11 +134,11 @@ def test_coco(coco: Path, tmp_path: Path, change: Callable[[Any], Any], parts: t
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        (b"", ("no JSON",)),
-        (b"{", ("no JSON",)),
+        (b"", ("not JSON",)),
+        (b"{", ("not JSON",)),
         (b"\xff\xfe", ("UTF-8",)),
-        (b"[" * 100_000, ("no JSON",)),
-        (b'{"images": ' + b"9" * 5000 + b"}", ("no JSON",)),
+        (b"[" * 100_000, ("not JSON",)),
+        (b'{"images": ' + b"9" * 5000 + b"}", ("not JSON",)),
         (b"{}", ("no known format",)),
     ],
 )
@@ -295,7 +295,11 @@ def test_labelme(tmp_path: Path) -> None:
         return text
 
     assert "shape 1 ('road')" in of(shape_type="blob") and "'blob'" in of(shape_type="blob")
-    assert "no PNG" in of(mask="!!") and "no PNG" in of(mask="AAAA") and "no PNG" in of(mask=None)
+    assert (
+        "not a PNG" in of(mask="!!")
+        and "not a PNG" in of(mask="AAAA")
+        and "not a PNG" in of(mask=None)
+    )
     assert "corners say" in of(points=[[0, 0], [1, 1]])
     assert "3 points, not 2" in of(points=[[0, 0]] * 3)
     assert "points.0.0" in of(points=[[NAN, 0], [1, 1]])
@@ -364,7 +368,9 @@ def test_yolo(tmp_path: Path) -> None:
     assert "class '-1'" in of("-1 0 0 1 0 1 1") and "class 'nan'" in of("nan 0 0 1 0 1 1")
     assert "a box, not a polygon" in of("0 0.5 0.5 0.2 0.2")
     assert "no polygon" in of("0 0 0 1 0 1 1 1") and "no polygon" in of("0 0 0 1")
-    assert "no shares" in of("0 10 10 20 10 20 20") and "no shares" in of("0 0 0 nan 0 1 1")
+    assert "not between 0 and 1" in of("0 10 10 20 10 20 20") and "not between 0 and 1" in of(
+        "0 0 0 nan 0 1 1"
+    )
     assert "more than numbers" in of("0 a b c d e f")
     label.write_text(good)
 
@@ -439,7 +445,7 @@ def test_label_studio(tmp_path: Path) -> None:
     assert "original_width" in region(original_width=0)
     assert "street_77.png" in of(lambda task: task.update(data={"image": "/a/street_77.png"}))
     assert "`image`" in of(lambda task: task.update(data={}))
-    assert "no address" in of(lambda task: task.update(data={"image": "http://[x/a.png"}))
+    assert "not the address" in of(lambda task: task.update(data={"image": "http://[x/a.png"}))
     path.write_text(json.dumps([{"image": "a.png", "id": 1}]))
     assert "JSON-MIN" in refused(path, tmp_path, form="label_studio")
 
@@ -506,7 +512,7 @@ def test_geotiff(tmp_path: Path) -> None:
     assert "54x41" in of(np.zeros((1, 41, 54), np.uint8))
     assert "fractions" in of(np.full((1, 42, 54), 0.5, np.float32))
     assert "complex64" in of(np.zeros((1, 42, 54), np.complex64))
-    assert "other ground" in of(np.zeros((1, 42, 54), np.uint8), left=500_001)
+    assert "a different area" in of(np.zeros((1, 42, 54), np.uint8), left=500_001)
     for damaged in (b"", b"II*\0", good[:60], good[:-1000]):
         mask.write_bytes(damaged)
         assert "street_02.tif" in refused(path, tmp_path, names=names)

@@ -241,7 +241,7 @@ def test_fewer_run_side_by_side_where_memory_does_not_carry_all(tiny, tmp_path, 
     records = run(tmp_path, select("linear,bitfit"), jobs=2, listener=ear)
     assert {record.status for record in records} == {"done"}
     (note,) = ear.notes
-    assert note.startswith("memory is enough for 1 of 2 jobs")
+    assert note.startswith("memory is enough for 1 of 2 parallel runs")
 
 
 def test_a_job_whose_command_died_saves_and_ends():
@@ -270,7 +270,7 @@ def test_a_first_signal_says_what_happens_and_the_next_run_where_it_resumes(tiny
     process.send_signal(signal.SIGINT)
     done = process.end(120)
     assert done.returncode == 130, done.stderr
-    assert "SIGINT: saving the running cells; press Ctrl-C again to stop at once" in done.stderr
+    assert "SIGINT: saving the unfinished runs; press Ctrl-C again to stop at once" in done.stderr
     record = json.loads(next(tmp_path.rglob("record.json")).read_text())
     assert record["status"] == "interrupted"
     process = forked.Running("run", *words)

@@ -60,7 +60,7 @@ def test_a_signal_while_a_run_is_made_again_promises_nothing(
     assert len([line for line in answer.output.splitlines() if line.strip()]) == 1
     monkeypatch.undo()
     answer = call(tmp_path, recorded[0].run_id)
-    assert answer.exit_code == 0 and "the same bit for bit" in answer.output
+    assert answer.exit_code == 0 and "identical bit for bit" in answer.output
 
 
 @pytest.mark.slow

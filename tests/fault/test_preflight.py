@@ -1,5 +1,6 @@
 """What cannot run is said before anything is trained, and never stops what can."""
 
+import dataclasses
 import json
 import shutil
 
@@ -7,6 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.execution.checks import check, too_costly
+from benchmark.execution.environment import prepare
+from benchmark.execution.probe import probe
+from benchmark.planning.plan import Selection, plan
 from tests.helpers import forked
 
 METHODS = '''
@@ -112,12 +117,25 @@ def test_a_value_that_does_not_fit_is_refused_for_its_cell_only(tmp_path, typed)
     done = command(*typed, "--benchmarks=good", "--methods=lora[rank=9999],linear")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (
-        "unsupported (1 cell): lora[rank=9999] on demo_vit: lora: rank must be at most 128"
+        "unsupported (1 run): lora[rank=9999] on demo_vit: lora: rank must be at most 128"
         in done.stdout
     )
     found = records(tmp_path)
     assert found["good", "linear"]["status"] == "done"
     assert found["good", "lora[rank=9999]"]["status"] == "unsupported"
+
+
+@pytest.mark.parametrize("tokens", [100_000, 1_000_000_000])
+def test_settings_that_would_compute_for_hours_are_refused_by_arithmetic(tokens):
+    chosen = Selection(methods=f"vpt[tokens={tokens}]", benchmarks="cells", protocol={"crop": 36})
+    (cell,) = plan(chosen)
+    environment = prepare(None, (), "cpu")
+    verdict = check(cell, environment)
+    assert (verdict.status, verdict.by_user) == ("unsupported", True)
+    assert f"vpt[tokens={tokens}] needs more than 1000 times the computation" in verdict.reason
+    assert probe(cell, environment) == (None, verdict.reason)
+    (moderate,) = plan(dataclasses.replace(chosen, methods="vpt[tokens=8]"))
+    assert too_costly(moderate, environment) == ""
 
 
 def test_where_nothing_can_run_nothing_is_written(tmp_path, typed):

@@ -330,9 +330,9 @@ def test_a_cell_whose_method_changed_is_told_and_run_again(tiny, tmp_path):
     assert "stale" not in call()
     method.write_text(source + "    changed = True\n")
     told = call()
-    assert "1 finished cell is stale: the source of the method has changed" in told
-    assert "0 to run" in told
-    assert "1 to run" in call("--rerun", "stale")
+    assert "1 finished run is stale: the method's code has changed" in told
+    assert "0 to train" in told
+    assert "1 to train" in call("--rerun", "stale")
     assert "stale" not in call()
 
 

@@ -307,7 +307,7 @@ def test_evaluating_waits_for_nobody_and_disturbs_nobody(tmp_path):
     environment = prepare(None, (), "cpu")
     with (
         lease.hold(tmp_path, cell) as mine,
-        pytest.raises(UserError, match="another process works on run"),
+        pytest.raises(UserError, match="another process is working on run"),
     ):
         assert mine
         reevaluate.again(cell, tmp_path, environment)

@@ -1,11 +1,17 @@
 """What the documents of this repository hold: commands, names, and a table made from the methods.
 
-`python -m tests.helpers.documents` writes the table of methods into methods/README.md again.
+`python -m tests.helpers.documents` writes the table of methods into methods/README.md again, and
+what published runs took into benchmark/planning/published_costs.yaml.
 """
 
+import json
 import re
+from collections import defaultdict
 from pathlib import Path
+from statistics import median
 
+from benchmark.planning.published_costs import FILE as published_costs_file
+from benchmark.results.index import read_index
 from methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +77,35 @@ def written_table():
     return read("methods/README.md").partition(BEGIN)[2].partition(END)[0]
 
 
+def published_costs():
+    """What `benchmark/planning/published_costs.yaml` should be: medians over published records."""
+    found = defaultdict(list)
+    (device,) = {entry.device for entry in _published()}
+    for entry in _published():
+        found[entry.backbone, entry.method, entry.benchmark, entry.crop, entry.batch_size].append(
+            (entry.images_per_second, entry.other_seconds, entry.disk_bytes)
+        )
+    lines = [
+        "# What published runs took (medians), made by `python -m tests.helpers.documents`.",
+        f"device: {device}",
+        "fields: [backbone, method, benchmark, crop, batch_size, images_per_second, other_seconds, "
+        "disk_bytes]",
+        "runs:",
+    ]
+    for kind, numbers in sorted(found.items()):
+        speed, others, size = (median(values) for values in zip(*numbers, strict=True))
+        lines.append(f"- {json.dumps([*kind, round(speed, 1), round(others, 1), round(size)])}")
+    return "\n".join(lines) + "\n"
+
+
+def _published():
+    held = read_index(ROOT / "results/published").entries
+    runs = [held[place] for place in sorted(held)]
+    return [run for run in runs if run.status == "done" and run.images_per_second]
+
+
 if __name__ == "__main__":
+    published_costs_file.write_text(published_costs(), "utf-8")
     path = ROOT / "methods/README.md"
     before, _, rest = path.read_text("utf-8").partition(BEGIN)
     path.write_text(before + BEGIN + methods_table() + END + rest.partition(END)[2], "utf-8")

@@ -46,6 +46,10 @@ class Running:
         self._process.start()
         self.pid = self._process.pid
 
+    def is_running(self):
+        """Whether it has not ended yet."""
+        return self._process.is_alive()
+
     def printed(self):
         """What it has printed so far, without a line that is not whole yet."""
         return self._paths[0].read_text("utf-8").rpartition("\n")[0]

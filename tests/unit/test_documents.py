@@ -103,6 +103,11 @@ def test_the_table_of_methods_is_that_of_the_classes():
     assert documents.written_table() == documents.methods_table(), again
 
 
+def test_the_costs_of_published_runs_are_those_of_the_records():
+    again = "run `python -m tests.helpers.documents`"
+    assert read("benchmark/planning/published_costs.yaml") == documents.published_costs(), again
+
+
 def test_the_picture_shows_the_rooms_and_true_arrows():
     (picture,) = documents.fences("benchmark/README.md", "mermaid")
     rooms = re.findall(r'^ +(\w+)\["', picture, re.MULTILINE)

@@ -183,11 +183,12 @@ def compare(
     nearest = min(known, key=lambda it: (_distance(found, it), it.edition == LOCAL, not it.files))
     for key, expected in nearest.counts.items():
         if (count := _count(found, key)) != expected:
-            what = f"{name}: {key} has {count} examples, edition {nearest.edition!r} {expected}"
+            version = f"the known version {nearest.edition!r}"
+            what = f"{name}: {key} has {count} examples, {version} has {expected}"
             findings.append(Finding("serious", what, f"restore its files and lists, or {fetch}"))
     others = [f"{it.edition} {_slashed(it)}" for it in known if it.edition != LOCAL]
     if nearest.edition == LOCAL and others:
-        what = f"{name}: {size}, as in none of the known editions ({', '.join(others)})"
+        what = f"{name}: {size}, as in no known version ({', '.join(others)})"
         findings.append(Finding("warning", what, "only compare results on this same set"))
     basis = nearest
     if not nearest.files:
@@ -203,7 +204,7 @@ _RECORD = "run `data prepare` to record checksums of the files as they are now"
 
 def _note(found: Manifest, size: str, nearest: Manifest, basis: Manifest) -> Finding:
     """What the set was compared with."""
-    what = f"{found.benchmark}: {size}, compared with edition {nearest.edition!r}"
+    what = f"{found.benchmark}: {size}, compared with the known version {nearest.edition!r}"
     if nearest.edition == LOCAL:
         what = f"{found.benchmark}: {size}, compared with those found by `data prepare`"
     fix = "nothing to do"
@@ -222,7 +223,7 @@ def _differences(
     found: Manifest, expected: Manifest, absent: Iterable[str], fetch: str
 ) -> list[Finding]:
     """Serious findings on files: not used, unknown, of another size, of other content."""
-    name, edition = found.benchmark, f"edition {expected.edition!r}"
+    name, edition = found.benchmark, f"the known version {expected.edition!r}"
     if expected.edition == LOCAL:
         fetch += (
             f"; if the change is intended, remove {_LOCAL.format(name)} in its folder and run "

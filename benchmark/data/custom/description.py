@@ -45,7 +45,7 @@ from pydantic import (
     model_validator,
 )
 
-from benchmark.core.errors import UserError, on_one_line, shown
+from benchmark.core.errors import UserError, on_one_line, plain, shown
 from benchmark.core.selectors import did_you_mean
 from benchmark.core.spec import short_hash
 from benchmark.core.yaml_file import read_mapping
@@ -151,7 +151,7 @@ class Labels(BaseModel):
     def _a_name(cls, files: str) -> str:
         if files.count("{stem}") != 1 or re.search(r"[{}/\\]", files.replace("{stem}", "")):
             raise ValueError(
-                f"{files!r} names no labels; write {{stem}} once, for the name of the image "
+                f"{files!r} must contain {{stem}} once, for the name of the image "
                 "without suffix, as in '{stem}_mask.png'"
             )
         if Path(files).suffix.lower() not in LABELS:
@@ -260,7 +260,7 @@ class Description(BaseModel):
     def _whole(cls, shares: tuple[float, ...] | None) -> tuple[float, ...] | None:
         if shares is not None and (min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6):
             raise ValueError(
-                f"{list(shares)} are no shares of train, val and test; write three that add up to "
+                f"{list(shares)} are not shares of train, val and test; write three that add up to "
                 "1, as in [0.6, 0.1, 0.3]"
             )
         return shares
@@ -269,7 +269,9 @@ class Description(BaseModel):
     @classmethod
     def _below(cls, name: str) -> str:
         if not name.strip() or Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ValueError(f"{name!r} is no folder below `folder`; name one, or `.` for itself")
+            raise ValueError(
+                f"{name!r} is not a folder below `folder`; name one, or `.` for itself"
+            )
         return name
 
     @field_validator("images", "masks")
@@ -315,7 +317,7 @@ class Description(BaseModel):
             raise ValueError("write a list of names, or names with colours as {road: '#804080'}")
         for name in classes:
             if not isinstance(name, str) or not name.strip():
-                raise ValueError(f"{shown(name)} is no name; put quotes around it")
+                raise ValueError(f"{shown(name)} is not a name; put quotes around it")
         if isinstance(classes, dict):
             _refuse_triples(classes)
             return {name: _values(name, stored) for name, stored in classes.items()}
@@ -349,8 +351,8 @@ class Description(BaseModel):
             pair = isinstance(span, list) and len(span) == 2 and all(map(_is_number, span))
             if not pair or span[0] >= span[1]:
                 raise ValueError(
-                    f"{shown(span)} is no range; write the stored values of black and white, as in "
-                    "[0, 4095]"
+                    f"{shown(span)} is not a range; write the stored values of black and white, as "
+                    "in [0, 4095]"
                 )
         return spans
 
@@ -399,7 +401,7 @@ class Description(BaseModel):
                 raise ValueError(f"{field}: {value!r} does not fit labels: {kind}; use {write}")
             if name not in self.classes and name != VOID:
                 raise ValueError(
-                    f"labels: {name!r} is no class{did_you_mean(name, self.classes)}; add it to "
+                    f"labels: {name!r} is not a class{did_you_mean(name, self.classes)}; add it to "
                     "`classes`, or its value to `ignore`"
                 )
             if value in owners and field in ("void", "ignore") and owners[value] != VOID:
@@ -507,8 +509,8 @@ def _values(name: str, stored: Any) -> tuple[Any, ...]:
         # An unquoted # begins a comment in YAML, and nothing is left of the colour.
         if not _is_colour(value) and not _is_index(value):
             raise ValueError(
-                f"{name}: {shown(value)} is no colour; write '#RRGGBB' in quotes, or what labels "
-                "store, as in [1, 2]"
+                f"{name}: {shown(value)} is not a colour; write '#RRGGBB' in quotes, or what "
+                "labels store, as in [1, 2]"
             )
     return tuple(values)
 
@@ -568,7 +570,7 @@ def _problem(error: ValidationError) -> str:
         inside: dict[str, type[BaseModel]] = {"hub": Hub, "splits": Splits, "labels": Labels}
         known = inside.get(parents[-1], Description).model_fields
         return f"unknown field {'.'.join((*parents[1:], field))!r}{did_you_mean(field, known)}"
-    text = first["msg"].removeprefix("Value error, ")
+    text = plain(first["msg"])
     label = ".".join((*parents[1:], field))
     if label in ("labels.files", "labels.values"):
         label = "labels"  # as it is usually written

@@ -106,7 +106,7 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); check the path") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text; export it again") from error
+        raise DataError(f"{path} is not text in UTF-8; export it again") from error
 
 
 def read_json(path: Path) -> Any:
@@ -120,7 +120,7 @@ def read_json(path: Path) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         # ValueError: also a number of thousands of digits.
-        raise DataError(f"{path} is no JSON ({on_one_line(error)}); export it again") from error
+        raise DataError(f"{path} is not JSON ({on_one_line(error)}); export it again") from error
 
 
 def check(kind: type[Model], content: Any, where: str) -> Model:

@@ -107,7 +107,7 @@ def _files(source: Source) -> list[tuple[Path, Split | None]]:
     # The official folder holds captions and keypoints of the same images, too.
     paths = [path for path in paths if path.name.startswith("instances")] or paths
     if not paths:
-        raise DataError(f"{source.path} holds no COCO JSON; name the file itself")
+        raise DataError(f"{source.path} has no COCO JSON; name the file itself")
     if len(paths) == 1:
         return [(paths[0], None)]
     splits: dict[Split, Path] = {}

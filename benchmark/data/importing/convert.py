@@ -153,7 +153,7 @@ def _classes(
         if not is_name(name):
             raise DataError(f"{path}: {shown(name)} cannot be the name of a class; rename it")
     if not classes:
-        raise DataError(f"{path} names no category; annotate the images first")
+        raise DataError(f"{path} has no category; annotate the images first")
     table = np.zeros(len(read.categories) + 2, np.uint8)
     table[: len(read.categories)] = np.arange(len(read.categories)) + shift
     table[UNLABELLED] = IGNORE if rest is None else rest

@@ -137,7 +137,7 @@ def parse(path: Path) -> Any:
     except Exception as error:
         # What is forbidden is a ValueError; damage is whatever the parser makes of it.
         raise DataError(
-            f"{path} is no plain XML ({on_one_line(error)}); export it again"
+            f"{path} is not plain XML ({on_one_line(error)}); export it again"
         ) from error
 
 
@@ -153,7 +153,7 @@ def read(source: Source) -> AnnotatedSet:
     path = paths[0]
     root = parse(path)
     if not fits(root):
-        raise DataError(f"{path} is no CVAT file; export it as CVAT for images 1.1")
+        raise DataError(f"{path} is not a CVAT file; export it as CVAT for images 1.1")
     if root.find("track") is not None:
         raise DataError(f"{path} is CVAT for video; export it as CVAT for images 1.1")
     categories = _categories(root, path)

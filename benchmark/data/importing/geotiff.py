@@ -95,7 +95,7 @@ def _draw(path: Path, image: Path, numbers: dict[int, int], canvas: Canvas) -> N
     if values.dtype.kind == "f":
         whole = (values == np.floor(values)) & (np.abs(values) < _NAN)
         if not (whole | np.isnan(values)).all():
-            raise ValueError("it stores fractions, not class numbers")
+            raise ValueError("it holds fractions, not class numbers")
         numbers[_NAN] = VOID
         values = np.where(whole, values, _NAN).astype(np.int64)
     elif values.dtype.kind not in "iu":
@@ -116,4 +116,6 @@ def _check_grid(mask: Any, image: Path) -> None:
             )
         far = np.abs(np.subtract(mask.bounds, raster.bounds)) > np.tile(raster.res, 2) / 2
         if far.any():
-            raise ValueError("it covers other ground than its image; warp it to the image's grid")
+            raise ValueError(
+                "it covers a different area than its image; warp it to the image's grid"
+            )

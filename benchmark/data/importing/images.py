@@ -243,7 +243,9 @@ def image_size(path: Path) -> tuple[int, int]:
             sideways = image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
     except UnidentifiedImageError as error:
         if path.suffix.lower() not in (".tif", ".tiff"):
-            raise DataError(f"{path} is no image; fetch it again, or unlist it") from error
+            raise DataError(
+                f"{path} is not an image; fetch it again, or remove it from the list"
+            ) from error
         return raster_size(path)  # a kind of TIFF that Pillow does not know
     except Exception as error:
         # Decoders report damage by whatever exception the damage happens to trigger.

@@ -156,7 +156,7 @@ def read(source: Source) -> AnnotatedSet:
     content = read_json(path)
     if not fits(content):
         raise DataError(
-            f"{path} is no list of tasks with `data` and `annotations`; export it from Label "
+            f"{path} is not a list of tasks with `data` and `annotations`; export it from Label "
             "Studio as JSON, not as JSON-MIN"
         )
     tasks = check(_Tasks, {"tasks": content}, str(path)).tasks
@@ -182,7 +182,9 @@ def read(source: Source) -> AnnotatedSet:
         ]
         sizes = {region.size for region in regions}
         if len(sizes) > 1:
-            raise DataError(f"{where}: its regions are of images of different sizes; label it anew")
+            raise DataError(
+                f"{where}: its regions are of images of different sizes; label it again"
+            )
         result.pictures.append(Picture(image, where, shapes, size=next(iter(sizes), None)))
     if skipped:
         result.notes.append(f"{skipped} tasks without an annotation are left out")
@@ -230,7 +232,7 @@ def _name(task: _Task, where: str, images: Images) -> str:
         name = parse_qs(parts.query).get("d", [unquote(parts.path)])[0]
     except ValueError as error:
         raise DataError(
-            f"{where}: {shown(address)} is no address of an image; correct it"
+            f"{where}: {shown(address)} is not the address of an image; correct it"
         ) from error
     folder, slash, last = name.rpartition("/")
     if not images.has(last):

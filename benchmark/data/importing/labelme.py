@@ -123,7 +123,7 @@ def _draw(shape: _Shape, value: int, canvas: Canvas) -> None:
         canvas.mask(_mask(shape.mask or "", size), value, round(x), round(y))
     else:
         raise ValueError(
-            f"{shown(kind)} is no kind of shape that is known (polygon, rectangle, "
+            f"{shown(kind)} is not a known kind of shape (polygon, rectangle, "
             "oriented_rectangle, circle, mask)"
         )
 
@@ -143,7 +143,7 @@ def _mask(text: str, size: tuple[int, int]) -> np.ndarray:
         SyntaxError,
         Image.DecompressionBombError,
     ) as error:
-        raise ValueError("its mask is no PNG in base64") from error
+        raise ValueError("its mask is not a PNG in base64") from error
     raise ValueError(
         f"its mask is {found[0]}x{found[1]} px, but its corners say {size[0]}x{size[1]}"
     )

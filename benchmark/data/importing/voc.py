@@ -63,7 +63,8 @@ def read(source: Source) -> AnnotatedSet:
     for id, split in _ids(lists, masks):
         if id not in masks:
             raise DataError(
-                f"{root}: the mask of {shown(id)} is missing, but it is listed; unlist it"
+                f"{root}: the mask of {shown(id)} is missing, but it is listed; remove it "
+                "from the list"
             )
         if id not in images:
             raise DataError(
@@ -121,7 +122,8 @@ def _labelmap(root: Path) -> tuple[dict[int, str], dict[int, int]]:
             )
         if _packed(rgb) in colours.values():
             raise DataError(
-                f"{path}: the colour of {shown(name)} is another's, too; give it its own"
+                f"{path}: the colour of {shown(name)} is also that of another class; choose "
+                "a different one"
             )
         colours[len(names)] = _packed(rgb)
         names[len(names)] = name

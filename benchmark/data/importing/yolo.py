@@ -193,7 +193,8 @@ def _images(found: Path, base: Path) -> list[Path]:
             )
         if not exists(image):
             raise DataError(
-                f"{found}: {shown(line.strip())} is missing; put it there, or unlist it"
+                f"{found}: {shown(line.strip())} is missing; put it there, or remove it from "
+                "the list"
             )
         images.append(image)
     return images
@@ -227,6 +228,6 @@ def _draw(label: Path, numbers: dict[int, int], canvas: Canvas) -> None:
             raise ValueError(f"line {k} has {len(shares)} coordinates, which make no polygon")
         # NaN is within nothing.
         if not ((shares >= -_BEYOND) & (shares <= 1 + _BEYOND)).all():
-            raise ValueError(f"line {k} has coordinates that are no shares of the image's sides")
+            raise ValueError(f"line {k} has coordinates that are not between 0 and 1")
         ring = (shares.reshape(-1, 2) * (width, height)).ravel().tolist()
         canvas.polygons([ring], numbers[int(stored)])

@@ -69,7 +69,7 @@ class CamVid(FolderBenchmark):
         # Some revisions of the origin keep a whole list on one line: pair words, not lines.
         words = read_with(path, self.origin, lambda file: file.read().decode().split())
         if len(words) % 2:
-            raise DataError(f"{path}: an image stands without its label; each entry needs both")
+            raise DataError(f"{path}: an image is listed without its label; each entry needs both")
         files = [word.split("CamVid/")[-1].lstrip("/") for word in words]
         for image, label in zip(files[::2], files[1::2], strict=True):
             id = image.removesuffix(".png")

@@ -105,9 +105,9 @@ def test_what_cannot_be_paired_is_told():
     a = with_ids(counts())
     with pytest.raises(ValueError, match="no image in common"):
         c.difference(a, with_ids(counts(), [f"other{i}" for i in range(30)]))
-    with pytest.raises(ValueError, match="the data differ"):
+    with pytest.raises(ValueError, match="the labels differ, so the data are not the same"):
         c.difference(a, a | {"label": a["label"] + 1})
-    with pytest.raises(ValueError, match="other classes"):
+    with pytest.raises(ValueError, match="the classes differ"):
         c.difference(a, {k: v[:, :2] if v.ndim == 2 else v for k, v in a.items()})
     with pytest.raises(ValueError, match="no labelled image"):
         c.difference(a | {"label": a["label"] * 0}, a | {"label": a["label"] * 0})
@@ -191,7 +191,7 @@ def test_cells_of_two_folders_are_matched(tmp_path):
     assert [record.method for record in found.only_a] == ["vpt"]
     assert sorted((r.method, r.seed) for r in found.only_b) == [("ssf", 0), ("vpt", 1)]
     answer = call(a, b)
-    assert answer.exit_code == 1 and "2 cells in both, 1 significant losses" in answer.stdout
+    assert answer.exit_code == 1 and "2 runs in both, 1 significant losses" in answer.stdout
     assert "only in A: small / camvid" in answer.stdout
     assert call(b, a).exit_code == 0
 
@@ -229,7 +229,7 @@ def test_bad_requests(tmp_path):
         (("", run.name), "neither a folder nor a run"),
         ((run, tmp_path / "a"), "compare two runs or two folders"),
         ((tmp_path / "a", empty), "no finished run"),
-        ((tmp_path / "a", tmp_path / "b"), "no finished cell in common"),
+        ((tmp_path / "a", tmp_path / "b"), "no finished run in common"),
     ):
         error = call(*arguments, "--results", tmp_path / "a").exception
         assert isinstance(error, UserError) and message in str(error), arguments

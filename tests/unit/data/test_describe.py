@@ -147,9 +147,9 @@ def test_few_images_and_bad_shares_are_one_line(tmp_path):
     write(tmp_path / "few", lambda x: x, count=2)
     with pytest.raises(DataError, match="2 images are too few for a val split"):
         opened(tmp_path / "few")
-    with pytest.raises(ValueError, match="no shares of train, val and test"):
+    with pytest.raises(ValueError, match="not shares of train, val and test"):
         Description.model_validate({"name": "a", "classes": ["b"], "splits": [0.5, 0.5, 0.5]})
-    with pytest.raises(ValueError, match="no folder below"):
+    with pytest.raises(ValueError, match="not a folder below"):
         Description.model_validate({"name": "a", "classes": ["b"], "images": "../x"})
 
 

@@ -158,7 +158,7 @@ def _add(base: Path) -> None:
         (_grow, [("val/val_00001.png", "size")]),
         (_remove, [("val/val_00001.png", "missing")]),
         (_unlist, [("val has 2", "3"), ("val/val_00001.png", "in no split")]),
-        (_add, [("val has 4", "3"), ("val/new.png", "not in edition 'tiny'")]),
+        (_add, [("val has 4", "3"), ("val/new.png", "not in the known version 'tiny'")]),
     ],
 )
 @pytest.mark.parametrize("local", [False, True])
@@ -240,7 +240,9 @@ def test_the_nearest_edition(camvid: Benchmark, shelf: Path) -> None:
     assert "'tiny'" in again(camvid)[-1].what
     counts = {"train": 29, "val": 30, "test": 30}
     findings = compare(Manifest("camvid", "local", counts), manifest.known(camvid))
-    assert serious(findings) == ["camvid: train has 29 examples, edition 'official' 30"]
+    assert serious(findings) == [
+        "camvid: train has 29 examples, the known version 'official' has 30"
+    ]
 
 
 def test_a_set_of_the_users_own(camvid: Benchmark) -> None:
@@ -249,7 +251,7 @@ def test_a_set_of_the_users_own(camvid: Benchmark) -> None:
     write(make(benchmark), local_path(benchmark))
     findings = again(benchmark)
     assert not serious(findings)
-    assert "as in none of the known editions (tiny 3/3/3)" in findings[0].what
+    assert "as in no known version (tiny 3/3/3)" in findings[0].what
     assert findings[0].severity == "warning"
 
 

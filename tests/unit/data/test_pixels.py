@@ -141,7 +141,7 @@ def test_a_type_without_a_usual_range_needs_one(dtype: type, words: str) -> None
 def test_values_that_are_no_numbers() -> None:
     pixels = np.array([[0, np.nan, 1]], np.float32)
     message = refused(image_bytes, tiff(pixels), spans=[(0, 1)])
-    assert message == "holds values that are no finite numbers; replace them"
+    assert message == "holds values that are not finite numbers; replace them"
     complex_ = np.ones((2, 2), np.complex64)
     assert "stores complex64" in refused(image_bytes, tiff(complex_), spans=[(0, 1)])
 

@@ -335,7 +335,7 @@ def test_what_has_no_map_is_refused_where_one_is_needed() -> None:
     hiera = staged("hiera_tiny_224", embed_dim=24, stages=(1, 1, 2, 1))
     with pytest.raises(Unsupported, match=r"stage 1 of Hiera .* in another order"):
         hiera.at_boundary(0, torch.zeros_like)
-    with pytest.raises(Unsupported, match="has 3 stages, so none ends at boundary 4"):
+    with pytest.raises(Unsupported, match="has 3 stages, so there is no end of stage 4"):
         staged("visformer_tiny").at_boundary(3, torch.zeros_like)
     with pytest.raises(Unsupported, match="takes 64x64 px images only"):
         METHODS["vpt"]().apply(staged("botnet26t_256"), 4)

@@ -36,7 +36,7 @@ def expected(runs, **protocol):
 
 def test_time_is_training_and_the_rest():
     # 100 steps x 8 images at 10 images/s, and 5 s for evaluation and costs.
-    assert expected([entry()]) == (85.0, 100, 7)
+    assert expected([entry()]) == (85.0, 100, 7, False)
 
 
 def test_the_median_decides():
@@ -86,13 +86,22 @@ def test_cells_without_a_basis_are_counted_and_in_no_sum():
     assert (total.cells, total.without_basis, total.device_seconds) == (2, 2, 0)
     total = forecast(todo, Forecaster([entry()], "here"))
     assert (total.without_basis, total.device_seconds, total.disk_bytes) == (0, 170, 14)
-    assert total.seconds_left(devices=2) == 85
     assert total.memory_bytes == 100
+
+
+def test_another_machine_tells_roughly_what_no_run_here_does():
+    (cell,) = cells()
+    rough = Forecaster([entry(device="elsewhere", memory_bytes=3)], "elsewhere")
+    assert Forecaster([], "here", rough).expected(cell) == (85.0, 3, 7, True)
+    assert Forecaster([entry(rate=20)], "here", rough).expected(cell) == (45.0, 100, 7, False)
+    other = entry(backbone="resnet18")
+    total = forecast([cell], Forecaster([other], "here", rough))
+    assert (total.rough, total.without_basis, total.device_seconds) == (1, 0, 85)
 
 
 def test_failed_runs_tell_nothing():
     failed = summary(record(status="failed", reason="x", backbone="demo_vit"))
-    assert expected([failed]) == (None, None, None)
+    assert expected([failed]) == (None, None, None, False)
 
 
 def test_a_record_tells_speed_and_memory():

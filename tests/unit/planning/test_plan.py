@@ -58,10 +58,13 @@ def test_protocol_fields_are_typed_and_change_the_hash():
         (Selection(methods="linear[lr=1]"), "it has no fields"),
         (Selection(benchmarks="streats"), "did you mean 'streets'?"),
         (Selection(benchmarks="cells[x=1]"), "takes no fields"),
-        (Selection(protocol={"step": 1}), "unknown protocol field 'step'; did you mean 'steps'?"),
-        (Selection(protocol={"steps": "0"}), "protocol steps"),
+        (
+            Selection(protocol={"step": 1}),
+            "--set step: there is no such setting; did you mean 'steps'?",
+        ),
+        (Selection(protocol={"steps": "0"}), "--set steps"),
         (Selection(protocol={"scale_min": "3"}), "scale_min=3.0 is above scale_max=1.25"),
-        (Selection(protocol={"eval_window": "4000"}), "lower the one or raise the other"),
+        (Selection(protocol={"eval_window": "4000"}), "lower eval_window or raise eval_max_pixels"),
     ],
 )
 def test_mistakes_are_told_in_one_line(selection, message):

@@ -50,23 +50,23 @@ def test_quotes_blank_lines_and_a_byte_order_mark(tmp_path):
 
 
 WRONG = [
-    ([], "no line below a header"),
-    ([HEADER], "no line below a header"),
+    ([], "no line below its header"),
+    ([HEADER], "no line below its header"),
     (["method,backbone,decoder,miou,params_backbone_m", "a,b,c,1,2"], "column source is missing"),
     (["method,backbone,decoder,params_backbone_m,source", "a,b,c,2,d"], "no column miou, miou_ss"),
     (["method,backbone,decoder,miou,source", "a,b,c,2,d"], "no column params_total_trainable_m"),
     (["method,backbone,decoder,miou,params_backbone_x,source", "a,b,c,48,2,d"], "unit of column"),
-    ([HEADER, "a,b,c,high,2,d"], "line 2: miou='high' is no number"),
-    ([HEADER, LINE, "a,b,c,48,-2,d"], "line 3: params_backbone_m='-2' is no number"),
-    ([HEADER, "a,b,c,nan,2,d"], "is no number"),
-    ([HEADER, "a,b,c,48,inf,d"], "is no number"),
-    ([HEADER, "a,b,c,148,2,d"], "miou=148 is no percentage"),
+    ([HEADER, "a,b,c,high,2,d"], "line 2: miou='high' is not a number"),
+    ([HEADER, LINE, "a,b,c,48,-2,d"], "line 3: params_backbone_m='-2' is not a number"),
+    ([HEADER, "a,b,c,nan,2,d"], "is not a number"),
+    ([HEADER, "a,b,c,48,inf,d"], "is not a number"),
+    ([HEADER, "a,b,c,148,2,d"], "miou=148 is not a percentage"),
     ([HEADER, "a,b,c,,2,d"], "miou is empty"),
     ([HEADER, "a,b,c,48,,d"], "params_backbone_m is empty"),
     ([HEADER, ",b,c,48,2,d"], "method is empty"),
     ([HEADER, "a,b,c,48,2"], "line 2: not as many values"),
     ([HEADER, "a,b,c,48,2,d, and more"], "line 2: not as many values"),
-    ([HEADER, 'a,b,c,48,2,"d'], "is no CSV file"),
+    ([HEADER, 'a,b,c,48,2,"d'], "is not a CSV file"),
     ([HEADER, "a,b,c,0.483,2,d", "a,b,c,0.51,2,d"], "write percent"),
 ]
 

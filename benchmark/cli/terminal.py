@@ -1,0 +1,24 @@
+"""What verbs print to: a terminal with styles, a plain one, or a program that reads JSON."""
+
+import json
+import os
+from collections.abc import MutableMapping
+from typing import Any
+
+_PLAIN = {"TTY_COMPATIBLE": "0", "_TYPER_FORCE_DISABLE_TERMINAL": "1"}
+"""What rich and typer read: nothing that they write is for a terminal."""
+
+
+def settle(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Turns all escape sequences off where the environment asks for that.
+
+    `NO_COLOR` (https://no-color.org) alone would leave bold text and moving bars, which are escape
+    sequences, too. It wins over `FORCE_COLOR`.
+    """
+    if environ.get("NO_COLOR") or environ.get("TERM") in ("dumb", "unknown"):
+        environ.update(_PLAIN)
+
+
+def print_json(document: Any) -> None:
+    """Prints one JSON document. Its text is ASCII, so that any terminal takes it."""
+    print(json.dumps(document, indent=2))
