@@ -69,7 +69,8 @@ class _Summed(torch.autograd.Function):
         gradient = torch.empty_like(maps) if ctx.needs_input_grad[0] else None
         total = torch.zeros((), dtype=torch.float64, device=logits.device)
         onehot = _coarse(labels, ignored, classes, down, across)
-        many = max(1, held_on(logits.device) // (maps[0].numel() // w * width))
+        # Half as many, because the rows, their slopes and what is brought to them are held as well.
+        many = max(1, held_on(logits.device) // (2 * maps[0].numel() // w * width))
         for first in range(0, count, many):
             images = slice(first, first + many)
             part, right = maps[images], onehot[images, :, None]

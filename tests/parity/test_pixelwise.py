@@ -120,6 +120,16 @@ def test_it_holds_for_any_range_of_the_logits(dtype, largest):
     torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("n", "k", "coarse", "fine"), [*SHAPES, (2, 11, (10, 10), (160, 160))])
+def test_exponentials_by_factors_are_those_of_every_pixel(monkeypatch, n, k, coarse, fine):
+    logits, labels = drawn(n, k, coarse, fine)
+    by_factors = upsampled_cross_entropy(logits, labels, 255), gradient(logits, labels)
+    # As on a device whose values are not looked at.
+    monkeypatch.setattr(pixelwise, "DEEPEST", 1.0)
+    one_by_one = upsampled_cross_entropy(logits, labels, 255), gradient(logits, labels)
+    torch.testing.assert_close(by_factors, one_by_one, rtol=1e-12, atol=1e-12)
+
+
 def test_changed_labels_and_other_sizes_are_not_taken_for_what_was_known():
     logits, labels = drawn(2, 3, (4, 4), (8, 8))
     before = upsampled_cross_entropy(logits, labels, 255).detach()
