@@ -165,7 +165,7 @@ def test_import_tells_what_an_audit_finds(tmp_path):
         ((".", "--classes", "a,,b"), ("--classes", "ground,road")),
         ((".", "--classes", "1=a,1=b"), ("--classes", "twice")),
         ((".", "--classes", "a,b"), ("coco", "leave it out")),
-        (("bad.json",), ("bad.json", "no JSON")),
+        (("bad.json",), ("bad.json", "is not JSON")),
     ],
 )
 def test_mistakes_in_imports_are_one_line(words, parts, tmp_path):

@@ -47,7 +47,7 @@ def test_results_find_their_description_again_and_a_changed_one_is_named(home):
     assert done.returncode == 0, done.stderr
     assert "gallery" not in done.stdout and "open pages/own/index.html" in done.stdout
     planned = call("plan", "--benchmarks=bolts", *TINY, cwd=home)
-    assert "1 cell: 1 done" in planned.stdout, planned.stderr
+    assert "1 run: 1 done" in planned.stdout, planned.stderr
     path = home / "bolts.yaml"
     before = path.read_text()
     path.write_text(f"{before}# a note\n")

@@ -230,7 +230,10 @@ def test_what_cannot_be_reproduced_is_refused_in_one_line(ran):
     )
     for arguments, words in (
         ((failed.parent.name, *results, "--plugin", plugin), "nothing to compare with"),
-        ((record_of(place, "done").parent.name, *results), "unknown method 'biases-of-mine'"),
+        (
+            (record_of(place, "done").parent.name, *results),
+            "'biases-of-mine' comes from mine.py",
+        ),
     ):
         done = call("reproduce", *arguments)
         assert done.returncode == 2, done.stdout + done.stderr

@@ -27,7 +27,7 @@ def test_from_a_folder_to_the_answer(tmp_path):
     verbs = ["data describe", "data audit", "data preview", "plan --plugin", "run --plugin"]
     verbs += ["report --plugin", "quickstart my set"]
     assert [" ".join(words[:2]) for words in printed] == verbs
-    assert "1 cell to run: time left" in done.stdout
+    assert "1 run to train: about" in done.stdout
     answer = done.stdout.partition("\nanswer\n")[2]
     assert re.search(r"demo_vit: linear scored best, mIoU \d+\.\d", answer)
     assert "One seed: no difference is tested" in answer
@@ -41,7 +41,7 @@ def test_from_a_folder_to_the_answer(tmp_path):
     (tmp_path / "my_set.yaml").write_text(f"# edited\n{said}")
     again = call("quickstart", "my set", *TINY, cwd=tmp_path)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "1 cells, 1 already done, 0 to run" in again.stdout
+    assert "1 runs selected: 1 already done, 0 to train" in again.stdout
     assert (tmp_path / "my_set.yaml").read_text() == f"# edited\n{said}"
 
 
@@ -52,7 +52,7 @@ def test_what_it_prints_can_be_typed_by_hand(tmp_path):
     done = call(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path.name for path in (tmp_path / "trial").iterdir()} == {"mine.yaml", "mine.png"}
-    assert "not run yet:" in done.stdout and "2 cells to run: time left" in done.stdout
+    assert "not run yet:" in done.stdout and "2 runs to train: about" in done.stdout
     (tmp_path / "trial" / "mine.yaml").unlink()
     for command in commands(done.stdout):
         typed_by_hand = call(*command, cwd=tmp_path)
@@ -60,7 +60,7 @@ def test_what_it_prints_can_be_typed_by_hand(tmp_path):
     assert (tmp_path / "trial/reports/demo/index.html").exists()
     again = call(*words[:-3], *words[-2:], cwd=tmp_path)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "2 cells, 2 already done, 0 to run" in again.stdout
+    assert "2 runs selected: 2 already done, 0 to train" in again.stdout
     assert "every other method" not in again.stdout  # there is none
 
 

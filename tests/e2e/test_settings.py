@@ -84,14 +84,14 @@ def test_plugins_of_the_file_and_typed_ones_are_all_loaded(here):
         ("data: a\ndata: b\n", "petseg.yaml: not YAML ('data' is given twice"),
         ("plugin: x.py\n", "petseg.yaml: unknown setting 'plugin'; did you mean 'plugins'?"),
         ("methods: lora\n", "petseg.yaml: unknown setting 'methods'; choose from data, plugins"),
-        ("data: 3\n", "petseg.yaml: data: Input should be a valid string (got 3)"),
-        ("data: {a: b}\n", "petseg.yaml: data: Input should be a valid string"),
+        ("data: 3\n", "petseg.yaml: data: must be text (got 3)"),
+        ("data: {a: b}\n", "petseg.yaml: data: must be text"),
         ("data:\n", "petseg.yaml: data is empty"),
         ("data: nowhere\n", "petseg.yaml: data: nowhere: no such folder"),
         ("weights: [a, nowhere]\n", "petseg.yaml: weights: nowhere: no such folder"),
         ("plugins: nowhere.yaml\n", "petseg.yaml: plugins: nowhere.yaml: no such file"),
         ("plugins: mine.py\n", "petseg.yaml: plugins: mine.py: ValueError: it is run"),
-        ("suite: smal\nresults: 5\n", "petseg.yaml: results: Input should be a valid string"),
+        ("suite: smal\nresults: 5\n", "petseg.yaml: results: must be text"),
     ],
 )
 def test_what_is_wrong_is_one_line_with_the_file_s_name(here, text, message):
@@ -118,5 +118,5 @@ def test_doctor_shows_what_is_read(here, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout == (
         "petseg.yaml is read: data: a (but BENCHMARK_DATA is set); results: mine\n"
-        "mine: 0 faults, 0 notes\n"
+        "mine: no faults, no notes\n"
     )

@@ -66,7 +66,8 @@ SMALL_CNN = ("--backbones", "resnet10t", "--weights", "none")
 
 def words(plugin, folder, *more, steps=3, crop=36, methods="linear,breaks", trials=4):
     return (
-        *("tune", "--plugin", plugin, "--benchmarks", "tiny,second", "--methods", methods),
+        *("tune", "--plugin", plugin, "--suite", "demo", "--benchmarks", "tiny,second"),
+        *("--methods", methods),
         *("--trials", trials, "--results", folder / "results", "--out", folder / "settings.yaml"),
         *typed(steps=steps, crop=crop, batch_size=2),
         *more,
@@ -130,7 +131,8 @@ def test_the_test_split_stays_closed(tuned, plugin):
     opened = [record["execution"]["opened_splits"] for record in records if record["metrics"]]
     assert opened and all(split == {"val": 1} for split in opened)
     done = call(
-        *("run", "--plugin", plugin, "--benchmarks", "tiny", "--methods", "linear"),
+        *("run", "--plugin", plugin, "--suite", "demo", "--benchmarks", "tiny"),
+        *("--methods", "linear"),
         *("--results", folder / "other", *typed(steps=1, crop=36, batch_size=2)),
     )
     assert done.returncode == 1 and "the test split was opened" in done.stderr
@@ -164,7 +166,7 @@ def test_run_takes_the_settings_and_its_records_say_so(tuned, plugin, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     found = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
     # The run of before is not repeated; its record says so from now on.
-    assert "1 already done, 1 to run" in done.stdout
+    assert "1 already done, 1 to train" in done.stdout
     assert [record["tuning"]["trials"] for record in found] == [4, 4]
     assert found[0]["tuning"]["benchmarks"] == ["tiny", "second"]
 
@@ -178,7 +180,7 @@ def test_the_plan_runs_nothing(plugin, tmp_path):
 @pytest.mark.parametrize(
     ("more", "texts"),
     [
-        (("--trials", "0"), ["--trials", "greater than or equal to 1"]),
+        (("--trials", "0"), ["--trials", "must be at least 1"]),
         (("--benchmarks", "tiny,blind"), ["blind has no validation images"]),
         (("--set", "eval_split=test"), ["validation splits only"]),
         (("--methods", "lora[tokens=4]"), ["no field 'tokens'"]),

@@ -20,7 +20,7 @@ from tests.helpers.tiny import typed as fields
 SAID = "name: mine\nfolder: mine\nimages: photos\nmasks: masks\nclasses: [a, b, c]\n"
 SHARES = "splits: [0.6, 0.1, 0.3]\n"
 TINY = [*fields(steps=2, crop=36, batch_size=2), "--methods=linear"]
-RUN = ["run", "--plugin", "mine.yaml", "--benchmarks", "mine", *TINY, "--jobs", "1"]
+RUN = ["run", "--plugin", "mine.yaml", "--suite=demo", "--benchmarks", "mine", *TINY, "--jobs", "1"]
 
 
 @pytest.fixture

@@ -96,7 +96,10 @@ def fails(folder: Path, text: str = GOOD, kind: type[UserError] = DataError) -> 
         ("name: mine\nclasses: []", "classes: write a list of names"),
         ("name: mine\nclasses: road", "classes: write a list of names"),
         ("name: mine\nclasses: {a: #000000\n}", "classes: a has no value (an unquoted # begins a"),
-        ("name: mine\nclasses: {a: #000000, b: #111111}", "not YAML (while parsing a flow node"),
+        (
+            "name: mine\nclasses: {a: #000000, b: #111111}",
+            "not YAML (line 2: expected the node content",
+        ),
         ("name: mine\nclasses: {a: #000000, b: #111111}", "comment: write colours in quotes, '#RR"),
         ("name: no\nclasses: [a]", "name: False is no text; put quotes around the name"),
         (GOOD + "void: #000000", "void is empty; write a value, or leave it out (an unquoted #"),

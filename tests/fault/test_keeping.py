@@ -35,7 +35,7 @@ def test_the_record_of_another_run_is_no_result_of_a_cell_and_is_kept(tmp_path):
     cell, other = plan(select(seeds=(0, 1)))
     run(tmp_path, select(seeds=(1,)))
     shutil.copytree(tmp_path / other.folder, tmp_path / cell.folder)
-    request = Request(select(), tmp_path, None, (), "cpu", None)
+    request = Request(select(), tmp_path, tmp_path, None, (), "cpu", None)
     out = StringIO()
     assert _unsuccessful(Console(file=out), request, [cell, other], {}) == {"missing"}
     assert "missing: linear on tiny, seed 0: not run yet" in out.getvalue()

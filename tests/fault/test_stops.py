@@ -91,7 +91,7 @@ def test_a_damaged_checkpoint_is_set_aside(tmp_path, content):
 def test_a_checkpoint_of_other_code_is_not_taken(tmp_path):
     path = tmp_path / "c"
     content = {"progress": vars(checkpoint.TrainState({"run": "a", "code": "old"})), "tensors": {}}
-    content |= {key: {} for key in ("optimiser", "schedule", "method", "random")}
+    content |= {key: {} for key in ("optimiser", "schedule", "method", "evaluated", "random")}
     torch.save(content, path)
     assert checkpoint.load(path, {"run": "a", "code": "old"}) is not None
     with pytest.warns(UserWarning, match=r"of a run with other code; it is kept as c\.broken"):

@@ -103,7 +103,7 @@ def test_a_checkpoint_that_does_not_fit_is_set_aside_and_training_begins_anew(
 def test_an_optimiser_of_other_code_does_not_fit(tmp_path):
     model = nn.Linear(2, 2)
     saved = checkpoint.Checkpoint(
-        checkpoint.TrainState(), {}, {"state": {}, "param_groups": []}, {}, {}, {}
+        checkpoint.TrainState(), {}, {"state": {}, "param_groups": []}, {}, {}, {}, {}
     )
     optimiser = torch.optim.AdamW(model.parameters())
     with pytest.raises(checkpoint.Unfit, match="other tensors"):

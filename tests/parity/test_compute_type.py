@@ -178,7 +178,7 @@ def test_deltas_and_checkpoints_of_the_inside_are_those_of_the_outside(tmp_path)
         with block:
             changed = delta(segmenter, pristine)
             checkpoint.Saving(path).save(
-                checkpoint.TrainState(), segmenter, method, optimiser, schedule
+                checkpoint.TrainState(), segmenter, method, optimiser, schedule, {}
             )
         saved = checkpoint.load(path, {})
         assert saved is not None

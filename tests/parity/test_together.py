@@ -298,7 +298,7 @@ def test_a_run_is_verified_by_whole_batches_and_evaluated_again(
     monkeypatch.setattr(runner, "evaluate", listening)
     sizes = {"steps": 2, "crop": 36, "batch_size": 2, "precision": "fp32"}
     chosen = Selection(methods=method, benchmarks="mixed", seeds=(0,), protocol=sizes)
-    (record,) = run(tmp_path, chosen)
+    (record,) = run(tmp_path, chosen, accept_audit=True)
     assert record.status == "done", record.reason
     first, *repeats = told
     assert (max(map(len, first)) > 1) is (limit.images > 1)
@@ -333,5 +333,5 @@ def test_a_delta_that_gives_other_counts_in_its_batch_fails_the_run(mixed, tmp_p
     monkeypatch.setattr(runner, "evaluate", spoilt)
     sizes = {"steps": 2, "crop": 36, "batch_size": 2, "precision": "fp32"}
     chosen = Selection(methods="linear", benchmarks="mixed", seeds=(0,), protocol=sizes)
-    (record,) = run(tmp_path, chosen)
+    (record,) = run(tmp_path, chosen, accept_audit=True)
     assert record.status == "failed" and "does not reproduce" in record.reason

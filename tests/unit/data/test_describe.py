@@ -313,8 +313,8 @@ def test_hundreds_of_folders_are_one_line_unless_labels_are_beside_their_images(
 
 @pytest.mark.parametrize(("side", "seen"), [(1024, None), (1500, 512)])
 def test_large_photographs_are_seen_smaller(tmp_path, side, seen):
-    write(tmp_path / "set", lambda label: np.kron(label, np.ones((2, 2), np.uint8)), count=3)
-    for number in range(2):  # the third is small: the size of most photographs counts
+    write(tmp_path / "set", lambda label: np.kron(label, np.ones((2, 2), np.uint8)), count=12)
+    for number in range(8):  # some are small: the size of most photographs counts
         label = np.zeros((side, side + 8), np.uint8)
         label[: side // 2] = 1
         for kind in ("images", "labels"):

@@ -77,7 +77,7 @@ def test_what_was_not_tuned_is_refused(changes, message):
     ("text", "message"),
     [
         ("", "write settings and values"),
-        ("suite: demo\n", "weights: Field required"),
+        ("suite: demo\n", "weights: is missing"),
         ("[", "not YAML"),
         ("suite: demo\nsuite: small\n", "given twice"),
     ],

@@ -9,7 +9,7 @@ import pytest
 
 from benchmark.core.errors import DataError
 from benchmark.data.fake.small import write_camvid
-from benchmark.planning import staleness
+from benchmark.planning import plugins, staleness
 from benchmark.planning.catalogue import BENCHMARKS, METHODS
 from benchmark.planning.plan import Selection, plan
 from benchmark.planning.plugins import load_files
@@ -199,7 +199,8 @@ def plugin_hash(path, name, base="linear", base_class="Linear", more=""):
     return provenance.method_sha256(METHODS.get(name))
 
 
-def test_a_plugin_is_its_content_and_not_its_place(tmp_path):
+def test_a_plugin_is_its_content_and_not_its_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugins, "_TYPED", dict(plugins._TYPED))
     name = "hash-probe-name"
     first = plugin_hash(tmp_path / "a" / "m.py", name)
     METHODS._load()._loaded.pop(name)
