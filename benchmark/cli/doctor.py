@@ -26,12 +26,12 @@ def doctor(
 
     Exit code 0: no problems, or all were set aside. 1: problems remain. 2: no such folder.
     """
-    from benchmark.cli import settings
+    from benchmark.cli import petseg_yaml
     from benchmark.results.doctor import examine, set_aside
     from benchmark.results.validate import told
 
     root = request.results
-    if read := settings.in_words():
+    if read := petseg_yaml.in_words():
         typer.echo(told(read))
     findings = examine(root)
     for finding, others in _grouped(findings):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from benchmark.cli import options
 from benchmark.cli.options import how
 from benchmark.core.errors import UserError
-from benchmark.core.format import size_text
+from benchmark.core.format import counted, size_text, time_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -120,7 +120,7 @@ def plan(
             text = f"the weights of {name} are not on this disk; `run` will download them"
             console.print(text, style="yellow", soft_wrap=True)
         for reason, number in Counter(refusals.values()).items() if todo else ():
-            text = f"cannot run ({_runs(number)}): {reason}"
+            text = f"cannot run ({counted(number, 'run')}): {reason}"
             console.print(text, style="red", soft_wrap=True)
         if estimate:
             _forecast(console, estimate, probe)
@@ -170,19 +170,21 @@ def _tally(console: "Console", states: "Sequence[State]") -> None:
     counts = _counts(states)
     told = {name: f" ({MEANING[name]})" if name in MEANING else "" for name in counts}
     text = ", ".join(f"{number} {name}{told[name]}" for name, number in counts.items())
-    console.print(f"{_runs(len(states))}: {text}", soft_wrap=True)
+    console.print(f"{counted(len(states), 'run')}: {text}", soft_wrap=True)
     for reason, number in Counter(r for state in states for r in state.reasons).items():
-        console.print(f"stale: {_runs(number)}, because {reason}", soft_wrap=True)
+        console.print(f"stale: {counted(number, 'run')}, because {reason}", soft_wrap=True)
     if "stale" in counts:
         console.print("to repeat stale runs, use `run --rerun stale`")
     final = {*FINAL, "stale", "missing", "interrupted"}
     again = sum(number for name, number in counts.items() if name not in final)
     if again:
-        console.print(f"{_runs(again, 'unsuccessful')}: repeat with --retry failed, oom or all")
+        console.print(
+            f"{counted(again, 'unsuccessful run')}: repeat with --retry failed, oom or all"
+        )
     unsure = sum(state.unknown for state in states)
     if unsure:
         console.print(
-            f"{_runs(unsure, 'finished')} cannot be checked for changes: the record is old, "
+            f"{counted(unsure, 'finished run')} cannot be checked for changes: the record is old, "
             "or its data or weights are missing",
             soft_wrap=True,
         )
@@ -255,21 +257,21 @@ def _forecast(console: "Console", found: dict[str, Any], probed: bool) -> None:
     if unknown < runs:
         seconds = found["device_seconds"]
         console.print(
-            f"{_runs(runs)} to train: about {time_text(seconds)} one after another "
+            f"{counted(runs, 'run')} to train: about {time_text(seconds)} one after another "
             f"({seconds / 3600:.2g} device hours)"
             + (f", peak memory {size_text(found['memory_bytes'])}" if found["memory_bytes"] else "")
             + (f", disk {size_text(found['disk_bytes'])}" if found["disk_bytes"] else ""),
             soft_wrap=True,
         )
     if rough:
-        which = "" if rough == runs else f" for {rough} of {_runs(runs)}"
+        which = "" if rough == runs else f" for {rough} of {counted(runs, 'run')}"
         console.print(
             f"Rough estimate{which}, from published runs on {found['rough_from']}; "
             "for one of this machine, add --probe.",
             soft_wrap=True,
         )
     if unknown:
-        which = f" for {unknown} of {_runs(runs)}" if unknown < runs else ""
+        which = f" for {unknown} of {counted(runs, 'run')}" if unknown < runs else ""
         console.print(f"No time estimate yet{which}{hint}.", soft_wrap=True)
     for one in found["too_large"]:
         console.print(
@@ -285,18 +287,6 @@ def _forecast(console: "Console", found: dict[str, Any], probed: bool) -> None:
             "--results DIR",
             soft_wrap=True,
         )
-
-
-def _runs(number: int, kind: str = "") -> str:
-    return f"{number} {kind}{' ' if kind else ''}{'run' if number == 1 else 'runs'}"
-
-
-def time_text(seconds: float) -> str:
-    """A duration for people, to the minute where it is longer than two."""
-    minutes = round(seconds / 60)
-    if minutes < 2:
-        return f"{seconds:.0f} s"
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
 def _detect(

@@ -14,7 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from benchmark.core.format import points_text
+from benchmark.core.format import counted, points_text
 from benchmark.core.record import Record
 from benchmark.core.spec import RunSpec
 from benchmark.execution.tasks import Verdict
@@ -34,7 +34,7 @@ def outcome(record: Record) -> str:
 def refusal(cells: Sequence[RunSpec], verdict: Verdict) -> str:
     """One line on cells that cannot run."""
     pairs = dict.fromkeys(f"{cell.method_label} on {cell.backbone}" for cell in cells)
-    number = "1 run" if len(cells) == 1 else f"{len(cells)} runs"
+    number = counted(len(cells), "run")
     what = verdict.status or "cannot run"
     return f"{what} ({number}): {', '.join(pairs)}: {verdict.reason}"
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from benchmark.cli import settings
+from benchmark.cli import petseg_yaml
 from benchmark.core.errors import UserError, on_one_line
 from benchmark.core.selectors import UnknownName, did_you_mean, split_selectors
 from benchmark.core.spec import one_line
@@ -102,11 +102,11 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
     Raises:
         UserError: a file cannot be read, or an option does not exist or contradicts another.
     """
-    here = settings.read_settings()
+    here = petseg_yaml.read_settings()
     options: dict[str, Any] = {name: here[name] for name in here if name in typed}
     options |= {
         name: os.environ[variable]
-        for name, variable in settings.VARIABLES.items()
+        for name, variable in petseg_yaml.VARIABLES.items()
         if name in typed and os.environ.get(variable)
     }
     stated = _read_config(config) if config else {}
@@ -119,15 +119,15 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
         # Nothing must never stand for all that a suite holds.
         if (isinstance(value, str) and not value.strip()) or value == []:
             raise UserError(f"--{name} is empty; give it a value, or leave it out")
-    for name in settings.VARIABLES:
+    for name in petseg_yaml.VARIABLES:
         if name in options and options[name] is here.get(name):
-            settings.check_folders(name, options[name])
+            petseg_yaml.check_folders(name, options[name])
     weights = _strings(options.get("weights"))
     if "none" in weights and len(weights) > 1:
         raise UserError(f"--weights {' '.join(weights)}: none contradicts a folder; keep one")
     random = weights == ["none"]
     tuned = read_settings(Path(options["settings"])) if options.get("settings") else None
-    for source, files in (("--plugin", plugin_files), (f"{settings.FILE}: plugins:", own_files)):
+    for source, files in (("--plugin", plugin_files), (f"{petseg_yaml.FILE}: plugins:", own_files)):
         plugins.load_files([Path(name) for name in files], source)
     text = {
         key: ",".join(_strings(options[key])) if options.get(key) is not None else None

@@ -9,6 +9,7 @@ from benchmark.cli import options
 from benchmark.cli.options import how, where
 from benchmark.cli.timing import measure_cells, suggest
 from benchmark.core.errors import UserError
+from benchmark.core.format import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -112,7 +113,8 @@ def run(
         todo += [cell for cell in cells if cell.run_id in outdated]
     elif outdated:
         why = ", ".join(dict.fromkeys(why for whys in outdated.values() for why in whys))
-        what = "1 finished run is" if len(outdated) == 1 else f"{len(outdated)} finished runs are"
+        verb = "is" if len(outdated) == 1 else "are"
+        what = f"{counted(len(outdated), 'finished run')} {verb}"
         text = f"{what} stale: {why}; to repeat, add --rerun stale"
         console.print(text, style="yellow", highlight=False, soft_wrap=True)
     asked = {cell.run_id for cell in todo}
@@ -123,7 +125,8 @@ def run(
                 store.note_tuning(request.results, cell)
     skipped = len(cells) - len(todo)
     progress.print(
-        f"{len(cells)} runs selected: {skipped} already done, {len(todo)} to train", highlight=False
+        f"{counted(len(cells), 'run')} selected: {skipped} already done, {len(todo)} to train",
+        highlight=False,
     )
     records, signal, refusals = [], 0, dict[str, str]()
     if todo:

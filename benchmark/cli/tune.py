@@ -10,6 +10,7 @@ from benchmark.cli import options
 from benchmark.cli.options import how, where
 from benchmark.cli.run import AcceptAudit, Jobs
 from benchmark.core.errors import UserError
+from benchmark.core.format import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,9 +71,7 @@ def tune(
 
     console, selection = Console(highlight=False), request.selection
     suite = SUITES.get(selection.suite)
-    found = selection.backbones or ",".join(
-        backbones_of(suite, selection.weights, request.weights)
-    )
+    found = selection.backbones or ",".join(backbones_of(suite, selection.weights, request.weights))
     backbones = split_selectors(found)
     studies = planning.studies(selection.methods or suite.methods, backbones, trials)
     cells = planning.cells(selection, studies)
@@ -113,7 +112,7 @@ def _check_stale(request: "Request", cells: "Cells", results: Path) -> None:
     if outdated:
         why = ", ".join(dict.fromkeys(why for whys in outdated.values() for why in whys))
         raise UserError(
-            f"{len(outdated)} {_count(len(outdated), 'cell')} of earlier trials in {results} "
+            f"{counted(len(outdated), 'run')} of earlier trials in {results} "
             f"cannot be compared with new ones ({why}); choose another folder with --results DIR"
         )
 
@@ -124,9 +123,8 @@ def _announce(
     """Prints what is tried on what."""
     sets, seeds = cells.benchmarks, len(cells.seeds)
     console.print(
-        f"{len(studies)} {_count(len(studies), 'method')}, {rungs[0].trials} "
-        f"{_count(rungs[0].trials, 'trial')} each, validation splits of {', '.join(sets)}"
-        + (f", {seeds} seeds" if seeds > 1 else ""),
+        f"{counted(len(studies), 'method')}, {counted(rungs[0].trials, 'trial')} each, "
+        f"validation splits of {', '.join(sets)}" + (f", {seeds} seeds" if seeds > 1 else ""),
         soft_wrap=True,
     )
     for study in studies:
@@ -156,7 +154,7 @@ def _forecast(
     results: Path,
 ) -> None:
     """Prints the number of cells that are left, and their time by earlier runs."""
-    from benchmark.cli.plan import time_text
+    from benchmark.core.format import time_text
     from benchmark.core.machine import device_name, find_device
     from benchmark.planning import published_costs
     from benchmark.planning.forecast import Forecaster, forecast
@@ -179,7 +177,7 @@ def _forecast(
     device = device_name(find_device(request.device))
     forecaster = Forecaster(runs, device, Forecaster(published, elsewhere))
     total = forecast(list(planned.values()), forecaster)
-    text = f"{total.cells} {_count(total.cells, 'cell')}"
+    text = counted(total.cells, "run")
     if total.without_basis < total.cells:
         text += f", about {time_text(total.device_seconds)} one after another"
         text += " (rough: from published runs on another machine)" if total.rough else ""
@@ -287,7 +285,7 @@ def _finish(
     _print_tables(console, trials, curve, over)
     failed = int((trials["problem"] != "").sum())
     if failed:
-        count = "1 trial" if failed == 1 else f"{failed} trials"
+        count = counted(failed, "trial")
         console.print(
             f"{count} could not be trained everywhere and score 0 there; see trials.csv",
             style="yellow",
@@ -326,7 +324,3 @@ def _print_tables(
             f"random order, on average, on {over}\n",
             soft_wrap=True,
         )
-
-
-def _count(number: int, word: str) -> str:
-    return word if number == 1 else f"{word}s"

@@ -78,3 +78,16 @@ def _scaled(number: float, unit: str) -> str:
 def _duration(number: float) -> str:
     size, unit = max((pair for pair in _TIME if number >= 2 * pair[0]), default=_TIME[0])
     return f"{number / size:.1f} {unit}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `2 runs`: a number of things with a regular plural."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def time_text(seconds: float) -> str:
+    """A duration for people, to the minute where it is longer than two."""
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

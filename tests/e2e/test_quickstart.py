@@ -41,7 +41,7 @@ def test_from_a_folder_to_the_answer(tmp_path):
     (tmp_path / "my_set.yaml").write_text(f"# edited\n{said}")
     again = call("quickstart", "my set", *TINY, cwd=tmp_path)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "1 runs selected: 1 already done, 0 to train" in again.stdout
+    assert "1 run selected: 1 already done, 0 to train" in again.stdout
     assert (tmp_path / "my_set.yaml").read_text() == f"# edited\n{said}"
 
 
