@@ -323,7 +323,7 @@ def _detect(
             images = sum(one.images for one in spreads)
             texts = [name, str(images or "?"), str(needed or f"over {power.MOST_SEEDS}")]
             times = power.images_needed(spreads, points / 100, seeds)
-            texts.append("none" if times is None else str(round(images * times)))
+            texts.append("no number helps" if times is None else str(round(images * times)))
             table.add_row(*texts[: len(table.columns)])
         console.print(table)
         absent = sorted({cell.benchmark for cell in own} - found.keys())

@@ -222,6 +222,8 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
         field, equals, value = (part.strip() for part in text.partition("="))
         if not (field and equals and value):
             raise UserError(f"--set {text!r}: write FIELD=VALUE")
+        if "=" in value:
+            raise UserError(f"--set {text!r}: repeat --set for each field")
         if pairs.get(field, value) != value:
             raise UserError(f"--set {field} is given as {pairs[field]} and as {value}; keep one")
         pairs[field] = value

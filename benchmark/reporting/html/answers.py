@@ -172,7 +172,9 @@ def _near(
             if int(scored["seeds"].min()) == 1
             else "the next best is more than 1 point lower"
         )
-        return [Finding("No method comes close" if not tested else "Ahead of all", (best,), says)]
+        one_seed = int(scored["seeds"].min()) == 1
+        label = "Ahead, with one seed" if one_seed else "More than 1 point ahead"
+        return [Finding("Ahead of all" if tested else label, (best,), says)]
     names = tuple(str(name) for name in others["method"])
     more = f"and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     low, high = (human(others[MIOU].agg(end), "points") for end in ("min", "max"))

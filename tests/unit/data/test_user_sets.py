@@ -294,7 +294,7 @@ def test_a_run_says_how_to_repeat_it(tmp_path: Path) -> None:
     write(tmp_path, [0, 1, 2, 255], {"train": 4, "test": 2})
     (tmp_path / "set.yaml").write_text("name: myset\nclasses: [sky, road, tree]\n")
     words = [
-        "run", "--suite=demo", "--plugin", "set.yaml", "--benchmarks", "myset",
+        "run", "--suite=demo", "--plugin", "set.yaml", "--benchmarks", "myset", "--accept-audit",
         "--backbones", "demo_vit", "--methods", "linear", "--set", "steps=2", "--set", "crop=36",
         "--set", "batch_size=2", "--results", "results",
     ]  # fmt: skip
