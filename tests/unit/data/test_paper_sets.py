@@ -1,6 +1,9 @@
 """The sets of the paper that SPM comes from: what is easily read wrong, and known scores."""
 
+import io
 import shutil
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from benchmark.data.fake.drawing import save
 from benchmark.data.fake.standard import write_chase_db1, write_stare, write_vaihingen
 from benchmark.engine.counts import class_counts
 from benchmark.results.metrics import class_dice, class_iou
+from tests.helpers.fileserver import serving
 
 WRITERS = {"chase_db1": write_chase_db1, "stare": write_stare, "vaihingen": write_vaihingen}
 RETINA = ("chase_db1", "stare")
@@ -101,6 +105,26 @@ def test_chase_in_three_layouts(tmp_path: Path) -> None:
         for other in sets[1:]:
             np.testing.assert_array_equal(other.read(id)[0], image)
             np.testing.assert_array_equal(other.read(id)[1], label)
+
+
+@pytest.mark.parametrize("top", ["", "CHASEDB1/"])
+def test_chase_is_prepared_from_a_flat_or_nested_archive(
+    top: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    origin = write_chase_db1(tmp_path / "origin")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in origin.iterdir():
+            archive.write(path, f"{top}{path.name}")
+    chase = available()["chase_db1"]
+    (source,) = chase.sources
+    with serving() as server:
+        server.files["/CHASEDB1.zip"] = packed.getvalue()
+        url = server.url("/CHASEDB1.zip")
+        monkeypatch.setattr(chase, "sources", (replace(source, url=url),))
+        done = prepare(chase, tmp_path / "data")
+    assert done.downloaded == 1 and done.counts == {"train": 6, "val": 2, "test": 8}
 
 
 def test_chase_splits_by_child(tmp_path: Path) -> None:
