@@ -296,7 +296,8 @@ def load_suites() -> dict[str, Suite]:
     for path in files:
         own = read[path.stem]
         base = read.get(own.pop("extends", None), {"protocol": {}})
-        content = base | own | {"protocol": base["protocol"] | own["protocol"], "name": path.stem}
+        protocol = base["protocol"] | own.get("protocol", {})
+        content = base | own | {"protocol": protocol, "name": path.stem}
         try:
             suite = Suite.model_validate(content)
         except ValidationError as error:

@@ -180,7 +180,15 @@ def compare(
     if not known:
         what = f"{name}: {size}; no published checksums exist, so files were only counted"
         return [*findings, Finding("note", what, _RECORD if found.files else "nothing to do")]
-    nearest = min(known, key=lambda it: (_distance(found, it), it.edition == LOCAL, not it.files))
+    nearest = min(
+        known,
+        # Some sets have several layouts: checksums of one say nothing of another.
+        key=lambda it: (
+            _distance(found, it),
+            it.edition == LOCAL,
+            it.files.keys().isdisjoint(found.files),
+        ),
+    )
     for key, expected in nearest.counts.items():
         if (count := _count(found, key)) != expected:
             version = f"the known version {nearest.edition!r}"

@@ -1,4 +1,4 @@
-"""Tiny fake data in the official layouts of the classic sets.
+"""Tiny fake data in the layouts of the sets that are published with training and validation splits.
 
 As in `small`, images carry their label's colour. Every label holds every raw value of its set
 that is a class or void. Each writer takes the data root and the number of images in each official
@@ -161,6 +161,48 @@ def write_cocostuff10k(root: Path, n: int = 4) -> Path:
     return base
 
 
+def write_vaihingen(root: Path, n: int = 4) -> Path:
+    """Two crops of each of `n` tiles for training, and of `n` for validation."""
+    base = root / "vaihingen"
+    for k, split in enumerate(("train", "val")):
+        for i in range(n):
+            for left in (0, 40):  # the second crop overlaps the first: it ends at the tile's edge
+                label, image = label_and_picture(range(7), 10 * k + i + left)
+                area = f"area{2 * i + k + 1}"
+                name = f"{area}_{left}_0_{left + SIZE[1]}_{SIZE[0]}.png"
+                save(base / "img_dir" / split / name, image)
+                save(base / "ann_dir" / split / name, label)
+    return base
+
+
+def write_chase_db1(root: Path, n: int = 4) -> Path:
+    """Both eyes of `n` children for training, and of `n` for validation; masks have one bit."""
+    base = root / "chase_db1" / "CHASEDB1"
+    for child in (*range(1, n + 1), *range(11, 11 + n)):
+        for k, eye in enumerate("LR"):
+            label, image = label_and_picture(range(2), 2 * child + k)
+            name = f"Image_{child:02}{eye}"
+            save(base / f"{name}.jpg", image)
+            save(base / f"{name}_1stHO.png", label > 0)
+            # The second observer draws other vessels, so that a mix-up shows.
+            save(base / f"{name}_2ndHO.png", label == 0)
+    return base
+
+
+def write_stare(root: Path, n: int = 4) -> Path:
+    """`n` images for training, `n` for validation."""
+    base = root / "stare" / "STARE"
+    for k, folder in enumerate(("training", "validation")):
+        for i in range(n):
+            label, image = label_and_picture(range(2), 10 * k + i)
+            name = f"im{100 * k + i + 1:04}"
+            save(base / "images" / folder / f"{name}.png", image)
+            save(base / "annotations" / folder / f"{name}.ah.png", label)
+            # As above: the second observer.
+            save(base / "annotations" / folder / f"{name}.vk.png", 1 - label)
+    return base
+
+
 def write_lines(path: Path, lines: Sequence[str]) -> None:
     """A text file, one line each."""
     path.write_text("".join(f"{line}\n" for line in lines))
@@ -174,5 +216,8 @@ WRITERS: dict[str, Callable[..., Path]] = {
     "context60": write_context,
     "cocostuff10k": write_cocostuff10k,
     "cocostuff164k": write_cocostuff164k,
+    "vaihingen": write_vaihingen,
+    "chase_db1": write_chase_db1,
+    "stare": write_stare,
 }
 """Writer of each set, by the name of its benchmark; both of PASCAL Context share one."""

@@ -38,6 +38,10 @@ class CarvedBenchmark(FolderBenchmark):
         """Group of an id of the training split; `val` takes its share of each."""
         return ""
 
+    def unit(self, id: str) -> str:
+        """What an id of the training split shows a part of; `train` and `val` share no unit."""
+        return id
+
     def ids(self, split: Split) -> list[str]:
         """See `Benchmark.ids`.
 
@@ -59,7 +63,16 @@ class CarvedBenchmark(FolderBenchmark):
                 f"{self.path}: {both[0]} is in the official training and validation splits; "
                 f"fetch the lists again from {self.origin}"
             )
-        return carve_val(train, self.share, {id: self.stratum(id) for id in train})
+        units: dict[str, list[str]] = {}
+        for id in train:
+            units.setdefault(self.unit(id), []).append(id)
+        strata = {unit: self.stratum(members[0]) for unit, members in units.items()}
+        stay, taken = carve_val(list(units), self.share, strata)
+        return _members(stay, units), _members(taken, units)
+
+
+def _members(names: Sequence[str], units: Mapping[str, Sequence[str]]) -> list[str]:
+    return sorted(id for name in names for id in units[name])
 
 
 def carve_val(

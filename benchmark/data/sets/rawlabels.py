@@ -19,6 +19,13 @@ def lookup_table(meaning: Mapping[int, int]) -> np.ndarray:
     return table
 
 
+MASK = lookup_table({0: 0, 1: 1, 255: 1})
+"""Of masks of one class: files of one bit store 0 and 1, those of eight either that or 0 and 255.
+
+A threshold at 128 would make the former all background.
+"""
+
+
 def look_up(raw: np.ndarray, table: np.ndarray, where: str, origin: str) -> np.ndarray:
     """Replaces every raw value by its class.
 

@@ -270,6 +270,17 @@ def test_generated_sets() -> None:
     assert note.severity == "note" and "no files" in note.what
 
 
+def test_checksums_of_one_layout_say_nothing_of_another(camvid: Benchmark, shelf: Path) -> None:
+    counts = make(camvid).counts
+    write(Manifest("camvid", "other", counts), shelf / "camvid.other.tsv")
+    files = {f"other/{name}": facts for name, facts in make(camvid).files.items()}
+    moved = Manifest("camvid", "local", counts, files)
+    (finding,) = compare(moved, manifest.known(camvid))
+    assert "'other' by count" in finding.what
+    (finding,) = compare(make(camvid), manifest.known(camvid))
+    assert "'tiny'" in finding.what and "by count" not in finding.what
+
+
 def test_the_projects_manifests() -> None:
     paths = sorted(FOLDER.glob("*.tsv"))
     assert {path.name.split(".")[0] for path in paths} == set(available()) - _registered_by_tests()

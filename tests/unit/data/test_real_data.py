@@ -15,6 +15,8 @@ COUNTS = {
     "wbc": [(240, 40, 120)],
     "mtd": [(271, 45, 136), (806, 134, 404)],
     "ccp": [(200, 30, 70), (669, 100, 235)],
+    "chase_db1": [(16, 4, 8)],
+    "stare": [(8, 2, 10)],
 }
 """Train, val, test: of the subset, then of the full set at its origin where that is larger."""
 

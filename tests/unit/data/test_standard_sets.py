@@ -25,6 +25,7 @@ from benchmark.engine.counts import class_counts
 from benchmark.results.metrics import class_iou
 
 NAMES = list(WRITERS)
+WITHOUT_VOID = ("context60", "chase_db1", "stare")
 OFFICIAL = "official_samples"
 
 
@@ -66,6 +67,9 @@ def read_back(name: str, root: Path, raw: list[int]) -> list[int]:
         ("context60", (3, 1, 4)),
         ("cocostuff10k", (3, 1, 4)),
         ("cocostuff164k", (3, 1, 4)),
+        ("vaihingen", (6, 2, 8)),
+        ("chase_db1", (6, 2, 8)),
+        ("stare", (3, 1, 4)),
     ],
 )
 def test_splits(name: str, counts: tuple[int, ...], root: Path) -> None:
@@ -92,7 +96,7 @@ def test_examples(name: str, root: Path) -> None:
         if split == "val":
             assert seen <= classes | {IGNORE}
         else:
-            assert seen == classes | ({IGNORE} if name != "context60" else set())
+            assert seen == classes | ({IGNORE} if name not in WITHOUT_VOID else set())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -129,7 +133,9 @@ def test_a_split_is_listed_once(name: str, root: Path, monkeypatch: pytest.Monke
     assert benchmark.ids("train"), "the cached list itself was handed out"
 
 
-@pytest.mark.parametrize("name", ["ade20k", "cityscapes", "cocostuff164k"])
+@pytest.mark.parametrize(
+    "name", ["ade20k", "cityscapes", "cocostuff164k", "vaihingen", "chase_db1", "stare"]
+)
 def test_ids_do_not_depend_on_the_order_of_files(
     name: str, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +152,9 @@ def test_ids_do_not_depend_on_the_order_of_files(
         ("cityscapes", "cityscapes/leftImg8bit/train/aachen"),
         ("context59", "pascal_context/trainval"),
         ("cocostuff164k", "cocostuff164k/images/train2017"),
+        ("vaihingen", "vaihingen/img_dir/train"),
+        ("chase_db1", "chase_db1/CHASEDB1"),
+        ("stare", "stare/STARE/images/training"),
     ],
 )
 def test_hidden_files_are_no_examples(name: str, folder: str, tmp_path: Path) -> None:
@@ -273,7 +282,8 @@ def test_scales(root: Path) -> None:
     for name in ("context59", "context60"):
         assert make(name, root).scale(500, 260) == 2
         assert make(name, root).scale(100, 4160) == 0.5
-    assert make("cityscapes", root).scale(1024, 2048) == 1
+    for name in ("cityscapes", "vaihingen", "chase_db1", "stare"):
+        assert make(name, root).scale(1024, 2048) == 1
     assert shorter_side(2048, 2048, 512, 2048) == 0.25
 
 
