@@ -114,6 +114,7 @@ def quickstart(
     grid += [word for field in fields or () for word in ("--set", field)]
     grid += [word for place in weights or () for word in ("--weights", place)]
     grid += ["--device", device] if device else []
+    _check(**typed, seeds=seeds, set=fields, weights=weights)
     path, name = _described(console, folder, out)
     plugin = ["--plugin", str(path)]
     files = _Files(out, name)
@@ -225,6 +226,19 @@ def _described(console: "Console", folder: Path, out: Path) -> tuple[Path, str]:
     return path, said.name
 
 
+def _check(suite: str | None, set: list[str] | None, **typed: Any) -> None:
+    """Raises UserError where options are wrong, before the long look at the folder."""
+    from benchmark.cli.request import resolve
+    from benchmark.planning.catalogue import SUITES
+    from benchmark.planning.own_sets import USUAL
+    from benchmark.planning.plan import plan
+
+    known = SUITES.get(suite).benchmarks if suite else ()
+    # The set is not known yet: that of generated images stands for it.
+    request = resolve(suite=suite if known else USUAL, set=set, **typed)
+    plan(request.selection, request.weights)
+
+
 def _heading(console: "Console", title: str) -> None:
     console.print(f"\n{title}", style="bold")
 
@@ -255,6 +269,8 @@ def _answer(console: "Console", request: "Request", files: _Files, more: list[st
     from benchmark.analysis.uncertainty import assess
     from benchmark.core.format import human, interval_text
     from benchmark.planning import plan
+    from benchmark.reporting.html.answers import answers
+    from benchmark.reporting.html.points import score_points
     from benchmark.reporting.report import PAGE
     from benchmark.results.load import load_results
 
@@ -262,7 +278,8 @@ def _answer(console: "Console", request: "Request", files: _Files, more: list[st
     table = load_results(request.results, suite)
     wanted = [cell.run_id for cell in plan.plan(request.selection, request.weights)]
     runs = Runs(table[table["run_id"].isin(wanted)], request.results)
-    board = assess(runs).board.dropna(subset=["rank"])
+    found = assess(runs)
+    board = found.board.dropna(subset=["rank"])
     _heading(console, "answer")
     for backbone, group in board.groupby("backbone", sort=False):
         ranked = group.sort_values(MIOU, ascending=False)
@@ -283,6 +300,9 @@ def _answer(console: "Console", request: "Request", files: _Files, more: list[st
                 "firmer answer (finished runs are kept):"
             )
             console.print(f"$ {_typed(more)}")
+    for said in answers(runs, score_points(runs, found), found).values():
+        for finding in said.findings[1:]:
+            console.print(f"{finding.label}: {', '.join(finding.methods)} ({finding.text})")
     if board.empty:
         console.print("no cell finished; see above")
     reports = request.reports if files.out == HERE else files.out / "reports"

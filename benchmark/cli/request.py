@@ -22,7 +22,7 @@ from benchmark.models.find_weights import find_weights
 from benchmark.planning import own_sets, plugins
 from benchmark.planning.catalogue import SUITES
 from benchmark.planning.plan import Selection, plan
-from benchmark.planning.remembered import explain, recall, sets_of
+from benchmark.planning.remembered import descriptions, explain, recall, sets_of
 from benchmark.planning.settings import read_settings
 
 if TYPE_CHECKING:
@@ -143,6 +143,8 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
             if suite == own_sets.SUITE:
                 names = text["benchmarks"] or ", ".join(own_sets.given())
                 chosen = f"suite {suite}, for sets of your own ({names})"
+            elif text["benchmarks"] is None and (path := next(descriptions(), (None, ""))[0]):
+                chosen = f"suite {suite}; {path} is not used without --plugin {path}"
         elif suite is None and "suite" in typed:
             suite = _suite_of(results)
     except UnknownName as error:

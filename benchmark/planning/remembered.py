@@ -95,7 +95,8 @@ def explain(error: UnknownName, root: Path) -> UserError:
     """
     what = f"unknown {error.kind} {error.name!r}"
     own = error.kind == "benchmark"
-    if own and (path := next(_descriptions(error.name), None)):
+    here = (path for path, name in descriptions() if name == error.name)
+    if own and (path := next(here, None)):
         return UserError(
             f"{what}: {path} describes it; add --plugin {path}, or write `plugins: {path}` into "
             "petseg.yaml"
@@ -151,13 +152,13 @@ def _seen_from(root: Path, path: Path) -> str:
     return Path(os.path.relpath(path.parent.resolve() / path.name, root.resolve())).as_posix()
 
 
-def _descriptions(name: str) -> Iterator[Path]:
-    """YAML files of the working folder that describe a set of this name."""
+def descriptions() -> Iterator[tuple[Path, str]]:
+    """YAML files of the working folder that describe a set, with its name."""
     for path in sorted(Path().iterdir()):
         try:
             if path.suffix.lower() in plugins.DESCRIPTIONS and check_size(path) < LARGEST:
                 content: Collection[object] = read_mapping(path, str(path), "fields", "name: x")
-                if isinstance(content, dict) and content.get("name") == name:
-                    yield path
+                if isinstance(content, dict) and {"name", "classes"} <= content.keys():
+                    yield path, str(content["name"])
         except (OSError, ValueError, UserError):
             continue  # no description, whatever it is
