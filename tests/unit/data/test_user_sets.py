@@ -325,7 +325,7 @@ def test_a_run_on_other_bands_than_rgb(tmp_path: Path, bands: list[int]) -> None
         f"name: myset\nclasses: [sky, road, tree]\nbands: {bands}\nrange: [0, 4080]\n"
     )
     words = [
-        "run", "--suite=demo", "--plugin", "set.yaml", "--benchmarks", "myset",
+        "run", "--suite=demo", "--plugin", "set.yaml", "--benchmarks", "myset", "--accept-audit",
         "--backbones", "demo_vit", "--methods", "linear,lora,full,lst", "--set", "steps=2",
         "--set", "crop=36", "--set", "batch_size=2", "--results", "results",
     ]  # fmt: skip
