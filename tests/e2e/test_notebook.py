@@ -44,6 +44,6 @@ def test_its_cells_run(tmp_path, own):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     work = tmp_path / "quickstart"
-    assert "4 cells, 0 already done, 4 to run" in done.stdout
+    assert "4 runs selected: 0 already done, 4 to train" in done.stdout
     assert (work / "reports/demo/index.html").exists()
     assert (work / ("mine.png" if own else "micrographs.png")).exists()
