@@ -23,7 +23,7 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "views": lambda value: f"{value} fixed views" if value else "new views",
     "flip": lambda value: "mirrored crops" if value else "no mirrored crops",
 }
-"""How a field of the protocol is told, the most telling first; others by name and value."""
+"""How a field of the protocol is named, the most informative first; others by name and value."""
 
 _MOST = 3
 """Settings in a name, unless more are needed to tell the groups apart."""
@@ -31,7 +31,7 @@ _MOST = 3
 
 @dataclass(frozen=True)
 class GroupName:
-    """How one group is told from the others of a report.
+    """How a group differs from the others of a report.
 
     Attributes:
         label: what differs ("vit_tiny, 3 seeds", "up to 3 seeds" of uneven ones); the backbone

@@ -177,7 +177,7 @@ class Direct(Examples):
         """Reads every example once, at native size: what `Examples` says of each, by name.
 
         Args:
-            progress: called meanwhile.
+            progress: called during the work.
             threads: that read; None = one a core.
 
         Raises:

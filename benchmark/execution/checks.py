@@ -79,8 +79,8 @@ def check(cell: RunSpec, environment: Environment) -> Verdict:
 def too_costly(cell: RunSpec, environment: Environment) -> str:
     """What to say where settings multiply the computation of the backbone by over `MOST_TIMES`.
 
-    It is worked out from shapes, so that a number of tokens with some zeros too many is told at
-    once, where trying it would take hours. Empty where it cannot be known without computing.
+    It is worked out from shapes, so that a number of tokens with some zeros too many is refused
+    at once, where trying it would take hours. Empty where it cannot be known without computing.
     """
     method = build_method(cell.method, cell.method_params)
     if method == type(method)():  # defaults are moderate, and counting takes half a second
