@@ -287,14 +287,7 @@ def _answer(console: "Console", request: "Request", files: _Files, more: list[st
         within = interval_text(best["low"], best["high"])
         text = f"{backbone}: {best['method']} scored best, mIoU {human(best[MIOU], 'points')}"
         console.print(text + (f" (95 %: {within})" if within else ""))
-        equal = ranked["method"][ranked["rank"] == 1].tolist()[1:]
-        if ranked["seeds"].min() > 1:
-            over = f"Over {int(ranked['seeds'].min())} seeds it is"
-            if equal:
-                console.print(f"{over} not significantly better than {', '.join(equal)}.")
-            elif len(ranked) > 1:
-                console.print(f"{over} significantly better than every other method.")
-        else:
+        if ranked["seeds"].min() == 1:
             console.print(
                 "One seed: no difference is tested, and another seed may change the order. For a "
                 "firmer answer (finished runs are kept):"
@@ -304,6 +297,6 @@ def _answer(console: "Console", request: "Request", files: _Files, more: list[st
         for finding in said.findings[1:]:
             console.print(f"{finding.label}: {', '.join(finding.methods)} ({finding.text})")
     if board.empty:
-        console.print("no cell finished; see above")
+        console.print("no run finished; see above")
     reports = request.reports if files.out == HERE else files.out / "reports"
     console.print(f"page: {reports / suite / PAGE}")

@@ -155,7 +155,7 @@ def _score(
 
 
 def _is_over(record: Record | None) -> bool:
-    """Whether a cell has what a trial needs: a score, or a reason that lies in its setting."""
+    """Whether a cell is decided: it has a score, or its setting could not be trained."""
     return record is not None and (record.metrics is not None or record.status in WORST)
 
 
