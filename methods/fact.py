@@ -29,10 +29,14 @@ class Factors(nn.Module):
         nn.init.xavier_uniform_(self.u)
         self.tucker = tucker
         self.core = nn.Parameter(torch.empty(rank if tucker else slots, rank, rank))
-        nn.init.xavier_uniform_(self.core)
         if tucker:
             self.p = nn.Parameter(torch.empty(slots, rank))
+            nn.init.xavier_uniform_(self.core)
             nn.init.xavier_uniform_(self.p)
+        else:
+            # Each core by itself, as a linear layer of r inputs: a draw for the whole tensor would
+            # start smaller in deeper models.
+            nn.init.uniform_(self.core, -(rank**-0.5), rank**-0.5)
 
     def cores(self, first: int, count: int) -> Tensor:
         """(count, r, r) of the slots from `first` on."""
@@ -55,9 +59,10 @@ class FacT(Method):
     with several widths (Swin, ConvNeXt) have one set of factors for each. V starts at zero. As
     y = W x, an update acts as x -> V S^T U^T x on each D x D part.
 
-    Departures from the published code: dropout 0.1 is left out; Xavier runs on the whole core
-    tensor, so that cores start smaller in deeper models; tk's U is drawn in another way, and the
-    published reshape that mixes the cores of fc1 and fc2 is not copied.
+    Departures from the published code: dropout 0.1 is left out; tt's cores all start as linear
+    layers of r inputs (there the four of fc2 are one layer of 4 r inputs, and start half as wide);
+    U is drawn in another way, and the published reshape that mixes tk's cores of fc1 and fc2 is
+    not copied.
 
     Parameters per width with K matrices: 2 D r + K r^2 (tt), 2 D r + r^3 + K r (tk); ViT-B with
     r = 16: tt 61,440, tk 30,976.

@@ -116,6 +116,14 @@ def test_a_rank_above_the_width_is_refused() -> None:
         METHODS["fact"](rank=25).apply(tiny("vit"), CLASSES)
 
 
+def test_cores_start_alike_however_many_layers_share_the_factors() -> None:
+    backbone = tiny("vit")
+    METHODS["fact"](rank=16).apply(backbone, CLASSES)
+    core = backbone.inserted["factors_24"].core
+    spread = core.std().item() * 16**0.5
+    assert spread == pytest.approx(3**-0.5, rel=0.1)  # of U(-1, 1)
+
+
 def test_low_rank_updates_are_refused_where_no_layer_fits() -> None:
     with pytest.raises(Unsupported, match="no layers for targets=qkv"):
         METHODS["lora"](targets="qkv").apply(tiny("resnet"), CLASSES)
