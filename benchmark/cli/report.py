@@ -117,6 +117,8 @@ def _inputs(
     with uncollected():
         runs = Runs(publishable(frame), root)
         found = assess(runs, root / f".report-{name}" / STATISTICS)
+    if published is not None:
+        found = found.beside(published)
     title = _title(sorted(map(str, frame["benchmark"].unique())), name)
     return ReportInputs(title, runs, found, items, published, [*notes, *found.notes])
 
@@ -183,9 +185,11 @@ def _gallery(runs: "pd.DataFrame", root: Path, data: Path | None) -> "tuple[list
 
 
 def _reference(path: Path) -> "pd.DataFrame":
+    from benchmark.planning.catalogue import published_labels
     from benchmark.reporting.reference import read_reference
 
-    return read_reference(path)
+    published = read_reference(path)
+    return published.assign(label=published_labels(list(published["method"])))
 
 
 def _stamp(root: Path) -> object:

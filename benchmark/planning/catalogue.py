@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -89,3 +89,37 @@ def method_label(method: "Method") -> str:
         if getattr(method, field.name) != field.default
     ]
     return f"{method.name}[{','.join(changed)}]" if changed else method.name
+
+
+def published_labels(names: Sequence[str]) -> list[str]:
+    """The labels of the methods that a paper's table calls by these names; "" where none is known.
+
+    A name may be that of a method, of one of its forms (a value of a field), or of both, with a
+    hyphen between. Where a table has a method's usual form under the form's own name, its plain
+    name means another form, which the table does not tell.
+    """
+    forms = {name: label for name, label in _form_labels().items() if name not in METHODS.names()}
+    usual = {forms[name] for name in names if name in forms}
+    plain = {
+        name: method_label(build_method(name, {})) for name in names if name in METHODS.names()
+    }
+    own = {name: label for name, label in plain.items() if label not in usual}
+    return [forms.get(name) or own.get(name, "") for name in names]
+
+
+def _form_labels() -> dict[str, str]:
+    """Names of forms, alone where only one method has such a form, to labels."""
+    found: dict[str, list[str]] = {}
+    for name in METHODS.names():
+        cls = METHODS.get(name)
+        hints = get_type_hints(cls)
+        for field in dataclasses.fields(cls):
+            for value in get_args(hints[field.name]) if _is_literal(hints[field.name]) else ():
+                label = method_label(build_method(name, {field.name: value}))
+                found[f"{name}-{value}"] = [label]
+                found.setdefault(str(value), []).append(label)
+    return {text: labels[0] for text, labels in found.items() if len(labels) == 1}
+
+
+def _is_literal(hint: object) -> bool:
+    return get_origin(hint) is Literal

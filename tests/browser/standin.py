@@ -39,7 +39,14 @@ def assess(runs: pd.DataFrame, margin: float = 0.012) -> Assessment:
     fronts = scores.assign(cost="costs.stored.bytes", on_front=True, probability=0.5)
     iqm = board.rename(columns={MIOU: "iqm"})
     agreement = pd.DataFrame(
-        [{"kind": "backbone", "a": "one", "b": "two", "tau": 0.5, "p": 0.04, "methods": 9}]
+        [
+            {"kind": "backbone", "a": "one", "b": "two", "tau": 0.5, "p": 0.04, "methods": 9},
+            *(
+                dict(zip(GROUP, ("net", "pretrained", "abc"), strict=True))
+                | {"kind": "benchmark", "a": "x", "b": b, "tau": tau, "p": 0.5, "methods": 9}
+                for b, tau in (("y", 0.25), ("z", 0.75))
+            ),
+        ]
     )
     notes = ["One file could not be read."]
     return replace(

@@ -1,6 +1,6 @@
 """One call from records to every statistic of a report that carries its uncertainty."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from benchmark.analysis.leaderboard import GROUP, MIOU, split_groups
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import cache as disk
 from benchmark.analysis.uncertainty import family, tables
+from benchmark.analysis.uncertainty.agreement import agreements, protocols, with_published
 from benchmark.analysis.uncertainty.bootstrap import resample
 from benchmark.analysis.uncertainty.group import GroupSample
-from benchmark.analysis.uncertainty.ranks import agreements, protocols
 from benchmark.analysis.uncertainty.samples import blocks
 from benchmark.core.parallel import spread
 
@@ -62,8 +62,9 @@ class Assessment:
         fronts: by cost: on_front by the means, probability over the replicates.
         hypervolumes: by cost, in decades x mIoU: value, low, high, on average over benchmarks.
         own_hypervolumes: the same for each method alone.
-        agreement: Kendall's tau between two backbones or decoders (`kind`), named a and b; the
-            column of GROUP in which the two differ is "".
+        agreement: Kendall's tau between two backbones, decoders or benchmarks, or between ours and
+            a published table (`kind`), named a and b; the column of GROUP in which the two differ
+            is "".
         notes: limits of the numbers, a sentence each.
     """
 
@@ -81,6 +82,15 @@ class Assessment:
     own_hypervolumes: pd.DataFrame
     agreement: pd.DataFrame
     notes: list[str]
+
+    def beside(self, published: pd.DataFrame) -> "Assessment":
+        """With rows of `agreement` between the averages and published numbers.
+
+        Args:
+            published: as `with_published` takes it.
+        """
+        rows = with_published(self.board, published)
+        return replace(self, agreement=pd.concat([self.agreement, rows], ignore_index=True))
 
 
 def assess(runs: Runs, cache: Path | None = None, replicates: int = 1000) -> Assessment:

@@ -13,7 +13,7 @@ from benchmark.analysis.costs import compared_costs
 from benchmark.analysis.leaderboard import GROUP, MIOU
 from benchmark.core.files import write_atomic
 
-VERSION = 4
+VERSION = 5
 """Raised with every change of the code that changes a number or a note."""
 
 _COLUMNS = (*GROUP, "benchmark", "method", "seed", "status", "provenance.started", MIOU)

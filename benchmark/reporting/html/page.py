@@ -7,8 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.analysis.leaderboard import GROUP
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
+from benchmark.core.format import counted
 from benchmark.reporting.html.answers import answers
 from benchmark.reporting.html.build import build
 from benchmark.reporting.html.curves import Curves
@@ -104,11 +106,20 @@ def _failures(table: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _agreement(assessment: Assessment) -> list[str]:
-    """Whether two backbones, or two decoders, rank the methods alike."""
-    return [
+    """Whether backbones, decoders, benchmarks and papers rank the methods alike."""
+    known = assessment.agreement.dropna(subset=["tau"])
+    between = known["kind"] == "benchmark"
+    texts = [
         f"{row.a} and {row.b}: Kendall’s tau {row.tau:.2f}, p = {row.p:.2g}, {row.methods} methods."
-        for row in assessment.agreement.dropna(subset=["tau"]).itertuples()
+        for row in known[~between].itertuples()
     ]
+    for (backbone, _, _), rows in known[between].groupby(GROUP, sort=False):
+        tau = rows["tau"]
+        texts.append(
+            f"Two benchmarks, on {backbone}: Kendall’s tau {tau.median():.2f} (median; "
+            f"{tau.min():.2f} to {tau.max():.2f}), {counted(len(rows), 'pair')} of benchmarks."
+        )
+    return texts
 
 
 def _sections(payload: Any) -> dict[str, bool]:

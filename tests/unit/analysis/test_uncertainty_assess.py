@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -105,8 +106,38 @@ def test_ranks_and_friedman(stored, found):
     assert set(found.cliques["backbone"]) <= {"net", "other"}
 
 
+def of_kind(found: Assessment, kind: str) -> list[dict[str, Any]]:
+    return found.agreement[found.agreement["kind"] == kind].to_dict("records")
+
+
+def test_benchmarks_agree_as_kendall_says(stored, found):
+    rows = [row for row in of_kind(found, "benchmark") if row["backbone"] == "net"]
+    runs = stored[0][stored[0]["backbone"] == "net"]
+    means = runs.groupby(["method", "benchmark"])["metrics.miou"].mean().unstack()
+    assert len(rows) == 10  # pairs of five
+    for row in rows:
+        expected = stats.kendalltau(means[row["a"]], means[row["b"]])
+        assert (row["tau"], row["p"]) == pytest.approx((expected.statistic, expected.pvalue))
+
+
+def test_published_tables_agree_as_kendall_says(found):
+    means = found.board[found.board["backbone"] == "net"].set_index("method")["metrics.miou"]
+    names = list(means.index)
+    paper = {"source": "Paper", "backbone": "ViT-L", "benchmark": "ade20k"}
+    published = pd.DataFrame(
+        [{**paper, "label": name, "miou": 0.1 * i} for i, name in enumerate(names)]
+        + [{**paper, "label": "", "miou": 0.9}, {**paper, "source": "Two", "label": names[0]}]
+    )
+    rows = of_kind(found.beside(published), "published")
+    (row,) = (row for row in rows if row["backbone"] == "net")
+    expected = stats.kendalltau(means, range(len(names)))
+    assert (row["tau"], row["p"]) == pytest.approx((expected.statistic, expected.pvalue))
+    assert (row["a"], row["b"]) == ("net", "Paper, ViT-L on ade20k")
+    assert (row["methods"], row["benchmarks"]) == (len(names), 0)
+
+
 def test_backbones_agree_as_kendall_says(found):
-    (row,) = found.agreement.to_dict("records")
+    (row,) = of_kind(found, "backbone")
     means = found.board.pivot(index="method", columns="backbone", values="metrics.miou")
     expected = stats.kendalltau(means["net"], means["other"])
     assert (row["tau"], row["p"]) == pytest.approx((expected.statistic, expected.pvalue))
@@ -121,14 +152,12 @@ def with_decoders(runs: pd.DataFrame, **second: object) -> pd.DataFrame:
 
 def test_decoders_are_compared_where_nothing_else_differs(stored):
     runs = stored[0][stored[0]["backbone"] == "net"]
-    (row,) = assess(Runs(with_decoders(runs), stored[1]), replicates=20).agreement.to_dict(
-        "records"
-    )
+    (row,) = of_kind(assess(Runs(with_decoders(runs), stored[1]), replicates=20), "decoder")
     names = {"plain", "wide"}
     assert row["kind"] == "decoder" and {row["a"], row["b"]} == names and row["tau"] == 1
     assert row["protocol_hash"] == "" and row["backbone"] == "net"
     other = with_decoders(runs, **{"protocol.steps": 9})
-    assert assess(Runs(other, stored[1]), replicates=20).agreement.empty
+    assert not of_kind(assess(Runs(other, stored[1]), replicates=20), "decoder")
 
 
 def test_fronts_are_those_of_the_means_and_probabilities_are_shares(stored, found):
