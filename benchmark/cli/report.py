@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
+    from benchmark.analysis.runs import Runs
     from benchmark.cli.request import Request
     from benchmark.data.base import Benchmark
     from benchmark.reporting.html.images import Item
@@ -118,7 +119,25 @@ def _inputs(
         runs = Runs(publishable(frame), root)
         found = assess(runs, root / f".report-{name}" / STATISTICS)
     title = _title(sorted(map(str, frame["benchmark"].unique())), name)
-    return ReportInputs(title, runs, found, items, published, [*notes, *found.notes])
+    notes = [*_described_otherwise(runs), *notes, *found.notes]
+    return ReportInputs(title, runs, found, items, published, notes)
+
+
+def _described_otherwise(runs: "Runs") -> list[str]:
+    """Of the runs that count, those made with another description of their set than today's."""
+    from benchmark.planning.catalogue import BENCHMARKS
+    from benchmark.planning.staleness import redescribed
+    from benchmark.results.store import read_record
+
+    rows = runs.current
+    if "benchmark_version" not in rows:
+        return []
+    rows = rows[rows["status"] == "done"]
+    present = {name: BENCHMARKS.get(name).version for name in BENCHMARKS.names()}
+    now = rows["benchmark"].map(lambda name: present.get(name, ""))
+    other = rows[(rows["benchmark_version"].fillna("") != now) & (now != "")]
+    records = (read_record(runs.root / folder) for folder in other["folder"])
+    return redescribed(record for record in records if record is not None)
 
 
 def _title(benchmarks: list[str], suite: str) -> str:

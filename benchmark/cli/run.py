@@ -101,6 +101,7 @@ def run(
     from benchmark.core.record import FINAL
     from benchmark.execution import grid
     from benchmark.execution.pool import start_server
+    from benchmark.planning.staleness import made_before, redescribed
     from benchmark.results import store
 
     console, progress = Console(), Console(quiet=quiet)
@@ -117,6 +118,8 @@ def run(
         what = f"{counted(len(outdated), 'finished run')} {verb}"
         text = f"{what} stale: {why}; to repeat, add --rerun stale"
         console.print(text, style="yellow", highlight=False, soft_wrap=True)
+    for text in redescribed(made_before(todo, request.results)):
+        console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
     asked = {cell.run_id for cell in todo}
     grid.tidy([cell for cell in cells if cell.run_id not in asked], request.results)
     if request.selection.settings:
