@@ -164,10 +164,13 @@ def _print(
     files: list[Path],
     out: Path,
 ) -> None:
+    from benchmark.reporting.provenance import protocols
     from benchmark.reporting.report import PAGE
-    from benchmark.reporting.terminal import print_report
+    from benchmark.reporting.terminal import print_answers, print_report
 
-    print_report(inputs.runs, inputs.assessment, progress, classes=True)
+    runs = inputs.runs
+    print_report(runs, inputs.assessment, progress, classes=True)
+    print_answers(runs, inputs.assessment, console, protocols(runs.frame).guard)
     for note in inputs.notes:
         progress.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
     progress.print(f"{len(files)} files in {out}", highlight=False, soft_wrap=True)

@@ -6,9 +6,10 @@ import pandas as pd
 
 from benchmark.analysis.ablation import differences
 from benchmark.analysis.groups import random_weights
-from benchmark.analysis.leaderboard import GROUP, Key, shared_benchmarks
+from benchmark.analysis.leaderboard import Key, shared_benchmarks
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
+from benchmark.reporting.answers import headed
 from benchmark.reporting.figures.picture import Picture
 from benchmark.reporting.inputs import ReportInputs, of_group
 from benchmark.reporting.provenance import Protocols, data_notes, protocols, provenance
@@ -44,12 +45,13 @@ def render(
     runs, found = inputs.runs, inputs.assessment
     several = len(pictures) > 1
     drawn = any(pictures.values())
-    parts = [MARK, f"# {inputs.title}", _summary(runs), _about_seeds(runs, found)]
+    parts = [MARK, f"# {inputs.title}", _summary(runs)]
+    origin = protocols(runs.frame)
+    parts += ["## Answer", *_answers(runs, found), *(f"**{text}**" for text in origin.guard)]
+    parts.append(_about_seeds(runs, found))
     parts.append(
         "[index.html](index.html) is the interactive version of this report; it works offline."
     )
-    origin = protocols(runs.frame)
-    parts += [f"**{text}**" for text in origin.guard]
     for key, part in runs.groups.items():
         name = f": {runs.names[key].label}" if several else ""
         parts += _section(key, part, found, name)
@@ -65,34 +67,34 @@ def render(
         "class, the tests of all pairs of methods, and every cost."
         + (" The figures are in [figures](figures) as PNG, SVG and PDF." if drawn else "")
     )
-    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
 
 def _summary(runs: Runs) -> str:
     frame = runs.frame
     parts = ("method", "backbone", "benchmark", "seed")
     counts = [_count(frame[name].nunique(), name) for name in parts]
-    finished = int((frame["status"] == "done").sum())
-    text = f"{', '.join(counts)}; {finished} of {_count(len(frame), 'run')} finished."
-    table = runs.cells
-    asked = sum(
-        part["method"].nunique() * part["benchmark"].nunique() for _, part in table.groupby(GROUP)
-    )
-    done = int((table["status"] == "done").sum())
-    if done < asked:
-        text += f" **Partial: {done} of {asked} pairs of method and benchmark are finished.**"
-    return text
+    finished, wanted = runs.progress
+    return f"{', '.join(counts)}; {finished} of {_count(wanted, 'run')} finished."
+
+
+def _answers(runs: Runs, found: Assessment) -> list[str]:
+    """The answer of each group as a list, what it is about before it."""
+    parts = []
+    for title, answer in headed(runs, found):
+        said = [*map(str, answer.findings), *(f"**{text}**" for text in answer.caveats)]
+        parts += [f"{title}:", _list(said)]
+    return parts
 
 
 def _about_seeds(runs: Runs, found: Assessment) -> str:
     seeds = runs.cells.loc[lambda table: table["status"] == "done", "seeds"]
     if seeds.empty:
-        return "**No run finished, so there is nothing to compare.**"
+        return ""
     if seeds.max() == 1:
         return (
-            "**One seed: differences between methods are not tested**, so all share a rank. "
-            "Another seed would change every number and could swap neighbours. The 95 % intervals "
-            "do not include variation between trainings."
+            "Methods all share a rank, since nothing was tested. The 95 % intervals do not include "
+            "variation between trainings."
         )
     apart = int(found.pairs["significant"].sum())
     text = (
@@ -124,7 +126,7 @@ def _section(key: Key, runs: Runs, found: Assessment, name: str) -> list[str]:
         "mIoU in points: mean over benchmarks of the mean over seeds; costs are means over "
         "benchmarks. Methods that do not differ significantly share a rank. A method that did "
         "not finish every benchmark has no rank. Bold: best in the column.",
-        explained(runs.frame),
+        explained(runs),
     ]
     shared = of_group(found.shared, key)
     if len(shared):

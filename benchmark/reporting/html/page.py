@@ -9,7 +9,7 @@ import pandas as pd
 
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
-from benchmark.reporting.html.answers import answers
+from benchmark.reporting.answers import answers
 from benchmark.reporting.html.build import build
 from benchmark.reporting.html.curves import Curves
 from benchmark.reporting.html.images import Item
@@ -51,7 +51,7 @@ def render(
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     points = score_points(runs, assessment)
-    found = answers(runs, points, assessment)
+    found = answers(runs, assessment, points)
     payload = build(runs, points, assessment, gallery, curves or Curves(), reference)
     environment = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
@@ -62,8 +62,8 @@ def render(
     )
     text = environment.get_template("index.html.j2").render(
         title=title,
-        summary=_summary(runs.frame),
-        answers=list(zip(payload["groups"], found.values(), strict=True)),
+        summary=_summary(runs),
+        answers=list(found.values()),
         terms=TERMS,
         failures=_failures(runs.failures),
         protocols=protocols(runs.frame),
@@ -89,13 +89,17 @@ def _plotly() -> str:
     return packed(get_plotlyjs())
 
 
-def _summary(runs: pd.DataFrame) -> list[tuple[int, str]]:
-    counts = [
-        (int(runs[name].nunique()), name) for name in ("method", "backbone", "benchmark", "seed")
+def _summary(runs: Runs) -> list[tuple[int, str]]:
+    names = ("method", "backbone", "benchmark", "seed")
+    counts = [(int(runs.frame[name].nunique()), name) for name in names]
+    finished, wanted = runs.progress
+    ending = "finished run" if finished == 1 else "finished runs"
+    if finished < wanted:
+        ending = f"of {wanted:,} runs finished"
+    return [
+        *((count, name if count == 1 else f"{name}s") for count, name in counts),
+        (finished, ending),
     ]
-    finished = int((runs["status"] == "done").sum())
-    words = [(count, name if count == 1 else f"{name}s") for count, name in counts]
-    return [*words, (finished, "finished run" if finished == 1 else "finished runs")]
 
 
 def _failures(table: pd.DataFrame) -> list[dict[str, str]]:

@@ -51,8 +51,10 @@ def test_where_nothing_is_finished_nothing_is_said_of_seeds():
 
 def test_a_load_is_called_a_load():
     runs = timed(grid(["full", "linear"], 1, ["camvid"]))
-    assert "under load" not in explained(runs)
-    assert "under load: 30 %" in explained(runs.assign(**{"timing.others": 0.3}))
+    assert "under load" not in explained(Runs(runs))
+    loaded = explained(Runs(runs.assign(**{"timing.others": 0.3})))
+    assert "under load: 30 %" in loaded
+    assert "without other load, run `python -m benchmark timing --suite small` (about " in loaded
     assert conditions(runs) == "1 thread, fp32, Some CPU, 2 cores"
     assert conditions(frame(grid(["full"], 1, ["camvid"]))) == ""
 
