@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from benchmark.core.record import Record
 from benchmark.data.fake.small import write_camvid
-from benchmark.results import index
+from benchmark.results import asked, index
 from tests.helpers.forked import ROOT, Running, call, clean
 from tests.helpers.tiny import typed
 
@@ -146,7 +146,7 @@ def test_a_killed_grid_goes_on_where_it_stopped(tmp_path):
     )
     assert len(records(tmp_path / "r")) == 3
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
-    assert {path.name for path in (tmp_path / "r").rglob(".*")} <= {index.NAME}
+    assert {path.name for path in (tmp_path / "r").rglob(".*")} <= {index.NAME, asked.NAME}
 
 
 def test_a_failed_cell_is_visible_and_the_others_go_on(tmp_path):
