@@ -131,8 +131,9 @@ def quickstart(
     chosen = [*plugin, "--benchmarks", name, *grid, *(["--seeds", seeds] if seeds else [])]
     chosen += files.results
     _heading(console, "plan")
+    chosen += ["--jobs", jobs] if jobs else []
     _call(console, "plan", *chosen, "--probe")
-    run = ["run", *chosen, *(["--jobs", jobs] if jobs else [])]
+    run = ["run", *chosen]
     run += ["--accept-audit"] if accept_audit else []
     request = resolve(
         plugin=[path],

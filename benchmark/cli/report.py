@@ -62,14 +62,12 @@ def report(
     from rich.console import Console
 
     from benchmark.core.parallel import uncollected
-    from benchmark.planning.catalogue import SUITES
     from benchmark.results.load import load_results
 
     name, root, out = request.selection.suite, request.results, out or request.reports
     references = [_reference(path) for path in reference or []]
-    if not root.is_dir():
-        SUITES.get(name)
-        raise UserError(f"no results folder {root}; run `python -m benchmark run` first")
+    if not watch:
+        _check_there(root, name)
     if watch and as_json:
         raise UserError("--json prints once; leave out --watch")
     console, progress = Console(), Console(quiet=quiet)
@@ -78,8 +76,6 @@ def report(
         stamp = _stamp(root)
         if stamp != seen:
             runs = load_results(root, name)
-            if runs.empty:
-                SUITES.get(name)
             if not (watch and runs.empty):
                 inputs = _inputs(runs, name, root, references, gallery, request.data)
                 with uncollected():
@@ -95,6 +91,30 @@ def report(
             time.sleep(LOOK_SECONDS)
         except KeyboardInterrupt:
             return
+
+
+def _check_there(root: Path, suite: str) -> None:
+    """Raises UserError where a folder holds no runs of a suite; names one that does."""
+    from benchmark.planning.catalogue import SUITES
+    from benchmark.results.load import results_near, run_folders, suites_of
+
+    there = suites_of(root)
+    if suite in there:
+        return
+    if there:
+        SUITES.get(suite)
+        raise UserError(
+            f"{root} holds no runs of suite {suite!r}, but of {', '.join(there)}; choose one with "
+            "--suite"
+        )
+    if next(run_folders(root), None):
+        return  # the folder of one suite
+    what = f"{root} holds no runs" if root.is_dir() else f"no results folder {root}"
+    near = results_near(root)
+    if near is not None:
+        raise UserError(f"{what}; {near} holds some: add --results {near}")
+    SUITES.get(suite)
+    raise UserError(f"{what}: nothing to report; run `python -m benchmark run` first")
 
 
 def _inputs(

@@ -19,7 +19,7 @@ from benchmark.core.errors import UserError, on_one_line
 from benchmark.core.selectors import UnknownName, did_you_mean, split_selectors
 from benchmark.core.spec import one_line
 from benchmark.core.yaml_file import read_mapping
-from benchmark.models.find_weights import find_weights
+from benchmark.models.find_weights import expand, find_weights, is_glob
 from benchmark.planning import own_sets, plugins
 from benchmark.planning.catalogue import SUITES
 from benchmark.planning.plan import Selection, plan
@@ -89,6 +89,10 @@ class Request:
             path = find_weights(name, self.weights)
             where = path.parent if path else "timm's cache"
             chosen.append(f"backbone {name}: the first of the suite's list that is here ({where})")
+        globs = [g for g in split_selectors(self.selection.backbones or "") if is_glob(g)]
+        if globs:
+            names = ", ".join(expand(globs, self.weights))
+            chosen.append(f"backbones with weights here that match {', '.join(globs)}: {names}")
         if chosen:
             print(f"{', '.join(chosen)}; --suite, --backbones choose others", file=sys.stderr)
         return cells

@@ -96,7 +96,12 @@ def test_plan_tells_done_from_missing(grid):
 
 def test_show_prints_the_record(grid):
     path, content = next(iter(records(grid[0]).items()))
-    done = call("show", content["run_id"][:8], "--results", grid[0])
+    short = call("show", content["run_id"][:8], "--results", grid[0])
+    assert short.returncode == 0, short.stderr
+    miou = f"{100 * content['metrics']['miou']:.1f} (95 % over "
+    for text in (content["run_id"], miou, " trained parameters", content["command"], "record.json"):
+        assert text in short.stdout
+    done = call("show", content["run_id"][:8], "--results", grid[0], "--full")
     assert done.returncode == 0
     assert json.loads(done.stdout[done.stdout.index("{") :]) == content
     missing = call("show", "nosuch", "--results", grid[0])
