@@ -96,7 +96,7 @@ def report(
 def _check_there(root: Path, suite: str) -> None:
     """Raises UserError where a folder holds no runs of a suite; names one that does."""
     from benchmark.planning.catalogue import SUITES
-    from benchmark.results.load import results_near, run_folders, suites_of
+    from benchmark.results.load import holds_suite, results_near, suites_of
 
     there = suites_of(root)
     if suite in there:
@@ -107,8 +107,8 @@ def _check_there(root: Path, suite: str) -> None:
             f"{root} holds no runs of suite {suite!r}, but of {', '.join(there)}; choose one with "
             "--suite"
         )
-    if next(run_folders(root), None):
-        return  # the folder of one suite
+    if holds_suite(root):
+        return
     what = f"{root} holds no runs" if root.is_dir() else f"no results folder {root}"
     near = results_near(root)
     if near is not None:

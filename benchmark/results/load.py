@@ -119,7 +119,12 @@ def suites_of(root: Path) -> list[str]:
     """Names of the suites' folders with a record below a results folder, sorted."""
     below = sorted(root.iterdir()) if root.is_dir() else []
     names = (path.name for path in below if path.name[0] != "." and path.name not in _APART)
-    return [name for name in names if next((root / name).glob(f"*/*/*/[!.]*/{RECORD}"), None)]
+    return [name for name in names if holds_suite(root / name)]
+
+
+def holds_suite(folder: Path) -> bool:
+    """Whether a folder is that of one suite: benchmark, backbone, method and run are below it."""
+    return next(folder.glob(f"*/*/*/[!.]*/{RECORD}"), None) is not None
 
 
 def results_near(root: Path) -> Path | None:

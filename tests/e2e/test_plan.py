@@ -140,7 +140,7 @@ def test_json_is_one_document_with_the_states_and_the_forecast(ran):
     methods = "biases-of-mine,biases-of-mine[lr=1e30],linear"
     done = call("plan", "--methods", methods, *chosen, "--json")
     found = json.loads(stdout(done))
-    keys = ["suite", "results", "runs", "counts", "cannot_run", "downloads", "forecast"]
+    keys = ["suite", "results", "runs", "counts", "notes", "cannot_run", "downloads", "forecast"]
     assert list(found) == keys
     states = {row["method"]: row["state"] for row in found["runs"]}
     assert states["biases-of-mine"] == "done" and states["linear"] == "missing"

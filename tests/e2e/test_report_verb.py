@@ -82,6 +82,20 @@ def test_wrong_inputs_are_one_line(results, words, message):
     assert not (results.parent / "out").exists()
 
 
+def test_a_folder_without_runs_names_one_that_has_some(results):
+    (results.parent / "wrong").mkdir()
+    done = call(results.parent / "wrong", "--suite", "own")
+    assert done.returncode == 2
+    told = f"{results.parent}/wrong holds no runs; {results} holds some: add --results {results}"
+    assert done.stderr == f"error: {told}\n"
+    above = call(results.parent, "--suite", "small")
+    assert above.stderr == f"error: {told.replace('/wrong', '')}\n"
+    other = call(results, "--suite", "own")
+    assert other.stderr == (
+        f"error: {results} holds no runs of suite 'own', but of small; choose one with --suite\n"
+    )
+
+
 def test_json_is_the_whole_output_and_holds_the_leaderboard(results):
     done = call(results, "--json", "--no-figures", "--no-gallery")
     assert done.returncode == 0, done.stderr
