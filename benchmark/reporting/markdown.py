@@ -21,9 +21,10 @@ from benchmark.reporting.table_catalogue import (
     benchmark_table,
     dice_table,
     studies,
+    without_lone_averages,
 )
 from benchmark.reporting.tables import COLUMNS, Column, ranked, to_markdown
-from benchmark.reporting.terms import TERMS
+from benchmark.reporting.terms import used
 from benchmark.reporting.timing_notes import explained
 
 MARK = "<!-- written by petseg-bench; changes are lost with the next report -->"
@@ -61,7 +62,7 @@ def render(
         parts += ["## Limits of these numbers", _list(notes)]
     parts += ["## Runs that did not finish", _failures(runs)]
     parts += ["## Protocol", _protocol(origin), "## Provenance", _provenance(runs.frame)]
-    parts += ["## Terms", _terms()]
+    parts += ["## Terms", _terms("\n".join(parts))]
     parts.append(
         "All numbers are in [tables](tables) as CSV, Markdown and LaTeX, including the IoU of each "
         "class, the tests of all pairs of methods, and every cost."
@@ -96,12 +97,13 @@ def _about_seeds(runs: Runs, found: Assessment) -> str:
             "Methods all share a rank, since nothing was tested. The 95 % intervals do not include "
             "variation between trainings."
         )
-    apart = int(found.pairs["significant"].sum())
+    pairs = without_lone_averages(runs, found.pairs)
+    apart = int(pairs["significant"].sum())
     text = (
         f"At least {_count(int(seeds.min()), 'seed')} each. The 95 % intervals cover seeds and "
         "test images (hierarchical bootstrap with Student's t). A method shares the rank of better "
         "ones unless it is significantly worse than the best of them (paired test, Holm); "
-        f"{apart} of {_count(len(found.pairs), 'pair')} differ significantly."
+        f"{apart} of {_count(len(pairs), 'pair')} differ significantly."
     )
     if seeds.min() == 1:
         text += (
@@ -198,8 +200,9 @@ def _protocol(found: Protocols) -> str:
     return to_markdown(table, [Column("setting", "Setting"), *(Column(*head) for head in heads)])
 
 
-def _terms() -> str:
-    return _list([f"*{term}*: {meaning}" for term, meaning in TERMS.items()])
+def _terms(text: str) -> str:
+    """Those that the report uses."""
+    return _list([f"*{term}*: {meaning}" for term, meaning in used(text).items()])
 
 
 def _provenance(runs: pd.DataFrame) -> str:
