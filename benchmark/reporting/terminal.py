@@ -117,7 +117,11 @@ def _print_wide(console: "Console", table: pd.DataFrame, columns: list[Column], 
         number = max(1, len(rest))
         while number > 1 and not _fits(console, to_rich(table, [lead, *rest[:number]], title)):
             number -= 1
-        console.print(to_rich(table, [lead, *rest[:number]], title), "")
+        shown = to_rich(table, [lead, *rest[:number]], title)
+        # On a line of its own: above a narrow table it would be folded.
+        heading, shown.title = shown.title or "", None
+        console.print(heading, style="table.title", soft_wrap=True, highlight=False)
+        console.print(shown, "")
         rest = rest[number:]
         if not rest:
             return
