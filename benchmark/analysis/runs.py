@@ -3,11 +3,24 @@
 from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from benchmark.analysis import cost_tables, curves, efficiency, leaderboard
 from benchmark.analysis.groups import GroupName, group_names
+from benchmark.results import asked
+
+
+class Progress(NamedTuple):
+    """How many runs are finished, of those that were asked for or have begun.
+
+    Runs that their method does not support are in neither number.
+    """
+
+    finished: int
+    wanted: int
 
 
 class Runs:
@@ -50,6 +63,32 @@ class Runs:
     def cells(self) -> pd.DataFrame:
         """See `leaderboard.cells`."""
         return leaderboard.cells(self.current)
+
+    @cached_property
+    def progress(self) -> Progress:
+        """How much of the grid is finished; see `benchmark.results.asked`."""
+        if len(self.groups) > 1:
+            parts = [own.progress for own in self.groups.values()]
+            return Progress(sum(p.finished for p in parts), sum(p.wanted for p in parts))
+        suites = self.frame["suite"].unique() if "suite" in self.frame else ()
+        files = [asked.read(self.root, suite) for suite in suites]
+        noted = [file.get(key, {}) for file in files for key in self.groups]
+        wanted = {run_id: cell for cells in noted for run_id, cell in cells.items()}
+        rows = self.current[["run_id", "benchmark", "method", "seed", "status"]]
+        cells = zip(rows["benchmark"], rows["method"], rows["seed"], strict=True)
+        again = set(wanted.values())
+        # Left out: former runs of cells that will run again, since their set was described anew.
+        elsewhere = np.array([cell not in again for cell in cells], dtype=bool)
+        rows = rows[rows["run_id"].isin(wanted).to_numpy() | elsewhere]
+        number = len(set(rows["run_id"]) | wanted.keys()) + (0 if wanted else self._gaps())
+        counts = rows["status"].value_counts()
+        return Progress(int(counts.get("done", 0)), number - int(counts.get("unsupported", 0)))
+
+    def _gaps(self) -> int:
+        """Runs that are missing for every method to have been on every benchmark."""
+        methods = self.frame["method"].nunique()
+        seen = self.frame.groupby("benchmark").agg({"method": "nunique", "seed": "nunique"})
+        return int(((methods - seen["method"]) * seen["seed"]).sum())
 
     @cached_property
     def leaderboard(self) -> pd.DataFrame:

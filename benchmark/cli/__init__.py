@@ -1,9 +1,10 @@
 """The command line: one file per verb. Nothing heavy is imported before a verb needs it."""
 
 import inspect
+import shlex
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import typer
@@ -112,9 +113,32 @@ def main() -> None:
     raise SystemExit(2)
 
 
+_LISTS = ("--methods", "--benchmarks", "--backbones", "--seeds", "--fraction")
+"""Options whose values are joined with commas."""
+
+
+def _commas(words: Sequence[str]) -> str:
+    """The option as it should be typed where spaces stand for the commas of a list, else empty."""
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name not in _LISTS:
+            continue
+        values = [value] if equals else []
+        for other in words[place + 1 :]:
+            if other.startswith("-"):
+                break
+            values.append(other)
+        if len(values) > 1:
+            joined = ",".join(part for text in values if (part := text.strip(",")))
+            return f"{name} {shlex.quote(joined) if set('[|*?') & set(joined) else joined}"
+    return ""
+
+
 def _told(error: Exception) -> str:
     """What is wrong with what was typed; empty where nothing was typed and help was shown."""
     message = plain(" ".join(error.format_message().split()).rstrip("."))  # type: ignore[attr-defined]
     context = getattr(error, "ctx", None)
+    if message.startswith("Got unexpected extra argument") and (fix := _commas(sys.argv[1:])):
+        message += f"; write {fix}"
     verb = context.command_path if context else app.info.name
     return message and printable(f"{message}; see `{verb} --help`")

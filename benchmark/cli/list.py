@@ -173,18 +173,35 @@ def _suites_in_short(rows: "Sequence[Row]") -> "Table":
     return _filled("suites", ("name", "about"), cells)
 
 
-def _suites(rows: "Sequence[Row]") -> "Table":
-    cells = [
-        (
-            row["name"],
-            ", ".join(row["benchmarks"]) or "your own",
-            ", ".join(row["backbones"]) or f"the first here of {', '.join(row['candidates'])}",
-            row["methods"].replace(",", ", "),
-            row["description"],
-        )
-        for row in rows
-    ]
-    return _filled("suites", ("name", "benchmarks", "backbones", "methods", "about"), cells)
+def _suites(rows: "Sequence[Row]") -> "RenderableType":
+    """A block a suite: its lists are too long for the columns of one table."""
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    blocks: list[RenderableType] = []
+    for row in rows:
+        protocol = row["protocol"]
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        candidates = f"the first that is here of {', '.join(row['candidates'])}"
+        for heading, text in (
+            ("benchmarks", ", ".join(row["benchmarks"]) or "your own"),
+            ("backbones", ", ".join(row["backbones"]) or candidates),
+            ("methods", row["methods"].replace(",", ", ")),
+            ("seeds", ", ".join(map(str, row["seeds"]))),
+            (
+                "training",
+                f"{protocol['steps']} steps of {protocol['batch_size']} crops of "
+                f"{protocol['crop']} px, {protocol['decoder']} decoder",
+            ),
+        ):
+            table.add_row(heading, Text(text))
+        title = Text.assemble((row["name"], "bold"), f": {row['description']}")
+        blocks += [title, Padding(table, (0, 0, 0, 2))]
+    return Group(*blocks)
 
 
 def _methods(rows: "Sequence[Row]", counted: bool) -> "Table":

@@ -36,7 +36,12 @@ _SHARED: dict[str, tuple[str, type, str, str]] = {
     ),
     "methods": (WHAT, str, "LIST", _METHODS),
     "benchmarks": (WHAT, str, "LIST", "Benchmarks: names or globs."),
-    "backbones": (WHAT, str, "LIST", "Backbones: names in timm, or of weights files."),
+    "backbones": (
+        WHAT,
+        str,
+        "LIST",
+        "Backbones: names in timm, or names and globs of weights files.",
+    ),
     "seeds": (WHAT, str, "LIST", "Seeds of the random draws, as in 0,1,2."),
     "fraction": (WHAT, str, "LIST", _FRACTION),
     "settings": (WHAT, Path, "FILE", _SETTINGS),

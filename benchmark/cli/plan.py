@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from benchmark.cli import options
-from benchmark.cli.options import how
+from benchmark.cli.options import how, where
 from benchmark.core.errors import UserError
 from benchmark.core.format import counted, size_text, time_text
 
@@ -50,12 +50,19 @@ Detect = Annotated[
 ]
 
 
+Jobs = Annotated[
+    str,
+    where(metavar="N|auto", help="Runs to train in parallel, as in `run`: for the estimate."),
+]
+
+
 @options.takes(*options.without("workers"))
 def plan(
     request: "Request",
     all_: All = False,
     probe: Probe = False,
     detect: Detect = None,
+    jobs: Jobs = "auto",
     as_json: options.AsJson = False,
 ) -> None:
     """List the selected runs with their state, and estimate time, memory and disk space.
@@ -72,10 +79,12 @@ def plan(
     from rich.console import Console
 
     from benchmark.cli import terminal
+    from benchmark.execution.jobs import parse_jobs
     from benchmark.planning.requirements import require
-    from benchmark.planning.staleness import CurrentHashes, state_of
+    from benchmark.planning.staleness import CurrentHashes, made_before, redescribed, state_of
     from benchmark.results.index import read_index
 
+    number = parse_jobs(jobs)
     cells = request.plan()
     held = read_index(request.results)
     present = CurrentHashes(request.data, request.weights)
@@ -85,6 +94,8 @@ def plan(
         for cell, state in zip(cells, states, strict=True)
         if state.name in ("missing", "interrupted")
     ]
+    missing = [c for c, state in zip(cells, states, strict=True) if state.name == "missing"]
+    before = redescribed(made_before(missing, request.results))
     if detect is not None and as_json:
         raise UserError("--detect prints a table; leave out --json")
     refusals, downloads = require(todo, request.data, request.weights)
@@ -93,7 +104,7 @@ def plan(
     if probe:
         # Progress must not come between the lines of a document.
         runs += _probed(Console(stderr=as_json, highlight=False), request, todo, runs)
-    estimate = _estimate(request, todo, runs) if todo else None
+    estimate = _estimate(request, todo, runs, number) if todo else None
     if as_json:
         terminal.print_json(
             {
@@ -101,6 +112,7 @@ def plan(
                 "results": str(request.results),
                 "runs": [_row(*pair) for pair in zip(cells, states, strict=True)],
                 "counts": _counts(states),
+                "notes": before,
                 "cannot_run": [
                     {"reason": reason, "runs": number}
                     for reason, number in Counter(refusals.values()).items()
@@ -114,6 +126,8 @@ def plan(
         if len(cells) <= MANY or all_:
             _table(console, cells, states)
         _tally(console, states)
+        for text in before:
+            console.print(text, style="yellow", soft_wrap=True)
         if len(cells) > MANY and not all_:
             console.print("add --all to list them")
         for name in downloads:
@@ -154,14 +168,18 @@ def _counts(states: "Sequence[State]") -> dict[str, int]:
 def _table(console: "Console", cells: "Sequence[RunSpec]", states: "Sequence[State]") -> None:
     from rich.table import Table
 
-    table = Table(box=None)
-    for heading in ("state", "benchmark", "backbone", "method", "seed", "run"):
-        # Whole, however narrow the terminal: names and ids are copied from here.
-        table.add_column(heading, overflow="fold", no_wrap=heading in ("state", "run"))
-    for cell, state in zip(cells, states, strict=True):
-        label, seed = cell.method_label, str(cell.seed)
-        table.add_row(state.name, cell.benchmark, cell.backbone, label, seed, cell.run_id)
-    console.print(table)
+    # A table each: their names are so long that they would wrap in a column.
+    for backbone in dict.fromkeys(cell.backbone for cell in cells):
+        console.print(f"backbone {backbone}", soft_wrap=True)
+        table = Table(box=None)
+        for heading in ("state", "benchmark", "method", "seed", "run"):
+            # Whole, however narrow the terminal: names and ids are copied from here.
+            table.add_column(heading, overflow="fold", no_wrap=heading in ("state", "run"))
+        for cell, state in zip(cells, states, strict=True):
+            if cell.backbone == backbone:
+                label, seed = cell.method_label, str(cell.seed)
+                table.add_row(state.name, cell.benchmark, label, seed, cell.run_id)
+        console.print(table)
 
 
 def _tally(console: "Console", states: "Sequence[State]") -> None:
@@ -217,12 +235,13 @@ def _probed(
 
 
 def _estimate(
-    request: "Request", todo: "Sequence[RunSpec]", runs: "Sequence[Entry]"
+    request: "Request", todo: "Sequence[RunSpec]", runs: "Sequence[Entry]", jobs: int | None
 ) -> dict[str, Any]:
     """What the runs will take, and what there is room for."""
     from benchmark.core.machine import available_memory, device_name, find_device, free_disk
+    from benchmark.execution.jobs import carried, share
     from benchmark.planning import published_costs
-    from benchmark.planning.forecast import Forecaster, forecast, too_large
+    from benchmark.planning.forecast import Forecaster, forecast, side_by_side, too_large
 
     device = find_device(request.device)
     available = available_memory(device)
@@ -230,6 +249,7 @@ def _estimate(
     rough = Forecaster(published, elsewhere)
     forecaster = Forecaster(runs, device_name(device), rough)
     total = forecast(todo, forecaster)
+    jobs = carried(share(jobs, len(todo), request.device).jobs, total.memory_bytes, available)
     large: dict[tuple[str, str, str], int] = {}
     for cell, need in too_large(todo, forecaster, available) if available is not None else ():
         large[cell.method_label, cell.benchmark, cell.backbone] = need
@@ -240,6 +260,8 @@ def _estimate(
         "rough_from": elsewhere if total.rough else None,
         "device": device_name(device),
         "device_seconds": total.device_seconds,
+        "jobs": jobs,
+        "wall_seconds": side_by_side(todo, forecaster, jobs),
         "memory_bytes": total.memory_bytes,
         "available_memory_bytes": available,
         "disk_bytes": total.disk_bytes,
@@ -255,11 +277,17 @@ def _forecast(console: "Console", found: dict[str, Any], probed: bool) -> None:
     runs, unknown, rough = found["runs"], found["without_estimate"], found["rough"]
     hint = "" if probed else "; add --probe"
     if unknown < runs:
-        seconds = found["device_seconds"]
+        taken = time_text(found["wall_seconds"])
+        if found["jobs"] > 1:
+            alone = time_text(found["device_seconds"])
+            taken += f" with {found['jobs']} at a time, {alone} one after another"
         console.print(
-            f"{counted(runs, 'run')} to train: about {time_text(seconds)} one after another "
-            f"({seconds / 3600:.2g} device hours)"
-            + (f", peak memory {size_text(found['memory_bytes'])}" if found["memory_bytes"] else "")
+            f"{counted(runs, 'run')} to train: about {taken}"
+            + (
+                f"; peak memory of a run {size_text(found['memory_bytes'])}"
+                if found["memory_bytes"]
+                else ""
+            )
             + (f", disk {size_text(found['disk_bytes'])}" if found["disk_bytes"] else ""),
             soft_wrap=True,
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from benchmark.cli.options import HOW, WHAT, WHERE
+from benchmark.cli.timing import suggest
 from benchmark.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -130,8 +131,9 @@ def quickstart(
     chosen = [*plugin, "--benchmarks", name, *grid, *(["--seeds", seeds] if seeds else [])]
     chosen += files.results
     _heading(console, "plan")
+    chosen += ["--jobs", jobs] if jobs else []
     _call(console, "plan", *chosen, "--probe")
-    run = ["run", *chosen, *(["--jobs", jobs] if jobs else [])]
+    run = ["run", *chosen]
     run += ["--accept-audit"] if accept_audit else []
     request = resolve(
         plugin=[path],
@@ -256,7 +258,7 @@ def _call(console: "Console", *words: str) -> int:
 
 
 def _answer(console: "Console", request: "Request", files: _Files, more: list[str]) -> None:
-    """Prints which method was best, how sure that is, and where to look.
+    """Prints how to make the answer firmer, and where to look.
 
     Args:
         console: where.
@@ -264,39 +266,28 @@ def _answer(console: "Console", request: "Request", files: _Files, more: list[st
         files: that were written.
         more: the command with more seeds.
     """
-    from benchmark.analysis.leaderboard import MIOU
     from benchmark.analysis.runs import Runs
     from benchmark.analysis.uncertainty import assess
-    from benchmark.core.format import human, interval_text
     from benchmark.planning import plan
-    from benchmark.reporting.html.answers import answers
-    from benchmark.reporting.html.points import score_points
     from benchmark.reporting.report import PAGE
+    from benchmark.reporting.terminal import print_answers
     from benchmark.results.load import load_results
 
     suite = request.selection.suite
     table = load_results(request.results, suite)
     wanted = [cell.run_id for cell in plan.plan(request.selection, request.weights)]
-    runs = Runs(table[table["run_id"].isin(wanted)], request.results)
-    found = assess(runs)
-    board = found.board.dropna(subset=["rank"])
-    _heading(console, "answer")
-    for backbone, group in board.groupby("backbone", sort=False):
-        ranked = group.sort_values(MIOU, ascending=False)
-        best = ranked.iloc[0]
-        within = interval_text(best["low"], best["high"])
-        text = f"{backbone}: {best['method']} scored best, mIoU {human(best[MIOU], 'points')}"
-        console.print(text + (f" (95 %: {within})" if within else ""))
-        if ranked["seeds"].min() == 1:
-            console.print(
-                "One seed: no difference is tested, and another seed may change the order. For a "
-                "firmer answer (finished runs are kept):"
-            )
-            console.print(f"$ {_typed(more)}")
-    for said in answers(runs, score_points(runs, found), found).values():
-        for finding in said.findings[1:]:
-            console.print(f"{finding.label}: {', '.join(finding.methods)} ({finding.text})")
-    if board.empty:
+    own = table[table["run_id"].isin(wanted)]
+    if len(own) < len(table):  # the report has other runs, too
+        _heading(console, "answer")
+        runs = Runs(own, request.results)
+        print_answers(runs, assess(runs), console)
+    _heading(console, "next")
+    done = own[own["status"] == "done"]
+    if done.empty:
         console.print("no run finished; see above")
+    elif done.groupby(["benchmark", "backbone", "method"])["seed"].nunique().min() == 1:
+        console.print("for an answer that is tested, train more seeds (finished runs are kept):")
+        console.print(f"$ {_typed(more)}")
+    suggest(console, request, plan.plan(request.selection, request.weights))
     reports = request.reports if files.out == HERE else files.out / "reports"
     console.print(f"page: {reports / suite / PAGE}")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
+    from benchmark.analysis.runs import Runs
     from benchmark.cli.request import Request
     from benchmark.data.base import Benchmark
     from benchmark.reporting.html.images import Item
@@ -61,14 +62,12 @@ def report(
     from rich.console import Console
 
     from benchmark.core.parallel import uncollected
-    from benchmark.planning.catalogue import SUITES
     from benchmark.results.load import load_results
 
     name, root, out = request.selection.suite, request.results, out or request.reports
     references = [_reference(path) for path in reference or []]
-    if not root.is_dir():
-        SUITES.get(name)
-        raise UserError(f"no results folder {root}; run `python -m benchmark run` first")
+    if not watch:
+        _check_there(root, name)
     if watch and as_json:
         raise UserError("--json prints once; leave out --watch")
     console, progress = Console(), Console(quiet=quiet)
@@ -77,8 +76,6 @@ def report(
         stamp = _stamp(root)
         if stamp != seen:
             runs = load_results(root, name)
-            if runs.empty:
-                SUITES.get(name)
             if not (watch and runs.empty):
                 inputs = _inputs(runs, name, root, references, gallery, request.data)
                 with uncollected():
@@ -94,6 +91,30 @@ def report(
             time.sleep(LOOK_SECONDS)
         except KeyboardInterrupt:
             return
+
+
+def _check_there(root: Path, suite: str) -> None:
+    """Raises UserError where a folder holds no runs of a suite; names one that does."""
+    from benchmark.planning.catalogue import SUITES
+    from benchmark.results.load import holds_suite, results_near, suites_of
+
+    there = suites_of(root)
+    if suite in there:
+        return
+    if there:
+        SUITES.get(suite)
+        raise UserError(
+            f"{root} holds no runs of suite {suite!r}, but of {', '.join(there)}; choose one with "
+            "--suite"
+        )
+    if holds_suite(root):
+        return
+    what = f"{root} holds no runs" if root.is_dir() else f"no results folder {root}"
+    near = results_near(root)
+    if near is not None:
+        raise UserError(f"{what}; {near} holds some: add --results {near}")
+    SUITES.get(suite)
+    raise UserError(f"{what}: nothing to report; run `python -m benchmark run` first")
 
 
 def _inputs(
@@ -120,7 +141,25 @@ def _inputs(
     if published is not None:
         found = found.beside(published)
     title = _title(sorted(map(str, frame["benchmark"].unique())), name)
-    return ReportInputs(title, runs, found, items, published, [*notes, *found.notes])
+    notes = [*_described_otherwise(runs), *notes, *found.notes]
+    return ReportInputs(title, runs, found, items, published, notes)
+
+
+def _described_otherwise(runs: "Runs") -> list[str]:
+    """Of the runs that count, those made with another description of their set than today's."""
+    from benchmark.planning.catalogue import BENCHMARKS
+    from benchmark.planning.staleness import redescribed
+    from benchmark.results.store import read_record
+
+    rows = runs.current
+    if "benchmark_version" not in rows:
+        return []
+    rows = rows[rows["status"] == "done"]
+    present = {name: BENCHMARKS.get(name).version for name in BENCHMARKS.names()}
+    now = rows["benchmark"].map(lambda name: present.get(name, ""))
+    other = rows[(rows["benchmark_version"].fillna("") != now) & (now != "")]
+    records = (read_record(runs.root / folder) for folder in other["folder"])
+    return redescribed(record for record in records if record is not None)
 
 
 def _title(benchmarks: list[str], suite: str) -> str:
@@ -147,10 +186,13 @@ def _print(
     files: list[Path],
     out: Path,
 ) -> None:
+    from benchmark.reporting.provenance import protocols
     from benchmark.reporting.report import PAGE
-    from benchmark.reporting.terminal import print_report
+    from benchmark.reporting.terminal import print_answers, print_report
 
-    print_report(inputs.runs, inputs.assessment, progress, classes=True)
+    runs = inputs.runs
+    print_report(runs, inputs.assessment, progress, classes=True)
+    print_answers(runs, inputs.assessment, console, protocols(runs.frame).guard)
     for note in inputs.notes:
         progress.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
     progress.print(f"{len(files)} files in {out}", highlight=False, soft_wrap=True)

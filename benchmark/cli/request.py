@@ -5,6 +5,7 @@ the working folder, then defaults. Plug-ins of all of them are loaded.
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from benchmark.core.errors import UserError, on_one_line
 from benchmark.core.selectors import UnknownName, did_you_mean, split_selectors
 from benchmark.core.spec import one_line
 from benchmark.core.yaml_file import read_mapping
-from benchmark.models.find_weights import find_weights
+from benchmark.models.find_weights import expand, find_weights, is_glob
 from benchmark.planning import own_sets, plugins
 from benchmark.planning.catalogue import SUITES
 from benchmark.planning.plan import Selection, plan
@@ -63,7 +64,9 @@ class Request:
         device: where to train.
         workers: processes that cut crops; None = as the device needs.
         chosen: why the suite was chosen, where nobody named it; empty for the usual one.
-        repeated: the options that name the same results again, for commands that are printed.
+        repeated: the options that name the same results and plug-ins again, for commands that are
+            printed.
+        sources: those that name the same weights and data again.
     """
 
     selection: Selection
@@ -75,6 +78,7 @@ class Request:
     workers: int | None
     chosen: str = ""
     repeated: str = ""
+    sources: str = ""
 
     def plan(self) -> "list[RunSpec]":
         """The selected cells; says on one line what was chosen for them."""
@@ -85,6 +89,10 @@ class Request:
             path = find_weights(name, self.weights)
             where = path.parent if path else "timm's cache"
             chosen.append(f"backbone {name}: the first of the suite's list that is here ({where})")
+        globs = [g for g in split_selectors(self.selection.backbones or "") if is_glob(g)]
+        if globs:
+            names = ", ".join(expand(globs, self.weights))
+            chosen.append(f"backbones with weights here that match {', '.join(globs)}: {names}")
         if chosen:
             print(f"{', '.join(chosen)}; --suite, --backbones choose others", file=sys.stderr)
         return cells
@@ -111,7 +119,8 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
     }
     stated = _read_config(config) if config else {}
     own_files = _strings(here.get("plugins")) if "plugin" in typed else []
-    plugin_files = [*_strings(stated.pop("plugin", None)), *_strings(typed.pop("plugin", None))]
+    named = _strings(typed.pop("plugin", None))
+    plugin_files = [*_strings(stated.pop("plugin", None)), *named]
     options |= stated
     protocol = options.get("set", {}) | _pairs(typed.get("set") or ())
     options |= {key: value for key, value in typed.items() if value is not None}
@@ -168,7 +177,8 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
         device=options.get("device") or "auto",
         workers=options.get("workers"),
         chosen=chosen,
-        repeated="" if results == usual else f" --results {results}",
+        repeated=_typed(results=[] if results == usual else [results], plugin=named),
+        sources=_typed(weights=_strings(typed.get("weights")), data=_strings(typed.get("data"))),
     )
 
 
@@ -196,6 +206,12 @@ def _suite_of(results: Path) -> str:
 
     there = suites_of(results)
     return there[0] if len(there) == 1 else own_sets.suite_for(None)
+
+
+def _typed(**options: Sequence[str | Path]) -> str:
+    """Options as they are typed behind a command, with a space before each."""
+    words = [word for name, values in options.items() for v in values for word in (f"--{name}", v)]
+    return f" {shlex.join(map(str, words))}" if words else ""
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -101,7 +101,8 @@ def run(
     from benchmark.core.record import FINAL
     from benchmark.execution import grid
     from benchmark.execution.pool import start_server
-    from benchmark.results import store
+    from benchmark.planning.staleness import made_before, redescribed
+    from benchmark.results import asked, store
 
     console, progress = Console(), Console(quiet=quiet)
     if number != 1 and not answer_cache.are_there():
@@ -117,11 +118,13 @@ def run(
         what = f"{counted(len(outdated), 'finished run')} {verb}"
         text = f"{what} stale: {why}; to repeat, add --rerun stale"
         console.print(text, style="yellow", highlight=False, soft_wrap=True)
-    asked = {cell.run_id for cell in todo}
-    grid.tidy([cell for cell in cells if cell.run_id not in asked], request.results)
+    for text in redescribed(made_before(todo, request.results)):
+        console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    wanted = {cell.run_id for cell in todo}
+    grid.tidy([cell for cell in cells if cell.run_id not in wanted], request.results)
     if request.selection.settings:
         for cell in cells:
-            if cell.run_id not in asked:
+            if cell.run_id not in wanted:
                 store.note_tuning(request.results, cell)
     skipped = len(cells) - len(todo)
     progress.print(
@@ -153,9 +156,12 @@ def run(
                 jobs=number,
                 compiling=compiling,
                 accept_audit=accept_audit,
+                grid=cells,
             )
         refusals = watcher.refusals
         signal = watch.exit_code
+    else:
+        asked.note(request.results, cells)
     if timing and not signal:
         measure_cells(request, cells, quiet)
     _summary(console, request, cells)

@@ -126,14 +126,25 @@ def measure_groups(
 
 def suggest(console: "Console", request: "Request", cells: "list[RunSpec]") -> None:
     """Prints how to measure groups whose methods were not all measured side by side."""
+    from benchmark.analysis.runs import Runs
+    from benchmark.core.format import time_text
     from benchmark.profiling.timing.groups import unmeasured
+    from benchmark.reporting.timing_notes import seconds
     from benchmark.results import store
+    from benchmark.results.load import load_results
 
+    suite = request.selection.suite
     done = [cell for cell in cells if store.has_result(request.results, cell)]
     if any(True for _ in unmeasured(request.results, done)):
+        table = load_results(request.results, suite)
+        own = Runs(table[table["run_id"].isin([cell.run_id for cell in done])])
+        known = [seconds(group.frame) for group in own.groups.values()]
+        took = sum(filter(None, known))
         console.print(
-            "training time and latency are not compared yet; to compare them, run `python -m "
-            f"benchmark timing --suite {request.selection.suite}{request.repeated}`",
+            "training time and latency are not compared yet; to compare them"
+            + (f" (about {time_text(took)})" if took else "")
+            + f", run `python -m benchmark timing --suite {suite}{request.repeated}"
+            f"{request.sources}`",
             markup=False,
             highlight=False,
             soft_wrap=True,

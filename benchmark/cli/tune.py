@@ -66,13 +66,15 @@ def tune(
 
     from benchmark.core.record import TUNING
     from benchmark.core.selectors import split_selectors
+    from benchmark.models.find_weights import expand
     from benchmark.planning.catalogue import SUITES
     from benchmark.planning.own_sets import backbones_of
 
     console, selection = Console(highlight=False), request.selection
     suite = SUITES.get(selection.suite)
-    found = selection.backbones or ",".join(backbones_of(suite, selection.weights, request.weights))
-    backbones = split_selectors(found)
+    named = split_selectors(selection.backbones or "")
+    usual = named or list(backbones_of(suite, selection.weights, request.weights))
+    backbones = expand(usual, request.weights)
     studies = planning.studies(selection.methods or suite.methods, backbones, trials)
     cells = planning.cells(selection, studies)
     rungs = planning.rungs(trials, len(cells.benchmarks), pruning)

@@ -176,7 +176,7 @@ class Execution(_Part):
     starts: int  # times it was started or resumed
     resumed_at: tuple[int, ...]  # steps from which it resumed after an interruption
     micro_batch: int  # images a forward pass; below the batch size after memory ran out
-    opened_splits: dict[str, int]  # times that a split was evaluated, by its name
+    opened_splits: dict[str, int]  # times that scores on a split were seen or saved
     known_stages: int = 0  # leading stages whose output was kept and shared between runs
     compiled: Compiled | None = None
 

@@ -11,6 +11,7 @@ import numpy as np
 from safetensors.torch import load_file
 
 from benchmark.core.errors import UserError, on_one_line
+from benchmark.core.format import counted
 from benchmark.core.interrupt import (
     Diverged,
     Interrupted,
@@ -65,6 +66,7 @@ _WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 
 VERIFIED_IMAGES = 4
 """Test images, spread over the split, whose batches the stored delta is evaluated on again."""
+_CHECK = "the check of the stored delta"
 
 
 def run_cell(
@@ -226,7 +228,6 @@ def _run(
         resumed(prepared.saved.progress.step)
     trained = _train(run, prepared, environment, progress)
     with phases("evaluate"):
-        run.opens(protocol.eval_split)
         scored = _evaluate(run.spec, prepared, environment)
     precision = prepared.compute.precision
     with phases("costs"):
@@ -242,6 +243,8 @@ def _run(
         memory = known_memory(
             prepared.feed, run.method, run.training.micro_batch, prepared.criterion
         )
+    # From here on there are numbers that outlast this process, whatever ends it.
+    run.opens(protocol.eval_split)
     store.write_curve(folder, run.training.curve)
     store.write_counts(folder, prepared.examples.ids, scored.counts)
     scored.kept.write(folder)
@@ -349,19 +352,20 @@ def _validation(
     run: RunState, prepared: _Prepared, environment: Environment
 ) -> Callable[[], float] | None:
     """The mIoU on the validation split; None where the protocol asks for none."""
+    what = "the validation during training"
     if (examples := prepared.validation) is None:
         return None
 
     def validate() -> float:
-        run.opens("val")
         counts = evaluate(
             prepared.segmenter,
             prepared.benchmark,
-            _watched(examples, environment.watch),
+            _watched(examples, environment.watch, what),
             run.spec.protocol,
             prepared.compute.precision,
             full=False,
         )
+        run.opens("val")
         return float(mean_iou(*(counts[name].sum(0) for name in CLASS_COUNTS)))
 
     return validate
@@ -404,7 +408,7 @@ def _verify(
         repeated = evaluate(
             again,
             prepared.benchmark,
-            _watched(Part(prepared.examples, np.array(batch)), environment.watch),
+            _watched(Part(prepared.examples, np.array(batch)), environment.watch, _CHECK),
             run.spec.protocol,
             prepared.compute.precision,
             full=False,
@@ -455,7 +459,9 @@ def _summary(curve: Sequence[Mapping[str, float]]) -> Curve:
     )
 
 
-def _watched(examples: Sequence[Example], watch: StopSignal) -> Iterator[Example]:
+def _watched(
+    examples: Sequence[Example], watch: StopSignal, what: str = "the evaluation"
+) -> Iterator[Example]:
     for number, example in enumerate(examples):
-        watch.check(f"at image {number + 1} of {len(examples)} of the evaluation")
+        watch.check(f"after {number} of {counted(len(examples), 'image')} of {what}")
         yield example

@@ -27,7 +27,7 @@ from benchmark.execution.tasks import (
 from benchmark.planning import plugins
 from benchmark.planning.forecast import Forecaster
 from benchmark.planning.plan import Selection, plan
-from benchmark.results import store
+from benchmark.results import asked, store
 from benchmark.results.index import read_index
 
 POLL_SECONDS = 2.0
@@ -119,8 +119,9 @@ def run(
     retry: str | None = None,
 ) -> list[Record]:
     """Runs the cells of a selection that are not done; see `run_cells` and `pending`."""
-    todo = pending(plan(selection, weights), results, retry)
-    return run_cells(todo, results, data, weights, device, listener)
+    cells = plan(selection, weights)
+    todo = pending(cells, results, retry)
+    return run_cells(todo, results, data, weights, device, listener, grid=cells)
 
 
 def run_cells(
@@ -139,6 +140,7 @@ def run_cells(
     compiling: str = "auto",
     compute: Compute | None = None,
     accept_audit: bool = False,
+    grid: Sequence[RunSpec] = (),
 ) -> list[Record]:
     """Checks everything that cells need, then runs them, beside other commands that do the same.
 
@@ -163,6 +165,7 @@ def run_cells(
         compiling: whether networks are compiled, one of `compile_policy.CHOICES`.
         compute: precision and attention; None = what is fast here.
         accept_audit: train although an audit finds that results on the data would be wrong.
+        grid: what was asked for, finished cells included: of it a report says what is missing.
 
     Returns:
         The records of the cells that this command ran, in order of their ends.
@@ -171,6 +174,7 @@ def run_cells(
         UserError: no cell can run, and the user can fix that; nothing has been written then.
     """
     if not cells:
+        asked.note(results, grid)
         return []
     # Noted before the data are read, which may take long: cells that others finish are skipped.
     before = {cell.run_id: mark(results, cell) for cell in cells}
@@ -198,6 +202,7 @@ def run_cells(
         if watch.signal:
             return []
         store.check_writable(results)
+        asked.note(results, grid)
         for verdict in dict.fromkeys(found.verdicts.values()):
             if verdict.reason:
                 alike = [cell for cell in cells if found.verdicts[cell.run_id] == verdict]

@@ -93,6 +93,19 @@ def fitting(
     return max(1, min(jobs, available // need)), need
 
 
+def carried(jobs: int, memory_bytes: int, available: int | None) -> int:
+    """How many of the processes memory carries.
+
+    Args:
+        jobs: processes that are wanted.
+        memory_bytes: of the largest run; 0 = not known.
+        available: bytes that can be taken; None = not known.
+    """
+    if available is None or not memory_bytes:
+        return jobs
+    return max(1, min(jobs, available // (PROCESS_BYTES + memory_bytes)))
+
+
 def _need(cell: RunSpec, compute: Compute, forecaster: Forecaster) -> int:
     known = forecaster.expected(cell).memory_bytes
     if known is None:

@@ -122,8 +122,9 @@ def _as_recorded(spec: RunSpec, results: Path, environment: Environment) -> Envi
 def _miou(spec: RunSpec, results: Path, environment: Environment) -> float:
     segmenter = restore(spec, results, environment)
     examples = decoded(spec.benchmark, environment.data, spec.protocol.eval_split)
+    counts = _evaluate(spec, segmenter, examples, environment)
     store.count_opening(results / spec.folder, spec.protocol.eval_split)
-    return robustness.miou(_evaluate(spec, segmenter, examples, environment))
+    return robustness.miou(counts)
 
 
 def _stored_miou(folder: Path) -> float:
@@ -169,8 +170,9 @@ def _stress(
     segmenter = restore(spec, results, environment)
     examples = decoded(spec.benchmark, environment.data, spec.protocol.eval_split)
     clean = _stored_miou(folder)
+    found = _evaluate(spec, segmenter, examples, environment)
     store.count_opening(folder, spec.protocol.eval_split)
-    now = robustness.miou(_evaluate(spec, segmenter, examples, environment))
+    now = robustness.miou(found)
     if abs(now - clean) > TOLERANCE:
         raise UserError(
             f"run {spec.run_id} scored mIoU {clean:.4f} and now scores {now:.4f}: its code, data "

@@ -31,7 +31,7 @@ class RunState:
         findings: of the audit of its data.
         started: UTC, ISO 8601.
         phases: seconds by phase.
-        opened: times that a split was evaluated, by its name, over all attempts.
+        opened: times that scores on a split were seen or saved, by its name, over all attempts.
         training: how far it is.
         known_stages: leading stages whose output is taken from the cache.
     """
@@ -70,7 +70,10 @@ class RunState:
         }
 
     def opens(self, split: str) -> None:
-        """A split is about to be evaluated, which is noted on disk first."""
+        """Scores on a split are about to be seen or saved, which is noted on disk first.
+
+        An evaluation that ends before it has a result opens nothing.
+        """
         self.opened |= {split: self.opened.get(split, 0) + 1}
         store.log_openings(self.results, self.spec, self.opened)
 

@@ -4,6 +4,7 @@ timm, which takes seconds to import, is asked for what is not on this disk only.
 """
 
 import difflib
+import fnmatch
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -39,6 +40,42 @@ def find_weights(name: str, dirs: Sequence[Path]) -> Path | None:
         if tagged:
             return tagged[0]
     return None
+
+
+def expand(names: Sequence[str], dirs: Sequence[Path]) -> list[str]:
+    """Names of backbones, with globs replaced by those that match and have weights here.
+
+    Args:
+        names: names and globs.
+        dirs: folders of weights, beside those in the package.
+
+    Raises:
+        UserError: no weights file matches a glob.
+    """
+    found: list[str] = []
+    for name in names:
+        if not is_glob(name):
+            found.append(name)
+            continue
+        here = [stem for stem in _stems(dirs) if fnmatch.fnmatchcase(stem, name)]
+        if not here:
+            folders = ", ".join(map(str, dirs)) or "the package alone (no --weights DIR)"
+            raise UserError(
+                f"no weights file matches {name!r} in {folders}; `list backbones` shows those "
+                f"that are here, `list backbones --filter {name!r}` timm's names"
+            )
+        found += here
+    return list(dict.fromkeys(found))
+
+
+def is_glob(name: str) -> bool:
+    """Whether a name stands for all that match it."""
+    return bool(set(name) & set("*?"))
+
+
+def _stems(dirs: Sequence[Path]) -> list[str]:
+    folders = (*map(Path, dirs), PACKAGED)
+    return [path.stem for folder in folders for path in sorted(folder.glob("*.safetensors"))]
 
 
 def find_first(names: Sequence[str], dirs: Sequence[Path]) -> tuple[str, Path] | None:
@@ -131,17 +168,37 @@ def _unknown(name: str, dirs: Sequence[Path]) -> UserError:
 
     if other := other_format(name, dirs):
         return UserError(f"unknown backbone {name!r}: {other}")
-    files = [p.stem for d in (*map(Path, dirs), PACKAGED) for p in d.glob("*.safetensors")]
-    candidates = sorted({*files, *(f.split(".")[0] for f in files), *timm.list_models()})
     base, _, tag = name.partition(".")
     if tag and timm.is_model(base):
         tags = [full for full in timm.list_pretrained(f"{base}.*")]
         close = difflib.get_close_matches(name, tags, n=3, cutoff=0.0)
         kind = f"timm has no weights {tag!r} for {base!r}"
     else:
-        close = difflib.get_close_matches(name, candidates, n=3)
+        close = _nearest(name, _stems(dirs), timm.list_models())
         kind = f"unknown backbone {name!r}: neither a timm model nor a weights file"
-    if set(name) & set("*?"):
+    if is_glob(name):
         return UserError(f"{kind}; `list backbones --filter {name!r}` lists names that match")
     hint = f"; did you mean {', '.join(close)}?" if close else ""
     return UserError(f"{kind}{hint}")
+
+
+_MOST = 3
+
+
+def _nearest(name: str, here: Sequence[str], others: Sequence[str]) -> list[str]:
+    """The names most like one that is not known, those with weights here first."""
+
+    def likeness(other: str) -> float:
+        # A name is often typed without its end: patches, size, training data.
+        parts = (other, other.split(".")[0], other[: len(name)])
+        return max(difflib.SequenceMatcher(None, name, part).ratio() for part in parts)
+
+    near = [other for other in here if likeness(other) >= _LIKE]
+    near = sorted(near, key=likeness, reverse=True)[:_MOST]
+    others = difflib.get_close_matches(name, [o for o in others if o not in near], n=_MOST)
+    marked = [f"{other} (weights are here)" for other in near]
+    return [*marked, *others][:_MOST]
+
+
+_LIKE = 0.7
+"""Share of equal letters from which on two names are alike."""

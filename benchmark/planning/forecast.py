@@ -5,6 +5,7 @@ runs that share most with a cell (`SPEED`, `OTHERS`, `SIZE`). Where their crop o
 time and memory are taken to grow with the pixels.
 """
 
+import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -184,6 +185,20 @@ def forecast(cells: Sequence[RunSpec], forecaster: Forecaster) -> Forecast:
         disk_bytes=sum(one.disk_bytes or 0 for one in expected),
         memory_bytes=max((one.memory_bytes or 0 for one in expected), default=0),
     )
+
+
+def side_by_side(cells: Sequence[RunSpec], forecaster: Forecaster, jobs: int) -> float:
+    """Seconds until the last cell ends where several run at a time, in the order of the plan.
+
+    Args:
+        cells: those without an estimate take no time.
+        forecaster: says how long each takes.
+        jobs: cells at a time.
+    """
+    free = [0.0] * jobs
+    for cell in cells:
+        heapq.heapreplace(free, free[0] + (forecaster.expected(cell).seconds or 0.0))
+    return max(free)
 
 
 def too_large(

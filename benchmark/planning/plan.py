@@ -14,6 +14,7 @@ from benchmark.core.errors import UserError
 from benchmark.core.record import PluginKind
 from benchmark.core.selectors import did_you_mean, split_selectors
 from benchmark.core.spec import Protocol, RunSpec, Weights, one_line
+from benchmark.models.find_weights import expand
 from benchmark.planning import plugins
 from benchmark.planning.catalogue import (
     BENCHMARKS,
@@ -35,7 +36,7 @@ class Selection:
         suite: name of the suite.
         methods: comma list of names, globs and `name[field=value]`.
         benchmarks: comma list of names and globs.
-        backbones: comma list of timm names.
+        backbones: comma list of timm names, and of globs over the weights files that are here.
         seeds: seeds to run.
         fractions: shares of the training images; one protocol each.
         protocol: protocol fields that differ from the suite's.
@@ -75,8 +76,10 @@ def plan(selection: Selection, dirs: Sequence[Path] = ()) -> list[RunSpec]:
     for name, params in benchmarks:
         if params:
             raise UserError(f"benchmark {name!r} takes no fields; write {name!r} alone")
-    backbones = split_selectors(
-        selection.backbones or ",".join(backbones_of(suite, selection.weights, dirs))
+    backbones = expand(
+        split_selectors(selection.backbones or "")
+        or list(backbones_of(suite, selection.weights, dirs)),
+        dirs,
     )
     tuned = {name: _tuned(settings, selection, name) if chosen else settings for name in backbones}
     _check_decoder(protocols[0].decoder)

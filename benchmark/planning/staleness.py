@@ -8,15 +8,18 @@ benchmark and of the weights file are compared with those of today.
 import contextlib
 import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from benchmark.core.answer_cache import kept
 from benchmark.core.errors import UserError
 from benchmark.core.files import file_sha256
-from benchmark.core.record import FINAL
+from benchmark.core.format import counted
+from benchmark.core.record import FINAL, Record
 from benchmark.core.spec import RunSpec
+from benchmark.results import store
 from benchmark.results.index import Held
 from benchmark.results.provenance import comparable
 
@@ -149,3 +152,82 @@ def state_of(cell: RunSpec, held: Held, current: CurrentHashes) -> State:
     if entry.status == "unsupported":
         return State("unsupported")
     return State("done", unknown=unknown(cell, entry, current))
+
+
+def made_before(missing: Iterable[RunSpec], results: Path) -> list[Record]:
+    """Finished runs that differ from missing cells in nothing but the description of their set.
+
+    Args:
+        missing: cells that have not run; only those of described sets are looked at.
+        results: folder of the results.
+
+    Returns:
+        One record for each missing cell that has one.
+    """
+    found, seen = [], dict[Path, dict[str, Record]]()
+    for cell in missing:
+        if not cell.benchmark_version:
+            continue
+        place = (results / cell.folder).parent
+        if place not in seen:
+            records = (store.read_record(folder) for folder in sorted(place.glob("[!.]*")))
+            seen[place] = {_undescribed(r): r for r in records if r and r.status == "done"}
+        record = seen[place].get(_without_version(cell))
+        if record is not None and record.benchmark_version != cell.benchmark_version:
+            found.append(record)
+    return found
+
+
+def redescribed(records: Iterable[Record]) -> list[str]:
+    """Says of runs of sets whose description has changed since what changed; a sentence a set.
+
+    Args:
+        records: of finished runs; those of unknown sets, or of the present description, are
+            left out.
+    """
+    from benchmark.planning.catalogue import BENCHMARKS
+
+    changed: dict[tuple[str, str], int] = defaultdict(int)
+    for record in records:
+        if record.metrics is None or record.benchmark not in BENCHMARKS.names():
+            continue
+        now = BENCHMARKS.get(record.benchmark)
+        if record.benchmark_version != now.version:
+            how = _differing(list(record.metrics.class_iou), list(now.classes))
+            changed[record.benchmark, how] += 1
+    return [
+        f"{counted(number, 'run')} of {name} {'was' if number == 1 else 'were'} made with {how}; "
+        f"`run` trains {'it' if number == 1 else 'them'} again"
+        for (name, how), number in changed.items()
+    ]
+
+
+_MOST_NAMES = 3
+
+
+def _differing(then: Sequence[str], now: Sequence[str]) -> str:
+    """What differs between two descriptions of a set, as far as its classes tell."""
+    if then == now:
+        return "another description of the set (its folder, splits, labels or size of images)"
+    if len(then) != len(now):
+        return f"another number of classes ({len(then)} -> {len(now)})"
+    if sorted(then) == sorted(now):
+        return f"another order of classes ({', '.join(then)} -> {', '.join(now)})"
+    pairs = [f"{a} -> {b}" for a, b in zip(then, now, strict=True) if a != b]
+    more = [f"{len(pairs) - _MOST_NAMES} more"] if len(pairs) > _MOST_NAMES else []
+    return f"other class names ({', '.join([*pairs[:_MOST_NAMES], *more])})"
+
+
+def _undescribed(record: Record) -> str:
+    """`_without_version` of a record; empty where its protocol is none of this version."""
+    from benchmark.results.validate import spec_of  # takes pandas
+
+    try:
+        return _without_version(spec_of(record))
+    except ValueError:
+        return ""
+
+
+def _without_version(cell: RunSpec) -> str:
+    # Not `model_copy`, which would keep the run id.
+    return RunSpec.model_validate(cell.model_dump() | {"benchmark_version": ""}).run_id

@@ -6,9 +6,10 @@ import pandas as pd
 
 from benchmark.analysis.ablation import differences
 from benchmark.analysis.groups import random_weights
-from benchmark.analysis.leaderboard import GROUP, Key, shared_benchmarks
+from benchmark.analysis.leaderboard import Key, shared_benchmarks
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
+from benchmark.reporting.answers import headed
 from benchmark.reporting.figures.picture import Picture
 from benchmark.reporting.inputs import ReportInputs, of_group
 from benchmark.reporting.provenance import Protocols, data_notes, protocols, provenance
@@ -20,9 +21,10 @@ from benchmark.reporting.table_catalogue import (
     benchmark_table,
     dice_table,
     studies,
+    without_lone_averages,
 )
 from benchmark.reporting.tables import COLUMNS, Column, ranked, to_markdown
-from benchmark.reporting.terms import TERMS
+from benchmark.reporting.terms import used
 from benchmark.reporting.timing_notes import explained
 
 MARK = "<!-- written by petseg-bench; changes are lost with the next report -->"
@@ -44,12 +46,13 @@ def render(
     runs, found = inputs.runs, inputs.assessment
     several = len(pictures) > 1
     drawn = any(pictures.values())
-    parts = [MARK, f"# {inputs.title}", _summary(runs), _about_seeds(runs, found)]
+    parts = [MARK, f"# {inputs.title}", _summary(runs)]
+    origin = protocols(runs.frame)
+    parts += ["## Answer", *_answers(runs, found), *(f"**{text}**" for text in origin.guard)]
+    parts.append(_about_seeds(runs, found))
     parts.append(
         "[index.html](index.html) is the interactive version of this report; it works offline."
     )
-    origin = protocols(runs.frame)
-    parts += [f"**{text}**" for text in origin.guard]
     for key, part in runs.groups.items():
         name = f": {runs.names[key].label}" if several else ""
         parts += _section(key, part, found, name)
@@ -59,47 +62,48 @@ def render(
         parts += ["## Limits of these numbers", _list(notes)]
     parts += ["## Runs that did not finish", _failures(runs)]
     parts += ["## Protocol", _protocol(origin), "## Provenance", _provenance(runs.frame)]
-    parts += ["## Terms", _terms()]
+    parts += ["## Terms", _terms("\n".join(parts))]
     parts.append(
         "All numbers are in [tables](tables) as CSV, Markdown and LaTeX, including the IoU of each "
         "class, the tests of all pairs of methods, and every cost."
         + (" The figures are in [figures](figures) as PNG, SVG and PDF." if drawn else "")
     )
-    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
 
 def _summary(runs: Runs) -> str:
     frame = runs.frame
     parts = ("method", "backbone", "benchmark", "seed")
     counts = [_count(frame[name].nunique(), name) for name in parts]
-    finished = int((frame["status"] == "done").sum())
-    text = f"{', '.join(counts)}; {finished} of {_count(len(frame), 'run')} finished."
-    table = runs.cells
-    asked = sum(
-        part["method"].nunique() * part["benchmark"].nunique() for _, part in table.groupby(GROUP)
-    )
-    done = int((table["status"] == "done").sum())
-    if done < asked:
-        text += f" **Partial: {done} of {asked} pairs of method and benchmark are finished.**"
-    return text
+    finished, wanted = runs.progress
+    return f"{', '.join(counts)}; {finished} of {_count(wanted, 'run')} finished."
+
+
+def _answers(runs: Runs, found: Assessment) -> list[str]:
+    """The answer of each group as a list, what it is about before it."""
+    parts = []
+    for title, answer in headed(runs, found):
+        said = [*map(str, answer.findings), *(f"**{text}**" for text in answer.caveats)]
+        parts += [f"{title}:", _list(said)]
+    return parts
 
 
 def _about_seeds(runs: Runs, found: Assessment) -> str:
     seeds = runs.cells.loc[lambda table: table["status"] == "done", "seeds"]
     if seeds.empty:
-        return "**No run finished, so there is nothing to compare.**"
+        return ""
     if seeds.max() == 1:
         return (
-            "**One seed: differences between methods are not tested**, so all share a rank. "
-            "Another seed would change every number and could swap neighbours. The 95 % intervals "
-            "do not include variation between trainings."
+            "Methods all share a rank, since nothing was tested. The 95 % intervals do not include "
+            "variation between trainings."
         )
-    apart = int(found.pairs["significant"].sum())
+    pairs = without_lone_averages(runs, found.pairs)
+    apart = int(pairs["significant"].sum())
     text = (
         f"At least {_count(int(seeds.min()), 'seed')} each. The 95 % intervals cover seeds and "
         "test images (hierarchical bootstrap with Student's t). A method shares the rank of better "
         "ones unless it is significantly worse than the best of them (paired test, Holm); "
-        f"{apart} of {_count(len(found.pairs), 'pair')} differ significantly."
+        f"{apart} of {_count(len(pairs), 'pair')} differ significantly."
     )
     if seeds.min() == 1:
         text += (
@@ -124,7 +128,7 @@ def _section(key: Key, runs: Runs, found: Assessment, name: str) -> list[str]:
         "mIoU in points: mean over benchmarks of the mean over seeds; costs are means over "
         "benchmarks. Methods that do not differ significantly share a rank. A method that did "
         "not finish every benchmark has no rank. Bold: best in the column.",
-        explained(runs.frame),
+        explained(runs),
     ]
     shared = of_group(found.shared, key)
     if len(shared):
@@ -196,8 +200,9 @@ def _protocol(found: Protocols) -> str:
     return to_markdown(table, [Column("setting", "Setting"), *(Column(*head) for head in heads)])
 
 
-def _terms() -> str:
-    return _list([f"*{term}*: {meaning}" for term, meaning in TERMS.items()])
+def _terms(text: str) -> str:
+    """Those that the report uses."""
+    return _list([f"*{term}*: {meaning}" for term, meaning in used(text).items()])
 
 
 def _provenance(runs: pd.DataFrame) -> str:

@@ -116,7 +116,7 @@ def _build(inputs: ReportInputs, stage: Path, figures: bool, keep: Path | None) 
 
 
 def _html(inputs: ReportInputs) -> str:
-    from benchmark.reporting.html import render
+    from benchmark.reporting.html.page import render
     from benchmark.reporting.html.series_inputs import gather
 
     curves = gather(inputs.runs)

@@ -28,13 +28,11 @@ def summary(inputs: ReportInputs, suite: str) -> dict[str, Any]:
     Returns:
         JSON values alone; None where a number is missing.
     """
-    from benchmark.reporting.html.answers import answers
-    from benchmark.reporting.html.points import score_points
+    from benchmark.reporting.answers import answers
 
     runs, found = inputs.runs, inputs.assessment
     notes = [*protocols(runs.frame).guard, *data_notes(runs.frame), *inputs.notes]
-    points = score_points(runs, found) if len(runs.frame) else pd.DataFrame()
-    said = answers(runs, points, found)
+    said = answers(runs, found)
     settings = protocol_settings(runs.frame)
     groups = []
     for key, own in runs.groups.items():
@@ -51,12 +49,17 @@ def summary(inputs: ReportInputs, suite: str) -> dict[str, Any]:
                 "protocol_hash": key[2],
                 "protocol": settings[key[2]],
                 "answers": [
-                    {"question": one.label, "methods": list(one.methods), "text": one.text}
+                    {
+                        "question": one.label,
+                        "methods": list(one.methods),
+                        "more": one.more,
+                        "text": one.text,
+                    }
                     for one in findings
                 ],
                 "caveats": list(said[key].caveats),
                 "seeds": about_seeds(own.cells),
-                "timing": explained(own.frame),
+                "timing": explained(own),
                 "leaderboard": [
                     row | {"costs": costs}
                     for row, costs in zip(
@@ -70,6 +73,7 @@ def summary(inputs: ReportInputs, suite: str) -> dict[str, Any]:
         )
     failures = _rows(runs.failures, [column.name for column in FAILURES])
     head = {"schema": SCHEMA_VERSION, "suite": suite, "title": inputs.title}
+    head["runs"] = dict(runs.progress._asdict())
     return head | {"groups": groups, "failures": failures, "notes": notes}
 
 

@@ -13,6 +13,7 @@ from benchmark.analysis.efficiency import COMPARED, corruption_table
 from benchmark.analysis.groups import slug
 from benchmark.analysis.leaderboard import GROUP, MIOU
 from benchmark.analysis.runs import Runs
+from benchmark.analysis.uncertainty.family import AVERAGE
 from benchmark.core.format import Kind
 from benchmark.reporting import timing_notes
 from benchmark.reporting.inputs import ReportInputs
@@ -124,12 +125,12 @@ def report_tables(inputs: ReportInputs) -> Iterator[ReportTable]:
             yield of(f"ablation_{slug(name)}_differences", against, DIFFERENCES)
     scores = runs.label_efficiency
     parts: list[tuple[str, pd.DataFrame, Sequence[Column]]] = [
-        ("pairs", found.pairs, PAIRS),
+        ("pairs", without_lone_averages(runs, found.pairs), PAIRS),
         ("ranks", found.ranks, RANKS),
         ("iqm", found.iqm, AGGREGATES),
         ("cost_ledger", runs.cost_table, _cost_columns()),
         ("storage", storage(runs.cost_table), STORAGE),
-        ("fronts", found.fronts, _plain(found.fronts)),
+        ("fronts", without_lone_averages(runs, found.fronts), _plain(found.fronts)),
         ("hypervolumes", found.hypervolumes, _plain(found.hypervolumes)),
         ("improvement", found.improvement, _plain(found.improvement)),
         ("agreement", found.agreement, _plain(found.agreement)),
@@ -165,6 +166,16 @@ def _with_groups(
     return ReportTable(stem, table.iloc[order].reset_index(drop=True), columns)
 
 
+def without_lone_averages(runs: Runs, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table but for averages of groups with a single benchmark, which it has, too."""
+    if table.empty:
+        return table
+    single = {key for key, own in runs.groups.items() if own.frame["benchmark"].nunique() == 1}
+    keys = zip(*(table[name].astype(str) for name in GROUP), strict=True)
+    alone = pd.Series([key in single for key in keys], index=table.index)
+    return table[~(alone & (table["benchmark"] == AVERAGE))]
+
+
 def class_table(runs: Runs, benchmark: str) -> tuple[pd.DataFrame, list[Column]]:
     """IoU per class of a benchmark, and its columns."""
     table = runs.per_class(benchmark)
@@ -182,6 +193,7 @@ def benchmark_table(runs: Runs) -> tuple[pd.DataFrame, list[Column]]:
         table[name] = table[name].where(~known, words[name])
     if len(names) == 2:
         names.remove("average")
+        table = table.drop(columns="average")
     columns = [Column("method", "Method")]
     return table, columns + [Column(name, name, "points", "max") for name in names]
 

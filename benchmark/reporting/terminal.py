@@ -1,5 +1,6 @@
 """The report in a terminal: leaderboard and mIoU per benchmark."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -8,6 +9,7 @@ from benchmark.analysis.costs import COSTS
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
 from benchmark.core.format import interval_text
+from benchmark.reporting.answers import headed
 from benchmark.reporting.seed_notes import about_seeds
 from benchmark.reporting.table_catalogue import benchmark_table, class_table, dice_table
 from benchmark.reporting.tables import Column, ranked, to_rich
@@ -65,7 +67,7 @@ def print_report(
             "significantly share a rank."
             if covers
             else "No 95 % intervals: there is one seed, and no counts of images.",
-            explained(part.frame) if timed(part.frame) else "",
+            explained(part) if timed(part.frame) else "",
         ]
         for note in filter(None, notes):
             console.print(note, style="dim", highlight=False, markup=False)
@@ -83,6 +85,31 @@ def print_report(
         console.print(f"{number} did not finish; the report says why.", highlight=False)
 
 
+def print_answers(
+    runs: Runs, assessment: Assessment, console: "Console", caveats: Sequence[str] = ()
+) -> None:
+    """Prints which method to take, and what to know along with it, for each group.
+
+    Args:
+        runs: the records.
+        assessment: of these runs.
+        console: where to.
+        caveats: of all groups.
+    """
+    for title, answer in headed(runs, assessment):
+        console.print(f"Answer: {title}", style="italic", highlight=False, markup=False)
+        for finding in answer.findings:
+            console.print(f"  {finding}", highlight=False, markup=False, soft_wrap=True)
+        for text in answer.caveats:
+            _warn(console, f"  {text}")
+    for text in caveats:
+        _warn(console, text)
+
+
+def _warn(console: "Console", text: str) -> None:
+    console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
 def _print_wide(console: "Console", table: pd.DataFrame, columns: list[Column], title: str) -> None:
     """Prints a table of any number of columns, the first one again where it must be continued."""
     lead, rest = columns[0], columns[1:]
@@ -90,7 +117,11 @@ def _print_wide(console: "Console", table: pd.DataFrame, columns: list[Column], 
         number = max(1, len(rest))
         while number > 1 and not _fits(console, to_rich(table, [lead, *rest[:number]], title)):
             number -= 1
-        console.print(to_rich(table, [lead, *rest[:number]], title), "")
+        shown = to_rich(table, [lead, *rest[:number]], title)
+        # On a line of its own: above a narrow table it would be folded.
+        heading, shown.title = shown.title or "", None
+        console.print(heading, style="table.title", soft_wrap=True, highlight=False)
+        console.print(shown, "")
         rest = rest[number:]
         if not rest:
             return

@@ -1,5 +1,8 @@
 """The words of a report, each explained once: below the page, in the README, and on hover."""
 
+import re
+from functools import cache
+
 from benchmark.analysis.costs import COSTS
 
 _OWN = {
@@ -39,6 +42,23 @@ _OWN = {
     "Calibration error": "how far the predicted probabilities are from how often they are right",
     "Negative log-likelihood": "how surprised the prediction is by the true class; lower is better",
 }
+
+
+def used(text: str) -> dict[str, str]:
+    """The terms that are in a text, with what they mean.
+
+    Args:
+        text: as people read it, without markup.
+    """
+    return {term: about for term, about in TERMS.items() if _pattern(term).search(text)}
+
+
+@cache
+def _pattern(term: str) -> re.Pattern[str]:
+    # Abbreviations and headings are written in one way, words also at the start of a sentence.
+    flags = re.IGNORECASE if term.islower() else re.NOFLAG
+    return re.compile(rf"(?<!\w){re.escape(term)}s?(?!\w)", flags)
+
 
 TERMS: dict[str, str] = _OWN | {cost.heading: cost.about for cost in COSTS if cost.about}
 """By term or heading of a column what it means, without a full stop."""

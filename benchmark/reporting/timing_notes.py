@@ -1,10 +1,14 @@
 """How times were measured, in words beside the numbers."""
 
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from benchmark.analysis.runs import Runs
+from benchmark.core.format import time_text
 from benchmark.results.timing import Timing, about
 from benchmark.results.timing_columns import PREFIX, RATIOS, TRAINING, references
 
@@ -17,26 +21,72 @@ def how(timing: Timing) -> str:
     return _sentence(about(timing))
 
 
-def explained(runs: pd.DataFrame) -> str:
+def explained(runs: Runs) -> str:
     """How a group's times were measured, or how to measure them.
 
     Args:
-        runs: of one group, one row a record.
+        runs: of one group.
     """
-    done = runs[runs["status"] == "done"]
+    done = runs.frame[runs.frame["status"] == "done"]
     known = _timed_rows(done)
-    suite = runs["suite"].iloc[0] if "suite" in runs else "NAME"
-    verb = f"`python -m benchmark timing --suite {suite}`"
+    run = f"run `{command(runs)}`{_takes(done)}"
     if known.empty:
-        return f"Training time and latency were not compared; to compare them, run {verb}."
+        return f"Training time and latency were not compared; to compare them, {run}."
     text = (
         f"Training and latency: time per step and per image, as a multiple of that of "
         f"`{references()[0]}`. {_sentence(known.iloc[0])}"
     )
     left = sorted(set(done["method"]) - set(known["method"]))
     if left:
-        text += f" Not measured: {', '.join(left)}; to measure all, run {verb}."
+        text += f" Not measured: {', '.join(left)}; to measure all, {run}."
+    elif _busy(known.iloc[0]):
+        text += f" To measure again without other load, {run}."
     return text
+
+
+def command(runs: Runs) -> str:
+    """The command that measures the times of runs, as it is typed in the working folder."""
+    suite = str(runs.frame["suite"].iloc[0]) if "suite" in runs.frame else "NAME"
+    words = ["python", "-m", "benchmark", "timing", "--suite", suite]
+    root = os.path.relpath(runs.root)
+    if root != "results":
+        words += ["--results", root]
+    kinds = [c for c in map(str, runs.frame) if c.startswith("plugins.") and c.endswith(".path")]
+    files = {str(path) for kind in kinds for path in runs.frame[kind].dropna()}
+    for path in sorted(files):
+        words += ["--plugin", os.path.relpath(runs.root / path)]
+    return shlex.join(words)
+
+
+def seconds(done: pd.DataFrame) -> float | None:
+    """About how long `timing` takes for a group, in seconds; None where its runs do not tell.
+
+    Args:
+        done: its finished runs.
+    """
+    speed, batch = "costs.train.images_per_second", "protocol.batch_size"
+    if speed not in done or batch not in done:
+        return None
+    steps = (done[batch] / done[speed]).groupby(done["method"]).median().dropna()
+    if steps.empty:
+        return None
+    others = set(references()) - set(steps.index)
+    return float(_STEPS * (steps.sum() + len(others) * steps.median()) + _START)
+
+
+_STEPS, _START = 70, 10
+"""What `timing` takes: steps for each method (6 rounds of 4 training steps and of forward passes
+that take as long as 6 more, and building it), and seconds before the first."""
+
+
+def _takes(done: pd.DataFrame) -> str:
+    about = seconds(done)
+    return "" if about is None else f" (about {time_text(about)})"
+
+
+def _busy(row: "Mapping[str, Any] | pd.Series") -> bool:
+    others = row.get(f"{PREFIX}others")
+    return others is not None and others == others and others >= BUSY
 
 
 def measured(runs: pd.DataFrame) -> str:
@@ -88,7 +138,7 @@ def _sentence(row: "Mapping[str, Any] | pd.Series") -> str:
     )
     others = of("others")
     if others is not None:
-        busy = "under load: " if others >= BUSY else ""
+        busy = "under load: " if _busy(row) else ""
         text += f"; {busy}{100 * others:.0f} % of the CPU time taken by other processes"
     elif of("load_before") is not None and of("load_after") is not None:
         text += f"; load average {of('load_before'):.1f} to {of('load_after'):.1f}"

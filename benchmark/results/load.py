@@ -118,12 +118,24 @@ def _params(row: Mapping[str, Any]) -> dict[str, Any]:
 def suites_of(root: Path) -> list[str]:
     """Names of the suites' folders with a record below a results folder, sorted."""
     below = sorted(root.iterdir()) if root.is_dir() else []
-    folders = [path for path in below if path.is_dir() and path.name[0] != "."]
-    return [
-        folder.name
-        for folder in folders
-        if folder.name != PUBLISHED and next(run_folders(folder), None)
-    ]
+    names = (path.name for path in below if path.name[0] != "." and path.name not in _APART)
+    return [name for name in names if holds_suite(root / name)]
+
+
+def holds_suite(folder: Path) -> bool:
+    """Whether a folder is that of one suite: benchmark, backbone, method and run are below it."""
+    return next(folder.glob(f"*/*/*/[!.]*/{RECORD}"), None) is not None
+
+
+def results_near(root: Path) -> Path | None:
+    """A folder with runs below, above or beside one that has none."""
+    near = [*_folders(root), root.parent, *_folders(root.parent)]
+    return next((folder for folder in near if folder != root and suites_of(folder)), None)
+
+
+def _folders(path: Path) -> list[Path]:
+    found = sorted(path.iterdir()) if path.is_dir() else []
+    return [folder for folder in found if folder.is_dir() and folder.name[0] != "."]
 
 
 def run_folders(root: Path) -> Iterator[Path]:

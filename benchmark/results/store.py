@@ -188,7 +188,7 @@ def _text(record: Record) -> bytes:
 
 
 def openings(root: Path, spec: RunSpec) -> dict[str, int]:
-    """Times that splits were evaluated for a run, over all attempts that did so or began to."""
+    """Times that scores of a run on a split were seen or saved, by the split, over all attempts."""
     record = record_of(root, spec)
     counts = dict(record.execution.opened_splits) if record and record.execution else {}
     try:
@@ -205,7 +205,7 @@ def larger(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
 
 
 def log_openings(root: Path, spec: RunSpec, counts: Mapping[str, int]) -> None:
-    """Writes down, before a split is evaluated, how often it has been, this time included.
+    """Writes down, before scores on a split are saved, how often there were any, these included.
 
     It outlives an attempt that leaves no record.
 

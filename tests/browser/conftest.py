@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmark.analysis.runs import Runs
-from benchmark.reporting.html import render
+from benchmark.reporting.html.page import render
 from tests.browser import standin
 from tests.helpers import records
 

@@ -14,10 +14,10 @@ from benchmark.analysis.leaderboard import GROUP
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import assess
 from benchmark.data.palette import voc_colours
-from benchmark.reporting.html import render
 from benchmark.reporting.html.build import build
 from benchmark.reporting.html.curves import Curves, thin
 from benchmark.reporting.html.images import disagreement, fitting, image_miou, make_item
+from benchmark.reporting.html.page import render
 from benchmark.reporting.html.payload import AVERAGE, SHARED, columns, number, packed, to_json
 from benchmark.reporting.html.points import score_points
 from benchmark.reporting.provenance import protocols, provenance

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from benchmark.reporting.html.answers import answer, budgets
+from benchmark.reporting.answers import Finding, answer, budgets
 from benchmark.results.timing_columns import TRAINING
 
 pytestmark = pytest.mark.no_torch
@@ -132,12 +132,19 @@ def test_equal_printed_scores_are_both_most_accurate():
     assert said_by(answer(tie, None, grid("ab")))["Most accurate"][0] == ("b", "a")
 
 
-def test_a_partial_grid_is_called_partial():
+def test_methods_that_are_not_ranked_are_counted():
     status = grid([*FOUR["method"], "late"])
     status.loc[4, "status"] = "missing"
     caveats = answer(FOUR, None, status).caveats
-    assert "Partial: 4 of 5 pairs of method and benchmark are finished." in caveats
     assert any(text.startswith("1 method did not finish") for text in caveats)
+
+
+def test_a_finding_is_a_sentence():
+    short = Finding("Most accurate", ("a", "b"), "mIoU 60.0")
+    assert str(short) == "Most accurate: a, b, mIoU 60.0."
+    assert str(Finding("Within 1 point of it", ("a",), "mIoU 59.0", more=2)) == (
+        "Within 1 point of it: a and 2 more, mIoU 59.0."
+    )
 
 
 def test_nothing_finished_is_said_plainly():
@@ -145,7 +152,7 @@ def test_nothing_finished_is_said_plainly():
     assert empty.findings == () and empty.caveats == (
         "No run finished, so there is nothing to compare.",
     )
-    assert "choose a single benchmark" in answer(FOUR.iloc[:0], None, grid("ab")).caveats[0]
+    assert "see the scores on each benchmark" in answer(FOUR.iloc[:0], None, grid("ab")).caveats[0]
 
 
 def test_a_single_method_is_compared_with_nobody():

@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from benchmark.core.record import Record
 from benchmark.data.fake.small import write_camvid
-from benchmark.results import index
+from benchmark.results import asked, index
 from tests.helpers.forked import ROOT, Running, call, clean
 from tests.helpers.tiny import typed
 
@@ -96,7 +96,12 @@ def test_plan_tells_done_from_missing(grid):
 
 def test_show_prints_the_record(grid):
     path, content = next(iter(records(grid[0]).items()))
-    done = call("show", content["run_id"][:8], "--results", grid[0])
+    short = call("show", content["run_id"][:8], "--results", grid[0])
+    assert short.returncode == 0, short.stderr
+    miou = f"{100 * content['metrics']['miou']:.1f} (95 % over "
+    for text in (content["run_id"], miou, " trained parameters", content["command"], "record.json"):
+        assert text in short.stdout
+    done = call("show", content["run_id"][:8], "--results", grid[0], "--full")
     assert done.returncode == 0
     assert json.loads(done.stdout[done.stdout.index("{") :]) == content
     missing = call("show", "nosuch", "--results", grid[0])
@@ -146,7 +151,7 @@ def test_a_killed_grid_goes_on_where_it_stopped(tmp_path):
     )
     assert len(records(tmp_path / "r")) == 3
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
-    assert {path.name for path in (tmp_path / "r").rglob(".*")} <= {index.NAME}
+    assert {path.name for path in (tmp_path / "r").rglob(".*")} <= {index.NAME, asked.NAME}
 
 
 def test_a_failed_cell_is_visible_and_the_others_go_on(tmp_path):

@@ -65,3 +65,19 @@ def test_results_find_their_description_again_and_a_changed_one_is_named(home):
     assert refused.stderr == f"error: unknown benchmark 'bolts': it {named} since\n"
     assert audit.returncode == 2
     assert "bolts.yaml describes it; add --plugin bolts.yaml" in audit.stderr
+
+
+def test_a_renamed_class_is_named_as_the_reason_why_runs_are_missing(home):
+    home, _ = home
+    (home / "renamed.yaml").write_text((home / "bolts.yaml").read_text().replace("nut]", "nuts]"))
+    said = "1 run of bolts was made with other class names (nut -> nuts); `run` trains it again"
+    plugin = ("--plugin", "renamed.yaml")
+    planned = call("plan", *plugin, *TINY, cwd=home)
+    assert "1 missing (not run yet)" in planned.stdout and said in planned.stdout, planned.stderr
+    as_json = call("plan", *plugin, *TINY, "--json", cwd=home)
+    assert json.loads(as_json.stdout)["notes"] == [said]
+    for words in (("report", "--no-figures"), ("report", "--no-figures", "--json")):
+        done = call(*words, *plugin, cwd=home)
+        assert done.returncode == 0 and said in done.stdout, done.stderr
+    # The description that the run was made with has nothing to say.
+    assert said not in call("report", "--no-figures", "--plugin", "bolts.yaml", cwd=home).stdout

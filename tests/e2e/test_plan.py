@@ -60,7 +60,11 @@ def test_without_results_everything_is_missing_and_nothing_is_written(tmp_path):
     told = stdout(call("plan", "--results", tmp_path / "r"))
     assert "30 runs: 30 missing (not run yet)" in told
     # What published runs took is all that is known of this suite.
-    assert re.search(r"30 runs to train: about \d+ min one after another", told)
+    assert re.search(r"30 runs to train: about \d+ min[ ,;]", told)
+    alone = stdout(call("plan", "--results", tmp_path / "r", "--jobs=1"))
+    three = stdout(call("plan", "--results", tmp_path / "r", "--jobs=3"))
+    assert " at a time" not in alone
+    assert re.search(r"about \d+ min with [23] at a time, \d+ min one after another", three)
     assert "Rough estimate, from published runs on AMD EPYC" in told and "add --probe" in told
     assert not (tmp_path / "r").exists()
 
@@ -87,7 +91,7 @@ def test_done_failed_and_missing_with_a_forecast(ran):
     assert re.search(r"3 runs: 1 done, 1 (nan \(diverged\)|failed), 1 missing", told)
     assert "1 unsuccessful run: repeat with --retry" in told
     # The only run of this backbone tells what the missing cell will take.
-    assert re.search(r"1 run to train: about \d+ s one after .*peak memory .*, disk", told)
+    assert re.search(r"1 run to train: about \d+ s; peak memory of a run .*, disk", told)
     assert "Rough" not in told
     assert "cannot be checked" not in told and "will not fit" not in told
 
@@ -136,7 +140,7 @@ def test_json_is_one_document_with_the_states_and_the_forecast(ran):
     methods = "biases-of-mine,biases-of-mine[lr=1e30],linear"
     done = call("plan", "--methods", methods, *chosen, "--json")
     found = json.loads(stdout(done))
-    keys = ["suite", "results", "runs", "counts", "cannot_run", "downloads", "forecast"]
+    keys = ["suite", "results", "runs", "counts", "notes", "cannot_run", "downloads", "forecast"]
     assert list(found) == keys
     states = {row["method"]: row["state"] for row in found["runs"]}
     assert states["biases-of-mine"] == "done" and states["linear"] == "missing"

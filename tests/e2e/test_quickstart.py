@@ -28,9 +28,10 @@ def test_from_a_folder_to_the_answer(tmp_path):
     verbs += ["report --plugin", "quickstart my set"]
     assert [" ".join(words[:2]) for words in printed] == verbs
     assert "1 run to train: about" in done.stdout
-    answer = done.stdout.partition("\nanswer\n")[2]
-    assert re.search(r"demo_vit: linear scored best, mIoU \d+\.\d", answer)
-    assert "One seed: no difference is tested" in answer
+    report, _, answer = done.stdout.partition("\nnext\n")
+    assert re.search(r"Answer: demo_vit, pretrained weights\n  Most accurate: linear, mIoU", report)
+    assert "One seed: differences between methods are not tested" in report
+    assert "train more seeds" in answer
     page = tmp_path / answer.strip().splitlines()[-1].removeprefix("page: ")
     assert page == tmp_path / "reports/demo/index.html" and page.exists()
     assert {path.name for path in tmp_path.iterdir()} == {

@@ -51,7 +51,7 @@ def test_a_report_with_published_numbers(results):
     page = unpacked((out / "index.html").read_text(encoding="utf-8"))
     assert "A table of theirs" in page and "http-equiv" in page
     text = (out / "README.md").read_text()
-    assert "At least 3 seeds each" in text and "partial" not in text
+    assert "At least 3 seeds each" in text and "Partial" not in text
     assert "no run stored predictions" in text
     pictures = {path.stem for path in (out / "figures").iterdir()}
     assert {"pareto_stored", "ranks", "classes_x", "storage"} <= pictures
@@ -80,6 +80,20 @@ def test_wrong_inputs_are_one_line(results, words, message):
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ") and message in lines[0]
     assert not (results.parent / "out").exists()
+
+
+def test_a_folder_without_runs_names_one_that_has_some(results):
+    (results.parent / "wrong").mkdir()
+    done = call(results.parent / "wrong", "--suite", "own")
+    assert done.returncode == 2
+    told = f"{results.parent}/wrong holds no runs; {results} holds some: add --results {results}"
+    assert done.stderr == f"error: {told}\n"
+    above = call(results.parent, "--suite", "small")
+    assert above.stderr == f"error: {told.replace('/wrong', '')}\n"
+    other = call(results, "--suite", "own")
+    assert other.stderr == (
+        f"error: {results} holds no runs of suite 'own', but of small; choose one with --suite\n"
+    )
 
 
 def test_json_is_the_whole_output_and_holds_the_leaderboard(results):

@@ -93,7 +93,9 @@ def test_quiet_prints_the_result_and_no_progress(ran, tmp_path):
         assert progress not in done.stdout
     words = ("--results", results)
     report = call("report", "-q", "--no-figures", "--no-gallery", *words, "--out", tmp_path)
-    assert report.stdout == f"open {tmp_path / 'demo/index.html'}\n" and report.stderr == ""
+    answer, *_, last = report.stdout.splitlines()
+    assert answer == "Answer: demo_vit, pretrained weights" and report.stderr == ""
+    assert last == f"open {tmp_path / 'demo/index.html'}" and "Leaderboard" not in report.stdout
     again = call("evaluate", "-q", *TINY, *words)
     assert again.stdout.startswith("cells / demo_vit / linear / seed 0: mIoU")
     assert len(again.stdout.splitlines()) == 1 and again.stderr == ""

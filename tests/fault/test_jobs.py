@@ -18,7 +18,7 @@ from benchmark.core.processes import is_alive
 from benchmark.core.spec import Compute
 from benchmark.execution import grid, pool, splits
 from benchmark.planning.plan import plan
-from benchmark.results import index
+from benchmark.results import asked, index
 from tests.helpers import forked
 from tests.helpers.tiny import run, same, select, typed
 
@@ -90,7 +90,7 @@ def test_two_jobs_run_every_cell_once_and_to_the_same_bits(tiny, tmp_path):
     assert sorted(ear.own) == sorted(cells) and not ear.found
     # What each job does is seen here, step by step.
     assert ear.steps == {run_id: list(range(1, 13)) for run_id in cells}
-    assert {path.name for path in (tmp_path / "two").rglob(".*")} <= {index.NAME}
+    assert {path.name for path in (tmp_path / "two").rglob(".*")} <= {index.NAME, asked.NAME}
     found = [json.loads(path.read_text()) for path in (tmp_path / "two").rglob("record.json")]
     assert {record["status"] for record in found} == {"done"}
     assert all(record["execution"]["starts"] == 1 for record in found)

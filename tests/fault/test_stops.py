@@ -20,7 +20,7 @@ from benchmark.core.interrupt import StopSignal
 from benchmark.engine import checkpoint
 from benchmark.execution import grid
 from benchmark.planning.plan import plan
-from benchmark.results import index, store
+from benchmark.results import asked, index, store
 from tests.helpers import forked
 from tests.helpers.tiny import of_the_dead, run, same, select, typed
 
@@ -348,7 +348,7 @@ def test_a_disk_quota_that_is_really_full(tiny, tmp_path):
     assert "Traceback" not in done.stderr
     records = [json.loads(path.read_text()) for path in (tmp_path / "r").rglob("record.json")]
     assert [record["method"] for record in records] == ["linear"]
-    left = {path.name for path in (tmp_path / "r").rglob(".*")} - {index.NAME}
+    left = {path.name for path in (tmp_path / "r").rglob(".*")} - {index.NAME, asked.NAME}
     assert {name.split(".")[-1] for name in left} <= {"checkpoint", "opened"}
     again = forked.call(*arguments, env=environment)
     assert again.returncode == 0, again.stdout + again.stderr

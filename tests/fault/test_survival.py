@@ -62,10 +62,11 @@ def test_a_signal_in_the_verifying_evaluation_goes_on_from_the_trained_weights(
 
     monkeypatch.setattr(runner, "evaluate", evaluate)
     (record,) = run(tmp_path, select(), watch=watch)
-    assert record.status == "interrupted" and "of the evaluation" in record.reason
+    assert record.status == "interrupted"
+    assert "SIGINT after 0 of 1 image of the check of the stored delta; to resume" in record.reason
     (record,) = run(tmp_path, select())
     assert record.status == "done" and record.execution.resumed_at == (6,)
-    assert record.execution.opened_splits == {"test": 2}
+    assert record.execution.opened_splits == {"test": 1}  # nobody saw the first score
 
 
 def test_waiting_for_others_ends_by_the_signal(tiny, tmp_path):
@@ -161,23 +162,28 @@ def test_a_failed_rerun_is_kept_beside_the_finished_run(tmp_path, monkeypatch):
     monkeypatch.undo()
     (record,) = grid.run_cells([cell], tmp_path, device="cpu", rerun={cell.run_id})
     assert record.status == "done" and not kept.exists()
-    # The evaluation that failed had begun.
-    assert record.execution.opened_splits == {"test": 3}
+    # The evaluation that failed had no result.
+    assert record.execution.opened_splits == {"test": 2}
 
 
-def test_an_evaluation_that_a_kill_ended_counts(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("place", "name", "times"), [(runner, "evaluate", 1), (store, "write_counts", 2)]
+)
+def test_an_evaluation_counts_once_its_scores_reach_the_disk(
+    tmp_path, monkeypatch, place, name, times
+):
     class Killed(BaseException):
         pass
 
     def killed(*_, **__):
         raise Killed
 
-    monkeypatch.setattr(runner, "evaluate", killed)
+    monkeypatch.setattr(place, name, killed)
     with pytest.raises(Killed):
         run(tmp_path, select())
     monkeypatch.undo()
     (record,) = run(tmp_path, select())
-    assert record.execution.opened_splits == {"test": 2}
+    assert record.execution.opened_splits == {"test": times}
     assert not list(tmp_path.rglob(".*.opened"))
 
 

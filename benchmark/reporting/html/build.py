@@ -6,7 +6,6 @@ from typing import Any
 import pandas as pd
 
 from benchmark.analysis.costs import BACKBONE, COSTS
-from benchmark.analysis.groups import random_weights
 from benchmark.analysis.leaderboard import GROUP, MIOU, shared_benchmarks
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
@@ -111,13 +110,12 @@ def _groups(runs: Runs, found: Assessment, index: Index) -> list[Group]:
                 weights=key[1],
                 protocol=key[2],
                 label=runs.names[key].label,
-                about=f"{key[0]}, {' '.join(random_weights(key[1])) or 'pretrained weights'}",
                 benchmarks=index.scopes(benchmarks),
                 shared=index.scopes(shared),
                 critical_difference=critical_difference(found, key),
                 parameters=number(own.current[BACKBONE].max()),
                 seeds=about_seeds(own.cells),
-                timing=explained(own.frame),
+                timing=explained(own),
                 conditions=conditions(own.frame),
             )
         )

@@ -1,9 +1,10 @@
 """Renders the page: one HTML file with its styles, scripts and data inside."""
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -11,14 +12,17 @@ from benchmark.analysis.leaderboard import GROUP
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
 from benchmark.core.format import counted
-from benchmark.reporting.html.answers import answers
+from benchmark.reporting.answers import answers
 from benchmark.reporting.html.build import build
 from benchmark.reporting.html.curves import Curves
 from benchmark.reporting.html.images import Item
-from benchmark.reporting.html.payload import packed, to_json
+from benchmark.reporting.html.payload import Payload, packed, to_json
 from benchmark.reporting.html.points import score_points
 from benchmark.reporting.provenance import data_notes, protocols, provenance
-from benchmark.reporting.terms import TERMS
+from benchmark.reporting.terms import TERMS, used
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _HERE = Path(__file__).parent
 SCRIPTS = (
@@ -53,7 +57,7 @@ def render(
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     points = score_points(runs, assessment)
-    found = answers(runs, points, assessment)
+    found = answers(runs, assessment, points)
     payload = build(runs, points, assessment, gallery, curves or Curves(), reference)
     environment = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
@@ -62,10 +66,11 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    text = environment.get_template("index.html.j2").render(
+    template = environment.get_template("index.html.j2")
+    content = dict(
         title=title,
-        summary=_summary(runs.frame),
-        answers=list(zip(payload["groups"], found.values(), strict=True)),
+        summary=_summary(runs),
+        answers=list(found.values()),
         terms=TERMS,
         failures=_failures(runs.failures),
         protocols=protocols(runs.frame),
@@ -74,6 +79,10 @@ def render(
         agreement=_agreement(assessment),
         shown=_sections(payload),
         left_out=len(gallery) - len(payload["shots"]),
+    )
+    text = template.render(
+        **content,
+        used=_used(template, content, payload),
         css=_read("page.css"),
         plotly=_plotly(),
         scripts="\n".join(_read(f"{name}.js") for name in SCRIPTS),
@@ -81,6 +90,22 @@ def render(
     )
     # A name may hold half of a surrogate pair, which no file can.
     return str(text).encode("utf-8", "replace").decode("utf-8")
+
+
+def _used(template: "Template", content: dict[str, Any], payload: Payload) -> dict[str, str]:
+    """The terms that are on the page, in its text or in what the script writes into it."""
+    nothing = dict.fromkeys(("css", "plotly", "scripts", "payload"), "")
+    written = _MARKUP.sub(" ", template.render(**content, **nothing, used={}))
+    headings = [axis["short"] for axis in payload["costs"]]
+    fields = [field["label"] for field in payload["fields"]]
+    said = [group["seeds"] + group["timing"] for group in payload["groups"]]
+    iqm = ["IQM"] if any(value is not None for value in payload["points"]["iqm"]) else []
+    return used("\n".join([written, *_HEADINGS, *headings, *fields, *iqm, *said]))
+
+
+_MARKUP = re.compile(r"<[^>]*>")
+_HEADINGS = ("rank", "95 % interval", "Done", "Seeds")
+"""Of the leaderboard, which the script writes."""
 
 
 @cache
@@ -91,13 +116,17 @@ def _plotly() -> str:
     return packed(get_plotlyjs())
 
 
-def _summary(runs: pd.DataFrame) -> list[tuple[int, str]]:
-    counts = [
-        (int(runs[name].nunique()), name) for name in ("method", "backbone", "benchmark", "seed")
+def _summary(runs: Runs) -> list[tuple[int, str]]:
+    names = ("method", "backbone", "benchmark", "seed")
+    counts = [(int(runs.frame[name].nunique()), name) for name in names]
+    finished, wanted = runs.progress
+    ending = "finished run" if finished == 1 else "finished runs"
+    if finished < wanted:
+        ending = f"of {wanted:,} runs finished"
+    return [
+        *((count, name if count == 1 else f"{name}s") for count, name in counts),
+        (finished, ending),
     ]
-    finished = int((runs["status"] == "done").sum())
-    words = [(count, name if count == 1 else f"{name}s") for count, name in counts]
-    return [*words, (finished, "finished run" if finished == 1 else "finished runs")]
 
 
 def _failures(table: pd.DataFrame) -> list[dict[str, str]]:

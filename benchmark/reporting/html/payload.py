@@ -30,7 +30,6 @@ class Group(TypedDict):
     weights: str
     protocol: str
     label: str  # by what differs from the other groups
-    about: str  # its backbone and weights
     benchmarks: list[int]
     shared: list[int]  # benchmarks that every method with a result finished
     critical_difference: float | None  # of average ranks

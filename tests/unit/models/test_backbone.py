@@ -18,6 +18,7 @@ from benchmark.core.errors import UserError
 from benchmark.models import weights
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.checkpoint import load_checkpoint
+from benchmark.models.find_weights import expand
 from benchmark.models.weights import build_backbone, find_weights, resolve_weights
 from methods import METHODS, Unsupported
 
@@ -520,12 +521,28 @@ def test_a_missing_file_is_named_with_every_way_to_get_it(
     resolve_weights("resnet50", "none", [tmp_path])
 
 
+def test_globs_stand_for_the_weights_that_are_here(tmp_path: Path) -> None:
+    for name in ("vit_a", "vit_b", "net"):
+        write(tmp_path / f"{name}.safetensors")
+    assert expand(["vit_*", "resnet50", "vit_b", "demo*"], [tmp_path]) == [
+        "vit_a", "vit_b", "resnet50", "demo_vit",
+    ]  # fmt: skip
+    with pytest.raises(
+        UserError, match=r"no weights file matches 'swin\*' in .*; `list backbones`"
+    ):
+        expand(["vit_*", "swin*"], [tmp_path])
+
+
 def test_unknown_names_get_suggestions(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"unknown backbone 'resnet5O'.*did you mean .*resnet50"):
         resolve_weights("resnet5O", "none", [tmp_path])
     write(tmp_path / "demo_net.safetensors")
     with pytest.raises(UserError, match="did you mean demo_net"):
         resolve_weights("demo_nett", "pretrained", [tmp_path])
+    write(tmp_path / "vit_tiny_patch16_224.mine.safetensors")
+    here = r"did you mean vit_tiny_patch16_224\.mine \(weights are here\), "
+    with pytest.raises(UserError, match=here):
+        resolve_weights("vit_tinny", "pretrained", [tmp_path])
     with pytest.raises(UserError, match=r"no weights 'a1_in2k' for 'resnet50'.*resnet50\.a1_in1k"):
         resolve_weights("resnet50.a1_in2k", "none", [tmp_path])
 

@@ -17,7 +17,7 @@ from benchmark.profiling.timing.measure import Shelf
 from benchmark.reporting import report
 from benchmark.reporting.figures.catalogue import pictures
 from benchmark.reporting.report import write_report
-from benchmark.reporting.timing_notes import explained, timed
+from benchmark.reporting.timing_notes import command, explained, seconds, timed
 from benchmark.results import store
 from benchmark.results.doctor import examine, set_aside
 from benchmark.results.index import read_index
@@ -263,7 +263,7 @@ def test_a_report_says_how_times_were_taken_or_how_to_get_them(tmp_path, monkeyp
     write_report(frame(own), tmp_path / "without", "small")
     page = unpacked((tmp_path / "without" / "index.html").read_text())
     for text in ((tmp_path / "without" / "README.md").read_text(), page):
-        assert "to compare them, run `python -m benchmark timing --suite small`." in text
+        assert "to compare them, run `python -m benchmark timing --suite small` (about " in text
 
 
 def test_a_method_that_was_not_measured_has_a_dash_and_is_named():
@@ -271,11 +271,25 @@ def test_a_method_that_was_not_measured_has_a_dash_and_is_named():
     some = whole.copy()
     columns = [name for name in some if name.startswith("timing.")]
     some.loc[some["method"] == "spm", columns] = None
-    assert explained(some).endswith(
-        "Not measured: spm; to measure all, run `python -m benchmark timing --suite small`."
-    )
-    assert "Not measured" not in explained(whole)
+    assert (
+        "Not measured: spm; to measure all, run `python -m benchmark timing --suite small` (about "
+    ) in explained(Runs(some))
+    assert "Not measured" not in explained(Runs(whole))
     assert timed(whole) and timed(frame(grid(["linear"]))) == []
+
+
+def test_the_command_that_measures_names_results_and_plugins(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs = frame(grid(["linear", "spm"], 1, ["camvid"]))
+    assert command(Runs(runs)) == "python -m benchmark timing --suite small"
+    runs["plugins.method.path"] = [None, "../my method.py"]
+    assert command(Runs(runs, tmp_path / "out" / "results")) == (
+        "python -m benchmark timing --suite small --results out/results --plugin 'out/my method.py'"
+    )
+    # 70 steps of each method, `full` as long as the median of the others, and 10 s.
+    known = runs.assign(**{"costs.train.images_per_second": [8.0, 4.0]})
+    assert seconds(known) == pytest.approx(70 * (1 + 2 + 1.5) + 10)
+    assert seconds(known.drop(columns="protocol.batch_size")) is None
 
 
 def test_figures_of_times_are_drawn_where_there_are_times():

@@ -28,7 +28,7 @@ costs.COSTS += (
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import assess
 from benchmark.reporting.figures.catalogue import pictures
-from benchmark.reporting.html import render
+from benchmark.reporting.html.page import render
 from benchmark.reporting.inputs import ReportInputs
 from benchmark.reporting.table_catalogue import report_tables
 from benchmark.reporting.tables import to_markdown

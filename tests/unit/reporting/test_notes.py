@@ -8,6 +8,7 @@ from benchmark.analysis.uncertainty import assess
 from benchmark.reporting.inputs import ReportInputs
 from benchmark.reporting.seed_notes import about_seeds
 from benchmark.reporting.table_catalogue import report_tables
+from benchmark.reporting.terms import used
 from benchmark.reporting.timing_notes import conditions, explained
 from tests.helpers.records import frame, grid, record, timed
 
@@ -51,8 +52,10 @@ def test_where_nothing_is_finished_nothing_is_said_of_seeds():
 
 def test_a_load_is_called_a_load():
     runs = timed(grid(["full", "linear"], 1, ["camvid"]))
-    assert "under load" not in explained(runs)
-    assert "under load: 30 %" in explained(runs.assign(**{"timing.others": 0.3}))
+    assert "under load" not in explained(Runs(runs))
+    loaded = explained(Runs(runs.assign(**{"timing.others": 0.3})))
+    assert "under load: 30 %" in loaded
+    assert "without other load, run `python -m benchmark timing --suite small` (about " in loaded
     assert conditions(runs) == "1 thread, fp32, Some CPU, 2 cores"
     assert conditions(frame(grid(["full"], 1, ["camvid"]))) == ""
 
@@ -74,3 +77,21 @@ def test_tables_say_with_what_groups_were_timed_where_it_differs():
     apart = heads(both)
     assert "Timed with" in apart["leaderboard"] and "Timed with" in apart["cost_ledger"]
     assert "Timed with" not in apart["storage"]
+
+
+def test_only_terms_that_a_text_has_are_explained():
+    assert list(used("Two seeds on the Pareto front. IQMs?")) == ["seed", "IQM", "Pareto front"]
+    assert list(used("iqm, stored, Stored, seedling")) == ["Stored"]
+
+
+def test_one_benchmark_has_no_average():
+    def tables(benchmarks):
+        runs = Runs(frame(grid(["full", "linear"], 2, benchmarks)).assign(folder=""))
+        made = report_tables(ReportInputs("t", runs, assess(runs, replicates=10)))
+        return {one.stem: one.frame for one in made}
+
+    alone, two = tables(["camvid"]), tables(["camvid", "pets"])
+    for stem in ("pairs", "fronts"):
+        assert set(alone[stem]["benchmark"]) == {"camvid"}
+        assert set(two[stem]["benchmark"]) == {"average", "camvid", "pets"}
+    assert "average" in two["per_benchmark"] and "average" not in alone["per_benchmark"]

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import pandas as pd
 
 from benchmark.analysis.costs import STORED
+from benchmark.analysis.groups import random_weights
 from benchmark.analysis.leaderboard import GROUP, MIOU, Key
 from benchmark.analysis.pareto import pareto_front
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
 from benchmark.core.format import Kind, human, human_limit
 from benchmark.reporting.html.payload import AVERAGE
+from benchmark.reporting.html.points import score_points
 from benchmark.results.timing_columns import TRAINING, references
 
 CLOSE = 0.01
@@ -28,11 +30,21 @@ class Finding:
         label: the question, such as "Under 500 kB per task".
         methods: that answer it, in order.
         text: the numbers.
+        more: methods that answer it, too, and are not named.
     """
 
     label: str
     methods: tuple[str, ...]
     text: str
+    more: int = 0
+
+    @property
+    def others(self) -> str:
+        """Says that there are `more`; empty where there are none."""
+        return f" and {self.more} more" if self.more else ""
+
+    def __str__(self) -> str:
+        return f"{self.label}: {', '.join(self.methods)}{self.others}, {self.text}."
 
 
 @dataclass(frozen=True)
@@ -42,20 +54,26 @@ class Answer:
     Attributes:
         findings: lines of the answer, the most important first.
         caveats: sentences that a reader must know along with the findings.
+        about: what it is about: backbone, weights, and over how many benchmarks.
     """
 
     findings: tuple[Finding, ...]
     caveats: tuple[str, ...]
+    about: str = ""
 
 
-def answers(runs: Runs, points: pd.DataFrame, found: Assessment) -> dict[Key, Answer]:
+def answers(runs: Runs, found: Assessment, points: pd.DataFrame | None = None) -> dict[Key, Answer]:
     """The answer of each group, on average over its benchmarks.
+
+    Terminal, README, JSON and page show it, so all say the same.
 
     Args:
         runs: the records.
-        points: as `points.score_points` returns them.
         found: the tests.
+        points: as `points.score_points` returns them; None = made here.
     """
+    if points is None:
+        points = score_points(runs, found) if len(runs.frame) else pd.DataFrame()
     result = {}
     for key, own in runs.groups.items():
         mine = points[_is(points, key)]
@@ -63,10 +81,32 @@ def answers(runs: Runs, points: pd.DataFrame, found: Assessment) -> dict[Key, An
         pairs = found.pairs[_is(found.pairs, key)]
         average = pairs["benchmark"] == "average"
         # With one benchmark there is no mean over benchmarks.
-        several = own.frame["benchmark"].nunique() > 1
-        pairs = pairs[average] if average.any() or several else pairs
-        result[key] = answer(board, pairs, _grid_status(mine, own.frame))
+        number = own.frame["benchmark"].nunique()
+        pairs = pairs[average] if average.any() or number > 1 else pairs
+        said = answer(board, pairs, _grid_status(mine, own.frame))
+        result[key] = Answer(said.findings, (*partial(own), *said.caveats), _about(key, number))
     return result
+
+
+def headed(runs: Runs, found: Assessment) -> list[tuple[str, Answer]]:
+    """The answers, each under what it is about, which tells several groups apart."""
+    said = answers(runs, found)
+    several = len(said) > 1
+    return [
+        (f"{runs.names[key].label}: {own.about}" if several else own.about, own)
+        for key, own in said.items()
+    ]
+
+
+def partial(runs: Runs) -> list[str]:
+    """That not all of a grid is finished; empty where it is."""
+    finished, wanted = runs.progress
+    return [f"Partial: {finished} of {wanted} runs are finished."] if finished < wanted else []
+
+
+def _about(key: Key, benchmarks: int) -> str:
+    average = f"; average over {benchmarks} benchmarks" if benchmarks > 1 else ""
+    return f"{key[0]}, {' '.join(random_weights(key[1])) or 'pretrained weights'}{average}"
 
 
 def answer(points: pd.DataFrame, pairs: pd.DataFrame | None, status: pd.DataFrame) -> Answer:
@@ -176,12 +216,11 @@ def _near(
         label = "Ahead, with one seed" if one_seed else "More than 1 point ahead"
         return [Finding("Ahead of all" if tested else label, (best,), says)]
     names = tuple(str(name) for name in others["method"])
-    more = f"and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     low, high = (human(others[MIOU].agg(end), "points") for end in ("min", "max"))
     text = f"mIoU {low}" if low == high else f"mIoU {low} to {high}"
     if tested and pairs is not None:
         text += _seeds_for_point(pairs, int(scored["seeds"].min()))
-    findings = [Finding(label, names[:_MOST_NAMES], f"{more}; {text}" if more else text)]
+    findings = [Finding(label, names[:_MOST_NAMES], text, more=len(names[_MOST_NAMES:]))]
     among = "that is not distinguishable from it" if tested else "within 1 point of it"
     findings += _cheapest(rivals, STORED, "bytes", f"Smallest {among}")
     return findings + _cheapest(rivals, TRAINING, "ratio", f"Fastest to train {among}")
@@ -239,14 +278,11 @@ def _caveats(scored: pd.DataFrame, status: pd.DataFrame, tested: bool) -> list[s
             f"At least {low} seeds each; intervals are 95 % t intervals over seeds. Differences "
             "were not tested, so do not call methods with overlapping intervals different."
         )
-    done, asked = int((status["status"] == "done").sum()), len(status)
-    if done < asked:
-        result.append(f"Partial: {done} of {asked} pairs of method and benchmark are finished.")
     left = status["method"].nunique() - len(scored)
     if left > 0:
         result.append(
             f"{left} {'method' if left == 1 else 'methods'} did not finish every benchmark and "
-            "are not ranked on the average; choose a single benchmark below to see them."
+            "are not ranked on the average; see their scores on each benchmark."
         )
     return result
 
@@ -257,7 +293,7 @@ def _why_empty(status: pd.DataFrame) -> str:
         return "No run finished, so there is nothing to compare."
     return (
         f"{done} of {len(status)} pairs of method and benchmark are finished, and no method "
-        "finished every benchmark: choose a single benchmark below."
+        "finished every benchmark; see the scores on each benchmark."
     )
 
 
