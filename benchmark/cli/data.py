@@ -110,7 +110,17 @@ def verify(request: "Request", names: Names, quiet: options.Quiet = False) -> No
 
 @app.command()
 @options.takes("data", "plugin")
-def audit(request: "Request", names: Names, quiet: options.Quiet = False) -> None:
+def audit(
+    request: "Request",
+    names: Names,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV", help="Write all pairs of equal or nearly equal images into this file."
+        ),
+    ] = None,
+    quiet: options.Quiet = False,
+) -> None:
     """Read every example and report problems in labels, images and splits.
 
     Exit code 0: nothing serious. 1: problems that make results wrong. 2: the set cannot be opened.
@@ -119,13 +129,15 @@ def audit(request: "Request", names: Names, quiet: options.Quiet = False) -> Non
 
     from benchmark.data.audit import audit as audits
 
-    console, sound = Console(), True
+    console, results = Console(), []
     for benchmark in _opened(names, request):
         with _bar(console, quiet) as tell:
-            result = audits.audit(benchmark, partial(tell, "read"))
-        console.print(audits.render(result))
-        sound &= not result.serious
-    if not sound:
+            results.append(audits.audit(benchmark, partial(tell, "read")))
+        console.print(audits.render(results[-1]))
+    if pairs is not None:
+        number = audits.write_pairs(pairs, results)
+        _say(console, f"{pairs}: {number} pairs of equal or nearly equal images")
+    if any(result.serious for result in results):
         raise typer.Exit(1)
 
 
