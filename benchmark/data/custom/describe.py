@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,9 +13,11 @@ import yaml
 from PIL import Image
 
 from benchmark.core.errors import DataError, UserError
+from benchmark.data.audit.twins import Progress
 from benchmark.data.base import IGNORE, SPLITS, grouped
 from benchmark.data.custom.description import LABELS, Description
 from benchmark.data.custom.folder import IMAGES, OTHER_NAMES, SPLIT, TWINS, ImageFolder, files_below
+from benchmark.data.custom.grouping import stated_groups, together
 from benchmark.data.files import OWN, read_with
 from benchmark.data.pixels import blended, label_colours, label_kind, label_values
 
@@ -36,6 +38,9 @@ FEW = 10
 LARGE, SEEN = 1024, 512
 """Shorter sides, px: photographs above the first are resized to the second, of which a training
 crop of some 200 px shows enough to recognise things; of twelve megapixels it shows a texture."""
+FORMS = ("^(.+)/", "^(.*[^0-9])[0-9]+$", "^(.+)[ _.-]", "^([^ _.-]+)[ _.-]")
+"""Of names that may tell the scene of an image: its folder; what is before its number; before the
+last separator; before the first."""
 SHARES = (0.6, 0.1, 0.3)
 """Of train, val and test where the folder does not say."""
 
@@ -83,12 +88,13 @@ class Guess:
         return head + body
 
 
-def describe(folder: Path, home: Path) -> Guess:
-    """Looks at every label of a folder.
+def describe(folder: Path, home: Path, progress: Progress | None = None) -> Guess:
+    """Looks at every label of a folder, and at every image where splits are to be drawn.
 
     Args:
         folder: holds images and labels.
         home: where the YAML file will be.
+        progress: called while images are read.
 
     Returns:
         What the YAML file says; `Description` takes it.
@@ -108,20 +114,79 @@ def describe(folder: Path, home: Path) -> Guess:
         guess.fields["masks"] = found.masks
     if not found.divided:
         guess.fields["splits"] = list(SHARES)
-        guess.notes.append(
-            "Splits are drawn at random. Keep frames of one video, or tiles of one scene, together "
-            "in folders train, val and test instead."
-        )
     guess.notes.append(f"Images are in {found.images}, labels in {found.masks}: {found.template}.")
     _add_size(guess, found)
     _add_classes(guess, found)
-    description = Description.model_validate(guess.fields)
-    attributes = ImageFolder.attributes(description, home) | {"name": description.name}
-    for fault in type("Described", (ImageFolder,), attributes)().faults():
+    described = _opened(guess, home)
+    if not found.divided:
+        _add_groups(guess, described, progress)
+        described = _opened(guess, home)
+    for fault in described.faults():
         if fault.what.startswith(TWINS):  # it cannot be told which of them is meant
             raise DataError(f"{fault.what}; {fault.fix}")
         guess.faults.append(f"{fault.what}; {fault.fix}")
     return guess
+
+
+def _opened(guess: Guess, home: Path) -> ImageFolder:
+    """The set that is described."""
+    description = Description.model_validate(guess.fields)
+    attributes = ImageFolder.attributes(description, home) | {"name": description.name}
+    return type("Described", (ImageFolder,), attributes)()
+
+
+def _add_groups(guess: Guess, described: ImageFolder, progress: Progress | None) -> None:
+    """Adds what keeps images of one scene in one split, where some look nearly the same."""
+    links = described.twins(progress).links
+    if not links:
+        guess.notes.append(
+            "Splits are drawn at random. No two images look nearly the same; if several are of "
+            "one scene all the same, write `groups` to keep them in one split."
+        )
+        return
+    stems = {described.stem(id): id for split in SPLITS for id in described.ids(split)}
+    ids = list(stems.values())
+    linked = together(ids, links)
+    count = sum(len(group) for group in linked if len(group) > 1)
+    pair = " and ".join(links[0])
+    seen = f"{count} of {len(ids)} images are nearly the same as another one, such as {pair}"
+    largest = max(map(len, linked))
+    form = next((form for form in FORMS if _fits_links(form, stems, links)), None)
+    if form:
+        guess.fields["groups"] = form
+        guess.notes.append(
+            f"{seen}. Their names tell which belong together, so each such group is kept in one "
+            "split (`groups`). This is guessed from the names: check it."
+        )
+    elif largest > SHARES[0] * len(ids):
+        guess.notes.append(
+            f"{seen}. {largest} of them are linked, as frames of one video are, so drawn splits "
+            "cannot keep them together: scores will be too good. Add images of other scenes, or "
+            "cut the video into parts by `groups`."
+        )
+    else:
+        guess.fields["near_duplicates"] = "together"
+        guess.notes.append(
+            f"{seen}. Splits are drawn at random, but such images stay in one split "
+            "(`near_duplicates`). If names tell which images are of one scene, write `groups`, too."
+        )
+
+
+def _fits_links(form: str, stems: Mapping[str, str], links: Sequence[tuple[str, str]]) -> bool:
+    """Whether a form of names groups images as their looks do: coarse, but not by accident."""
+    try:
+        group_of = stated_groups(form, Path(), list(stems))
+    except DataError:
+        return False
+    groups = {stems[stem]: group for stem, group in group_of.items()}
+    sizes = Counter(groups.values())
+    shared = {group for group, size in sizes.items() if size > 1}
+    linked = {groups[one] for one, other in links}
+    return (
+        all(groups[one] == groups[other] for one, other in links)
+        and max(sizes.values()) <= SHARES[0] / 2 * len(groups)
+        and 2 * len(linked) >= len(shared)
+    )
 
 
 def name_of(folder: Path) -> str:
@@ -372,11 +437,18 @@ def _refuse_mixed(template: str, missing: Set[Path], labels: Set[Path], masks: P
 
 
 def _colours(path: Path) -> float:
-    """How many values or colours a label has; more than any where it is none."""
+    """How many values or colours a label has, smoothed edges left out; infinite if it is none."""
     try:
-        return len(np.unique(_content(path)[0]))
+        own, target = _content(path)
     except DataError:
         return np.inf
+    pixels = _counts(own)
+    return 2 if _two_levels(_grey(pixels) if target == "colour" else pixels) else len(pixels)
+
+
+def _counts(values: np.ndarray) -> dict[int, int]:
+    """How often each value occurs."""
+    return dict(zip(*(x.tolist() for x in np.unique(values, return_counts=True)), strict=True))
 
 
 def _packed(colours: np.ndarray) -> np.ndarray:
@@ -392,8 +464,9 @@ def _add_classes(guess: Guess, found: Pairing) -> None:
     as_colours = _all_as_colours(found.labels)
     for path in found.labels:
         own, target = _content(path, as_colours)
-        pixels = dict(zip(*(x.tolist() for x in np.unique(own, return_counts=True)), strict=True))
-        stored.append((blended(own), path, target, pixels))
+        stored.append((blended(own), path, target, _counts(own)))
+    if _add_threshold(guess, found, stored):
+        return
     smooth: list[str] = []
     doubtful = 2 * sum(one[0] for one in stored) < len(stored)
     for suspicious, path, target, pixels in sorted(stored, key=lambda one: one[0]):
@@ -411,7 +484,7 @@ def _add_classes(guess: Guess, found: Pairing) -> None:
     fix = "export them again, or resize them with nearest-neighbour"
     for finding in grouped("serious", "labels with blended edges", smooth, fix):
         guess.faults.append(f"{finding.what}; {finding.fix}")
-    _refuse_smoothed(colours or values, found.labels[0].parent)
+    _refuse_smoothed(_grey(colours) or colours or values, found.labels[0].parent)
     if len(colours or values) < 2:
         raise DataError(
             f"{found.labels[0].parent}: all {len(found.labels)} labels hold one value only, so "
@@ -442,6 +515,65 @@ def _add_classes(guess: Guess, found: Pairing) -> None:
         guess.fields["labels"] = files | {"values": names} if files else names
     elif files:
         guess.fields["labels"] = found.template
+
+
+def _add_threshold(
+    guess: Guess, found: Pairing, stored: Sequence[tuple[bool, Path, str, dict[int, int]]]
+) -> bool:
+    """Adds two classes and the value between them, where labels are black, white, and grey edges.
+
+    Returns:
+        Whether they are.
+    """
+    values: Counter[int] = Counter()
+    for _, _, target, pixels in stored:
+        grey = _grey(pixels) if target == "colour" else pixels
+        if not grey:
+            return False
+        values.update(grey)
+    levels = _two_levels(values)
+    if levels is None:
+        return False
+    low, high = levels
+    middle = (low + high + 1) // 2
+    share = 1 - (values[low] + values[high]) / values.total()
+    guess.fields["classes"] = ["background", "foreground"]
+    guess.fields["threshold"] = middle
+    if found.template != "{stem}.png":
+        guess.fields["labels"] = found.template
+    guess.notes += [
+        f"Labels hold {low}, {high} and, in {100 * share:.1f} % of pixels, values between, as of "
+        f"smoothed edges. Guessed: from {middle} on they are foreground (`threshold`).",
+        "Names of classes are guessed: only the values of the labels are known.",
+    ]
+    return True
+
+
+def _grey(colours: Mapping[int, int]) -> dict[int, int]:
+    """Counts of grey values, from those of colours as numbers; empty if there are others."""
+    if any(colour % 0x010101 for colour in colours):
+        return {}
+    return {colour // 0x010101: count for colour, count in colours.items()}
+
+
+def _two_levels(pixels: Mapping[int, int]) -> tuple[int, int] | None:
+    """Black and white of labels whose edges are smoothed; None where they look like anything else.
+
+    Between black and white are many values of few pixels, in each quarter of the range.
+    """
+    if not pixels:
+        return None
+    low, high = min(pixels), max(pixels)
+    counts = sorted(pixels.values(), reverse=True)
+    between = [value for value in pixels if low < value < high]
+    quarters = {4 * (value - low) // (high - low) for value in between}
+    smooth = (
+        high <= IGNORE
+        and len(between) > FEW
+        and len(quarters) == 4
+        and pixels[low] + pixels[high] == sum(counts[:2]) > SMOOTH * sum(counts)
+    )
+    return (low, high) if smooth else None
 
 
 def _refuse_smoothed(pixels: dict[int, int], where: Path) -> None:

@@ -162,7 +162,8 @@ class DescribedBenchmark(Benchmark):
         if said.states_values:
             return (
                 f"label value {value} belongs to no class of {self.name}, and is not void {void}",
-                f"correct the label, give it a class, or leave it out by `ignore: [{value}]`{smooth}",
+                f"correct the label, give it a class, or leave it out by `ignore: [{value}]`"
+                f"{smooth}",
             )
         return (
             f"label value {value} is out of range: {self.name} has classes {said.offset}..{last}, "

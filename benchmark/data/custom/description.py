@@ -299,8 +299,8 @@ class Description(BaseModel):
             ) from error
         if count != 1:
             raise ValueError(
-                f"{groups!r} has {count} groups in parentheses; put one around the part of the name "
-                "that images of one scene share, as in '^(scene[0-9]+)_'"
+                f"{groups!r} has {count} groups in parentheses; put one around the part of the "
+                "name that images of one scene share, as in '^(scene[0-9]+)_'"
             )
         return groups
 
@@ -410,7 +410,10 @@ class Description(BaseModel):
             raise ValueError("labels: names of files are for folders; a hub has columns")
         folders_only = {"images", "masks", "splits", "groups", "near_duplicates"}
         if self.hub is not None and folders_only & self.model_fields_set:
-            raise ValueError("images, masks, splits, groups and near_duplicates are for folders; a hub has its own")
+            raise ValueError(
+                "images, masks, splits, groups and near_duplicates are for folders; a hub has "
+                "splits of its own"
+            )
         self._check_threshold()
         if self.splits and "{split}" in f"{self.images}{self.masks}":
             raise ValueError("splits and {split} contradict each other; keep one")
@@ -439,9 +442,12 @@ class Description(BaseModel):
                 f"threshold: there are {len(self.classes)} classes; it is for two, of which the "
                 "second has the values from the threshold on"
             )
-        others = [name for name in ("offset", "void", "ignore") if name in self.model_fields_set]
-        others += ["values of `classes`"] if any(self.classes.values()) else []
-        others += ["values of `labels`"] if self.labels.values != "index" else []
+        stated = {
+            **{name: name in self.model_fields_set for name in ("offset", "void", "ignore")},
+            "values of `classes`": any(self.classes.values()),
+            "values of `labels`": self.labels.values != "index",
+        }
+        others = [name for name, there in stated.items() if there]
         if others:
             raise ValueError(f"threshold and {others[0]} contradict each other; keep one")
 

@@ -144,6 +144,10 @@ class ImageFolder(DescribedBenchmark):
             files, lambda id: read_with(files[id][0], OWN, self.image_of), meaning, progress
         )
 
+    def stem(self, id: str) -> str:
+        """Path of an image below the images' folder, or that of its split, without suffix."""
+        return self._stems[id]
+
     def near_fix(self) -> str:
         """What keeps images that look nearly the same on one side; empty = splits are folders."""
         if self.description.splits is None or self.description.near_duplicates:
@@ -164,8 +168,8 @@ class ImageFolder(DescribedBenchmark):
         labels, twin_labels = _by_stem(beside, *_divided(template))
         used = {*labels.values(), *twin_labels}
         images, twin_images = _by_stem(inside, "{stem}", IMAGES, used)
-        for twins, first in ((twin_images, images), (twin_labels, labels)):
-            self._add_fault(TWINS, twins, "rename or remove one", first)
+        for same, first in ((twin_images, images), (twin_labels, labels)):
+            self._add_fault(TWINS, same, "rename or remove one", first)
         if bare := sorted(images.keys() - labels.keys()):
             cases = {images[stem]: stem for stem in bare}
             self._add_fault("images without a label", cases, _fix(bare, beside, template))

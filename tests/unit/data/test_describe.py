@@ -153,12 +153,31 @@ def test_few_images_and_bad_shares_are_one_line(tmp_path):
         Description.model_validate({"name": "a", "classes": ["b"], "images": "../x"})
 
 
-def test_smoothed_labels_are_refused(tmp_path):
-    def smooth(label):
-        mask = Image.fromarray(((label > 0) * 255).astype(np.uint8))
-        return np.asarray(mask.rotate(7, Image.Resampling.BICUBIC))
+def smooth(label, largest=255):
+    mask = Image.fromarray(((label > 0) * largest).astype(np.uint8))
+    return np.asarray(mask.rotate(7, Image.Resampling.BICUBIC))
 
-    write(tmp_path / "a", smooth)
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_two_classes_with_smoothed_edges_get_a_threshold(tmp_path, channels):
+    def saved(label):
+        mask = smooth(label)
+        return mask if channels == 1 else np.stack([mask] * 3, axis=-1)
+
+    write(tmp_path / "a", saved)
+    own, guess = check(tmp_path / "a", lambda x: (smooth(x) >= 128).astype(np.uint8))
+    assert guess.fields["threshold"] == 128 and own.classes == ("background", "foreground")
+    assert any("from 128 on they are foreground" in note for note in guess.notes)
+
+
+def test_other_smoothed_labels_are_refused(tmp_path):
+    # Values of few pixels, but none near white: nothing says that they are edges.
+    def specks(label):
+        label = (label > 0).astype(np.uint8)
+        label[0, :15] = np.arange(2, 17)
+        return label
+
+    write(tmp_path / "a", specks)
     with pytest.raises(DataError, match="edges look smoothed; export labels without"):
         describe(tmp_path / "a", tmp_path)
 
