@@ -280,14 +280,14 @@ def near_copies(examples: Sequence[Seen], found: Alike, fix: str = "") -> Iterat
         (inside if split_of[one] == split_of[other] else across).append(text)
     train, test = ({id for id, of in split_of.items() if of == k} for k in ("train", "test"))
     twins = len(found.having_twin(test, train))
+    listed = "; `data audit --pairs FILE` lists all" if len(across) > EXAMPLES else ""
     yield from grouped(
         "warning",
         f"pairs of nearly the same image across splits; {twins} of {len(test)} test images are "
         "near one in train",
         across,
-        fix
-        or "keep each scene or object in one split; otherwise scores do not show how methods do "
-        "on new ones",
+        f"{fix or 'keep each scene or object in one split'}; otherwise scores do not show how "
+        f"methods do on new ones{listed}",
     )
     yield from grouped(
         "note",

@@ -16,7 +16,15 @@ from benchmark.core.errors import DataError, UserError
 from benchmark.data.audit.twins import Progress
 from benchmark.data.base import IGNORE, SPLITS, grouped
 from benchmark.data.custom.description import LABELS, Description
-from benchmark.data.custom.folder import IMAGES, OTHER_NAMES, SPLIT, TWINS, ImageFolder, files_below
+from benchmark.data.custom.folder import (
+    IMAGES,
+    OTHER_NAMES,
+    PICTURE_SUFFIXES,
+    SPLIT,
+    TWINS,
+    ImageFolder,
+    files_below,
+)
 from benchmark.data.custom.grouping import stated_groups, together
 from benchmark.data.files import OWN, read_with
 from benchmark.data.pixels import blended, label_colours, label_kind, label_values
@@ -29,6 +37,8 @@ LABELLED = ("label", "mask", "annot", "gt", "segment", "trimap", "instance", "se
 """In the names of folders of labels, which no guess takes for images."""
 SMOOTH = 0.9
 """Share of pixels with the two most frequent values above which few others are smoothed edges."""
+JPEG = (".jpg", ".jpeg")
+"""Suffixes of labels that have lost their values."""
 MOST_FOLDERS = 100
 """Above it, labels are only looked for beside their images."""
 MOST_INNER = 8
@@ -216,7 +226,7 @@ def pairing(folder: Path) -> Pairing:
         if (found := _fit(folder, images, masks, folders))
     ]
     if not fitting:
-        raise UserError(f"{_no_pair(folder, folders)}{_annotated(every)}")
+        raise UserError(f"{_no_pair(folder, folders, every)}{_annotated(every)}")
     most = max(len(found.labels) for found in fitting)
     best = [found for found in fitting if len(found.labels) == most]
     named = [found for found in best if any(word in found.images.lower() for word in PICTURES)]
@@ -290,19 +300,91 @@ def _overlaps(one: Pairing, other: Pairing) -> bool:
     return any(a == b or a in b.parents or b in a.parents for a in mine for b in theirs)
 
 
-def _no_pair(folder: Path, folders: dict[str, dict[Path, Path]]) -> str:
-    """What to say of a folder in which no image has a label."""
-    tops = {top: files for top, files in folders.items() if "/" not in top or SPLIT in top}
+def _no_pair(folder: Path, folders: dict[str, dict[Path, Path]], files: Sequence[Path]) -> str:
+    """What to say of a folder in which no image has a label.
+
+    Args:
+        folder: the whole.
+        folders: files that may be images or labels, by the folders that may hold them all.
+        files: all files.
+    """
+    tops = {top: inside for top, inside in folders.items() if "/" not in top or SPLIT in top}
     if len(tops) > 1:
         tops.pop(".", None)  # which holds them all
-    where = ", ".join(f"{len(files)} in {top}" for top, files in sorted(tops.items())[:5])
+    where = ", ".join(f"{len(inside)} in {top}" for top, inside in sorted(tops.items())[:5])
     if where == f"{len(next(iter(tops.values())))} in .":
         where = f"{len(tops['.'])} images"
-    return (
-        f"{folder}: no image has a label of its name ({where}); put the labels (PNG, not JPEG) "
-        "into a folder of their own, such as masks, named as their images, as in photos/a.jpg with "
-        f"masks/a.png or masks/a_mask.png{_two_endings(folders)}"
-    )
+    told = f"{folder}: no image has a label of its name ({where})"
+    if unread := Counter(path.suffix for path in files if _is_unread_label(path, folder)):
+        suffix, count = unread.most_common(1)[0]
+        return f"{told}; labels may be {', '.join(LABELS)}: convert the {count} {suffix} to PNG"
+    sides = _sides(tops)
+    if not sides:
+        return (
+            f"{told}; put the labels (PNG, not JPEG) into a folder of their own, such as masks, "
+            "named as their images, as in photos/a.jpg with masks/a.png or masks/a_mask.png"
+        )
+    images, labels = (folders[top] for top in sides)
+    picture, label = min(images), min(labels)
+    alike = _alike(images, labels)
+    if alike and all(path.suffix.lower() in JPEG for path in labels):
+        picture, label = alike
+        why = "JPEG is lossy and changes the values of labels: export them as PNG"
+    elif alike and alike[0].parent == alike[1].parent:
+        picture, label = alike
+        why = (
+            f"the second looks like a photograph ({_colours(labels[label]):.0f} values), not like "
+            "a label: export labels with one value for each class"
+        )
+    elif alike:
+        picture, label = alike
+        why = "folders inside must be the same on both sides: move the labels"
+    elif {p.stem.lower() for p in images} & {p.stem.lower() for p in labels}:
+        why = "upper and lower case must be the same: rename the labels"
+    else:
+        why = _two_endings(folders) or (
+            "the name of a label must hold that of its image, as a.png or a_mask.png does that of "
+            f"a.jpg: rename the files of {sides[1]}, or name another folder"
+        )
+    named = [
+        Path(top.replace(SPLIT + "/", ""), p)
+        for top, p in zip(sides, (picture, label), strict=True)
+    ]
+    return f"{told}, as {named[0]} and {named[1]}; {why}"
+
+
+def _is_unread_label(path: Path, folder: Path) -> bool:
+    """Whether a file in a folder of labels is of a format that is not read."""
+    parents = [part.lower() for part in path.relative_to(folder).parts[:-1]]
+    inside = any(word in part for part in parents for word in LABELLED)
+    return inside and path.suffix.lower() in set(PICTURE_SUFFIXES) - {*IMAGES, *LABELS}
+
+
+def _sides(tops: Mapping[str, dict[Path, Path]]) -> tuple[str, str] | None:
+    """The folders that are most likely those of images and labels."""
+
+    def size(top: str) -> int:
+        return len(tops[top])
+
+    labels = [top for top in tops if any(word in top.lower() for word in LABELLED)]
+    images = [top for top in tops if top not in labels]
+    if not labels and len(images) > 1:  # of unknown names, that with few colours
+        labels = [min(images, key=lambda top: _colours(min(tops[top].values())))]
+        images.remove(labels[0])
+    if not labels or not images:
+        return None
+    return max(images, key=size), max(labels, key=size)
+
+
+def _alike(images: Mapping[Path, Path], labels: Mapping[Path, Path]) -> tuple[Path, Path] | None:
+    """The first image and label of which one holds the name of the other, in any folder inside."""
+    by_stem = {path.stem: path for path in sorted(labels, reverse=True)}
+    for picture in sorted(images):
+        if picture.stem in by_stem:
+            beside = picture.with_name(by_stem[picture.stem].name)
+            return picture, beside if beside in labels else by_stem[picture.stem]
+    first = min(images)
+    return next(((first, path) for path in sorted(labels) if first.stem in path.stem), None)
 
 
 def _annotated(files: list[Path]) -> str:
@@ -325,7 +407,7 @@ def _two_endings(folders: dict[str, dict[Path, Path]]) -> str:
             ends.append(begin[0])
     if len(ends) < 2:
         return ""
-    return f"; here names end in {' or '.join(ends[:4])}: remove these ends from the images' names"
+    return f"here names end in {' or '.join(ends[:4])}: remove these ends from the images' names"
 
 
 def _fit(

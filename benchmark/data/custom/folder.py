@@ -38,7 +38,7 @@ TWINS = "files of the same name"
 OTHER_NAMES = ("training", "valid", "validation", "testing")
 """What folders of splits are also called."""
 
-_PICTURES = (*IMAGES, ".webp", ".gif", ".heic", ".heif", ".avif", ".jp2", ".npy", ".npz")
+PICTURE_SUFFIXES = (*IMAGES, ".webp", ".gif", ".heic", ".heif", ".avif", ".jp2", ".npy", ".npz")
 """Suffixes of files that somebody may believe to be used."""
 
 
@@ -153,9 +153,8 @@ class ImageFolder(DescribedBenchmark):
         if self.description.splits is None or self.description.near_duplicates:
             return ""
         return (
-            "write `near_duplicates: together` in the YAML file, which draws splits that keep them "
-            "together, or `groups` if names tell which images are of one scene; otherwise scores "
-            "do not show how methods do on new ones"
+            "write `near_duplicates: together` in the YAML file, so that each such pair is drawn "
+            "into one split, or `groups` if names tell which images are of one scene"
         )
 
     def _pair(self, split: Split | Literal[""]) -> list[str]:
@@ -258,7 +257,7 @@ class ImageFolder(DescribedBenchmark):
         if left:
             kinds = Counter(path.suffix.lower() or "no suffix" for path in left)
             counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
-            pictures = [path for path in left if path.suffix.lower() in _PICTURES]
+            pictures = [path for path in left if path.suffix.lower() in PICTURE_SUFFIXES]
             first = min(pictures or left)
             yield Finding(
                 "warning" if pictures else "note",
