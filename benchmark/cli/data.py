@@ -148,11 +148,13 @@ def describe(
         Path | None,
         typer.Option(metavar="FILE", help="YAML file to write (default: named as the folder)."),
     ] = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Write the YAML file of a folder of your own, from a look at its files.
 
     Images and labels belong together by their names. What was guessed is printed, and stands at the
-    top of the file: correct it there. Files that make no pair are printed, too.
+    top of the file: correct it there. Files that make no pair are printed, too. Images that look
+    nearly the same are kept in one split.
     """
     from rich.console import Console
 
@@ -160,7 +162,8 @@ def describe(
 
     if to is not None and to.suffix not in (".yaml", ".yml"):
         raise UserError(f"--to {to}: its name must end in .yaml")
-    guess = look(folder, to.parent if to else Path())
+    with _bar(Console(), quiet) as tell:
+        guess = look(folder, to.parent if to else Path(), partial(tell, "compare"))
     name = guess.fields["name"]
     path = to or Path(f"{name}.yaml")
     try:

@@ -196,13 +196,13 @@ class Compare:
         return self.alone(environment.watch, listener)
 
     def alone(self, watch: "StopSignal", listener: Listener) -> "Alike | None":
-        """None where images are generated, or cannot be listed; raises Interrupted at a signal."""
+        """None where nobody looks (see `twins_of`); raises Interrupted at a signal."""
         from benchmark.data.audit.twins import twins_of
         from benchmark.execution.splits import open_benchmark
 
         def watched(done: int, total: int) -> None:
             watch.check_signal(f"while images of {self.benchmark} were compared")
-            listener.decoding(f"{self.benchmark}, compared", done, total)
+            listener.decoding(f"{self.benchmark} for near-duplicates", done, total)
 
         try:
             return twins_of(open_benchmark(self.benchmark, self.data), watched)

@@ -196,15 +196,13 @@ def near_notes(runs: pd.DataFrame) -> list[str]:
     """Sets of which images that are scored are nearly those of train, a sentence each."""
     if "near_copies" not in runs:
         return []
+    columns = ["benchmark", "split", "near_copies", "metrics.images"]
     told = runs[runs["near_copies"].fillna(0) > 0]
-    columns = ["benchmark", f"{_PROTOCOL}eval_split", "near_copies", "metrics.images"]
+    told = told.assign(split=told.get(f"{_PROTOCOL}eval_split", "test"))
     found = told[columns].dropna().drop_duplicates().sort_values(columns)
     return [
-        f"{int(near)} of {int(images)} {split} images have a near-identical image in train, so the "
-        f"scores of {name} are too good."
-        if near > 1
-        else f"1 of {int(images)} {split} images has a near-identical image in train, so the "
-        f"scores of {name} are slightly too good."
+        f"{int(near)} of {int(images)} {split} images {'has' if near == 1 else 'have'} a "
+        f"near-identical image in train, so the scores of {name} are too good."
         for name, split, near, images in found.itertuples(index=False)
     ]
 

@@ -48,9 +48,9 @@ FEW = 10
 LARGE, SEEN = 1024, 512
 """Shorter sides, px: photographs above the first are resized to the second, of which a training
 crop of some 200 px shows enough to recognise things; of twelve megapixels it shows a texture."""
-FORMS = ("^(.+)/", "^(.*[^0-9])[0-9]+$", "^(.+)[ _.-]", "^([^ _.-]+)[ _.-]")
-"""Of names that may tell the scene of an image: its folder; what is before its number; before the
-last separator; before the first."""
+FORMS = ("^(.+)/", "^(.+)[ _.-]", "^(.*[^0-9])[0-9]+$", "^([^ _.-]+)[ _.-]")
+"""Of names that may tell the scene of an image: its folder; what is before the last separator;
+before its number; before the first separator."""
 SHARES = (0.6, 0.1, 0.3)
 """Of train, val and test where the folder does not say."""
 
@@ -154,7 +154,7 @@ def _add_groups(guess: Guess, described: ImageFolder, progress: Progress | None)
             "one scene all the same, write `groups` to keep them in one split."
         )
         return
-    stems = {described.stem(id): id for split in SPLITS for id in described.ids(split)}
+    stems = {stem: id for id, stem in described.stems.items()}
     ids = list(stems.values())
     linked = together(ids, links)
     count = sum(len(group) for group in linked if len(group) > 1)
@@ -435,8 +435,9 @@ def _fit(
         by_parent.setdefault(label.parent, []).append(label)
     for picture in pictures[:20]:
         for label in by_parent.get(picture.parent, ()):
-            if picture.stem in label.stem and (images != masks or label != picture):
-                call = label.stem.replace(picture.stem, "{stem}", 1) + label.suffix
+            call = label.stem.replace(picture.stem, "{stem}", 1) + label.suffix
+            own = images == masks and label == picture
+            if "{stem}" in call and not own and not _goes_on(picture.stem, call):
                 templates[call] = templates.get(call, 0) + 1
     if images == masks:  # as a.bmp beside a.png: either could be the label by its name
         templates = {
@@ -467,6 +468,13 @@ def _fit(
             "name the folders of images and labels train, val and test"
         )
     return Pairing(images, masks, template, [folders[masks][p] for p in fitting], divided)
+
+
+def _goes_on(stem: str, call: str) -> bool:
+    """Whether what a name adds to a stem is more digits of its number, as p12 does to p1."""
+    before, after = call.split("{stem}", 1)
+    pairs = ((before[-1:], stem[:1]), (stem[-1:], after[:1]))
+    return any(left.isdigit() and right.isdigit() for left, right in pairs)
 
 
 def _call(template: str, picture: Path) -> Path:

@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmark.core.errors import DataError
 from benchmark.data.audit.near_duplicates import Alike
-from benchmark.data.audit.twins import Progress, twins, twins_of
+from benchmark.data.audit.twins import MOST, Progress, twins, twins_of
 from benchmark.data.base import SPLITS, Finding, Split, grouped
 from benchmark.data.custom.described import DescribedBenchmark
 from benchmark.data.custom.description import LABELS, Description
@@ -47,6 +47,9 @@ class ImageFolder(DescribedBenchmark):
 
     Images without a label, labels without an image and files of one name are `faults`.
 
+    Attributes:
+        stems: path of each image, by id, below the folder of its split, without suffix.
+
     Raises:
         DataError: the folder, or its train or test images, are missing, or no image has a label.
     """
@@ -61,7 +64,7 @@ class ImageFolder(DescribedBenchmark):
             )
         self._refuse_missing()
         self._files: dict[str, tuple[Path, Path]] = {}
-        self._stems: dict[str, str] = {}
+        self.stems: dict[str, str] = {}
         self._faults: dict[str, tuple[list[str], str]] = {}
         if self.description.splits:
             self._refuse_divided()
@@ -126,12 +129,12 @@ class ImageFolder(DescribedBenchmark):
         """
         said, links = self.description, list[tuple[str, str]]()
         if said.groups is not None:
-            stems = [self._stems[id] for id in ids]
+            stems = [self.stems[id] for id in ids]
             try:
                 groups = stated_groups(said.groups, self.home, stems)
             except DataError as error:
                 raise DataError(f"{self.name}: {error}") from error
-            links += links_of({id: groups[self._stems[id]] for id in ids})
+            links += links_of({id: groups[self.stems[id]] for id in ids})
         if said.near_duplicates:
             links += self.twins().links
         return links
@@ -143,10 +146,6 @@ class ImageFolder(DescribedBenchmark):
         return twins(
             files, lambda id: read_with(files[id][0], OWN, self.image_of), meaning, progress
         )
-
-    def stem(self, id: str) -> str:
-        """Path of an image below the images' folder, or that of its split, without suffix."""
-        return self._stems[id]
 
     def near_fix(self) -> str:
         """What keeps images that look nearly the same on one side; empty = splits are folders."""
@@ -191,7 +190,7 @@ class ImageFolder(DescribedBenchmark):
         before = f"{split}/" if split else ""
         ids = {f"{before}{stem}": stem for stem in paired}
         self._files |= {id: (images[stem], labels[stem]) for id, stem in ids.items()}
-        self._stems |= ids
+        self.stems |= ids
         return list(ids)
 
     def _undivided(self, split: str) -> str:
@@ -273,8 +272,8 @@ class ImageFolder(DescribedBenchmark):
 
 
 @twins_of.register
-def _twins_of_folder(benchmark: ImageFolder, progress: Progress | None = None) -> Alike:
-    return benchmark.twins(progress)
+def _twins_of_folder(benchmark: ImageFolder, progress: Progress | None = None) -> Alike | None:
+    return benchmark.twins(progress) if len(benchmark.stems) <= MOST else None
 
 
 _TOGETHER = {"groups", "near_duplicates"}

@@ -66,22 +66,21 @@ def together(ids: Sequence[str], links: Iterable[tuple[str, str]]) -> list[list[
     """Groups of ids that are linked, directly or through others: each sorted, in order of firsts.
 
     Args:
-        ids: all of them.
-        links: pairs; those with an id that is not among `ids` are left out.
+        ids: what is grouped.
+        links: pairs, also of other ids: two that are linked to a third one belong together.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    ordered = sorted(ids)
-    place = {id: k for k, id in enumerate(ordered)}
-    pairs = [(place[a], place[b]) for a, b in links if a in place and b in place]
-    rows, columns = np.array(pairs, int).reshape(-1, 2).T
-    size = len(ordered)
-    graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(size, size))
+    pairs = list(links)
+    place = {id: k for k, id in enumerate(sorted({*ids, *(id for pair in pairs for id in pair)}))}
+    rows, columns = np.array([(place[a], place[b]) for a, b in pairs], int).reshape(-1, 2).T
+    shape = len(place), len(place)
+    graph = coo_array((np.ones(len(pairs), bool), (rows, columns)), shape=shape)
     _, number = connected_components(graph, directed=False)
     groups: dict[int, list[str]] = defaultdict(list)
-    for id, k in zip(ordered, number.tolist(), strict=True):
-        groups[k].append(id)
+    for id in sorted(ids):
+        groups[int(number[place[id]])].append(id)
     return list(groups.values())
 
 

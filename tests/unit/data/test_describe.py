@@ -143,6 +143,43 @@ def test_what_is_no_set_is_one_line(tmp_path):
         describe(tmp_path / "deep", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        ("images/{}.png", "labels/{}.jpg", "as images/p00.png and labels/p00.jpg; JPEG is lossy"),
+        (
+            "images/{}.jpg",
+            "masks/x{}.gif",
+            r"\(10 in images\); labels may be .*: convert the 10 .gif",
+        ),
+        ("images/i{}.jpg", "masks/m{}.png", "as images/ip00.jpg and masks/mp00.png; the name of a"),
+        (
+            "images/a/c/{}.jpg",
+            "masks/b/{}.png",
+            "images/a/c/p00.jpg and masks/b/p00.png; folders inside",
+        ),
+        (
+            "images/{}.jpg",
+            "masks/P{}.png",
+            "as images/pp00.jpg and masks/Pp00.png; upper and lower",
+        ),
+        ("a/{}_rgb.jpg", "b/{}_seg.png", "as a/p00_rgb.jpg and b/p00_seg.png; here names end in"),
+    ],
+)
+def test_names_that_make_no_pair_are_told_by_example(tmp_path, images, labels, words):
+    images = images.replace("/{}", "/p{}") if "P{}" in labels else images
+    write(tmp_path / "s", lambda x: x * 90, images, labels)
+    with pytest.raises(UserError, match=f"no image has a label of its name .*{words}") as raised:
+        describe(tmp_path / "s", tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def test_photographs_in_place_of_labels_are_told(tmp_path):
+    write(tmp_path / "s", lambda x: photograph(5)[..., 0])
+    with pytest.raises(UserError, match=r"labels/p00.png; the second looks like a photograph \(2"):
+        describe(tmp_path / "s", tmp_path)
+
+
 def test_few_images_and_bad_shares_are_one_line(tmp_path):
     write(tmp_path / "few", lambda x: x, count=2)
     with pytest.raises(DataError, match="2 images are too few for a val split"):
@@ -343,3 +380,12 @@ def test_large_photographs_are_seen_smaller(tmp_path, side, seen):
     assert any(f"{side} px; the network sees it as 512 px" in note for note in guess.notes) == (
         seen is not None
     )
+
+
+def test_numbers_of_different_lengths_are_no_additions(tmp_path):
+    for number in range(1, 23):
+        for kind, pixels in (("images", photograph(number)), ("labels", classes_of(number))):
+            (tmp_path / "s" / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / "s" / kind / f"p{number}.png")
+    own, guess = opened(tmp_path / "s")
+    assert "labels" not in guess.fields and sum(len(own.ids(split)) for split in SPLITS) == 22
