@@ -189,8 +189,8 @@ def test_test_images_that_are_nearly_training_images_are_counted_in_the_record(t
         Image.fromarray(label).save(tmp_path / "good" / "labels" / place)
 
     for number in range(3):
-        written(f"train/{number}.png", number)
-        written(f"test/{number}.png", number if number < 2 else 10 + number, shift=2)
+        written(f"train/{number}.png", scene=0, shift=number)
+        written(f"test/{number}.png", scene=number // 2, shift=number + 3)
     done = command(*typed, "--benchmarks=good,streets", "--methods=linear")
     assert done.returncode == 0, done.stdout + done.stderr
     assert records(tmp_path)["good", "linear"]["near_copies"] == 2

@@ -633,7 +633,8 @@ def _add_threshold(
         guess.fields["labels"] = found.template
     guess.notes += [
         f"Labels hold {low}, {high} and, in {100 * share:.1f} % of pixels, values between, as of "
-        f"smoothed edges. Guessed: from {middle} on they are foreground (`threshold`).",
+        f"smoothed edges. Guessed: from {middle} on they are foreground (`threshold`); "
+        "look at the outlines in the preview.",
         "Names of classes are guessed: only the values of the labels are known.",
     ]
     return True
