@@ -129,6 +129,8 @@ def audit(
 
     from benchmark.data.audit import audit as audits
 
+    if pairs is not None and not pairs.parent.is_dir():
+        raise UserError(f"--pairs {pairs}: the folder {pairs.parent} is missing; create it")
     console, results = Console(), []
     for benchmark in _opened(names, request):
         with _bar(console, quiet) as tell:

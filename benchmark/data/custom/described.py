@@ -1,6 +1,6 @@
 """A user's own set, described in a YAML file (`description.py`): what both kinds of sets share."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -21,6 +21,9 @@ from benchmark.data.pixels import (
 
 THRESHOLD = 128
 """Grey values from it on are closer to white than to black."""
+
+FEW = 2
+"""More values of no class in one label may be those of smoothed edges."""
 
 _UNKNOWN = -1
 _SIDEWAYS = (5, 6, 7, 8)
@@ -111,7 +114,9 @@ class DescribedBenchmark(Benchmark):
             if blended(values, unknown):
                 what, fix = _BLENDED
                 raise LabelFault("blended", self.where(id), what, f"{fix}{self._smooth_fix()}")
-            raise LabelFault("value", self.where(id), *self._not_stored(values[unknown][0]))
+            several = len(np.unique(values[unknown])) > FEW
+            fault = self._not_stored(values[unknown][0], self._smooth_fix() if several else "")
+            raise LabelFault("value", self.where(id), *fault)
         return found.astype(np.uint8)
 
     def _misfit(
@@ -148,8 +153,13 @@ class DescribedBenchmark(Benchmark):
             f"{THRESHOLD} on are then {self.classes[1]!r}"
         )
 
-    def _not_stored(self, value: Any) -> tuple[str, str]:
-        """What to say of a value that stands for nothing, and what to do."""
+    def _not_stored(self, value: Any, smooth: str) -> tuple[str, str]:
+        """What to say of a value that stands for nothing, and what to do.
+
+        Args:
+            value: index or colour.
+            smooth: what else to do, where edges may be smoothed.
+        """
         said, last = self.description, self.description.offset + len(self.classes) - 1
         if said.labels.kind == "colour":
             r, g, b = value
@@ -158,7 +168,6 @@ class DescribedBenchmark(Benchmark):
                 "correct the label, or add it to `classes` or `void`",
             )
         void = [value for value, k in said.stored.items() if k == IGNORE]
-        smooth = self._smooth_fix() if _is_between(value, said.stored) else ""
         if said.states_values:
             return (
                 f"label value {value} belongs to no class of {self.name}, and is not void {void}",
@@ -217,11 +226,6 @@ _BLENDED = (
     "rotating with interpolation makes them",
     "export it again, or resize it with nearest-neighbour",
 )
-
-
-def _is_between(value: Any, stored: Mapping[Value, int]) -> bool:
-    """Whether a value is between black and white, as those of smoothed edges, and no class."""
-    return any(int(known) < int(value) for known in stored) and int(value) < IGNORE
 
 
 def _grey(file: BinaryIO) -> np.ndarray:

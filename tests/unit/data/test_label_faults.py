@@ -187,6 +187,11 @@ def test_smoothed_masks_are_told_of_the_threshold(folder):
     own = opened(folder, classes={"ground": 0, "thing": 255}, labels="index")
     with pytest.raises(LabelFault, match=r"`threshold: 128` in .* in place of the values of the"):
         own.read("p0")
+    saved(folder, 2, label=Image.fromarray(classes_of(2)))  # a third class, and no smooth edge
+    with pytest.raises(LabelFault) as raised:
+        opened(folder, classes=classes, labels="index").read("p2")
+    assert "label value 2 is out of range" in str(raised.value)
+    assert "threshold" not in str(raised.value)
     three = opened(folder, classes=["a", "b", "c"], labels="index")
     with pytest.raises(LabelFault) as raised:
         three.read("p0")
