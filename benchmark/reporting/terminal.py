@@ -8,7 +8,6 @@ from benchmark.analysis.costs import COSTS
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
 from benchmark.core.format import interval_text
-from benchmark.reporting.provenance import near_notes
 from benchmark.reporting.seed_notes import about_seeds
 from benchmark.reporting.table_catalogue import benchmark_table, class_table, dice_table
 from benchmark.reporting.tables import Column, ranked, to_rich
@@ -67,7 +66,6 @@ def print_report(
             if covers
             else "No 95 % intervals: there is one seed, and no counts of images.",
             explained(part.frame) if timed(part.frame) else "",
-            *near_notes(part.frame),
         ]
         for note in filter(None, notes):
             console.print(note, style="dim", highlight=False, markup=False)

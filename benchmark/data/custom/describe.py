@@ -151,7 +151,8 @@ def _add_groups(guess: Guess, described: ImageFolder, progress: Progress | None)
     if not links:
         guess.notes.append(
             "Splits are drawn at random. No two images look nearly the same; if several are of "
-            "one scene all the same, write `groups` to keep them in one split."
+            "one scene all the same, keep them in one split by a pattern of their names, such as "
+            '`groups: "^(scene[0-9]+)_"`.'
         )
         return
     stems = {stem: id for id, stem in described.stems.items()}

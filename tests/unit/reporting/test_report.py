@@ -290,8 +290,5 @@ def test_test_images_with_a_near_copy_in_train_stand_in_the_report(tmp_path):
     write_report(runs, tmp_path / "r", "small")
     assert line in (tmp_path / "r" / "README.md").read_text()
     assert line in unpacked((tmp_path / "r" / "index.html").read_text())
-    console = Console(file=io.StringIO(), width=300)
-    print_report(Runs(runs), assess(Runs(runs, Path())), console)
-    assert line in console.file.getvalue()
     clean = frame([record("a", near_copies=0), record("b")])
     assert near_notes(clean) == []
