@@ -110,7 +110,17 @@ def verify(request: "Request", names: Names, quiet: options.Quiet = False) -> No
 
 @app.command()
 @options.takes("data", "plugin")
-def audit(request: "Request", names: Names, quiet: options.Quiet = False) -> None:
+def audit(
+    request: "Request",
+    names: Names,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV", help="Write all pairs of equal or nearly equal images into this file."
+        ),
+    ] = None,
+    quiet: options.Quiet = False,
+) -> None:
     """Read every example and report problems in labels, images and splits.
 
     Exit code 0: nothing serious. 1: problems that make results wrong. 2: the set cannot be opened.
@@ -119,13 +129,17 @@ def audit(request: "Request", names: Names, quiet: options.Quiet = False) -> Non
 
     from benchmark.data.audit import audit as audits
 
-    console, sound = Console(), True
+    if pairs is not None and not pairs.parent.is_dir():
+        raise UserError(f"--pairs {pairs}: the folder {pairs.parent} is missing; create it")
+    console, results = Console(), []
     for benchmark in _opened(names, request):
         with _bar(console, quiet) as tell:
-            result = audits.audit(benchmark, partial(tell, "read"))
-        console.print(audits.render(result))
-        sound &= not result.serious
-    if not sound:
+            results.append(audits.audit(benchmark, partial(tell, "read")))
+        console.print(audits.render(results[-1]))
+    if pairs is not None:
+        number = audits.write_pairs(pairs, results)
+        _say(console, f"{pairs}: {number} pairs of equal or nearly equal images")
+    if any(result.serious for result in results):
         raise typer.Exit(1)
 
 
@@ -136,11 +150,13 @@ def describe(
         Path | None,
         typer.Option(metavar="FILE", help="YAML file to write (default: named as the folder)."),
     ] = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Write the YAML file of a folder of your own, from a look at its files.
 
     Images and labels belong together by their names. What was guessed is printed, and stands at the
-    top of the file: correct it there. Files that make no pair are printed, too.
+    top of the file: correct it there. Files that make no pair are printed, too. Images that look
+    nearly the same are kept in one split.
     """
     from rich.console import Console
 
@@ -148,7 +164,8 @@ def describe(
 
     if to is not None and to.suffix not in (".yaml", ".yml"):
         raise UserError(f"--to {to}: its name must end in .yaml")
-    guess = look(folder, to.parent if to else Path())
+    with _bar(Console(), quiet) as tell:
+        guess = look(folder, to.parent if to else Path(), partial(tell, "compare"))
     name = guess.fields["name"]
     path = to or Path(f"{name}.yaml")
     try:

@@ -215,6 +215,7 @@ class Record(_Part):
     tuning: Tuning | None = None  # how the setting was chosen; None: not by `tune`
     execution: Execution | None = None
     data_findings: tuple[str, ...] = ()  # serious ones of the audit, which the user accepted
+    near_copies: int | None = None  # scored images nearly equal to one in train; None: not known
     metrics: Metrics | None = None
     costs: Costs | None = None
     timings: dict[str, float] = {}  # seconds by phase

@@ -76,6 +76,7 @@ def run_cell(
     progress: Progress | None = None,
     findings: Sequence[str] = (),
     resumed: Callable[[int], None] | None = None,
+    near_copies: int | None = None,
 ) -> Record:
     """Runs one cell and stores it; an exception becomes a record with a status.
 
@@ -90,6 +91,7 @@ def run_cell(
         progress: called after each step.
         findings: of the audit, which the user accepted; the record names them.
         resumed: called with the step that a checkpoint was taken at.
+        near_copies: see `Record.near_copies`.
 
     Raises:
         UserError: there is no such method, or the results cannot be written; nothing is stored.
@@ -97,7 +99,7 @@ def run_cell(
     """
     method = build_method(spec.method, spec.method_params)
     environment = replace(environment, compute=environment.compute_of(spec))
-    run = RunState(results, spec, method, tuple(findings))
+    run = RunState(results, spec, method, tuple(findings), near_copies)
     environment.watch.restart()
     with store.staging(results, spec) as folder:
         try:

@@ -222,6 +222,7 @@ def run_cells(
                 cell.run_id in rerun,
                 found.computes[cell.run_id],
                 found.findings[cell.run_id],
+                found.near_copies[cell.run_id],
             )
             for cell in able
         ]

@@ -9,10 +9,20 @@ from typing import Any
 from benchmark.core.errors import UserError
 from benchmark.core.interrupt import Interrupted
 from benchmark.core.spec import Compute, RunSpec
+from benchmark.data.audit.near_duplicates import Alike
 from benchmark.data.audit.presence import serious_across
 from benchmark.data.base import Split
 from benchmark.execution.pool import Lost, Workers, died
-from benchmark.execution.tasks import Check, Choose, Decode, Listener, Opened, Task, Verdict
+from benchmark.execution.tasks import (
+    Check,
+    Choose,
+    Compare,
+    Decode,
+    Listener,
+    Opened,
+    Task,
+    Verdict,
+)
 from benchmark.planning.catalogue import BENCHMARKS
 
 
@@ -24,11 +34,13 @@ class Preflight:
         verdicts: whether a cell can run.
         computes: how it will compute; those alone that can run.
         findings: what makes its results wrong, on one line each; accepted by the user.
+        near_copies: see `Record.near_copies`.
     """
 
     verdicts: Mapping[str, Verdict]
     computes: Mapping[str, Compute]
     findings: Mapping[str, tuple[str, ...]]
+    near_copies: Mapping[str, int | None]
 
 
 def preflight(
@@ -73,15 +85,18 @@ def preflight(
     kinds = {kind(cell): Check(cell) for cell in reversed(cells)}
     shapes = {shape(cell): Choose(cell) for cell in reversed(cells)}
     parts = {part: Decode(*part, data, threads) for cell in cells for part in splits(cell)}
+    compared = {cell.benchmark: Compare(cell.benchmark, data) for cell in cells}
     # The data come last: they take longest, and the pool does the last first while it starts.
-    tasks: deque[Task] = deque([*kinds.values(), *shapes.values(), *parts.values()])
+    tasks: deque[Task] = deque(
+        [*kinds.values(), *shapes.values(), *compared.values(), *parts.values()]
+    )
     results = dict(pool.run(tasks, listener))
     for task, result in results.items():
         if isinstance(result, Lost):
             raise UserError(f"{task}: {died(result)}; try --jobs 1")
     if tasks:  # a signal came
         raise Interrupted("before anything was trained")
-    verdicts, findings = {}, {}
+    verdicts, findings, near_copies = {}, {}, {}
     audited: dict[tuple[object, ...], Opened] = {}
     for cell in cells:
         pair = tuple(splits(cell))
@@ -89,6 +104,7 @@ def preflight(
             audited[pair] = _joined({split: results[parts[name, split]] for name, split in pair})
         opened = audited[pair]
         findings[cell.run_id] = tuple(dict.fromkeys(finding.what for finding in opened.findings))
+        near_copies[cell.run_id] = _near_copies(results[compared[cell.benchmark]], opened)
         verdicts[cell.run_id] = _verdict(
             results[kinds[kind(cell)]], cell.benchmark, opened, accept_audit
         )
@@ -98,7 +114,7 @@ def preflight(
                 raise UserError(verdict.reason)
     computes = {cell.run_id: results[shapes[shape(cell)]] for cell in cells}
     able = {id for id, verdict in verdicts.items() if not verdict.reason}
-    return Preflight(verdicts, {id: computes[id] for id in able}, findings)
+    return Preflight(verdicts, {id: computes[id] for id in able}, findings, near_copies)
 
 
 def _joined(splits: Mapping[Split, Opened]) -> Opened:
@@ -106,7 +122,17 @@ def _joined(splits: Mapping[Split, Opened]) -> Opened:
     problem = next((opened.problem for opened in splits.values() if opened.problem), "")
     across = serious_across({split: list(opened.seen) for split, opened in splits.items()})
     findings = [finding for opened in splits.values() for finding in opened.findings]
-    return Opened(problem, (*findings, *across))
+    seen = tuple(seen for opened in splits.values() for seen in opened.seen)
+    return Opened(problem, (*findings, *across), seen)
+
+
+def _near_copies(found: Alike | None, opened: Opened) -> int | None:
+    """How many of the images that are scored are equal, or nearly so, to one of train."""
+    if found is None or opened.problem:
+        return None
+    train = {seen.id for seen in opened.seen if seen.split == "train"}
+    scored = {seen.id for seen in opened.seen if seen.split != "train"}
+    return len(found.having_twin(scored, train))
 
 
 def _verdict(checked: Verdict, benchmark: str, opened: Opened, accept_audit: bool) -> Verdict:

@@ -29,6 +29,7 @@ class RunState:
         spec: of the run.
         method: of the run.
         findings: of the audit of its data.
+        near_copies: see `Record.near_copies`.
         started: UTC, ISO 8601.
         phases: seconds by phase.
         opened: times that scores on a split were seen or saved, by its name, over all attempts.
@@ -40,6 +41,7 @@ class RunState:
     spec: RunSpec
     method: Method
     findings: tuple[str, ...] = ()
+    near_copies: int | None = None
     started: str = field(default_factory=lambda: _now(), init=False)
     phases: Phases = field(default_factory=Phases, init=False)
     opened: dict[str, int] = field(init=False)
@@ -138,6 +140,7 @@ class RunState:
             tuning=spec.tuning,
             execution=self.execution(),
             data_findings=self.findings,
+            near_copies=self.near_copies,
             provenance=Provenance(
                 git_commit=commit,
                 git_dirty=dirty,

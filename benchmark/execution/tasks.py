@@ -19,7 +19,7 @@ from benchmark.results import lease, store
 
 if TYPE_CHECKING:
     from benchmark.core.interrupt import StopSignal
-    from benchmark.data.audit.near_duplicates import Seen
+    from benchmark.data.audit.near_duplicates import Alike, Seen
     from benchmark.data.base import Split
     from benchmark.execution.environment import Environment
 
@@ -180,6 +180,37 @@ class Decode:
 
 
 @dataclass(frozen=True, eq=False)
+class Compare:
+    """Looks for images of a benchmark that are the same, or nearly so.
+
+    Attributes:
+        benchmark: its name.
+        data: data root.
+    """
+
+    benchmark: str
+    data: Path | None
+
+    def __call__(self, environment: "Environment", listener: Listener) -> "Alike | None":
+        """See `alone`."""
+        return self.alone(environment.watch, listener)
+
+    def alone(self, watch: "StopSignal", listener: Listener) -> "Alike | None":
+        """None where nobody looks (see `twins_of`); raises Interrupted at a signal."""
+        from benchmark.data.audit.twins import twins_of
+        from benchmark.execution.splits import open_benchmark
+
+        def watched(done: int, total: int) -> None:
+            watch.check_signal(f"while images of {self.benchmark} were compared")
+            listener.decoding(f"{self.benchmark} for near-duplicates", done, total)
+
+        try:
+            return twins_of(open_benchmark(self.benchmark, self.data), watched)
+        except UserError:
+            return None  # `Decode` says why
+
+
+@dataclass(frozen=True, eq=False)
 class Choose:
     """Finds out which precision and attention are fast for a cell's backbone and batches."""
 
@@ -204,6 +235,7 @@ class Train:
         again: run it though it is finished.
         compute: how.
         findings: of the audit, which the user accepted.
+        near_copies: see `Record.near_copies`.
     """
 
     cell: RunSpec
@@ -212,6 +244,7 @@ class Train:
     again: bool
     compute: Compute
     findings: tuple[str, ...] = ()
+    near_copies: int | None = None
 
     def __call__(self, environment: "Environment", listener: Listener) -> Record | Outcome:
         """The record; an exception in the cell is a record with a status."""
@@ -236,6 +269,7 @@ class Train:
                     lambda *progress: listener.step(cell, *progress),
                     self.findings,
                     lambda step: listener.resumed(cell, step),
+                    self.near_copies,
                 )
             except Superseded:
                 return Outcome.BUSY

@@ -111,7 +111,8 @@ def protocols(runs: pd.DataFrame) -> Protocols:
             f"{often} {were} scored on the test images more than once, so {their} may be "
             "optimistic; how often is in the records."
         )
-    return Protocols(tuple(hashes), tuple(names), tuple(settings), (*guard, *tuning_notes(runs)))
+    guard += [*tuning_notes(runs), *near_notes(runs)]
+    return Protocols(tuple(hashes), tuple(names), tuple(settings), tuple(guard))
 
 
 def provenance(runs: pd.DataFrame) -> list[tuple[str, str]]:
@@ -189,6 +190,21 @@ def tuning_notes(runs: pd.DataFrame) -> list[str]:
             )
             break
     return notes
+
+
+def near_notes(runs: pd.DataFrame) -> list[str]:
+    """Sets of which images that are scored are nearly those of train, a sentence each."""
+    if "near_copies" not in runs:
+        return []
+    columns = ["benchmark", "split", "near_copies", "metrics.images"]
+    told = runs[runs["near_copies"].fillna(0) > 0]
+    told = told.assign(split=told.get(f"{_PROTOCOL}eval_split", "test"))
+    found = told[columns].dropna().drop_duplicates().sort_values(columns)
+    return [
+        f"{int(near)} of {int(images)} {split} images {'has' if near == 1 else 'have'} a "
+        f"near-identical image in train, so the scores of {name} are too good."
+        for name, split, near, images in found.itertuples(index=False)
+    ]
 
 
 def data_notes(runs: pd.DataFrame) -> list[str]:

@@ -72,7 +72,7 @@ RUN = {
     f"{B} data prepare small --data trial --fake": [],
     f"{B} data verify streets": [],
     f"{B} data verify camvid,dubai --data DIR": ["--data=trial"],
-    f"{B} data audit streets": [],
+    f"{B} data audit streets --pairs pairs.csv": [],
     f"{B} data audit camvid,dubai --data DIR": ["--data=trial"],
     f"{B} data describe bolts --to described.yaml": [],
     f"{B} data import annotations.json --to traffic.yaml": [],

@@ -179,6 +179,24 @@ def test_a_training_image_among_the_test_images_stops_a_run(tmp_path, typed, cac
     assert finding.startswith("images that occur in train and test")
 
 
+def test_test_images_that_are_nearly_training_images_are_counted_in_the_record(tmp_path, typed):
+    def written(place, scene, shift=0):
+        rng = np.random.default_rng(scene)
+        image = np.kron(rng.integers(0, 256, (8, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+        image = np.roll(image + rng.integers(0, 9, image.shape).astype(np.uint8), shift, axis=1)
+        Image.fromarray(image).resize((64, 64)).save(tmp_path / "good" / "images" / place)
+        label = np.repeat(np.uint8([0, 1, 2, 2]), 16)[:, None].repeat(64, axis=1)
+        Image.fromarray(label).save(tmp_path / "good" / "labels" / place)
+
+    for number in range(3):
+        written(f"train/{number}.png", scene=0, shift=number)
+        written(f"test/{number}.png", scene=number // 2, shift=number + 3)
+    done = command(*typed, "--benchmarks=good,streets", "--methods=linear")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert records(tmp_path)["good", "linear"]["near_copies"] == 2
+    assert records(tmp_path)["streets", "linear"]["near_copies"] is None
+
+
 def test_without_a_cache_the_audit_stops_a_run_too(tmp_path, typed, monkeypatch):
     monkeypatch.setenv("BENCHMARK_CACHE", "none")
     done = command(*typed, "--benchmarks=holey", "--methods=linear")

@@ -1,14 +1,16 @@
 """What is in a benchmark, and what is wrong with it: one pass over all its examples."""
 
+import csv
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from benchmark.core.errors import DataError, on_one_line
-from benchmark.data.audit.near_duplicates import Seen, copies, look, near_copies
+from benchmark.core.errors import DataError, UserError, on_one_line
+from benchmark.data.audit.near_duplicates import Alike, Seen, alike, copies, look, near_copies
 from benchmark.data.audit.presence import classes_found, small_range
 from benchmark.data.base import (
     EXAMPLES,
@@ -22,6 +24,7 @@ from benchmark.data.base import (
     grouped,
     size_mismatch,
 )
+from benchmark.data.custom.folder import ImageFolder
 from benchmark.data.examples import digests_of, levels_of
 from benchmark.data.palette import as_rgb
 from benchmark.data.pixels import orientation
@@ -90,6 +93,21 @@ class ImageSummary:
     constant: int
 
 
+class AlikePair(NamedTuple):
+    """Two images that are the same, or nearly so.
+
+    Attributes:
+        first_split, first, second_split, second: their splits and ids.
+        likeness: correlation of their structure, up to 1; 1 = equal in every pixel.
+    """
+
+    first_split: Split
+    first: str
+    second_split: Split
+    second: str
+    likeness: float
+
+
 @dataclass(frozen=True)
 class Audit:
     """The result of an audit.
@@ -100,6 +118,7 @@ class Audit:
         splits: summary of each split.
         images: summary of all images.
         findings: the most severe first.
+        pairs: of images that are the same, or nearly so, the most alike first.
     """
 
     benchmark: str
@@ -107,6 +126,7 @@ class Audit:
     splits: dict[Split, SplitSummary]
     images: ImageSummary
     findings: tuple[Finding, ...]
+    pairs: tuple[AlikePair, ...] = ()
 
     @property
     def serious(self) -> bool:
@@ -129,7 +149,8 @@ def audit(benchmark: Benchmark, progress: Progress | None = None) -> Audit:
         tally.read(split, id)
         if progress:
             progress(done, len(listed))
-    findings = [*benchmark.faults(), *tally.findings(), *_oddities(benchmark)]
+    found = alike((seen.id, seen.image, seen.look) for seen in tally.seen)
+    findings = [*benchmark.faults(), *tally.findings(found), *_oddities(benchmark)]
     order: dict[Severity, int] = {"serious": 0, "warning": 1, "note": 2}
     return Audit(
         benchmark.name,
@@ -137,7 +158,31 @@ def audit(benchmark: Benchmark, progress: Progress | None = None) -> Audit:
         tally.splits,
         tally.images(),
         tuple(sorted(findings, key=lambda finding: order[finding.severity])),
+        tuple(_pairs(found, {seen.id: seen.split for seen in tally.seen})),
     )
+
+
+def _pairs(found: Alike, split_of: dict[str, Split]) -> Iterator[AlikePair]:
+    equal = [(group[0], other, 1.0) for group in found.equal for other in group[1:]]
+    for one, other, likeness in (*equal, *found.near):
+        yield AlikePair(split_of[one], one, split_of[other], other, likeness)
+
+
+def write_pairs(path: Path, audits: Sequence[Audit]) -> int:
+    """Writes all pairs of images that are the same, or nearly so, as CSV; their number.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    rows = [(found.benchmark, *pair) for found in audits for pair in found.pairs]
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("benchmark", *AlikePair._fields), *rows])
+    except OSError as error:
+        raise UserError(
+            f"--pairs {path}: it cannot be written ({error.strerror}); name another file"
+        ) from error
+    return len(rows)
 
 
 def _oddities(benchmark: Benchmark) -> Iterator[Finding]:
@@ -290,8 +335,8 @@ class _Tally:
             constant=len(self.cases["constant"]),
         )
 
-    def findings(self) -> Iterator[Finding]:
-        """What was found in the examples read."""
+    def findings(self, found: Alike) -> Iterator[Finding]:
+        """What was found in the examples read, and in comparing them."""
         for kind, (severity, what, fix) in _KINDS.items():
             yield from grouped(severity, what, self.cases[kind], self.fixes.get(kind) or fix)
         for kind, cases in self.cases.items():
@@ -306,7 +351,8 @@ class _Tally:
                 "nothing, if they were taken like that; else download the originals",
             )
         yield from copies(self.seen)
-        yield from near_copies(self.seen)
+        fix = self.benchmark.near_fix() if isinstance(self.benchmark, ImageFolder) else ""
+        yield from near_copies(self.seen, found, fix)
 
     def _classes(self) -> Iterator[Finding]:
         names = np.array(self.benchmark.classes)

@@ -9,14 +9,14 @@ images, unrelated thumbnails correlate at 0.95.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from benchmark.data.base import EXAMPLES, Finding, Split, grouped
+from benchmark.data.base import EXAMPLES, SPLITS, Finding, Split, grouped
 from benchmark.data.examples import PLAIN
 
 SIDE = 64
@@ -212,33 +212,82 @@ def copies(examples: Sequence[Seen], scored: Split = "test") -> Iterator[Finding
     )
 
 
-def near_copies(examples: Sequence[Seen]) -> Iterator[Finding]:
-    """Images that are nearly equal, and how many of the test images have one in train."""
+@dataclass(frozen=True)
+class Alike:
+    """Which images of a set are the same, or nearly so.
+
+    Attributes:
+        equal: ids of images that are equal in every pixel, a group each.
+        near: ids of two images that are nearly equal, and how much (`Pair.score`), the most alike
+            first. Of equal images the first stands for all.
+    """
+
+    equal: tuple[tuple[str, ...], ...]
+    near: tuple[tuple[str, str, float], ...]
+
+    @property
+    def links(self) -> list[tuple[str, str]]:
+        """Pairs of ids that belong together."""
+        equal = [(group[0], other) for group in self.equal for other in group[1:]]
+        return equal + [(one, other) for one, other, _ in self.near]
+
+    def having_twin(self, ids: Collection[str], among: Collection[str]) -> set[str]:
+        """Those of some images to which one of some others is equal or nearly equal."""
+        members = {group[0]: group for group in self.equal}
+        near = [(*members.get(a, (a,)), *members.get(b, (b,))) for a, b, _ in self.near]
+        found: set[str] = set()
+        for together in (*self.equal, *near):
+            if any(id in among for id in together):
+                found |= {id for id in together if id in ids}
+        return found
+
+
+def alike(examples: Iterable[tuple[str, bytes, Look | None]]) -> Alike:
+    """Which images are the same, or nearly so; their order makes no difference.
+
+    Args:
+        examples: id, digest of the pixels and look of each; without a look, an image is left out.
+    """
+    groups: dict[bytes, list[str]] = defaultdict(list)
+    looks: dict[bytes, Look] = {}
+    for id, digest, described in sorted(examples, key=lambda example: example[0]):
+        if described is not None:
+            groups[digest].append(id)
+            looks.setdefault(digest, described)
     # Of equal images one is enough, and many of them would crowd out what is only nearly equal.
-    distinct: dict[bytes, Seen] = {}
-    looks: list[Look] = []
-    for seen in examples:
-        if seen.look is not None and seen.image not in distinct:
-            distinct[seen.image] = seen
-            looks.append(seen.look)
-    kept = list(distinct.values())
+    firsts = [ids[0] for ids in groups.values()]
+    near = lookalikes(list(looks.values()))
+    return Alike(
+        tuple(tuple(ids) for ids in groups.values() if len(ids) > 1),
+        tuple((firsts[a], firsts[b], round(score, 4)) for a, b, score in near),
+    )
+
+
+def near_copies(examples: Sequence[Seen], found: Alike, fix: str = "") -> Iterator[Finding]:
+    """Images that are nearly equal, and how many of the test images have one in train.
+
+    Args:
+        examples: of all splits.
+        found: what `alike` says of them.
+        fix: what keeps such images on one side; empty = the splits are given.
+    """
+    split_of = {seen.id: seen.split for seen in examples}
     across: list[str] = []
     inside: list[str] = []
-    tested: set[str] = set()
-    for first, second, _ in lookalikes(looks):
-        one, other = kept[first], kept[second]
-        text = f"{one.split} {one.id} ~ {other.split} {other.id}"
-        (inside if one.split == other.split else across).append(text)
-        if (one.split, other.split) == ("train", "test"):
-            tested.add(other.id)
-    tests = sum(seen.split == "test" for seen in examples)
+    for one, other, _ in found.near:
+        one, other = sorted((one, other), key=lambda id: SPLITS.index(split_of[id]))
+        text = f"{split_of[one]} {one} ~ {split_of[other]} {other}"
+        (inside if split_of[one] == split_of[other] else across).append(text)
+    train, test = ({id for id, of in split_of.items() if of == k} for k in ("train", "test"))
+    twins = len(found.having_twin(test, train))
+    listed = "; `data audit --pairs FILE` lists all" if len(across) > EXAMPLES else ""
     yield from grouped(
         "warning",
-        f"pairs of nearly the same image across splits; {len(tested)} of {tests} test images are "
+        f"pairs of nearly the same image across splits; {twins} of {len(test)} test images are "
         "near one in train",
         across,
-        "keep each scene or object in one split; otherwise scores do not show how methods do on "
-        "new ones",
+        f"{fix or 'keep each scene or object in one split'}; otherwise scores do not show how "
+        f"methods do on new ones{listed}",
     )
     yield from grouped(
         "note",

@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,9 +13,19 @@ import yaml
 from PIL import Image
 
 from benchmark.core.errors import DataError, UserError
+from benchmark.data.audit.twins import Progress
 from benchmark.data.base import IGNORE, SPLITS, grouped
 from benchmark.data.custom.description import LABELS, Description
-from benchmark.data.custom.folder import IMAGES, OTHER_NAMES, SPLIT, TWINS, ImageFolder, files_below
+from benchmark.data.custom.folder import (
+    IMAGES,
+    OTHER_NAMES,
+    PICTURE_SUFFIXES,
+    SPLIT,
+    TWINS,
+    ImageFolder,
+    files_below,
+)
+from benchmark.data.custom.grouping import stated_groups, together
 from benchmark.data.files import OWN, read_with
 from benchmark.data.pixels import blended, label_colours, label_kind, label_values
 
@@ -27,6 +37,8 @@ LABELLED = ("label", "mask", "annot", "gt", "segment", "trimap", "instance", "se
 """In the names of folders of labels, which no guess takes for images."""
 SMOOTH = 0.9
 """Share of pixels with the two most frequent values above which few others are smoothed edges."""
+JPEG = (".jpg", ".jpeg")
+"""Suffixes of labels that have lost their values."""
 MOST_FOLDERS = 100
 """Above it, labels are only looked for beside their images."""
 MOST_INNER = 8
@@ -36,6 +48,9 @@ FEW = 10
 LARGE, SEEN = 1024, 512
 """Shorter sides, px: photographs above the first are resized to the second, of which a training
 crop of some 200 px shows enough to recognise things; of twelve megapixels it shows a texture."""
+FORMS = ("^(.+)/", "^(.+)[ _.-]", "^(.*[^0-9])[0-9]+$", "^([^ _.-]+)[ _.-]")
+"""Of names that may tell the scene of an image: its folder; what is before the last separator;
+before its number; before the first separator."""
 SHARES = (0.6, 0.1, 0.3)
 """Of train, val and test where the folder does not say."""
 
@@ -83,12 +98,13 @@ class Guess:
         return head + body
 
 
-def describe(folder: Path, home: Path) -> Guess:
-    """Looks at every label of a folder.
+def describe(folder: Path, home: Path, progress: Progress | None = None) -> Guess:
+    """Looks at every label of a folder, and at every image where splits are to be drawn.
 
     Args:
         folder: holds images and labels.
         home: where the YAML file will be.
+        progress: called while images are read.
 
     Returns:
         What the YAML file says; `Description` takes it.
@@ -108,20 +124,80 @@ def describe(folder: Path, home: Path) -> Guess:
         guess.fields["masks"] = found.masks
     if not found.divided:
         guess.fields["splits"] = list(SHARES)
-        guess.notes.append(
-            "Splits are drawn at random. Keep frames of one video, or tiles of one scene, together "
-            "in folders train, val and test instead."
-        )
     guess.notes.append(f"Images are in {found.images}, labels in {found.masks}: {found.template}.")
     _add_size(guess, found)
     _add_classes(guess, found)
-    description = Description.model_validate(guess.fields)
-    attributes = ImageFolder.attributes(description, home) | {"name": description.name}
-    for fault in type("Described", (ImageFolder,), attributes)().faults():
+    described = _opened(guess, home)
+    if not found.divided:
+        _add_groups(guess, described, progress)
+        described = _opened(guess, home)
+    for fault in described.faults():
         if fault.what.startswith(TWINS):  # it cannot be told which of them is meant
             raise DataError(f"{fault.what}; {fault.fix}")
         guess.faults.append(f"{fault.what}; {fault.fix}")
     return guess
+
+
+def _opened(guess: Guess, home: Path) -> ImageFolder:
+    """The set that is described."""
+    description = Description.model_validate(guess.fields)
+    attributes = ImageFolder.attributes(description, home) | {"name": description.name}
+    return type("Described", (ImageFolder,), attributes)()
+
+
+def _add_groups(guess: Guess, described: ImageFolder, progress: Progress | None) -> None:
+    """Adds what keeps images of one scene in one split, where some look nearly the same."""
+    links = described.twins(progress).links
+    if not links:
+        guess.notes.append(
+            "Splits are drawn at random. No two images look nearly the same; if several are of "
+            "one scene all the same, keep them in one split by a pattern of their names, such as "
+            '`groups: "^(scene[0-9]+)_"`.'
+        )
+        return
+    stems = {stem: id for id, stem in described.stems.items()}
+    ids = list(stems.values())
+    linked = together(ids, links)
+    count = sum(len(group) for group in linked if len(group) > 1)
+    pair = " and ".join(links[0])
+    seen = f"{count} of {len(ids)} images are nearly the same as another one, such as {pair}"
+    largest = max(map(len, linked))
+    form = next((form for form in FORMS if _fits_links(form, stems, links)), None)
+    if form:
+        guess.fields["groups"] = form
+        guess.notes.append(
+            f"{seen}. Their names tell which belong together, so each such group is kept in one "
+            "split (`groups`). This is guessed from the names: check it."
+        )
+    elif largest > SHARES[0] * len(ids):
+        guess.notes.append(
+            f"{seen}. {largest} of them are linked, as frames of one video are, so drawn splits "
+            "cannot keep them together: scores will be too good. Add images of other scenes, or "
+            "cut the video into parts by `groups`."
+        )
+    else:
+        guess.fields["near_duplicates"] = "together"
+        guess.notes.append(
+            f"{seen}. Splits are drawn at random, but such images stay in one split "
+            "(`near_duplicates`). If names tell which images are of one scene, write `groups`, too."
+        )
+
+
+def _fits_links(form: str, stems: Mapping[str, str], links: Sequence[tuple[str, str]]) -> bool:
+    """Whether a form of names groups images as their looks do: coarse, but not by accident."""
+    try:
+        group_of = stated_groups(form, Path(), list(stems))
+    except DataError:
+        return False
+    groups = {stems[stem]: group for stem, group in group_of.items()}
+    sizes = Counter(groups.values())
+    shared = {group for group, size in sizes.items() if size > 1}
+    linked = {groups[one] for one, other in links}
+    return (
+        all(groups[one] == groups[other] for one, other in links)
+        and max(sizes.values()) <= SHARES[0] / 2 * len(groups)
+        and 2 * len(linked) >= len(shared)
+    )
 
 
 def name_of(folder: Path) -> str:
@@ -151,7 +227,7 @@ def pairing(folder: Path) -> Pairing:
         if (found := _fit(folder, images, masks, folders))
     ]
     if not fitting:
-        raise UserError(f"{_no_pair(folder, folders)}{_annotated(every)}")
+        raise UserError(f"{_no_pair(folder, folders, every)}{_annotated(every)}")
     most = max(len(found.labels) for found in fitting)
     best = [found for found in fitting if len(found.labels) == most]
     named = [found for found in best if any(word in found.images.lower() for word in PICTURES)]
@@ -225,19 +301,91 @@ def _overlaps(one: Pairing, other: Pairing) -> bool:
     return any(a == b or a in b.parents or b in a.parents for a in mine for b in theirs)
 
 
-def _no_pair(folder: Path, folders: dict[str, dict[Path, Path]]) -> str:
-    """What to say of a folder in which no image has a label."""
-    tops = {top: files for top, files in folders.items() if "/" not in top or SPLIT in top}
+def _no_pair(folder: Path, folders: dict[str, dict[Path, Path]], files: Sequence[Path]) -> str:
+    """What to say of a folder in which no image has a label.
+
+    Args:
+        folder: the whole.
+        folders: files that may be images or labels, by the folders that may hold them all.
+        files: all files.
+    """
+    tops = {top: inside for top, inside in folders.items() if "/" not in top or SPLIT in top}
     if len(tops) > 1:
         tops.pop(".", None)  # which holds them all
-    where = ", ".join(f"{len(files)} in {top}" for top, files in sorted(tops.items())[:5])
+    where = ", ".join(f"{len(inside)} in {top}" for top, inside in sorted(tops.items())[:5])
     if where == f"{len(next(iter(tops.values())))} in .":
         where = f"{len(tops['.'])} images"
-    return (
-        f"{folder}: no image has a label of its name ({where}); put the labels (PNG, not JPEG) "
-        "into a folder of their own, such as masks, named as their images, as in photos/a.jpg with "
-        f"masks/a.png or masks/a_mask.png{_two_endings(folders)}"
-    )
+    told = f"{folder}: no image has a label of its name ({where})"
+    if unread := Counter(path.suffix for path in files if _is_unread_label(path, folder)):
+        suffix, count = unread.most_common(1)[0]
+        return f"{told}; labels may be {', '.join(LABELS)}: convert the {count} {suffix} to PNG"
+    sides = _sides(tops)
+    if not sides:
+        return (
+            f"{told}; put the labels (PNG, not JPEG) into a folder of their own, such as masks, "
+            "named as their images, as in photos/a.jpg with masks/a.png or masks/a_mask.png"
+        )
+    images, labels = (folders[top] for top in sides)
+    picture, label = min(images), min(labels)
+    alike = _alike(images, labels)
+    if alike and all(path.suffix.lower() in JPEG for path in labels):
+        picture, label = alike
+        why = "JPEG is lossy and changes the values of labels: export them as PNG"
+    elif alike and alike[0].parent == alike[1].parent:
+        picture, label = alike
+        why = (
+            f"the second looks like a photograph ({_colours(labels[label]):.0f} values), not like "
+            "a label: export labels with one value for each class"
+        )
+    elif alike:
+        picture, label = alike
+        why = "folders inside must be the same on both sides: move the labels"
+    elif {p.stem.lower() for p in images} & {p.stem.lower() for p in labels}:
+        why = "upper and lower case must be the same: rename the labels"
+    else:
+        why = _two_endings(folders) or (
+            "the name of a label must hold that of its image, as a.png or a_mask.png does that of "
+            f"a.jpg: rename the files of {sides[1]}, or name another folder"
+        )
+    named = [
+        Path(top.replace(SPLIT + "/", ""), p)
+        for top, p in zip(sides, (picture, label), strict=True)
+    ]
+    return f"{told}, as {named[0]} and {named[1]}; {why}"
+
+
+def _is_unread_label(path: Path, folder: Path) -> bool:
+    """Whether a file in a folder of labels is of a format that is not read."""
+    parents = [part.lower() for part in path.relative_to(folder).parts[:-1]]
+    inside = any(word in part for part in parents for word in LABELLED)
+    return inside and path.suffix.lower() in set(PICTURE_SUFFIXES) - {*IMAGES, *LABELS}
+
+
+def _sides(tops: Mapping[str, dict[Path, Path]]) -> tuple[str, str] | None:
+    """The folders that are most likely those of images and labels."""
+
+    def size(top: str) -> int:
+        return len(tops[top])
+
+    labels = [top for top in tops if any(word in top.lower() for word in LABELLED)]
+    images = [top for top in tops if top not in labels]
+    if not labels and len(images) > 1:  # of unknown names, that with few colours
+        labels = [min(images, key=lambda top: _colours(min(tops[top].values())))]
+        images.remove(labels[0])
+    if not labels or not images:
+        return None
+    return max(images, key=size), max(labels, key=size)
+
+
+def _alike(images: Mapping[Path, Path], labels: Mapping[Path, Path]) -> tuple[Path, Path] | None:
+    """The first image and label of which one holds the name of the other, in any folder inside."""
+    by_stem = {path.stem: path for path in sorted(labels, reverse=True)}
+    for picture in sorted(images):
+        if picture.stem in by_stem:
+            beside = picture.with_name(by_stem[picture.stem].name)
+            return picture, beside if beside in labels else by_stem[picture.stem]
+    first = min(images)
+    return next(((first, path) for path in sorted(labels) if first.stem in path.stem), None)
 
 
 def _annotated(files: list[Path]) -> str:
@@ -260,7 +408,7 @@ def _two_endings(folders: dict[str, dict[Path, Path]]) -> str:
             ends.append(begin[0])
     if len(ends) < 2:
         return ""
-    return f"; here names end in {' or '.join(ends[:4])}: remove these ends from the images' names"
+    return f"here names end in {' or '.join(ends[:4])}: remove these ends from the images' names"
 
 
 def _fit(
@@ -288,8 +436,9 @@ def _fit(
         by_parent.setdefault(label.parent, []).append(label)
     for picture in pictures[:20]:
         for label in by_parent.get(picture.parent, ()):
-            if picture.stem in label.stem and (images != masks or label != picture):
-                call = label.stem.replace(picture.stem, "{stem}", 1) + label.suffix
+            call = label.stem.replace(picture.stem, "{stem}", 1) + label.suffix
+            own = images == masks and label == picture
+            if "{stem}" in call and not own and not _goes_on(picture.stem, call):
                 templates[call] = templates.get(call, 0) + 1
     if images == masks:  # as a.bmp beside a.png: either could be the label by its name
         templates = {
@@ -320,6 +469,13 @@ def _fit(
             "name the folders of images and labels train, val and test"
         )
     return Pairing(images, masks, template, [folders[masks][p] for p in fitting], divided)
+
+
+def _goes_on(stem: str, call: str) -> bool:
+    """Whether what a name adds to a stem is more digits of its number, as p12 does to p1."""
+    before, after = call.split("{stem}", 1)
+    pairs = ((before[-1:], stem[:1]), (stem[-1:], after[:1]))
+    return any(left.isdigit() and right.isdigit() for left, right in pairs)
 
 
 def _call(template: str, picture: Path) -> Path:
@@ -372,11 +528,18 @@ def _refuse_mixed(template: str, missing: Set[Path], labels: Set[Path], masks: P
 
 
 def _colours(path: Path) -> float:
-    """How many values or colours a label has; more than any where it is none."""
+    """How many values or colours a label has, smoothed edges left out; infinite if it is none."""
     try:
-        return len(np.unique(_content(path)[0]))
+        own, target = _content(path)
     except DataError:
         return np.inf
+    pixels = _counts(own)
+    return 2 if _two_levels(_grey(pixels) if target == "colour" else pixels) else len(pixels)
+
+
+def _counts(values: np.ndarray) -> dict[int, int]:
+    """How often each value occurs."""
+    return dict(zip(*(x.tolist() for x in np.unique(values, return_counts=True)), strict=True))
 
 
 def _packed(colours: np.ndarray) -> np.ndarray:
@@ -392,8 +555,9 @@ def _add_classes(guess: Guess, found: Pairing) -> None:
     as_colours = _all_as_colours(found.labels)
     for path in found.labels:
         own, target = _content(path, as_colours)
-        pixels = dict(zip(*(x.tolist() for x in np.unique(own, return_counts=True)), strict=True))
-        stored.append((blended(own), path, target, pixels))
+        stored.append((blended(own), path, target, _counts(own)))
+    if _add_threshold(guess, found, stored):
+        return
     smooth: list[str] = []
     doubtful = 2 * sum(one[0] for one in stored) < len(stored)
     for suspicious, path, target, pixels in sorted(stored, key=lambda one: one[0]):
@@ -411,7 +575,7 @@ def _add_classes(guess: Guess, found: Pairing) -> None:
     fix = "export them again, or resize them with nearest-neighbour"
     for finding in grouped("serious", "labels with blended edges", smooth, fix):
         guess.faults.append(f"{finding.what}; {finding.fix}")
-    _refuse_smoothed(colours or values, found.labels[0].parent)
+    _refuse_smoothed(_grey(colours) or colours or values, found.labels[0].parent)
     if len(colours or values) < 2:
         raise DataError(
             f"{found.labels[0].parent}: all {len(found.labels)} labels hold one value only, so "
@@ -442,6 +606,66 @@ def _add_classes(guess: Guess, found: Pairing) -> None:
         guess.fields["labels"] = files | {"values": names} if files else names
     elif files:
         guess.fields["labels"] = found.template
+
+
+def _add_threshold(
+    guess: Guess, found: Pairing, stored: Sequence[tuple[bool, Path, str, dict[int, int]]]
+) -> bool:
+    """Adds two classes and the value between them, where labels are black, white, and grey edges.
+
+    Returns:
+        Whether they are.
+    """
+    values: Counter[int] = Counter()
+    for _, _, target, pixels in stored:
+        grey = _grey(pixels) if target == "colour" else pixels
+        if not grey:
+            return False
+        values.update(grey)
+    levels = _two_levels(values)
+    if levels is None:
+        return False
+    low, high = levels
+    middle = (low + high + 1) // 2
+    share = 1 - (values[low] + values[high]) / values.total()
+    guess.fields["classes"] = ["background", "foreground"]
+    guess.fields["threshold"] = middle
+    if found.template != "{stem}.png":
+        guess.fields["labels"] = found.template
+    guess.notes += [
+        f"Labels hold {low}, {high} and, in {100 * share:.1f} % of pixels, values between, as of "
+        f"smoothed edges. Guessed: from {middle} on they are foreground (`threshold`); "
+        "look at the outlines in the preview.",
+        "Names of classes are guessed: only the values of the labels are known.",
+    ]
+    return True
+
+
+def _grey(colours: Mapping[int, int]) -> dict[int, int]:
+    """Counts of grey values, from those of colours as numbers; empty if there are others."""
+    if any(colour % 0x010101 for colour in colours):
+        return {}
+    return {colour // 0x010101: count for colour, count in colours.items()}
+
+
+def _two_levels(pixels: Mapping[int, int]) -> tuple[int, int] | None:
+    """Black and white of labels whose edges are smoothed; None where they look like anything else.
+
+    Between black and white are many values of few pixels, in each quarter of the range.
+    """
+    if not pixels:
+        return None
+    low, high = min(pixels), max(pixels)
+    counts = sorted(pixels.values(), reverse=True)
+    between = [value for value in pixels if low < value < high]
+    quarters = {4 * (value - low) // (high - low) for value in between}
+    smooth = (
+        high <= IGNORE
+        and len(between) > FEW
+        and len(quarters) == 4
+        and pixels[low] + pixels[high] == sum(counts[:2]) > SMOOTH * sum(counts)
+    )
+    return (low, high) if smooth else None
 
 
 def _refuse_smoothed(pixels: dict[int, int], where: Path) -> None:

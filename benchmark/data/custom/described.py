@@ -1,15 +1,29 @@
 """A user's own set, described in a YAML file (`description.py`): what both kinds of sets share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
 from benchmark.core.errors import DataError
-from benchmark.data.base import IGNORE, Benchmark, LabelFault, carve, size_mismatch
+from benchmark.data.base import IGNORE, Benchmark, LabelFault, size_mismatch
 from benchmark.data.custom.description import Description, Value
-from benchmark.data.pixels import blended, image_bytes, label_colours, label_values, orientation
+from benchmark.data.custom.grouping import draw, together
+from benchmark.data.pixels import (
+    Unfit,
+    blended,
+    image_bytes,
+    label_colours,
+    label_values,
+    orientation,
+)
+
+THRESHOLD = 128
+"""Grey values from it on are closer to white than to black."""
+
+FEW = 2
+"""More values of no class in one label may be those of smoothed edges."""
 
 _UNKNOWN = -1
 _SIDEWAYS = (5, 6, 7, 8)
@@ -68,7 +82,7 @@ class DescribedBenchmark(Benchmark):
         """What a label file stores, for `decode`: indices or colours, and the bits of a value."""
         if self.description.labels.kind == "colour":
             return label_colours(file), 8
-        return label_values(file)
+        return label_values(file) if self.description.threshold is None else (_grey(file), 8)
 
     def decode(self, stored: tuple[np.ndarray, int], id: str, size: tuple[int, ...]) -> np.ndarray:
         """Class indices (H, W) uint8 with 255 = void.
@@ -98,8 +112,11 @@ class DescribedBenchmark(Benchmark):
             raise self._misfit(values, unknown, id, size)
         if unknown.any():
             if blended(values, unknown):
-                raise LabelFault("blended", self.where(id), *_BLENDED)
-            raise LabelFault("value", self.where(id), *self._not_stored(values[unknown][0]))
+                what, fix = _BLENDED
+                raise LabelFault("blended", self.where(id), what, f"{fix}{self._smooth_fix()}")
+            several = len(np.unique(values[unknown])) > FEW
+            fault = self._not_stored(values[unknown][0], self._smooth_fix() if several else "")
+            raise LabelFault("value", self.where(id), *fault)
         return found.astype(np.uint8)
 
     def _misfit(
@@ -126,8 +143,23 @@ class DescribedBenchmark(Benchmark):
             return LabelFault("size", fault.where, what, fix)
         return fault
 
-    def _not_stored(self, value: Any) -> tuple[str, str]:
-        """What to say of a value that stands for nothing, and what to do."""
+    def _smooth_fix(self) -> str:
+        """What else to do about smoothed edges: of two classes a threshold tells them apart."""
+        if len(self.classes) != 2 or self.description.labels.kind == "colour":
+            return ""
+        stated = " in place of the values of the classes" if self.description.states_values else ""
+        return (
+            f", or write `threshold: {THRESHOLD}` in the YAML file{stated}: pixels from "
+            f"{THRESHOLD} on are then {self.classes[1]!r}"
+        )
+
+    def _not_stored(self, value: Any, smooth: str) -> tuple[str, str]:
+        """What to say of a value that stands for nothing, and what to do.
+
+        Args:
+            value: index or colour.
+            smooth: what else to do, where edges may be smoothed.
+        """
         said, last = self.description, self.description.offset + len(self.classes) - 1
         if said.labels.kind == "colour":
             r, g, b = value
@@ -139,12 +171,13 @@ class DescribedBenchmark(Benchmark):
         if said.states_values:
             return (
                 f"label value {value} belongs to no class of {self.name}, and is not void {void}",
-                f"correct the label, give it a class, or leave it out by `ignore: [{value}]`",
+                f"correct the label, give it a class, or leave it out by `ignore: [{value}]`"
+                f"{smooth}",
             )
         return (
             f"label value {value} is out of range: {self.name} has classes {said.offset}..{last}, "
             f"and void {void}",
-            "correct the label, or `classes`, `offset` or `void`",
+            f"correct the label, or `classes`, `offset` or `void`{smooth}",
         )
 
     def absent_fix(self, names: Sequence[str], has_void: bool) -> str:
@@ -161,8 +194,14 @@ class DescribedBenchmark(Benchmark):
             f"{names[-1]!r}, write `labels: {{{pairs}}}`, else correct labels or split"
         )
 
-    def carved(self, train: Sequence[str]) -> tuple[list[str], list[str]]:
+    def carved(
+        self, train: Sequence[str], links: Iterable[tuple[str, str]] = ()
+    ) -> tuple[list[str], list[str]]:
         """Train and val of a set without val: a tenth of train, drawn by a fixed seed.
+
+        Args:
+            train: ids.
+            links: pairs of ids that stay together.
 
         Raises:
             DataError: there are less than two examples.
@@ -173,7 +212,12 @@ class DescribedBenchmark(Benchmark):
                 "a val split from; add images, or a val split"
             )
         share = max(1, round(0.1 * len(train))) / len(train)
-        parts = carve(train, (1 - share, share, 0))
+        parts = draw(together(train, links), (1 - share, share, 0))
+        if not (parts["train"] and parts["val"]):
+            raise DataError(
+                f"{self.name}: all training images in {self.origin} belong together, so none can "
+                "be val; correct `groups`, leave `near_duplicates` out, or add a val split"
+            )
         return parts["train"], parts["val"]
 
 
@@ -182,6 +226,21 @@ _BLENDED = (
     "rotating with interpolation makes them",
     "export it again, or resize it with nearest-neighbour",
 )
+
+
+def _grey(file: BinaryIO) -> np.ndarray:
+    """Grey values (H, W) uint8 of a label, 0 = black; also of one with three equal channels.
+
+    Raises:
+        Unfit: it is compressed with loss, or has colours, or no values of 8 bits.
+    """
+    colours = label_colours(file)
+    if (colours != colours[..., :1]).any():
+        raise Unfit(
+            "has colours, and `threshold` is for grey values",
+            "leave `threshold` out, and describe it by `labels: colour`",
+        )
+    return colours[..., 0]
 
 
 def _colour_classes(colours: np.ndarray, known: dict[Value, int]) -> np.ndarray:

@@ -22,6 +22,14 @@ A folder without split folders, with names of its own:
     images: photos
     masks: annotations
     splits: [0.6, 0.1, 0.3]   # shares of train, val and test, drawn by a fixed seed
+    groups: "^(tree[0-9]+)_"  # tree12_a.jpg and tree12_b.jpg go into one split
+    near_duplicates: together # and so do images that look nearly the same
+
+Masks whose edges are smoothed, from 128 on of the second class:
+
+    name: tiles
+    classes: [sound, defect]
+    threshold: 128
 
 A set of the Hugging Face hub, or saved in a local folder (`hub.py`):
 
@@ -54,6 +62,9 @@ from benchmark.data.pixels import Span
 
 LABELS = (".png", ".tif", ".tiff", ".bmp")
 """Suffixes of label files: of formats that keep every value as it is."""
+
+GROUPS_FILE = ".csv"
+"""How `groups` ends where it names a file."""
 
 VOID = "void"
 """What errors call the class of pixels that count nowhere."""
@@ -196,6 +207,8 @@ class Description(BaseModel):
             names with what labels store for each, one value or several (`road: [1, 2]`).
         labels: what label files are called, and what their pixels store; see `Labels`.
         offset: value of the first class in labels that store an index.
+        threshold: for two classes: grey values from this one on are of the second class, all others
+            of the first; None = labels store classes.
         void: values, or colours, of pixels that nobody labelled; None = 255 unless a class is
             stored so, or no colour.
         ignore: values, or colours, of classes that are left out; they count nowhere, either.
@@ -210,6 +223,10 @@ class Description(BaseModel):
         masks: the folder of the labels in it.
         splits: shares of train, val and test to draw by a fixed seed, for folders that are not
             divided; None = there are folders train, test and perhaps val.
+        groups: which images stay together where a split is drawn: a regular expression with one
+            group, searched for in the path of an image below `images` without its suffix; or a CSV
+            file, relative to the YAML file, with the columns stem (such a path) and group.
+        near_duplicates: `together`: images that look nearly the same stay together, too.
         hub: instead of `folder`.
     """
 
@@ -224,6 +241,7 @@ class Description(BaseModel):
     classes: dict[str, tuple[Value, ...]]
     labels: Labels = Labels()
     offset: StrictInt = Field(0, ge=0, le=254)
+    threshold: StrictInt | None = Field(None, ge=1, le=255)
     void: tuple[Value, ...] | None = None
     ignore: tuple[Value, ...] = ()
     bands: tuple[Annotated[StrictInt, Field(ge=0)], ...] | None = None
@@ -234,6 +252,8 @@ class Description(BaseModel):
     images: str = "images"
     masks: str = "labels"
     splits: tuple[float, float, float] | None = None
+    groups: str | None = None
+    near_duplicates: Literal["together"] | None = None
     hub: Hub | None = None
 
     @model_validator(mode="before")
@@ -264,6 +284,25 @@ class Description(BaseModel):
                 "1, as in [0.6, 0.1, 0.3]"
             )
         return shares
+
+    @field_validator("groups")
+    @classmethod
+    def _one_group(cls, groups: str | None) -> str | None:
+        if groups is None or groups.lower().endswith(GROUPS_FILE):
+            return groups
+        try:
+            count = re.compile(groups).groups
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ValueError(
+                f"{groups!r} is no regular expression ({on_one_line(error)}), nor the name of a "
+                "CSV file"
+            ) from error
+        if count != 1:
+            raise ValueError(
+                f"{groups!r} has {count} groups in parentheses; put one around the part of the "
+                "name that images of one scene share, as in '^(scene[0-9]+)_'"
+            )
+        return groups
 
     @field_validator("images", "masks")
     @classmethod
@@ -369,8 +408,13 @@ class Description(BaseModel):
             raise ValueError("scale and shorter_side contradict each other; keep one")
         if self.hub is not None and self.labels.files != Labels().files:
             raise ValueError("labels: names of files are for folders; a hub has columns")
-        if self.hub is not None and {"images", "masks", "splits"} & self.model_fields_set:
-            raise ValueError("images, masks and splits are for folders; a hub has its own")
+        folders_only = {"images", "masks", "splits", "groups", "near_duplicates"}
+        if self.hub is not None and folders_only & self.model_fields_set:
+            raise ValueError(
+                "images, masks, splits, groups and near_duplicates are for folders; a hub has "
+                "splits of its own"
+            )
+        self._check_threshold()
         if self.splits and "{split}" in f"{self.images}{self.masks}":
             raise ValueError("splits and {split} contradict each other; keep one")
         if self.bands and self.range and len(self.range) not in (1, len(self.bands)):
@@ -388,6 +432,24 @@ class Description(BaseModel):
             )
         self._check_stored()
         return self
+
+    def _check_threshold(self) -> None:
+        """Raises ValueError unless a threshold has two classes, and nothing else gives values."""
+        if self.threshold is None:
+            return
+        if len(self.classes) != 2:
+            raise ValueError(
+                f"threshold: there are {len(self.classes)} classes; it is for two, of which the "
+                "second has the values from the threshold on"
+            )
+        stated = {
+            **{name: name in self.model_fields_set for name in ("offset", "void", "ignore")},
+            "values of `classes`": any(self.classes.values()),
+            "values of `labels`": self.labels.values != "index",
+        }
+        others = [name for name, there in stated.items() if there]
+        if others:
+            raise ValueError(f"threshold and {others[0]} contradict each other; keep one")
 
     def _check_stored(self) -> None:
         """Raises ValueError unless every class is stored as something, and no value is two."""
@@ -431,6 +493,9 @@ class Description(BaseModel):
 
     def _stored(self) -> list[tuple[str, Value, str]]:
         """Field, value and class of everything that labels may store."""
+        if self.threshold is not None:
+            low, high = self.classes
+            return [("threshold", v, high if v >= self.threshold else low) for v in range(256)]
         if isinstance(self.labels.values, dict):
             found = [("labels", value, str(name)) for value, name in self.labels.values.items()]
         elif self.labels.kind == "colour" or self.states_values:
@@ -472,7 +537,7 @@ class Description(BaseModel):
         if self.labels.files != Labels().files:
             fields["files"] = self.labels.files
         own = {name for name in ("images", "masks") if name in self.model_fields_set}
-        more = self.model_dump(mode="json", include={"ignore", "bands", "range", "splits", *own})
+        more = self.model_dump(mode="json", include=_LATER | own)
         fields |= {name: value for name, value in more.items() if value}
         # As a list: their order decides the index.
         classes = [
@@ -481,6 +546,12 @@ class Description(BaseModel):
         ]
         return short_hash([fields, classes])
 
+
+_LATER = {
+    *("ignore", "bands", "range", "splits"),
+    *("threshold", "groups", "near_duplicates"),
+}
+"""Fields that are part of a version only where they are set: older ones stay as they were."""
 
 _COMMENT = " (an unquoted # begins a comment: write colours in quotes, '#RRGGBB')"
 

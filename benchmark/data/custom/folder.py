@@ -4,7 +4,8 @@ Format: `images/{train,val,test}/**/<name>.{jpg,jpeg,png,bmp,tif,tiff}` with lab
 `labels/{train,val,test}/**/<name>.png` of the same relative names, or as `labels` of the
 description calls them. Where `images` is `{split}/images`, the split folders are outside. Links to
 folders are followed. Without images for val, a tenth of train becomes val; test is never touched
-for that. With `splits` the folders hold no split folders, and the splits are drawn.
+for that. With `splits` the folders hold no split folders, and the splits are drawn; `groups` and
+`near_duplicates` say which images stay on one side of a drawn split.
 """
 
 import contextlib
@@ -17,9 +18,12 @@ from typing import Literal
 import numpy as np
 
 from benchmark.core.errors import DataError
-from benchmark.data.base import SPLITS, Finding, Split, carve, grouped
+from benchmark.data.audit.near_duplicates import Alike
+from benchmark.data.audit.twins import MOST, Progress, twins, twins_of
+from benchmark.data.base import SPLITS, Finding, Split, grouped
 from benchmark.data.custom.described import DescribedBenchmark
 from benchmark.data.custom.description import LABELS, Description
+from benchmark.data.custom.grouping import draw, links_of, stated_groups, together
 from benchmark.data.files import OWN, read_with
 from benchmark.data.pixels import depth
 
@@ -34,7 +38,7 @@ TWINS = "files of the same name"
 OTHER_NAMES = ("training", "valid", "validation", "testing")
 """What folders of splits are also called."""
 
-_PICTURES = (*IMAGES, ".webp", ".gif", ".heic", ".heif", ".avif", ".jp2", ".npy", ".npz")
+PICTURE_SUFFIXES = (*IMAGES, ".webp", ".gif", ".heic", ".heif", ".avif", ".jp2", ".npy", ".npz")
 """Suffixes of files that somebody may believe to be used."""
 
 
@@ -42,6 +46,9 @@ class ImageFolder(DescribedBenchmark):
     """Images and labels below a folder of the user's.
 
     Images without a label, labels without an image and files of one name are `faults`.
+
+    Attributes:
+        stems: path of each image, by id, below the folder of its split, without suffix.
 
     Raises:
         DataError: the folder, or its train or test images, are missing, or no image has a label.
@@ -57,6 +64,7 @@ class ImageFolder(DescribedBenchmark):
             )
         self._refuse_missing()
         self._files: dict[str, tuple[Path, Path]] = {}
+        self.stems: dict[str, str] = {}
         self._faults: dict[str, tuple[list[str], str]] = {}
         if self.description.splits:
             self._refuse_divided()
@@ -64,7 +72,13 @@ class ImageFolder(DescribedBenchmark):
             return
         self._ids = {split: self._pair(split) for split in SPLITS}
         if not self._ids["val"]:
-            self._ids["train"], self._ids["val"] = self.carved(self._ids["train"])
+            train = self._ids["train"]
+            self._ids["train"], self._ids["val"] = self.carved(train, self._links(train))
+        elif fields := _TOGETHER & self.description.model_fields_set:
+            raise DataError(
+                f"{self.name}: {' and '.join(sorted(fields))} would have no effect, because "
+                f"{self.path} has folders for train, val and test; leave {_it(fields)} out"
+            )
 
     @classmethod
     def source(cls, description: Description, home: Path) -> str:
@@ -94,14 +108,53 @@ class ImageFolder(DescribedBenchmark):
             )
 
     def _drawn(self, ids: list[str], shares: tuple[float, float, float]) -> dict[Split, list[str]]:
-        parts = carve(ids, shares)
+        groups = together(ids, self._links(ids))
+        parts = draw(groups, shares)
         for split, members in parts.items():
             if not members:
+                what = f"{len(ids)} images"
+                what += f" in {len(groups)} groups" if len(groups) < len(ids) else ""
                 raise DataError(
-                    f"{self.name}: {len(ids)} images are too few for a {split} split of "
+                    f"{self.name}: {what} are too few for a {split} split of "
                     f"{shares[SPLITS.index(split)]:g}; add images, or write other `splits`"
+                    + (" or `groups`" if len(groups) < len(ids) else "")
                 )
         return parts
+
+    def _links(self, ids: list[str]) -> list[tuple[str, str]]:
+        """Pairs of ids that the description keeps together where a split is drawn.
+
+        Raises:
+            DataError: an image is in no group.
+        """
+        said, links = self.description, list[tuple[str, str]]()
+        if said.groups is not None:
+            stems = [self.stems[id] for id in ids]
+            try:
+                groups = stated_groups(said.groups, self.home, stems)
+            except DataError as error:
+                raise DataError(f"{self.name}: {error}") from error
+            links += links_of({id: groups[self.stems[id]] for id in ids})
+        if said.near_duplicates:
+            links += self.twins().links
+        return links
+
+    def twins(self, progress: Progress | None = None) -> Alike:
+        """Which images of all splits are the same, or nearly so; see `twins_of`."""
+        files = {id: self._files[id][:1] for id in sorted(self._files)}
+        meaning = f"{self.description.bands}{self.description.range}"
+        return twins(
+            files, lambda id: read_with(files[id][0], OWN, self.image_of), meaning, progress
+        )
+
+    def near_fix(self) -> str:
+        """What keeps images that look nearly the same on one side; empty = splits are folders."""
+        if self.description.splits is None or self.description.near_duplicates:
+            return ""
+        return (
+            "write `near_duplicates: together` in the YAML file, so that each such pair is drawn "
+            "into one split, or `groups` if names tell which images are of one scene"
+        )
 
     def _pair(self, split: Split | Literal[""]) -> list[str]:
         """Ids of the images in a split's folder, or in the whole one, each with its label."""
@@ -113,8 +166,8 @@ class ImageFolder(DescribedBenchmark):
         labels, twin_labels = _by_stem(beside, *_divided(template))
         used = {*labels.values(), *twin_labels}
         images, twin_images = _by_stem(inside, "{stem}", IMAGES, used)
-        for twins, first in ((twin_images, images), (twin_labels, labels)):
-            self._add_fault(TWINS, twins, "rename or remove one", first)
+        for same, first in ((twin_images, images), (twin_labels, labels)):
+            self._add_fault(TWINS, same, "rename or remove one", first)
         if bare := sorted(images.keys() - labels.keys()):
             cases = {images[stem]: stem for stem in bare}
             self._add_fault("images without a label", cases, _fix(bare, beside, template))
@@ -137,6 +190,7 @@ class ImageFolder(DescribedBenchmark):
         before = f"{split}/" if split else ""
         ids = {f"{before}{stem}": stem for stem in paired}
         self._files |= {id: (images[stem], labels[stem]) for id, stem in ids.items()}
+        self.stems |= ids
         return list(ids)
 
     def _undivided(self, split: str) -> str:
@@ -202,7 +256,7 @@ class ImageFolder(DescribedBenchmark):
         if left:
             kinds = Counter(path.suffix.lower() or "no suffix" for path in left)
             counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
-            pictures = [path for path in left if path.suffix.lower() in _PICTURES]
+            pictures = [path for path in left if path.suffix.lower() in PICTURE_SUFFIXES]
             first = min(pictures or left)
             yield Finding(
                 "warning" if pictures else "note",
@@ -215,6 +269,19 @@ class ImageFolder(DescribedBenchmark):
                     else "images/train, images/val and images/test"
                 ),
             )
+
+
+@twins_of.register
+def _twins_of_folder(benchmark: ImageFolder, progress: Progress | None = None) -> Alike | None:
+    return benchmark.twins(progress) if len(benchmark.stems) <= MOST else None
+
+
+_TOGETHER = {"groups", "near_duplicates"}
+"""Fields that say which images stay together where a split is drawn."""
+
+
+def _it(several: Collection[str]) -> str:
+    return "it" if len(several) == 1 else "them"
 
 
 def _folder(description: Description, home: Path) -> Path:

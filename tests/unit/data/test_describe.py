@@ -136,11 +136,48 @@ def test_what_is_no_set_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"no image has a label of its name \(10 in images\)"):
         describe(tmp_path / "bare", tmp_path)
     write(tmp_path / "lossy", lambda x: x * 90, labels="labels/{}.jpg")
-    with pytest.raises(UserError, match="not JPEG"):
+    with pytest.raises(UserError, match="JPEG is lossy and changes the values of labels"):
         describe(tmp_path / "lossy", tmp_path)
     write(tmp_path / "deep", lambda x: x.astype(np.uint16) * 300)
     with pytest.raises(DataError, match="values up to 600, which are no classes"):
         describe(tmp_path / "deep", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        ("images/{}.png", "labels/{}.jpg", "as images/p00.png and labels/p00.jpg; JPEG is lossy"),
+        (
+            "images/{}.jpg",
+            "masks/x{}.gif",
+            r"\(10 in images\); labels may be .*: convert the 10 .gif",
+        ),
+        ("images/i{}.jpg", "masks/m{}.png", "as images/ip00.jpg and masks/mp00.png; the name of a"),
+        (
+            "images/a/c/{}.jpg",
+            "masks/b/{}.png",
+            "images/a/c/p00.jpg and masks/b/p00.png; folders inside",
+        ),
+        (
+            "images/{}.jpg",
+            "masks/P{}.png",
+            "as images/pp00.jpg and masks/Pp00.png; upper and lower",
+        ),
+        ("a/{}_rgb.jpg", "b/{}_seg.png", "as a/p00_rgb.jpg and b/p00_seg.png; here names end in"),
+    ],
+)
+def test_names_that_make_no_pair_are_told_by_example(tmp_path, images, labels, words):
+    images = images.replace("/{}", "/p{}") if "P{}" in labels else images
+    write(tmp_path / "s", lambda x: x * 90, images, labels)
+    with pytest.raises(UserError, match=f"no image has a label of its name .*{words}") as raised:
+        describe(tmp_path / "s", tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def test_photographs_in_place_of_labels_are_told(tmp_path):
+    write(tmp_path / "s", lambda x: photograph(5)[..., 0])
+    with pytest.raises(UserError, match=r"labels/p00.png; the second looks like a photograph \(2"):
+        describe(tmp_path / "s", tmp_path)
 
 
 def test_few_images_and_bad_shares_are_one_line(tmp_path):
@@ -153,12 +190,31 @@ def test_few_images_and_bad_shares_are_one_line(tmp_path):
         Description.model_validate({"name": "a", "classes": ["b"], "images": "../x"})
 
 
-def test_smoothed_labels_are_refused(tmp_path):
-    def smooth(label):
-        mask = Image.fromarray(((label > 0) * 255).astype(np.uint8))
-        return np.asarray(mask.rotate(7, Image.Resampling.BICUBIC))
+def smooth(label, largest=255):
+    mask = Image.fromarray(((label > 0) * largest).astype(np.uint8))
+    return np.asarray(mask.rotate(7, Image.Resampling.BICUBIC))
 
-    write(tmp_path / "a", smooth)
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_two_classes_with_smoothed_edges_get_a_threshold(tmp_path, channels):
+    def saved(label):
+        mask = smooth(label)
+        return mask if channels == 1 else np.stack([mask] * 3, axis=-1)
+
+    write(tmp_path / "a", saved)
+    own, guess = check(tmp_path / "a", lambda x: (smooth(x) >= 128).astype(np.uint8))
+    assert guess.fields["threshold"] == 128 and own.classes == ("background", "foreground")
+    assert any("from 128 on they are foreground" in note for note in guess.notes)
+
+
+def test_other_smoothed_labels_are_refused(tmp_path):
+    # Values of few pixels, but none near white: nothing says that they are edges.
+    def specks(label):
+        label = (label > 0).astype(np.uint8)
+        label[0, :15] = np.arange(2, 17)
+        return label
+
+    write(tmp_path / "a", specks)
     with pytest.raises(DataError, match="edges look smoothed; export labels without"):
         describe(tmp_path / "a", tmp_path)
 
@@ -324,3 +380,12 @@ def test_large_photographs_are_seen_smaller(tmp_path, side, seen):
     assert any(f"{side} px; the network sees it as 512 px" in note for note in guess.notes) == (
         seen is not None
     )
+
+
+def test_numbers_of_different_lengths_are_no_additions(tmp_path):
+    for number in range(1, 23):
+        for kind, pixels in (("images", photograph(number)), ("labels", classes_of(number))):
+            (tmp_path / "s" / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / "s" / kind / f"p{number}.png")
+    own, guess = opened(tmp_path / "s")
+    assert "labels" not in guess.fields and sum(len(own.ids(split)) for split in SPLITS) == 22

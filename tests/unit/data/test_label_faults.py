@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from benchmark.core.errors import DataError
 from benchmark.data.audit.audit import audit
@@ -155,3 +155,64 @@ def test_reading_says_the_same(folder):
     (id,) = (id for split in ("train", "val", "test") for id in own.ids(split) if id.endswith("p3"))
     with pytest.raises(DataError, match="the label is 45x30 px but its image is 90x60; restore"):
         read_example(own, id)
+
+
+def smoothed(number):
+    """Masks of 0 and 255 with grey edges."""
+    mask = Image.fromarray((classes_of(number) > 0).astype(np.uint8) * 255)
+    return mask.filter(ImageFilter.GaussianBlur(1))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "1"])
+def test_a_threshold_reads_masks_with_smoothed_edges(folder, mode):
+    for number in range(12):
+        saved(folder, number, label=smoothed(number).convert(mode))
+    two = {"classes": ["ground", "thing"], "labels": "index"}
+    own = opened(folder, **two, threshold=128)
+    for number in range(12):
+        read = own.read(f"p{number}")[1]
+        expected = np.asarray(smoothed(number).convert(mode)) * (255 if mode == "1" else 1)
+        expected = expected if expected.ndim == 2 else expected[..., 0]
+        np.testing.assert_array_equal(read, expected >= 128)
+    assert not told(folder, **two, threshold=128)
+    assert own.version != opened(folder, **two, threshold=100).version
+
+
+def test_smoothed_masks_are_told_of_the_threshold(folder):
+    for number in range(12):
+        saved(folder, number, label=smoothed(number))
+    classes = ["ground", "thing"]
+    said = "or write `threshold: 128` in the YAML file: pixels from 128 on are then 'thing'"
+    assert any(said in finding.fix for finding in told(folder, classes=classes, labels="index"))
+    own = opened(folder, classes={"ground": 0, "thing": 255}, labels="index")
+    with pytest.raises(LabelFault, match=r"`threshold: 128` in .* in place of the values of the"):
+        own.read("p0")
+    saved(folder, 2, label=Image.fromarray(classes_of(2)))  # a third class, and no smooth edge
+    with pytest.raises(LabelFault) as raised:
+        opened(folder, classes=classes, labels="index").read("p2")
+    assert "label value 2 is out of range" in str(raised.value)
+    assert "threshold" not in str(raised.value)
+    three = opened(folder, classes=["a", "b", "c"], labels="index")
+    with pytest.raises(LabelFault) as raised:
+        three.read("p0")
+    assert "threshold" not in str(raised.value)
+    with pytest.raises(DataError, match="has colours, and `threshold` is for grey values"):
+        saved(folder, 1)
+        opened(folder, classes=classes, labels="index", threshold=128).read("p1")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"classes": ["a", "b", "c"]}, "there are 3 classes; it is for two"),
+        ({"void": [255]}, "threshold and void contradict"),
+        ({"offset": 1}, "threshold and offset contradict"),
+        ({"classes": {"a": 0, "b": 255}}, "threshold and values of `classes` contradict"),
+        ({"labels": {0: "a", 255: "b"}}, "threshold and values of `labels` contradict"),
+        ({"threshold": 0}, "threshold"),
+    ],
+)
+def test_a_threshold_beside_other_values_is_refused(fields, words):
+    said = {"name": "own", "classes": ["a", "b"], "threshold": 128} | fields
+    with pytest.raises(ValueError, match=words):
+        Description.model_validate(said)

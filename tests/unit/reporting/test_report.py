@@ -18,6 +18,7 @@ from benchmark.core.errors import UserError
 from benchmark.reporting import report
 from benchmark.reporting.figures.labels import Box, Scene, place_labels
 from benchmark.reporting.figures.pareto import MOST_LABELS, method_styles, pareto_figure
+from benchmark.reporting.provenance import near_notes
 from benchmark.reporting.report import write_report
 from benchmark.reporting.terminal import print_report
 from benchmark.results.timing_columns import LATENCY
@@ -276,3 +277,18 @@ def test_accepted_findings_of_the_audit_stand_in_the_report(tmp_path):
     line = f"camvid: trained although the audit found: {finding}."
     assert line in (tmp_path / "r" / "README.md").read_text()
     assert line in unpacked((tmp_path / "r" / "index.html").read_text())
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_test_images_with_a_near_copy_in_train_stand_in_the_report(tmp_path):
+    runs = frame([record("a", near_copies=0), record("b", near_copies=7)])
+    images = int(runs["metrics.images"].iloc[1])
+    line = (
+        f"7 of {images} test images have a near-identical image in train, so the scores of camvid "
+        "are too good."
+    )
+    write_report(runs, tmp_path / "r", "small")
+    assert line in (tmp_path / "r" / "README.md").read_text()
+    assert line in unpacked((tmp_path / "r" / "index.html").read_text())
+    clean = frame([record("a", near_copies=0), record("b")])
+    assert near_notes(clean) == []
