@@ -99,8 +99,13 @@ def _used(template: "Template", content: dict[str, Any], payload: Payload) -> di
     headings = [axis["short"] for axis in payload["costs"]]
     fields = [field["label"] for field in payload["fields"]]
     said = [group["seeds"] + group["timing"] for group in payload["groups"]]
-    iqm = ["IQM"] if any(value is not None for value in payload["points"]["iqm"]) else []
-    return used("\n".join([written, *_HEADINGS, *headings, *fields, *iqm, *said]))
+    drawn = {
+        "IQM": any(value is not None for value in payload["points"]["iqm"]),
+        "average rank": len(payload["benchmarks"]) > 1 and bool(payload["ranks"]["method"]),
+        "critical difference": any(group["critical_difference"] for group in payload["groups"]),
+    }
+    more = [term for term, there in drawn.items() if there]
+    return used("\n".join([written, *_HEADINGS, *headings, *fields, *more, *said]))
 
 
 _MARKUP = re.compile(r"<[^>]*>")
