@@ -104,6 +104,36 @@ def load_delta(segmenter: Segmenter, state: Mapping[str, Tensor]) -> None:
         own[name].copy_(tensor)
 
 
+@torch.no_grad()
+def share(segmenter: Segmenter, backbone: StagedBackbone) -> int:
+    """Makes a segmenter use the tensors of a backbone wherever its own are equal, bit for bit.
+
+    What is shared must not be trained afterwards.
+
+    Args:
+        segmenter: with everything that it was trained to.
+        backbone: the frozen one that it was made from, on the same device.
+
+    Returns:
+        Bytes of parameters and buffers that the segmenter keeps as its own.
+    """
+    theirs = dict(_tensors_of(backbone.model))
+    own = bytes_of(segmenter)
+    for name, tensor in _tensors_of(segmenter):
+        other = theirs.get(_timm_name(name)) if name.startswith(_PREFIX) else None
+        if other is None or other.dtype != tensor.dtype or other.stride() != tensor.stride():
+            continue
+        if torch.equal(other, tensor):
+            tensor.data = other.data
+            own -= other.nbytes
+    return own
+
+
+def bytes_of(module: nn.Module) -> int:
+    """Bytes of all parameters and buffers, each counted once."""
+    return sum(tensor.nbytes for _, tensor in _tensors_of(module))
+
+
 def frozen_hash(backbone: StagedBackbone) -> str:
     """sha256 over the pretrained backbone's frozen parameters and the buffers beside them.
 
@@ -189,17 +219,17 @@ def require_same_state(one: Segmenter, other: Segmenter) -> None:
     Raises:
         RuntimeError: it names the first tensor that differs.
     """
-    ours, theirs = (dict(_everything(segmenter)) for segmenter in (one, other))
+    ours, theirs = (dict(_tensors_of(segmenter)) for segmenter in (one, other))
     for name in sorted(ours.keys() | theirs.keys()):
         mine, its = ours.get(name), theirs.get(name)
         if mine is None or its is None or mine.dtype != its.dtype or not torch.equal(mine, its):
             raise RuntimeError(f"the stored delta does not bring back {name}")
 
 
-def _everything(segmenter: Segmenter) -> Iterator[tuple[str, Tensor]]:
+def _tensors_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     # Buffers outside the state dict, too.
-    yield from segmenter.named_parameters()
-    yield from segmenter.named_buffers()
+    yield from module.named_parameters()
+    yield from module.named_buffers()
 
 
 def changed_buffers(segmenter: Segmenter, pristine: Pristine) -> int:
@@ -249,11 +279,13 @@ def write(segmenter: Segmenter, pristine: Pristine, path: Path) -> Stored:
     """
     state = delta(segmenter, pristine)
     # Not by the library's own writer, whose errors of the disk are no OSError.
-    write_atomic(path, save(state))
+    content = save(state)
+    write_atomic(path, content)
     half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     return Stored(
         params=sum(tensor.numel() for tensor in state.values()),
         bytes=path.stat().st_size,
         bytes_fp16=len(save(half)),
         changed_buffers=changed_buffers(segmenter, pristine),
+        sha256=hashlib.sha256(content).hexdigest(),
     )
