@@ -77,14 +77,8 @@ def _of_array(values: np.ndarray, task: Task) -> np.ndarray:
         raise DataError(f"the image has {values.shape[2]} channels, not {task.channels}")
     if values.dtype.kind not in "buif":
         raise DataError(f"an array of {values.dtype} is no image; give uint8 or uint16")
-    return decoded(
-        _tiff(values), "the image", OWN, lambda f: image_bytes(f, _all(task), task.range)
-    )
-
-
-def _all(task: Task) -> Sequence[int] | None:
-    """Of an array, the bands were taken already."""
-    return None if task.bands is None else range(len(task.bands))
+    bands = None if task.bands is None else range(len(task.bands))  # they were taken already
+    return decoded(_tiff(values), "the image", OWN, lambda f: image_bytes(f, bands, task.range))
 
 
 def _tiff(values: np.ndarray) -> io.BytesIO:
