@@ -1,8 +1,10 @@
 """From the name of a run to a network in use."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from benchmark.core.record import Task
 from benchmark.data.task import scale_of
@@ -56,8 +58,10 @@ def load(
     return predictor_of(found, task, restore(found, task, backbone))
 
 
-def predictor_of(run: Run, task: Task, segmenter: Segmenter) -> Predictor:
-    """A restored network with what using it needs.
+def predictor_of(
+    run: Run, task: Task, segmenter: Segmenter, casts: Mapping[int, Tensor] | None = None
+) -> Predictor:
+    """A restored network with what using it needs; `casts` as `Predictor` takes them.
 
     Raises:
         UserError: how images are resized is not known.
@@ -66,4 +70,4 @@ def predictor_of(run: Run, task: Task, segmenter: Segmenter) -> Predictor:
     if task.scale is None and task.shorter_side is None:
         remembered.require(run.record, run.root)
         code = BENCHMARKS.get(run.record.benchmark)
-    return Predictor(run.record, task, segmenter, scale_of(task, code))
+    return Predictor(run.record, task, segmenter, scale_of(task, code), casts)

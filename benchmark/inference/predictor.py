@@ -1,7 +1,7 @@
 """A trained network that labels images of any size, as the evaluation of its run did."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 import numpy as np
@@ -58,6 +58,7 @@ class Predictor:
         task: what it is for.
         segmenter: in eval mode, on its device.
         scale: factor by which it sees an image of a height and a width resized.
+        casts: of its weights to bf16 that are there already, by their address.
 
     Attributes:
         record: of its run: scores, costs and where they came from.
@@ -75,6 +76,7 @@ class Predictor:
         task: Task,
         segmenter: Segmenter,
         scale: Callable[[int, int], float],
+        casts: Mapping[int, Tensor] | None = None,
     ) -> None:
         self.record, self.task, self.segmenter = record, task, segmenter
         self.classes = task.classes
@@ -88,7 +90,7 @@ class Predictor:
         self._lock = threading.Lock()
         self._casts = ExitStack()
         with torch.no_grad():
-            self._casts.enter_context(cast_frozen(segmenter, self.precision))
+            self._casts.enter_context(cast_frozen(segmenter, self.precision, casts))
 
     @property
     def device(self) -> torch.device:
