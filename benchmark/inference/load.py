@@ -69,7 +69,7 @@ def predictor_of(
     """
     code = None
     if task.scale is None and task.shorter_side is None:
-        remembered.require(run.record, run.root)
+        remembered.require(run.record, run.root, ["benchmark"])
         code = BENCHMARKS.get(run.record.benchmark)
     scale = scale_of(task, code)
     return Predictor(run.record, task, segmenter, scale, file_sha256(run.delta), casts)
