@@ -46,23 +46,23 @@ def predict(
     """
     from rich.console import Console
 
-    from benchmark.inference import folder, video
-    from benchmark.inference.inputs import find_inputs
+    from benchmark.inference import video
+    from benchmark.inference.folder import Folder
+    from benchmark.inference.inputs import MASKS, RESULTS, TABLE, find_inputs
     from benchmark.inference.load import load
 
-    results = [out / folder.MASKS, out / folder.OVERLAYS]
-    files = find_inputs(inputs, results)
+    files = find_inputs(inputs, [out / name for name in RESULTS])
     if any(one.is_video for one in files):
         video.require_av()
     network = load(run, results=request.results, weights=request.weights, device=request.device)
-    place = folder.Folder(out, network, overlay)
+    place = Folder(out, network, overlay)
     with _bar(files, quiet) as (tell, problem):
         done = place.fill(files, tell, problem)
     there = f" ({done.skipped} were there)" if done.skipped else ""
     unread = f", {counted(done.unread, 'file')} could not be read" if done.unread else ""
     Console().print(
-        f"{counted(done.written + done.skipped, 'mask')} in {results[0]}{there}{unread}; shares of "
-        f"the classes in {out / folder.TABLE}",
+        f"{counted(done.written + done.skipped, 'mask')} in {out / MASKS}{there}{unread}; their "
+        f"classes in {out / TABLE}",
         markup=False,
         highlight=False,
         soft_wrap=True,

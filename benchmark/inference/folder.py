@@ -20,11 +20,10 @@ from benchmark.core.errors import DataError, UserError
 from benchmark.core.files import make_folder, write_atomic
 from benchmark.engine.out_of_memory import is_out_of_memory
 from benchmark.inference import video
-from benchmark.inference.inputs import Input
+from benchmark.inference.inputs import MASKS, OVERLAYS, TABLE, Input
 from benchmark.inference.pictures import jpeg, mask_png, note_in, overlay
 from benchmark.inference.predictor import Predictor
 
-MASKS, OVERLAYS, TABLE = "masks", "overlays", "classes.csv"
 COMPLETE = ".complete"
 """Beside the masks of a video: how many frames it has, when all have a mask."""
 

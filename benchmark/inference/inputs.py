@@ -12,6 +12,11 @@ IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".j
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 """Suffixes of the files that are taken from a folder; a file that is named may have any."""
 
+RESULTS = MASKS, OVERLAYS = "masks", "overlays"
+"""Folders of results, beside their table."""
+
+TABLE = "classes.csv"
+
 
 @dataclass(frozen=True)
 class Input:
@@ -103,7 +108,10 @@ def _matching(text: str) -> list[Path]:
 def _in_folder(folder: Path, left_out: Sequence[Path]) -> Iterator[Path]:
     for place, names, files in os.walk(folder):
         here = Path(place)
-        names[:] = [n for n in names if n[0] != "." and here / n not in left_out]
+        written = RESULTS if TABLE in files else ()  # by `predict`, perhaps of another run
+        names[:] = [
+            n for n in names if n[0] != "." and here / n not in left_out and n not in written
+        ]
         for name in files:
             if name[0] != "." and Path(name).suffix.lower() in (*IMAGES, *VIDEOS):
                 yield here / name
