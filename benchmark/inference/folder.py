@@ -122,7 +122,7 @@ class Folder:
             if one is not None and one.is_video is not (path.parent in named):
                 one = None  # an image beside a folder of its name
             note = note_in(path)
-            if note is None or not note.keys() >= {"image", *self._run}:
+            if note is None or not note.keys() >= {"image", "pixels", *self._run}:
                 if one is not None:
                     raise UserError(f"{path} is no mask of `predict`; choose another --out")
             elif one is None and not _holds(note, self._run):
