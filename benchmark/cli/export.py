@@ -39,9 +39,9 @@ def export(
     """Export a finished run to files that load without this package.
 
     onnx, torch-export and openvino hold the whole network: they take images in [0, 1] and return
-    logits at the size of the image. merged is a plain timm state dict, peft an adapter that peft
-    loads; both come with the decoder. folder is for a model hub. What was written is compared with
-    the network before it is kept.
+    logits at the size of the image. merged is a plain timm state dict, peft a folder that peft
+    loads onto a timm model; both come with the decoder. folder is for a model hub. What was written
+    is compared with the network before it is kept.
 
     --stages writes the backbone once, as one ONNX file a stage. Another run on the same backbone,
     exported to the same folder, adds only what its task needs.

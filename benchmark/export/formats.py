@@ -66,7 +66,7 @@ def formats() -> dict[str, Format]:
     return dict(_FORMATS)
 
 
-_MODULES = ("single_file", "merged", "peft_adapter", "folder")
+_MODULES = ("single_file", "merged", "peft_folder", "folder")
 
 
 def register_format(
@@ -145,6 +145,8 @@ def draft(out: Path, force: bool) -> Iterator[Path]:
         yield path
         if out.is_dir():
             shutil.rmtree(out)
+        elif path.is_dir():
+            out.unlink(missing_ok=True)
         path.replace(out)
     except OSError as error:
         raise UserError(f"--out {out} cannot be written ({error.strerror or error})") from error

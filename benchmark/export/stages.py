@@ -213,8 +213,10 @@ def backbone_pieces(backbone: StagedBackbone, values: Values) -> Iterator[Piece]
     # asked for answer with zeros, and what comes of these is no part of the graph.
     def embed(given: Values) -> Values:
         pixels = entry(given[INPUT])
+        blank = _blank(backbone, places, pixels)
+        del blank[0]  # the first block may be called by what ends its stage
         with (
-            answering(backbone, _blank(backbone, places, pixels)),
+            answering(backbone, blank),
             _watched(backbone, places.first) as kept,
         ):
             backbone(pixels)

@@ -1,4 +1,4 @@
-"""An adapter as peft itself saves it, for runs whose layers are peft's."""
+"""A folder as peft itself saves it, for runs whose layers are peft's."""
 
 import copy
 import json
@@ -16,7 +16,7 @@ from benchmark.export.trained import Trained
 from benchmark.models.segmenter import Segmenter
 
 
-@register_format("peft", "a folder with an adapter that peft loads onto the timm model")
+@register_format("peft", "a folder that peft loads onto the timm model, and the decoder beside it")
 def write_peft(trained: Trained, path: Path) -> Written:
     """`adapter_config.json` and `adapter_model.safetensors`, and the decoder beside them.
 
@@ -31,7 +31,7 @@ def write_peft(trained: Trained, path: Path) -> Written:
     if not configs:
         raise UserError(
             f"run {record.run_id}: {record.method} puts no layers of peft into the backbone, so "
-            "there is no adapter; use --format folder"
+            "peft has nothing to load; use --format folder"
         )
     config = copy.deepcopy(configs["default"])
     with warnings.catch_warnings():
@@ -54,7 +54,7 @@ def write_peft(trained: Trained, path: Path) -> Written:
     if trained.run.spec.weights == "none":
         base = trained.backbone().model.state_dict()
         save_file({k: v.contiguous() for k, v in base.items()}, path / "backbone.safetensors")
-        notes.append("backbone.safetensors are the random weights that the adapter was trained on")
+        notes.append("backbone.safetensors are the random weights that the run began with")
     return Written(agreement, tuple(notes))
 
 
@@ -78,7 +78,7 @@ def _copy(segmenter: Segmenter, adapted: torch.nn.Module) -> None:
 
 
 def _note_base(path: Path, timm_model: str) -> None:
-    """Names the model that the adapter is for; peft does not know where it came from."""
+    """Names the model that it is for; peft does not know where it came from."""
     file = path / "adapter_config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = f"timm/{timm_model}"
