@@ -1,9 +1,12 @@
 """From the name of a run to a network in use."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from benchmark.core.files import file_sha256
 from benchmark.core.record import Task
 from benchmark.data.task import scale_of
 from benchmark.inference.find import Run, find_run
@@ -56,14 +59,17 @@ def load(
     return predictor_of(found, task, restore(found, task, backbone))
 
 
-def predictor_of(run: Run, task: Task, segmenter: Segmenter) -> Predictor:
-    """A restored network with what using it needs.
+def predictor_of(
+    run: Run, task: Task, segmenter: Segmenter, casts: Mapping[int, Tensor] | None = None
+) -> Predictor:
+    """A restored network with what using it needs; `casts` as `Predictor` takes them.
 
     Raises:
         UserError: how images are resized is not known.
     """
     code = None
     if task.scale is None and task.shorter_side is None:
-        remembered.require(run.record, run.root)
+        remembered.require(run.record, run.root, ["benchmark"])
         code = BENCHMARKS.get(run.record.benchmark)
-    return Predictor(run.record, task, segmenter, scale_of(task, code))
+    scale = scale_of(task, code)
+    return Predictor(run.record, task, segmenter, scale, file_sha256(run.delta), casts)

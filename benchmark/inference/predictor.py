@@ -1,7 +1,7 @@
 """A trained network that labels images of any size, as the evaluation of its run did."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 import numpy as np
@@ -58,6 +58,8 @@ class Predictor:
         task: what it is for.
         segmenter: in eval mode, on its device.
         scale: factor by which it sees an image of a height and a width resized.
+        delta_sha256: hash of the file of the trained tensors.
+        casts: of its weights to bf16 that are there already, by their address.
 
     Attributes:
         record: of its run: scores, costs and where they came from.
@@ -65,6 +67,7 @@ class Predictor:
         classes: names; a mask holds their indices.
         palette: (256, 3) uint8, RGB of each class index; void is light grey.
         backbone_name: as timm, or the weights file, has it.
+        delta_sha256: hash of the file of the trained tensors.
         segmenter: backbone and decoder.
         model: `segmenter` with logits at the size of the images; see `Network`.
     """
@@ -75,11 +78,13 @@ class Predictor:
         task: Task,
         segmenter: Segmenter,
         scale: Callable[[int, int], float],
+        delta_sha256: str,
+        casts: Mapping[int, Tensor] | None = None,
     ) -> None:
         self.record, self.task, self.segmenter = record, task, segmenter
         self.classes = task.classes
         self.palette = palette_of(task, record.benchmark)
-        self.backbone_name = record.backbone
+        self.backbone_name, self.delta_sha256 = record.backbone, delta_sha256
         self.model = Network(segmenter).eval()
         self.protocol = Protocol.model_validate(record.protocol)
         self.precision = record.provenance.precision
@@ -88,7 +93,7 @@ class Predictor:
         self._lock = threading.Lock()
         self._casts = ExitStack()
         with torch.no_grad():
-            self._casts.enter_context(cast_frozen(segmenter, self.precision))
+            self._casts.enter_context(cast_frozen(segmenter, self.precision, casts))
 
     @property
     def device(self) -> torch.device:

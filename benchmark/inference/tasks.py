@@ -1,6 +1,5 @@
 """Many trained tasks on one frozen backbone."""
 
-import copy
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import torch
 
 from benchmark.core.errors import UserError, printable
+from benchmark.core.record import Task
 from benchmark.core.selectors import did_you_mean
 from benchmark.inference.find import Run, find_run
 from benchmark.inference.load import predictor_of
@@ -21,8 +21,7 @@ from benchmark.inference.restore import (
     restore,
     task_in,
 )
-from benchmark.models import delta as deltas
-from benchmark.models.backbone import StagedBackbone
+from benchmark.models.share import SharedBackbone
 
 
 class Tasks(Mapping[str, Predictor]):
@@ -40,7 +39,6 @@ class Tasks(Mapping[str, Predictor]):
 
     Attributes:
         backbone_name: of the shared backbone.
-        bytes: of the shared backbone's tensors; 0 before there is a task.
 
     Example:
         >>> tasks = Tasks("vit_tiny_patch16_224")  # doctest: +SKIP
@@ -62,7 +60,7 @@ class Tasks(Mapping[str, Predictor]):
         self._lock = threading.Lock()
         self._tasks: dict[str, Predictor] = {}
         self._own: dict[str, int] = {}
-        self._shared: dict[tuple[object, ...], StagedBackbone] = {}
+        self._shared: dict[tuple[object, ...], SharedBackbone] = {}
 
     def add(self, name: str, run: str | Path) -> Predictor:
         """Loads a run as a task.
@@ -84,12 +82,15 @@ class Tasks(Mapping[str, Predictor]):
             )
         with self._lock:
             self._require_free(name)
-            backbone, task = self._backbone(found), task_in(found)
-            segmenter = restore(found, task, copy.deepcopy(backbone))
-            own = deltas.share(segmenter, backbone)
-            self._tasks[name] = predictor_of(found, task, segmenter)
-            self._own[name] = own
-            return self._tasks[name]
+            task = task_in(found)
+            shared = self._backbone(found, task)
+            segmenter = restore(found, task, shared.copy())
+            own = shared.lend(segmenter)
+            if record.provenance.precision == "bf16":
+                shared.cast()
+            predictor = predictor_of(found, task, segmenter, shared.casts)
+            self._tasks[name], self._own[name] = predictor, own
+            return predictor
 
     def remove(self, name: str) -> None:
         """Forgets a task.
@@ -128,25 +129,26 @@ class Tasks(Mapping[str, Predictor]):
 
     @property
     def bytes(self) -> int:
-        """Of the shared backbone's tensors; 0 before there is a task."""
-        return sum(deltas.bytes_of(backbone.model) for backbone in self._shared.values())
+        """Of the shared backbone's tensors and their casts to bf16; 0 before there is a task."""
+        return sum(shared.bytes for shared in self._shared.values())
 
     def _require_free(self, name: str) -> None:
         if name in self._tasks:
             raise UserError(f"there is a task {name!r} already; choose another name")
 
-    def _backbone(self, run: Run) -> StagedBackbone:
+    def _backbone(self, run: Run, task: Task) -> SharedBackbone:
         """The frozen backbone of a run; read once for all runs that it is the same for."""
-        task, spec = task_in(run), run.spec
+        spec = run.spec
         # Random weights are drawn by the seed; a model of one size is built for the crop.
         key = (task.channels, spec.weights == "none" and spec.seed)
         for (*same, crop), shared in self._shared.items():
-            if tuple(same) == key and (shared.fixed_side is None or crop == spec.protocol.crop):
-                check_weights(run, shared)
+            side = shared.backbone.fixed_side
+            if tuple(same) == key and (side is None or crop == spec.protocol.crop):
+                check_weights(run, shared.backbone)
                 return shared
-        backbone = backbone_of(run, task, self._weights, self._device)
-        self._shared[*key, spec.protocol.crop] = backbone
-        return backbone
+        shared = SharedBackbone(backbone_of(run, task, self._weights, self._device))
+        self._shared[*key, spec.protocol.crop] = shared
+        return shared
 
 
 class UnknownTask(UserError, KeyError):

@@ -21,7 +21,7 @@ from benchmark.core.record import Params, Stored
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.segmenter import Segmenter
 
-_PREFIX = "backbone.model."
+PREFIX = "backbone.model."
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Pristine:
             return found
         if isinstance(tensor, nn.Parameter):
             return None
-        name = _timm_name(name)
+        name = timm_name(name)
         return name if name in self.hashes and name not in self.parameters else None
 
 
@@ -88,7 +88,7 @@ def load_delta(segmenter: Segmenter, state: Mapping[str, Tensor]) -> None:
     # A tensor with several names is stored under its first one.
     given = {id(own[name]) for name in state if name in own}
     missing = [
-        name for name in own if id(own[name]) not in given and _timm_name(name) not in from_backbone
+        name for name in own if id(own[name]) not in given and timm_name(name) not in from_backbone
     ]
     unexpected = [name for name in state if name not in own]
     misfits = [n for n, t in state.items() if n in own and own[n].shape != t.shape]
@@ -104,34 +104,9 @@ def load_delta(segmenter: Segmenter, state: Mapping[str, Tensor]) -> None:
         own[name].copy_(tensor)
 
 
-@torch.no_grad()
-def share(segmenter: Segmenter, backbone: StagedBackbone) -> int:
-    """Makes a segmenter use the tensors of a backbone wherever its own are equal, bit for bit.
-
-    What is shared must not be trained afterwards.
-
-    Args:
-        segmenter: with everything that it was trained to.
-        backbone: the frozen one that it was made from, on the same device.
-
-    Returns:
-        Bytes of parameters and buffers that the segmenter keeps as its own.
-    """
-    theirs = dict(_tensors_of(backbone.model))
-    own = bytes_of(segmenter)
-    for name, tensor in _tensors_of(segmenter):
-        other = theirs.get(_timm_name(name)) if name.startswith(_PREFIX) else None
-        if other is None or other.dtype != tensor.dtype or other.stride() != tensor.stride():
-            continue
-        if torch.equal(other, tensor):
-            tensor.data = other.data
-            own -= other.nbytes
-    return own
-
-
 def bytes_of(module: nn.Module) -> int:
     """Bytes of all parameters and buffers, each counted once."""
-    return sum(tensor.nbytes for _, tensor in _tensors_of(module))
+    return sum(tensor.nbytes for _, tensor in tensors_of(module))
 
 
 def frozen_hash(backbone: StagedBackbone) -> str:
@@ -150,7 +125,7 @@ def frozen_hash(backbone: StagedBackbone) -> str:
         if not trained:
             frozen += list(module.named_buffers(recurse=False))
         for name, tensor in frozen:
-            digest.update(f"{_timm_name(f'{module_name}.{name}')}:{_sha256(tensor)}\n".encode())
+            digest.update(f"{timm_name(f'{module_name}.{name}')}:{_sha256(tensor)}\n".encode())
     return digest.hexdigest()
 
 
@@ -206,7 +181,7 @@ def adapted(backbone: StagedBackbone) -> tuple[str, float | None]:
         parameter.numel()
         for name, parameter in backbone.model.named_parameters()
         if parameter.ndim > 1
-        and _timm_name(name) in backbone.pretrained_names
+        and timm_name(name) in backbone.pretrained_names
         and name.startswith(blocks)
     )
     listed = ", ".join(f"{number} {like}" for like, number in count.items())
@@ -219,15 +194,15 @@ def require_same_state(one: Segmenter, other: Segmenter) -> None:
     Raises:
         RuntimeError: it names the first tensor that differs.
     """
-    ours, theirs = (dict(_tensors_of(segmenter)) for segmenter in (one, other))
+    ours, theirs = (dict(tensors_of(segmenter)) for segmenter in (one, other))
     for name in sorted(ours.keys() | theirs.keys()):
         mine, its = ours.get(name), theirs.get(name)
         if mine is None or its is None or mine.dtype != its.dtype or not torch.equal(mine, its):
             raise RuntimeError(f"the stored delta does not bring back {name}")
 
 
-def _tensors_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    # Buffers outside the state dict, too.
+def tensors_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers by name, each once; buffers outside the state dict, too."""
     yield from module.named_parameters()
     yield from module.named_buffers()
 
@@ -251,13 +226,13 @@ def _tensors(segmenter: Segmenter, pristine: Pristine) -> Iterator[tuple[str, Te
         if id(tensor) in seen:
             continue
         seen.add(id(tensor))
-        inside = name.startswith(_PREFIX)
+        inside = name.startswith(PREFIX)
         yield name, tensor, pristine.name_of(name, tensor, by_id) if inside else None
 
 
-def _timm_name(name: str) -> str:
+def timm_name(name: str) -> str:
     """The name that timm gave a tensor, without what wrappers add to it."""
-    name = name.removeprefix(_PREFIX).replace(".base_layer.", ".")
+    name = name.removeprefix(PREFIX).replace(".base_layer.", ".")
     return re.sub(r"\.parametrizations\.(\w+)\.original$", r".\1", name)
 
 
