@@ -23,11 +23,15 @@ def to_onnx(program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[s
         inputs: names of its inputs.
         outputs: names of its outputs.
     """
+    from onnx_ir.passes.common import DeduplicateInitializersPass
+
     with quiet():
         made = torch.onnx.export(
             program, dynamo=True, verbose=False, input_names=inputs, output_names=outputs
         )
     assert made is not None
+    # Folded constants come once for each use of a weight.
+    DeduplicateInitializersPass(size_limit=2**28)(made.model)
     model = made.model_proto
     # The exporter notes stack traces, with the folders of this machine, beside every node.
     graph = model.graph

@@ -57,7 +57,7 @@ RUN = {
     ],
     f"{B} report --json --no-figures": ["--no-gallery"],
     f"{B} show 3f2a": [],
-    f"{B} export 3f2a --format onnx --out bolts.onnx": [],
+    f"{B} export 3f2a --format onnx --out bolts.onnx": ["--weights=weights"],
     f"{B} show eff22a26 --results results/published": [],
     f"{B} show eff22a26 --results results/published --json": [],
     f"{B} compare 3f2a 91c0": [],
