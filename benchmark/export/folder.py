@@ -12,6 +12,7 @@ from benchmark.core.record import RECORD
 from benchmark.export.formats import Written, register_format
 from benchmark.export.trained import Trained
 from benchmark.inference.find import DELTA, find_run
+from benchmark.models.find_weights import is_timm
 
 CARD = "README.md"
 
@@ -33,11 +34,12 @@ def card(trained: Trained) -> str:
     front: dict[str, Any] = {
         "library_name": "petseg-bench",
         "pipeline_tag": "image-segmentation",
-        "base_model": f"timm/{record.backbone}",
         "license": "other",
         "license_name": "see-data-and-backbone",
         "tags": ["image-segmentation", "semantic-segmentation", "timm", record.method_name],
     }
+    if is_timm(record.backbone):
+        front["base_model"] = f"timm/{record.backbone}"
     scored = ""
     if record.metrics is not None:
         name = f"{record.method} on {record.backbone}"

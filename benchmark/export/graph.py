@@ -93,18 +93,57 @@ class Graph:
     size: tuple[int, int] | None
 
 
-def sizes_of(backbone: StagedBackbone, side: int) -> list[tuple[int, int, int]]:
+def only_size(backbone: StagedBackbone, side: int) -> tuple[int, int] | None:
+    """The height and width that a graph is made for; None where it may be tried for any.
+
+    Attention in windows pads maps to a multiple of the window. What becomes of a free size then,
+    the tracer simplifies without coming to an end in several minutes, even for four blocks.
+
+    Args:
+        backbone: that is traced.
+        side: of a crop, px.
+    """
+    if backbone.fixed_side is not None:
+        return backbone.fixed_side, backbone.fixed_side
+    batches: list[int] = []
+    handles = [
+        backbone.model.get_submodule(name).register_forward_pre_hook(
+            lambda _, args: batches.append(len(args[0]))
+        )
+        for name in backbone.names("attention")
+    ]
+    try:
+        with torch.no_grad():
+            backbone(torch.zeros(1, backbone.in_chans, *[4 * backbone.divisor] * 2))
+    finally:
+        for handle in handles:
+            handle.remove()
+    in_windows = any(count > 1 for count in batches)
+    return backbone.padded(side, side) if in_windows else None
+
+
+def sizes_of(
+    backbone: StagedBackbone, side: int, only: tuple[int, int] | None = None
+) -> list[tuple[int, int, int]]:
     """Three (N, H, W) to try a network on: a crop, one that has to be padded, a long one.
 
     Args:
         backbone: says which sizes pass.
         side: of a crop, px.
+        only: height and width, where there are no others.
     """
-    if fixed := backbone.fixed_side:
-        return [(count, fixed, fixed) for count in (1, 2, 3)]
+    if fixed := only or (backbone.fixed_side and (backbone.fixed_side, backbone.fixed_side)):
+        return [(count, *fixed) for count in (1, 2, 3)]
     step = backbone.divisor
     middle = max(2 * step, side // step * step)
     return [(1, middle, middle), (2, middle - 3, middle + step + 1), (1, 2 * step, 2 * middle)]
+
+
+def takes_sizes(only: tuple[int, int] | None) -> str:
+    """Which images a graph takes, for people."""
+    if only is None:
+        return "takes images of any height and width, and any number of them"
+    return f"takes images of {only[0]}x{only[1]} px only, any number of them"
 
 
 def trace(network: Network, backbone: StagedBackbone, side: int) -> Graph:
@@ -115,16 +154,16 @@ def trace(network: Network, backbone: StagedBackbone, side: int) -> Graph:
         backbone: of the network.
         side: of the images where they can have one size only, px.
     """
-    step, fixed = backbone.divisor, backbone.fixed_side
-    if fixed is None:
+    step, only = backbone.divisor, only_size(backbone, side)
+    if only is None:
         example = torch.rand(2, backbone.in_chans, 3 * step + 5, 4 * step - 3)
         with contextlib.suppress(Exception):  # whatever a model does with sizes
             program = traced(network, (example,), {INPUT: {0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO}})
             if all(isinstance(program_size(program)[axis], torch.SymInt) for axis in (0, 2, 3)):
                 return Graph(program, None)
-    side = fixed or -(-side // step) * step
-    example = torch.rand(2, backbone.in_chans, side, side)
-    return Graph(traced(network, (example,), {INPUT: {0: Dim.AUTO}}), (side, side))
+    size = only or backbone.padded(side, side)
+    example = torch.rand(2, backbone.in_chans, *size)
+    return Graph(traced(network, (example,), {INPUT: {0: Dim.AUTO}}), size)
 
 
 def program_size(program: ExportedProgram) -> Sequence[int | torch.SymInt]:

@@ -7,7 +7,16 @@ import torch
 
 from benchmark.export.agreement import Agreement, compare
 from benchmark.export.formats import Written, register_format
-from benchmark.export.graph import INPUT, OUTPUT, Graph, Network, quiet, sizes_of, trace
+from benchmark.export.graph import (
+    INPUT,
+    OUTPUT,
+    Graph,
+    Network,
+    quiet,
+    sizes_of,
+    takes_sizes,
+    trace,
+)
 from benchmark.export.onnx_file import add_metadata, name_axes, network_in, to_onnx, write_model
 from benchmark.export.trained import Trained
 from benchmark.models.backbone import StagedBackbone
@@ -28,16 +37,11 @@ def _traced(trained: Trained) -> tuple[Network, StagedBackbone, Graph, dict[str,
 
 
 def _sizes(trained: Trained, backbone: StagedBackbone, graph: Graph) -> list[tuple[int, int, int]]:
-    if graph.size is None:
-        return sizes_of(backbone, trained.side)
-    return [(count, *graph.size) for count in (1, 2, 3)]
+    return sizes_of(backbone, trained.side, graph.size)
 
 
 def _written(agreement: Agreement, graph: Graph) -> Written:
-    if graph.size is None:
-        return Written(agreement, ("takes images of any height and width, and any number of them",))
-    height, width = graph.size
-    return Written(agreement, (f"takes images of {height}x{width} px only, any number of them",))
+    return Written(agreement, (takes_sizes(graph.size),))
 
 
 @register_format(

@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmark.core.errors import UserError
 from benchmark.export.agreement import Agreement, compare
 from benchmark.export.formats import Written, require_packages, write_json
-from benchmark.export.graph import INPUT, Network, sizes_of
+from benchmark.export.graph import INPUT, Network, only_size, sizes_of, takes_sizes
 from benchmark.export.onnx_file import to_onnx, write_model
 from benchmark.export.stages import Piece, Uncut, backbone_pieces, task_pieces
 from benchmark.export.trained import Trained
@@ -60,28 +60,30 @@ def export_stages(trained: Trained, out: Path, force: bool = False) -> Written:
         task.mkdir(parents=True)
         shutil.copyfile(RUNNER, folder / RUNNER.name)
         try:
-            stages, parts = _pieces(trained, segmenter)
+            only = only_size(trained.backbone(), trained.side)
+            stages, parts = _pieces(trained, segmenter, only)
         except Uncut as reason:
             raise UserError(
                 f"run {run_id} cannot be served in stages: {reason}; use --format onnx"
             ) from reason
         for piece in stages:
-            write_model(_model(piece), folder / "backbone" / f"{piece.name}.onnx")
-        for piece, model in zip(parts, _without_unused([_model(p) for p in parts]), strict=True):
+            write_model(_model(piece, only is None), folder / "backbone" / f"{piece.name}.onnx")
+        models = _without_unused([_model(piece, only is None) for piece in parts])
+        for piece, model in zip(parts, models, strict=True):
             write_model(model, task / f"{piece.name}.onnx")
         write_json(task / "task.json", trained.about())
-        agreement = _check(trained, segmenter, folder, task)
+        agreement = _check(trained, segmenter, folder, task, only)
+        takes = takes_sizes(only)
         if not out.exists():
             folder.rename(out)
-            return Written(agreement, ("backbone and task written",))
+            return Written(agreement, ("backbone and task written", takes))
         _require_same(folder / "backbone", out / "backbone")
         if there.exists():
             shutil.rmtree(there)
         there.parent.mkdir(exist_ok=True)
         task.rename(there)
-        return Written(
-            agreement, ("task added; the files of the stages equal those there byte for byte",)
-        )
+        same = "task added; the files of the stages equal those there byte for byte"
+        return Written(agreement, (same, takes))
 
 
 def _refusal(trained: Trained, segmenter: Segmenter) -> str:
@@ -105,21 +107,22 @@ def _refusal(trained: Trained, segmenter: Segmenter) -> str:
     )
 
 
-def _pieces(trained: Trained, segmenter: Segmenter) -> tuple[list[Piece], list[Piece]]:
+def _pieces(
+    trained: Trained, segmenter: Segmenter, only: tuple[int, int] | None
+) -> tuple[list[Piece], list[Piece]]:
     """The pieces of the backbone, and those of the task."""
     backbone = trained.backbone()
-    step = backbone.divisor
     # Of a size that has to be padded: else the graph would not pad.
-    height, width = (backbone.fixed_side or times * step - 3 for times in (3, 5))
-    image = torch.rand(2, backbone.in_chans, height, width)
+    free = (3 * backbone.divisor - 3, 5 * backbone.divisor - 3)
+    image = torch.rand(2, backbone.in_chans, *(only or free))
     stages = list(backbone_pieces(backbone, {INPUT: image}))
     by_name = {piece.name: piece for piece in stages}
     return stages, list(task_pieces(segmenter, {INPUT: image}, by_name.__getitem__))
 
 
-def _model(piece: Piece) -> Any:
+def _model(piece: Piece, any_size: bool) -> Any:
     outputs = [name + _NEW * (name in piece.inputs) for name in piece.outputs]
-    return to_onnx(piece.program(), piece.inputs, outputs)
+    return to_onnx(piece.program(any_size), piece.inputs, outputs)
 
 
 def _without_unused(models: Sequence[Any]) -> list[Any]:
@@ -159,7 +162,13 @@ def _drop_dead_nodes(graph: Any) -> None:
         graph.initializer.remove(tensor)
 
 
-def _check(trained: Trained, segmenter: Segmenter, folder: Path, task: Path) -> Agreement:
+def _check(
+    trained: Trained,
+    segmenter: Segmenter,
+    folder: Path,
+    task: Path,
+    only: tuple[int, int] | None,
+) -> Agreement:
     """Runs the files with the runner beside them.
 
     Raises:
@@ -171,7 +180,7 @@ def _check(trained: Trained, segmenter: Segmenter, folder: Path, task: Path) -> 
     def exported(image: Tensor) -> Tensor:
         return torch.from_numpy(pieces.logits(backbone, image.numpy()))
 
-    sizes = sizes_of(segmenter.backbone, trained.side)
+    sizes = sizes_of(segmenter.backbone, trained.side, only)
     return compare(Network(segmenter).eval(), exported, segmenter.backbone.in_chans, sizes)
 
 

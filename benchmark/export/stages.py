@@ -68,9 +68,11 @@ class Piece(nn.Module):
         """Tensors in the order of `inputs` to those in the order of `outputs`."""
         return tuple(self.run(dict(zip(self.inputs, tensors, strict=True))).values())
 
-    def program(self) -> ExportedProgram:
-        """Its graph, for any sizes that go together."""
-        shapes = tuple({axis: Dim.AUTO for axis in range(x.ndim)} for x in self.example)
+    def program(self, any_size: bool = True) -> ExportedProgram:
+        """Its graph, for any sizes that go together, or for those of the example."""
+        shapes = tuple(
+            {axis: Dim.AUTO for axis in (range(x.ndim) if any_size else (0,))} for x in self.example
+        )
         return traced(self, self.example, (shapes,))
 
 

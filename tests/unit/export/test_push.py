@@ -77,7 +77,7 @@ def test_a_folder_is_uploaded_under_its_name(runs, tmp_path, hub):
 def test_a_refusal_is_one_line(runs, tmp_path, hub):
     hub.refuse = True
     export(open_run(runs("linear")), "folder", tmp_path / "out")
-    with pytest.raises(UserError, match=r"--push me/bolts: .*400.*was written"):
+    with pytest.raises(UserError, match=r"--push me/bolts: .*BadRequestError.*was written"):
         folder.push(tmp_path / "out", "me/bolts")
     with pytest.raises(UserError, match="--push not a name"):
         folder.push(tmp_path / "out", "not a name")
