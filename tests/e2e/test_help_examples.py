@@ -56,6 +56,8 @@ RUN = {
         *("--no-gallery", "--no-figures"),
     ],
     f"{B} report --json --no-figures": ["--no-gallery"],
+    f"{B} predict 3f2a photos --out labelled": [],
+    f"{B} predict 3f2a 'photos/*.jpg' drive.mp4 --out shown --overlay": [],
     f"{B} show 3f2a": [],
     f"{B} export 3f2a --format onnx --out bolts.onnx": ["--weights=weights"],
     f"{B} show eff22a26 --results results/published": [],

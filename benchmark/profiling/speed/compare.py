@@ -155,8 +155,8 @@ class Comparison:
         for label in (first, *others):
             self.told(f"memory of {label}, bare loop")
             bare = of_bare_loop(self.cell(label), self.environment).peak_bytes
-            held = found[label].peak_bytes
-            yield _sizes(f"peak memory, {label}", held, "bare loop", bare, wanted["wanted"])
+            own = found[label].peak_bytes
+            yield _sizes(f"peak memory, {label}", own, "bare loop", bare, wanted["wanted"])
 
     def _tasks(self, wanted: dict) -> Iterator[Row]:
         cells, count = [self.cell(label) for label in wanted["methods"]], wanted["count"]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -75,7 +76,10 @@ def measure(
             runs.append(
                 _write(RunSpec.model_validate(cell.model_dump()), Path(folder), environment)
             )
-        where = {"weights": list(environment.weights), "device": str(environment.device)}
+        where: dict[str, Any] = {
+            "weights": list(environment.weights),
+            "device": str(environment.device),
+        }
         grown = []
         for kind in (_shared, _separate):
             tell(f"{count} tasks: memory of a process, {kind.__name__.strip('_')}")
@@ -97,7 +101,7 @@ def measure(
         load(runs[0], **where)
         loading = time.perf_counter() - begun
         times = _times(tasks, [run.name for run in runs], cells[0].protocol.crop, rounds)
-        return Found(shared, separate, *grown, switch, loading, times)
+        return Found(shared, separate, grown[0], grown[1], switch, loading, times)
 
 
 def _write(cell: RunSpec, results: Path, environment: Environment) -> Path:
@@ -118,7 +122,7 @@ def _write(cell: RunSpec, results: Path, environment: Environment) -> Path:
     return folder
 
 
-def _shared(runs: Sequence[Path], where: dict) -> int | None:
+def _shared(runs: Sequence[Path], where: dict[str, Any]) -> int | None:
     """Bytes by which this process grows with tasks on one backbone."""
     tasks = Tasks(store.read_record(runs[0]).backbone, **where)  # type: ignore[union-attr]
     load(runs[0], **where)  # what libraries need once is not counted
@@ -128,7 +132,7 @@ def _shared(runs: Sequence[Path], where: dict) -> int | None:
     return None if before is None else (_memory() or 0) - before
 
 
-def _separate(runs: Sequence[Path], where: dict) -> int | None:
+def _separate(runs: Sequence[Path], where: dict[str, Any]) -> int | None:
     """Bytes by which this process grows with models of their own."""
     load(runs[0], **where)
     before, kept = _memory(), []

@@ -4,6 +4,7 @@ import csv
 import os
 from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,8 +15,8 @@ from benchmark.data.given import image_of
 from benchmark.data.palette import colour_table
 from benchmark.inference.folder import Folder
 from benchmark.inference.inputs import find_inputs
+from tests.helpers.videos import clip
 
-av = pytest.importorskip("av")
 pytestmark = pytest.mark.no_torch
 
 
@@ -47,19 +48,6 @@ def photos(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 256, (8, 6, 3)).astype(np.uint8)).save(path)
     return tmp_path / "photos"
-
-
-def clip(path, frames=5, size=(35, 48)):
-    """A video whose frames become brighter."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.height, stream.width = (side + side % 2 for side in size)
-        for number in range(frames):
-            shape = (stream.height, stream.width, 3)
-            image = np.full(shape, 255 * number // (frames - 1), np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())
-    return path
 
 
 def fill(out, *given, network=None, overlays=False):
@@ -131,6 +119,16 @@ def test_a_changed_image_or_run_is_made_again(photos, tmp_path):
     assert not (out / "overlays/a/0.jpg").exists()  # it showed the former mask
     assert fill(out, photos, network=Network("run2"))[0] == 3
     assert fill(out, photos, network=Network("run2"))[0] == 0
+
+
+def test_an_image_beside_a_folder_of_its_name(photos, tmp_path):
+    out = tmp_path / "out"
+    Image.new("RGB", (4, 4)).save(photos / "a.png")
+    assert fill(out, photos)[0] == 4
+    Image.new("RGB", (5, 4)).save(photos / "a/0.png")
+    assert fill(out, photos)[0] == 1
+    Image.new("RGB", (5, 4)).save(photos / "a.png")
+    assert fill(out, photos)[0] == 1
 
 
 def test_masks_of_a_former_run_are_gone_before_the_first_new_one(photos, tmp_path):
