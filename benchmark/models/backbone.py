@@ -136,12 +136,8 @@ class StagedBackbone(nn.Module):
 
         """
         self.pass_state.clear()
-        for change_images in self._on_images:
-            images = change_images(images)
-        features = self._run(self.laid_out(images))
-        for change_features in self._on_features:
-            features = change_features(features)
-        return features
+        features = self._run(self.laid_out(self.change_images(images)))
+        return self.change_features(features)
 
     def padded(self, height: int, width: int) -> tuple[int, int]:
         """The size to which images are padded: one that passes, or that windows are cut from."""
@@ -369,6 +365,47 @@ class StagedBackbone(nn.Module):
         """Whether the modules that end the stages return their output and nothing else."""
         return not self._several
 
+    @property
+    def indices(self) -> list[int]:
+        """Of the stages' maps among all that timm's `forward_intermediates` returns."""
+        return list(self._indices)
+
+    @property
+    def layouts(self) -> tuple[Held, ...] | None:
+        """How the embedding and then the end of each stage hold a map; None where one does not."""
+        held = [self._embedding, *self._ends]
+        return None if None in held else tuple(cast(list[Held], held))
+
+    def block_layout(self, stage: int, block: str) -> Held | None:
+        """How a block's output holds the map of its stage; None where it may not."""
+        end = self._ends[stage]
+        if end is None or block in self._no_map or block in self._other_prefix:
+            return None
+        if end.dimensions == 4:
+            return Held(4, self._channel_axes[block], 0)
+        return Held(3, -1, self.prefix_tokens)
+
+    def begin(self, size: tuple[int, int]) -> None:
+        """What `forward` does first, where parts of a pass are run one by one.
+
+        Args:
+            size: height and width of the images.
+        """
+        self.pass_state.clear()
+        self._input_size = size
+
+    def change_images(self, images: Tensor) -> Tensor:
+        """Images after what was attached by `on_images`."""
+        for change in self._on_images:
+            images = change(images)
+        return images
+
+    def change_features(self, features: list[Tensor]) -> list[Tensor]:
+        """Maps after what was attached by `on_features`."""
+        for change in self._on_features:
+            features = change(features)
+        return features
+
     def touches_beyond_boundary(self, stage: int) -> bool:
         """Whether more was attached to the module that ends a stage than by `at_boundary`."""
         end = self.model.get_submodule(self.stage_ends[stage])
@@ -382,16 +419,13 @@ class StagedBackbone(nn.Module):
             outputs: of all stages, in the model's own layout.
             size: height and width of the images.
         """
-        self.pass_state.clear()
-        self._input_size = size
+        self.begin(size)
         features = []
         for stage, y in enumerate(outputs):
             y = self.model.get_submodule(self.stage_ends[stage])(y)
             held = cast(Held, self._ends[stage])
             features.append(y if held.axis == 1 else self._split(stage, y, held.prefix)[0])
-        for change_features in self._on_features:
-            features = change_features(features)
-        return features
+        return self.change_features(features)
 
     def release(self) -> None:
         """Takes out every inserted module and every function that was attached."""

@@ -4,7 +4,7 @@ A prefix is what the first `depth` stages return before anything of the method t
 the same for every method, seed and rate, so it can be computed once an image and kept.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, cast
 
@@ -112,8 +112,8 @@ def compute(backbone: StagedBackbone, images: Tensor, depth: int) -> Prefix:
 
 
 @contextmanager
-def answering(backbone: StagedBackbone, prefix: Prefix) -> Iterator[None]:
-    """Inside the block the modules of the prefix return the cached outputs for any input."""
+def answering(backbone: StagedBackbone, outputs: Mapping[int, Tensor]) -> Iterator[None]:
+    """Inside the block the modules of these stages return their outputs for any input."""
     replaced: list[nn.Module] = []
 
     def put(name: str, forward: Any) -> None:
@@ -122,7 +122,7 @@ def answering(backbone: StagedBackbone, prefix: Prefix) -> Iterator[None]:
         replaced.append(module)
 
     try:
-        for stage, y in enumerate(prefix.outputs):
+        for stage, y in outputs.items():
             end = backbone.stage_ends[stage]
             for block in backbone.stage_blocks()[stage]:
                 if block != end and not block.startswith(f"{end}."):
@@ -143,7 +143,7 @@ def go_on(backbone: StagedBackbone, prefix: Prefix) -> list[Tensor]:
     # In memory as if they had just been computed, or sums would round differently.
     outputs = tuple(backbone.as_computed(stage, y) for stage, y in enumerate(prefix.outputs))
     prefix = Prefix(outputs, prefix.size)
-    with answering(backbone, prefix):
+    with answering(backbone, dict(enumerate(outputs))):
         if len(prefix.outputs) == len(backbone.stage_ends) and backbone.hands_on_maps:
             return backbone.resume(prefix.outputs, prefix.size)
         device = prefix.outputs[0].device

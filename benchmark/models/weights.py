@@ -122,12 +122,7 @@ class ResolvedWeights:
 
     def load(self, side: int | None, in_chans: int) -> StagedBackbone:
         """Reads the weights; `build` returns a copy of what this returned once."""
-        if self.origin == "hub":
-            model, done = _from_hub(self, self._arguments(side)), ""
-        else:
-            assert self.path is not None
-            model = create_timm_model(self.timm_model, self._arguments(side))
-            done = load_checkpoint(model, self.path)
+        model, done = self._read(side)
         set_in_chans(model, in_chans, self.name)
         backbone = StagedBackbone(
             model, name=self.name, mean=self.mean, std=self.std, side=side, in_chans=in_chans
@@ -141,6 +136,39 @@ class ResolvedWeights:
             full_name = f"{self.name}.{tag}" if tag and "." not in self.name else self.name
             backbone.weights_source = f"timm hub: {full_name}"
         return backbone
+
+    def whole(self, side: int | None = None, in_chans: int = 3) -> nn.Module:
+        """The timm model with what comes after its last stage, but without classifier.
+
+        Args:
+            side: of the images where it is to be built for one size; None = as it was made.
+            in_chans: their channels.
+
+        Raises:
+            UserError: see `build`.
+        """
+        if self.origin == "random":
+            model = create_timm_model(self.timm_model, self._arguments(side))
+        else:
+            model, _ = self._read(side)
+        set_in_chans(model, in_chans, self.name)
+        return model
+
+    def _read(self, side: int | None) -> tuple[nn.Module, str]:
+        """The timm model with its weights, and what was done to their tensors."""
+        if self.origin == "hub":
+            return _from_hub(self, self._arguments(side)), ""
+        assert self.path is not None
+        model = create_timm_model(self.timm_model, self._arguments(side))
+        return model, load_checkpoint(model, self.path)
+
+    def recipe(self, side: int | None = None, in_chans: int = 3) -> dict[str, Any]:
+        """The arguments, besides `num_classes=0`, with which `timm.create_model` makes `whole`."""
+        channels = {} if in_chans == 3 else {"in_chans": in_chans}
+        kwargs = self._arguments(side)
+        with torch.device("meta"):
+            _, any_size = _created(self.timm_model, kwargs)
+        return {**any_size, **kwargs, **channels}
 
     def _arguments(self, side: int | None) -> dict[str, Any]:
         return {**self.timm_kwargs, **({} if side is None else {"img_size": side})}
@@ -208,9 +236,17 @@ def _loaded(weights: ResolvedWeights, side: int | None, in_chans: int) -> Staged
 
 def create_timm_model(name: str, kwargs: Mapping[str, Any], **more: Any) -> nn.Module:
     """A timm model without classifier, for any image size where its class can do that."""
+    return _created(name, kwargs, **more)[0]
+
+
+def _created(name: str, kwargs: Mapping[str, Any], **more: Any) -> tuple[nn.Module, dict[str, Any]]:
+    """The model, and the arguments that its class took for images of any size."""
     for any_size in _ANY_SIZE:
         try:
-            return timm.create_model(name, num_classes=0, **{**any_size, **kwargs}, **more)
+            return (
+                timm.create_model(name, num_classes=0, **{**any_size, **kwargs}, **more),
+                any_size,
+            )
         except TypeError as error:
             # Raised when the class is called, before it draws any random number.
             if not any(f"'{key}'" in str(error) for key in any_size):

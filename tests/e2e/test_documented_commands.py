@@ -28,6 +28,7 @@ NOT_RUN = {
     "python -m benchmark run --suite small --benchmarks camvid,wbc "
     "--methods 'full[lr=1e-4|3e-4|1e-3|3e-3|1e-2|3e-2]' --set steps=60 --set crop=128 "
     "--set eval_split=val --set decoder_lr=1e-2": DATA,
+    "python -m benchmark export 3f2a --stages --out served": "tests/unit/export does it",
 }
 """What is not run here, and why."""
 
@@ -79,6 +80,7 @@ LONG = {
     ],
     "python -m benchmark report": [],
     "python -m benchmark reproduce 3f2a": [],
+    "python -m benchmark export 3f2a --format onnx --out bolts.onnx": HERE,
     "python -m benchmark evaluate": ["--methods=spm", *TINY],
     "python -m benchmark evaluate --corruptions": [
         *("--methods=spm", "--only=fog", "--severities=1", *TINY),

@@ -22,6 +22,10 @@ NOT_RUN = {
         "timing --suite small --data DIR --weights DIR --threads 2",
         "tune --suite small --benchmarks camvid,wbc --out small.yaml --data DIR --weights DIR",
     )
+} | {
+    f"{B} export 3f2a --format peft --out bolts-peft": "needs a run with layers of peft",
+    f"{B} export 3f2a --stages --out served": "takes a minute; tests/unit/export does it",
+    f"{B} export 3f2a --format folder --out bolts-hub --push USER/NAME": "uploads",
 }
 
 RUN = {
@@ -55,6 +59,7 @@ RUN = {
     f"{B} predict 3f2a photos --out labelled": [],
     f"{B} predict 3f2a 'photos/*.jpg' drive.mp4 --out shown --overlay": [],
     f"{B} show 3f2a": [],
+    f"{B} export 3f2a --format onnx --out bolts.onnx": ["--weights=weights"],
     f"{B} show eff22a26 --results results/published": [],
     f"{B} show eff22a26 --results results/published --json": [],
     f"{B} compare 3f2a 91c0": [],

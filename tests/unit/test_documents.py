@@ -18,6 +18,7 @@ PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*|[\w.-]+\.(?:py|toml|cff))`")
 USERS = {"my_method.py", "reports/demo/index.html", "timing/", "tables/", "figures/"}
 USERS |= {"images/", "labels/", "tuning/", "masks/NAME.png", "masks/NAME/000000.png"}
 USERS |= {"overlays/NAME.jpg", "overlays/NAME.mp4"}
+USERS |= {"backbone/embed.onnx", "tasks/RUN_ID/"}
 """What users make, or a command."""
 MODULE = re.compile(r"\b(?:benchmark|methods|tests)(?:\.[a-zA-Z_]\w*)+\b")
 FILES = {"py", "md", "yaml"}

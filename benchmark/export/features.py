@@ -1,0 +1,89 @@
+"""What a folder needs beside a timm model: the decoder, and how to put the two together."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.export import Dim
+
+from benchmark.export.agreement import Agreement, compare
+from benchmark.export.formats import write_json
+from benchmark.export.graph import Entry, Network, quiet, sizes_of, traced
+from benchmark.export.trained import Trained
+from benchmark.models.backbone import StagedBackbone
+from benchmark.models.segmenter import Segmenter
+
+
+def maps_of(model: nn.Module, backbone: StagedBackbone, pixels: Tensor) -> list[Tensor]:
+    """The maps that a plain timm model gives for the decoder."""
+    return cast(Any, model).forward_intermediates(
+        pixels,
+        indices=backbone.indices,
+        intermediates_only=True,
+        output_fmt="NCHW",
+        norm=False,
+    )
+
+
+def compare_features(trained: Trained, segmenter: Segmenter, model: nn.Module) -> Agreement:
+    """Compares a timm model, with the decoder behind it, with the network of a run.
+
+    Raises:
+        UserError: they disagree.
+    """
+    backbone = segmenter.backbone
+    entry = Entry(backbone)
+
+    def exported(image: Tensor) -> Tensor:
+        pixels = entry(image)
+        coarse = segmenter.decoder(maps_of(model, backbone, pixels))
+        logits = F.interpolate(coarse, pixels.shape[-2:], mode="bilinear")
+        return logits[..., : image.shape[-2], : image.shape[-1]]
+
+    sizes = sizes_of(backbone, trained.side)
+    return compare(Network(segmenter).eval(), exported, backbone.in_chans, sizes)
+
+
+class _Decoder(nn.Module):
+    """A decoder that takes each map by itself."""
+
+    def __init__(self, decoder: nn.Module) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        """Maps (N, C_i, H_i, W_i) to logits (N, K, H_1, W_1)."""
+        return self.decoder(list(maps))
+
+
+def write_decoder(
+    trained: Trained, segmenter: Segmenter, path: Path, recipe: dict[str, Any]
+) -> str:
+    """Writes the decoder's weights, its graph, and `task.json`, which says how to use them.
+
+    Args:
+        trained: the run.
+        segmenter: its network.
+        path: the folder.
+        recipe: of the timm model; see `Trained.timm_model`.
+
+    Returns:
+        What there is, for people.
+    """
+    backbone = segmenter.backbone
+    state = {k: v.contiguous() for k, v in segmenter.decoder.state_dict().items()}
+    save_file(state, path / "decoder.safetensors", {"decoder": trained.run.spec.protocol.decoder})
+    side = 3 * (backbone.fixed_side or backbone.divisor) // (3 if backbone.fixed_side else 1)
+    maps = tuple(
+        torch.rand(2, channels, side // stride, side // stride)
+        for channels, stride in zip(backbone.channels, backbone.strides, strict=True)
+    )
+    shapes = (tuple({0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO} for _ in maps),)
+    program = traced(_Decoder(segmenter.decoder).eval(), maps, shapes)
+    with (path / "decoder.pt2").open("wb") as file, quiet():
+        torch.export.save(program, file)
+    write_json(path / "task.json", trained.about() | recipe)
+    return "decoder.pt2 takes the maps of the timm model (task.json says which)"

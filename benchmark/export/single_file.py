@@ -1,0 +1,100 @@
+"""Formats that hold the whole network in one graph."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from benchmark.export.agreement import Agreement, compare
+from benchmark.export.formats import Written, register_format
+from benchmark.export.graph import (
+    INPUT,
+    OUTPUT,
+    Graph,
+    Network,
+    quiet,
+    sizes_of,
+    takes_sizes,
+    trace,
+)
+from benchmark.export.onnx_file import add_metadata, name_axes, network_in, to_onnx, write_model
+from benchmark.export.trained import Trained
+from benchmark.models.backbone import StagedBackbone
+
+SAYS = {
+    "input": "image: float32 (N, C, H, W) in [0, 1], RGB where C is 3; normalised inside",
+    "output": "logits: float32 (N, K, H, W)",
+}
+
+
+def _traced(trained: Trained) -> tuple[Network, StagedBackbone, Graph, dict[str, str]]:
+    segmenter = trained.segmenter()
+    network, backbone = Network(segmenter).eval(), segmenter.backbone
+    graph = trace(network, backbone, trained.side)
+    about = trained.about() | {"mean": backbone.mean, "std": backbone.std} | SAYS
+    metadata = {k: v if isinstance(v, str) else json.dumps(v) for k, v in about.items()}
+    return network, backbone, graph, metadata
+
+
+def _sizes(trained: Trained, backbone: StagedBackbone, graph: Graph) -> list[tuple[int, int, int]]:
+    return sizes_of(backbone, trained.side, graph.size)
+
+
+def _written(agreement: Agreement, graph: Graph) -> Written:
+    return Written(agreement, (takes_sizes(graph.size),))
+
+
+@register_format(
+    "onnx", "ONNX, for onnxruntime and others", "onnx", ("onnx", "onnxscript", "onnxruntime")
+)
+def write_onnx(trained: Trained, path: Path) -> Written:
+    """One .onnx file; onnxruntime checks it."""
+    network, backbone, graph, metadata = _traced(trained)
+    model = to_onnx(graph.program, [INPUT], [OUTPUT])
+    name_axes(model)
+    add_metadata(model, metadata)
+    write_model(model, path)
+    sizes = _sizes(trained, backbone, graph)
+    exported = network_in(path, INPUT, OUTPUT)
+    return _written(compare(network, exported, backbone.in_chans, sizes), graph)
+
+
+@register_format("torch-export", "a graph of torch.export (.pt2), loads with torch alone")
+def write_program(trained: Trained, path: Path) -> Written:
+    """One .pt2 file; it is loaded again and checked."""
+    network, backbone, graph, metadata = _traced(trained)
+    with path.open("wb") as file, quiet():
+        torch.export.save(graph.program, file, extra_files=metadata)
+    with path.open("rb") as file, quiet():
+        exported = torch.export.load(file).module()
+    sizes = _sizes(trained, backbone, graph)
+    return _written(compare(network, exported, backbone.in_chans, sizes), graph)
+
+
+@register_format(
+    "openvino",
+    "OpenVINO, a folder with an .xml and a .bin file",
+    "openvino",
+    ("openvino", "onnx", "onnxscript"),
+)
+def write_openvino(trained: Trained, path: Path) -> Written:
+    """A folder with `model.xml` and `model.bin`; OpenVINO's CPU device checks it in fp32."""
+    import openvino
+
+    network, backbone, graph, metadata = _traced(trained)
+    path.mkdir()
+    # By way of ONNX: the reader of torch's own graphs knows fewer operators.
+    write_model(to_onnx(graph.program, [INPUT], [OUTPUT]), path / "model.onnx")
+    model = openvino.Core().read_model(path / "model.onnx")
+    (path / "model.onnx").unlink()
+    for key, text in metadata.items():
+        model.set_rt_info(text, ["petseg-bench", key])
+    openvino.save_model(model, path / "model.xml", compress_to_fp16=False)
+    core = openvino.Core()
+    compiled = core.compile_model(path / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def exported(image: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(compiled(image.numpy())[0].copy())
+
+    sizes = _sizes(trained, backbone, graph)
+    return _written(compare(network, exported, backbone.in_chans, sizes), graph)
