@@ -52,6 +52,10 @@ RUN = {
         *("--no-gallery", "--no-figures"),
     ],
     f"{B} report --json --no-figures": ["--no-gallery"],
+    f"{B} recommend": [],
+    f"{B} recommend --max-stored 1MB --max-trainable 10%": [],
+    f"{B} recommend --suite small --results results/published --max-stored 1MB "
+    "--max-latency 1.2x --json": [],
     f"{B} show 3f2a": [],
     f"{B} show eff22a26 --results results/published": [],
     f"{B} show eff22a26 --results results/published --json": [],
