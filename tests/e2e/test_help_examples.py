@@ -33,6 +33,7 @@ RUN = {
     f"{B} run --settings settings.yaml": TINY,
     f"{B} plan --methods lora,spm --seeds 0,1,2 --detect 1": TINY,
     f"{B} run --methods spm,vpt,lora": TINY,
+    f"{B} run --methods lora --log tensorboard": TINY,
     f"{B} run": ["--methods=spm", *TINY],
     f"{B} run --methods 'lora[rank=4|16],v*,peft:dora' --seeds 0,1,2": ["--seeds=0", *TINY],
     f"{B} run --methods lora --fraction 0.1,0.25,1": TINY,
