@@ -70,6 +70,7 @@ class Stored(_Part):
     bytes: int  # size of delta.safetensors
     bytes_fp16: int  # size of the same file with floating-point tensors in half precision
     changed_buffers: int  # numbers in buffers of the pretrained backbone that changed
+    sha256: str | None = None  # of delta.safetensors; None: older than the field
 
 
 class Memory(_Part):
@@ -181,6 +182,18 @@ class Execution(_Part):
     compiled: Compiled | None = None
 
 
+class Task(_Part):
+    """What a trained network is for: all that using it takes of the benchmark."""
+
+    classes: tuple[str, ...]  # names; the class index is the place
+    colours: tuple[str, ...] = ()  # `#RRGGBB` of each class; empty: PASCAL VOC's colour map
+    channels: int = 3  # of an image
+    bands: tuple[int, ...] | None = None  # of an image file, in this order; None: as RGB
+    range: tuple[tuple[float, float], ...] | None = None  # stored values of black and white
+    scale: float | None = None  # factor of an image before it enters the network
+    shorter_side: int | None = None  # px, in place of `scale`; both None: the benchmark's code says
+
+
 PluginKind = Literal["method", "benchmark", "decoder"]
 
 
@@ -212,6 +225,7 @@ class Record(_Part):
     traceback: str = ""  # its end, where an exception stopped the run
     command: str = ""  # runs this cell again
     plugins: dict[PluginKind, PluginFile] = {}  # by what the run took from them; empty: nothing
+    task: Task | None = None  # None: the run is not done, or older than the field
     tuning: Tuning | None = None  # how the setting was chosen; None: not by `tune`
     execution: Execution | None = None
     data_findings: tuple[str, ...] = ()  # serious ones of the audit, which the user accepted

@@ -1,5 +1,7 @@
 """Colours in which the classes of a benchmark are drawn."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from benchmark.core.errors import DataError
@@ -10,30 +12,37 @@ VOID = (232, 232, 232)
 
 
 def palette(benchmark: Benchmark | type[Benchmark]) -> np.ndarray:
+    """The colour of each label value of a benchmark, or of its class; see `colour_table`."""
+    return colour_table(benchmark.colours, len(benchmark.classes), benchmark.name)
+
+
+def colour_table(colours: Sequence[str], classes: int, name: str) -> np.ndarray:
     """The colour of each label value.
 
     The first colours are the benchmark's own where its makers have fixed them; all others are
     those of PASCAL VOC's colour map.
 
     Args:
-        benchmark: a benchmark or its class.
+        colours: `#RRGGBB` of each class, or nothing.
+        classes: how many there are.
+        name: of the benchmark, for the error.
 
     Returns:
         (256, 3) uint8, RGB by label value; void is light grey.
 
     Raises:
-        DataError: the benchmark's `colours` are not one `#RRGGBB` for each class.
+        DataError: the colours are not one `#RRGGBB` for each class.
     """
     table = voc_colours()
-    if benchmark.colours:
+    if colours:
         try:
-            own = [bytes.fromhex(colour.removeprefix("#")) for colour in benchmark.colours]
+            own = [bytes.fromhex(colour.removeprefix("#")) for colour in colours]
         except ValueError:
             own = []
-        if len(own) != len(benchmark.classes) or any(len(rgb) != 3 for rgb in own):
+        if len(own) != classes or any(len(rgb) != 3 for rgb in own):
             raise DataError(
-                f"{benchmark.name}: 'colours' must hold one #RRGGBB for each of its "
-                f"{len(benchmark.classes)} classes, or nothing"
+                f"{name}: 'colours' must hold one #RRGGBB for each of its {classes} classes, or "
+                "nothing"
             )
         table[: len(own)] = [tuple(rgb) for rgb in own]
     table[IGNORE] = VOID

@@ -8,6 +8,7 @@ import torch
 from benchmark.core.seeding import torch_stream
 from benchmark.core.spec import RunSpec
 from benchmark.models import delta as deltas
+from benchmark.models.backbone import StagedBackbone
 from benchmark.models.segmenter import Segmenter
 from benchmark.models.weights import build_backbone
 from benchmark.planning.catalogue import BENCHMARKS, DECODERS
@@ -35,9 +36,21 @@ def build_segmenter(
             spec.backbone, spec.weights, weights, spec.protocol.crop, benchmark.channels
         )
     pristine = deltas.snapshot(backbone)
+    return attach(backbone, spec, method, classes).to(device), pristine
+
+
+def attach(backbone: StagedBackbone, spec: RunSpec, method: Method, classes: int) -> Segmenter:
+    """Applies a run's method to a backbone, and puts its decoder behind; both as they begin.
+
+    Args:
+        backbone: a fresh one; changed in place.
+        spec: decoder and seed.
+        method: that is applied.
+        classes: of the task.
+    """
     with torch_stream(spec.seed, "method-init"):
         method.apply(backbone, classes)
     with torch_stream(spec.seed, "decoder-init"):
         build = DECODERS.get(spec.protocol.decoder)
         decoder = build(backbone.channels, backbone.strides, classes)
-    return Segmenter(backbone, decoder).to(device), pristine
+    return Segmenter(backbone, decoder)

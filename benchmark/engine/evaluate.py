@@ -7,7 +7,7 @@ at a time, and three numbers a pixel are kept of them, so memory is bounded by t
 classes x pixels.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from benchmark.models.segmenter import Segmenter
 from benchmark.results.metrics import CLASS_COUNTS
 
 Counts = dict[str, np.ndarray]
+
+Scale = Callable[[int, int], float]
+"""The factor by which the network sees an image resized, by its height and width."""
 
 BOUNDARY_COUNTS = ("boundary_intersection", "boundary_union")
 """Counts of the bands inside class borders."""
@@ -68,14 +71,14 @@ def evaluate(
     early: dict[int, tuple[Example, Tensor, Counts]] = {}  # images before them still wait
 
     def shape(example: Example) -> tuple[int, int]:
-        return _input_sizes(segmenter, benchmark, example)[1]
+        return input_sizes(segmenter, benchmark.scale, example.image.shape)[1]
 
     with torch.no_grad(), cast_frozen(segmenter, precision):
         for group in grouped(examples, shape, limit):
             if passed:
                 passed([number for number, _ in group])
-            images = [example for _, example in group]
-            logits = _coarse(segmenter, benchmark, images, protocol, precision, limit)
+            images = [example.image for _, example in group]
+            logits = coarse_of(segmenter, benchmark.scale, images, protocol, precision, limit)
             for (number, example), coarse in zip(group, logits, strict=True):
                 early[number] = example, *_count(segmenter, benchmark, example, coarse, full)
             while len(rows) in early:
@@ -86,30 +89,48 @@ def evaluate(
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
 
 
-def _input_sizes(
-    segmenter: Segmenter, benchmark: Benchmark, example: Example
+def input_sizes(
+    segmenter: Segmenter, scale: Scale, shape: Sequence[int]
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(H, W) of the network input of an image before and after padding."""
-    factor = benchmark.scale(*example.label.shape)
-    height, width = (max(1, round(side * factor)) for side in example.label.shape)
+    """(H, W) of the network input of an image before and after padding.
+
+    Args:
+        segmenter: that will see it.
+        scale: the factor for an image of a height and a width.
+        shape: of the image, height and width first.
+    """
+    factor = scale(shape[0], shape[1])
+    height, width = (max(1, round(side * factor)) for side in shape[:2])
     return (height, width), segmenter.backbone.padded(height, width)
 
 
 @torch.inference_mode()
-def _coarse(
+def coarse_of(
     segmenter: Segmenter,
-    benchmark: Benchmark,
-    examples: list[Example],
+    scale: Scale,
+    images: Sequence[np.ndarray],
     protocol: Protocol,
     precision: str,
     limit: Limit,
 ) -> Tensor:
-    """Coarse logits of images whose network input has one shape."""
+    """Coarse logits of images whose network input has one shape.
+
+    Args:
+        segmenter: in eval mode.
+        scale: the factor for an image of a height and a width.
+        images: (H, W, C) uint8 each.
+        protocol: says when an image is cut into windows.
+        precision: fp32 or bf16.
+        limit: of what passes together.
+
+    Returns:
+        (N, K, h, w) float32, of the padded network input.
+    """
     device = next(segmenter.parameters()).device
-    sizes = [_input_sizes(segmenter, benchmark, example) for example in examples]
-    inputs = torch.zeros(len(examples), examples[0].image.shape[2], *sizes[0][1], device=device)
-    for place, example, ((height, width), _) in zip(inputs, examples, sizes, strict=True):
-        image = resize_image(to_tensor(example.image), height, width)
+    sizes = [input_sizes(segmenter, scale, image.shape) for image in images]
+    inputs = torch.zeros(len(images), images[0].shape[2], *sizes[0][1], device=device)
+    for place, array, ((height, width), _) in zip(inputs, images, sizes, strict=True):
+        image = resize_image(to_tensor(array), height, width)
         place[:, :height, :width] = segmenter.normalise(image.to(device))
     with autocast(device, precision):
         logits = coarse_logits(segmenter, inputs, protocol, limit.pixels)
@@ -126,7 +147,7 @@ def _count(
     """Prediction (H, W) uint8 and counts of an image from its coarse logits."""
     # Everything of the label's size is transposed: see `label_strips`.
     label = torch.from_numpy(np.array(example.label.T, order="C")).to(coarse.device)
-    size, padded = _input_sizes(segmenter, benchmark, example)
+    size, padded = input_sizes(segmenter, benchmark.scale, example.image.shape)
     predicted = torch.empty_like(label)
     best, true = torch.empty((2, *label.shape), device=coarse.device)
     for columns, logits in label_strips(coarse, padded, size, example.label.shape):

@@ -35,6 +35,7 @@ from benchmark.core.spec import Compute, RunSpec, short_hash
 from benchmark.data.base import Benchmark, Example, seal_test
 from benchmark.data.examples import Examples, Part
 from benchmark.data.subsample import take
+from benchmark.data.task import task_of
 from benchmark.engine import checkpoint
 from benchmark.engine.batching import spread
 from benchmark.engine.build import build_segmenter
@@ -440,6 +441,7 @@ def _record(
             "costs": costs,
             "timings": dict(run.phases),
             "curve": _summary(run.training.curve),
+            "task": task_of(prepared.benchmark),
             "provenance": base.provenance.model_copy(update=found),
         }
     )

@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from benchmark.core.errors import UserError
 from benchmark.core.seeding import stream
@@ -15,13 +13,13 @@ from benchmark.core.selectors import did_you_mean
 from benchmark.core.spec import RunSpec
 from benchmark.data.base import Example
 from benchmark.data.corruptions import CORRUPTIONS, VERSION, corrupt
-from benchmark.engine.build import build_segmenter
 from benchmark.engine.evaluate import Counts, evaluate
 from benchmark.execution.environment import Environment
 from benchmark.execution.splits import decoded, open_benchmark
-from benchmark.models import delta as deltas
+from benchmark.inference import restore as inference
+from benchmark.inference.find import find_run
+from benchmark.inference.restore import backbone_of, task_in
 from benchmark.models.segmenter import Segmenter
-from benchmark.planning.catalogue import build_method
 from benchmark.results import lease, robustness, store
 from benchmark.results.metrics import CLASS_COUNTS
 from benchmark.results.robustness import Robustness
@@ -58,29 +56,14 @@ def restore(spec: RunSpec, results: Path, environment: Environment) -> Segmenter
     """A finished run's segmenter, in eval mode.
 
     Raises:
-        UserError: the run is not done, or its weights were not kept or do not fit.
+        UserError: the run is not done, or what it needs is missing or another; see `load`.
     """
-    folder = results / spec.folder
     if not store.is_done(results, spec):
         raise UserError(f"run {spec.run_id} has not finished; run it first")
-    path = folder / "delta.safetensors"
-    try:
-        state = load_file(path)
-    except FileNotFoundError:
-        raise UserError(
-            f"{path} is missing (published records come without weights); repeat the run in "
-            "a results folder of your own"
-        ) from None
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read ({error}); repeat the run") from error
-    segmenter, _ = build_segmenter(
-        spec, build_method(spec.method, spec.method_params), environment.weights, environment.device
-    )
-    try:
-        deltas.load_delta(segmenter, state)
-    except (RuntimeError, KeyError, ValueError) as error:
-        raise UserError(f"{path} does not fit the run ({error}); repeat the run") from error
-    return segmenter.eval()
+    run = find_run(results / spec.folder)
+    task = task_in(run)
+    backbone = backbone_of(run, task, environment.weights, environment.device)
+    return inference.restore(run, task, backbone)
 
 
 def corrupted(examples: Sequence[Example], name: str, severity: int) -> Iterator[Example]:

@@ -21,7 +21,7 @@ from benchmark.core.record import Params, Stored
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.segmenter import Segmenter
 
-_PREFIX = "backbone.model."
+PREFIX = "backbone.model."
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Pristine:
             return found
         if isinstance(tensor, nn.Parameter):
             return None
-        name = _timm_name(name)
+        name = timm_name(name)
         return name if name in self.hashes and name not in self.parameters else None
 
 
@@ -88,7 +88,7 @@ def load_delta(segmenter: Segmenter, state: Mapping[str, Tensor]) -> None:
     # A tensor with several names is stored under its first one.
     given = {id(own[name]) for name in state if name in own}
     missing = [
-        name for name in own if id(own[name]) not in given and _timm_name(name) not in from_backbone
+        name for name in own if id(own[name]) not in given and timm_name(name) not in from_backbone
     ]
     unexpected = [name for name in state if name not in own]
     misfits = [n for n, t in state.items() if n in own and own[n].shape != t.shape]
@@ -102,6 +102,11 @@ def load_delta(segmenter: Segmenter, state: Mapping[str, Tensor]) -> None:
             raise ValueError(f"the delta {what} {', '.join(names[:3])}{more}")
     for name, tensor in state.items():
         own[name].copy_(tensor)
+
+
+def bytes_of(module: nn.Module) -> int:
+    """Bytes of all parameters and buffers, each counted once."""
+    return sum(tensor.nbytes for _, tensor in tensors_of(module))
 
 
 def frozen_hash(backbone: StagedBackbone) -> str:
@@ -120,7 +125,7 @@ def frozen_hash(backbone: StagedBackbone) -> str:
         if not trained:
             frozen += list(module.named_buffers(recurse=False))
         for name, tensor in frozen:
-            digest.update(f"{_timm_name(f'{module_name}.{name}')}:{_sha256(tensor)}\n".encode())
+            digest.update(f"{timm_name(f'{module_name}.{name}')}:{_sha256(tensor)}\n".encode())
     return digest.hexdigest()
 
 
@@ -176,7 +181,7 @@ def adapted(backbone: StagedBackbone) -> tuple[str, float | None]:
         parameter.numel()
         for name, parameter in backbone.model.named_parameters()
         if parameter.ndim > 1
-        and _timm_name(name) in backbone.pretrained_names
+        and timm_name(name) in backbone.pretrained_names
         and name.startswith(blocks)
     )
     listed = ", ".join(f"{number} {like}" for like, number in count.items())
@@ -189,17 +194,17 @@ def require_same_state(one: Segmenter, other: Segmenter) -> None:
     Raises:
         RuntimeError: it names the first tensor that differs.
     """
-    ours, theirs = (dict(_everything(segmenter)) for segmenter in (one, other))
+    ours, theirs = (dict(tensors_of(segmenter)) for segmenter in (one, other))
     for name in sorted(ours.keys() | theirs.keys()):
         mine, its = ours.get(name), theirs.get(name)
         if mine is None or its is None or mine.dtype != its.dtype or not torch.equal(mine, its):
             raise RuntimeError(f"the stored delta does not bring back {name}")
 
 
-def _everything(segmenter: Segmenter) -> Iterator[tuple[str, Tensor]]:
-    # Buffers outside the state dict, too.
-    yield from segmenter.named_parameters()
-    yield from segmenter.named_buffers()
+def tensors_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers by name, each once; buffers outside the state dict, too."""
+    yield from module.named_parameters()
+    yield from module.named_buffers()
 
 
 def changed_buffers(segmenter: Segmenter, pristine: Pristine) -> int:
@@ -221,13 +226,13 @@ def _tensors(segmenter: Segmenter, pristine: Pristine) -> Iterator[tuple[str, Te
         if id(tensor) in seen:
             continue
         seen.add(id(tensor))
-        inside = name.startswith(_PREFIX)
+        inside = name.startswith(PREFIX)
         yield name, tensor, pristine.name_of(name, tensor, by_id) if inside else None
 
 
-def _timm_name(name: str) -> str:
+def timm_name(name: str) -> str:
     """The name that timm gave a tensor, without what wrappers add to it."""
-    name = name.removeprefix(_PREFIX).replace(".base_layer.", ".")
+    name = name.removeprefix(PREFIX).replace(".base_layer.", ".")
     return re.sub(r"\.parametrizations\.(\w+)\.original$", r".\1", name)
 
 
@@ -249,11 +254,13 @@ def write(segmenter: Segmenter, pristine: Pristine, path: Path) -> Stored:
     """
     state = delta(segmenter, pristine)
     # Not by the library's own writer, whose errors of the disk are no OSError.
-    write_atomic(path, save(state))
+    content = save(state)
+    write_atomic(path, content)
     half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     return Stored(
         params=sum(tensor.numel() for tensor in state.values()),
         bytes=path.stat().st_size,
         bytes_fp16=len(save(half)),
         changed_buffers=changed_buffers(segmenter, pristine),
+        sha256=hashlib.sha256(content).hexdigest(),
     )

@@ -32,7 +32,9 @@ def autocast(device: torch.device, precision: str, cached: bool = True) -> torch
 
 
 @contextmanager
-def cast_frozen(segmenter: Segmenter, precision: str) -> Iterator[None]:
+def cast_frozen(
+    segmenter: Segmenter, precision: str, known: Mapping[int, Tensor] | None = None
+) -> Iterator[None]:
     """Inside the block autocast finds the frozen weights and biases in its own type.
 
     That is those of the pretrained linear layers and convolutions whose weight is not trained,
@@ -42,12 +44,13 @@ def cast_frozen(segmenter: Segmenter, precision: str) -> Iterator[None]:
     Args:
         segmenter: on its device; nothing may be attached to it, or taken off, in the block.
         precision: fp32 or bf16; for fp32 nothing happens.
+        known: copies that are there already, by the address of the tensor (`Tensor.data_ptr`).
     """
     layers = list(_kept(segmenter)) if precision == "bf16" else []
     try:
         for layer in layers:
             copies = {
-                name: tensor.detach().to(torch.bfloat16)
+                name: _cast(tensor, known or {})
                 for name, tensor in layer.named_parameters(recurse=False)
                 if not _trained(tensor)
             }
@@ -56,6 +59,11 @@ def cast_frozen(segmenter: Segmenter, precision: str) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.__dict__.pop("forward", None)
+
+
+def _cast(tensor: Tensor, known: Mapping[int, Tensor]) -> Tensor:
+    there = known.get(tensor.data_ptr())
+    return tensor.detach().to(torch.bfloat16) if there is None else there
 
 
 def _kept(segmenter: Segmenter) -> Iterator[nn.Linear | nn.Conv2d]:

@@ -74,26 +74,29 @@ class ResolvedWeights:
     std: tuple[float, ...] | None = None
     missing: str = ""
 
-    def build(self, crop: int | None = None, in_chans: int = 3) -> StagedBackbone:
+    def build(
+        self, crop: int | None = None, in_chans: int = 3, again: bool = True
+    ) -> StagedBackbone:
         """A backbone of its own, with `weights_source` and `weights_sha256` set.
 
         Args:
             crop: side of the images that it will see, where it takes images of one size only.
             in_chans: their channels.
+            again: more will be built, so the process keeps what was read.
 
         Raises:
             UserError: the file is damaged or does not fit; the hub does not deliver; the model
                 cannot be built for the crop, or its stem not adapted to the channels.
         """
         drawn = torch.random.get_rng_state()
-        backbone = self._staged(None, in_chans)
+        backbone = self._staged(None, in_chans, again)
         fixed = backbone.fixed_side
         if crop is None or fixed in (None, crop) or crop % backbone.divisor:
             return backbone
         # As if it were the first, so that random weights do not depend on how often it was built.
         torch.random.set_rng_state(drawn)
         try:
-            return self._staged(crop, in_chans)
+            return self._staged(crop, in_chans, again)
         except TypeError as error:
             raise UserError(
                 f"backbone {self.name!r} takes {fixed}x{fixed} px images only; use --set "
@@ -105,9 +108,12 @@ class ResolvedWeights:
                 f"made for --set crop={fixed}"
             ) from error
 
-    def _staged(self, side: int | None, in_chans: int) -> StagedBackbone:
+    def _staged(self, side: int | None, in_chans: int, again: bool) -> StagedBackbone:
         if self.origin != "random":
-            return copy.deepcopy(_loaded(self, side, in_chans))
+            if again:
+                return copy.deepcopy(_loaded(self, side, in_chans))
+            with torch.random.fork_rng(devices=[]):
+                return self.load(side, in_chans)
         model = create_timm_model(self.timm_model, self._arguments(side))
         set_in_chans(model, in_chans, self.name)
         return StagedBackbone(

@@ -20,8 +20,8 @@ def imports(path):
 
 
 FLOORS = (
-    *("core", "data", "models", "results", "planning", "analysis", "engine", "reporting"),
-    *("contract", "execution", "profiling", "cli"),
+    *("core", "data", "models", "results", "planning", "analysis", "engine", "inference"),
+    *("reporting", "contract", "execution", "profiling", "cli"),
 )
 """The rooms of `benchmark/`, from the ground up: each imports from itself and from those below."""
 
