@@ -16,8 +16,9 @@ from benchmark.core.record import Task
 from benchmark.data.files import OWN, decoded, read_with
 from benchmark.data.pixels import image_bytes
 
-Given = str | Path | Image.Image | np.ndarray
-"""A file, or an image in memory: (H, W), (H, W, 1), (H, W, 3) or, with alpha, (H, W, 4)."""
+Given = str | Path | bytes | Image.Image | np.ndarray
+"""A file, the bytes of one, or an image in memory: (H, W), (H, W, 1), (H, W, 3) or, with alpha,
+(H, W, 4)."""
 
 _KEPT = ("1", "L", "LA", "RGB", "RGBA", "I", "F")
 """Modes of Pillow whose values are read as they are."""
@@ -27,8 +28,8 @@ def image_of(given: Given, task: Task) -> np.ndarray:
     """An image as the network of a task sees it, before it is resized.
 
     Args:
-        given: a path; a Pillow image; or an array of bool, uint8 or uint16, in RGB, or with the
-            channels of the task.
+        given: a path; the bytes of a file; a Pillow image; or an array of bool, uint8 or uint16, in
+            RGB, or with the channels of the task.
         task: says which bands of a file are taken, and which stored values are black and white.
 
     Returns:
@@ -39,6 +40,9 @@ def image_of(given: Given, task: Task) -> np.ndarray:
     """
     if isinstance(given, str | Path):
         image = read_with(Path(given), OWN, lambda file: image_bytes(file, task.bands, task.range))
+    elif isinstance(given, bytes):
+        file = io.BytesIO(given)
+        image = decoded(file, "the image", OWN, lambda f: image_bytes(f, task.bands, task.range))
     elif isinstance(given, Image.Image):
         image = _of_array(_pillow(given), task)
     elif isinstance(given, np.ndarray):
