@@ -1,7 +1,6 @@
 """Limits on the costs of a method: absolute (1MB, 20ms) or as a multiple of a reference (1.2x)."""
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,15 +9,8 @@ import pandas as pd
 from benchmark.analysis.costs import BACKBONE, STORED, TRAINABLE, by_column
 from benchmark.core.errors import UserError
 from benchmark.core.format import Kind, human
+from benchmark.core.quantity import BYTES, COUNTS, TIMES, factor, split_unit
 from benchmark.results.timing_columns import LATENCY, PREFIX, TRAINING, references
-
-_BYTES = {
-    "B": 1.0,
-    **{f"{prefix}B": 1e3**power for power, prefix in enumerate("kMG", start=1)},
-    **{f"{prefix}iB": 1024.0**power for power, prefix in enumerate("KMG", start=1)},
-}
-_COUNTS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
-_TIMES = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
 @dataclass(frozen=True)
@@ -43,13 +35,13 @@ class Limited:
 
 
 LIMITED: dict[str, Limited] = {
-    "stored": Limited(STORED, STORED, _BYTES, "bytes", "1MB"),
-    "trainable": Limited(TRAINABLE, TRAINABLE, _COUNTS, "count", "300k", BACKBONE),
+    "stored": Limited(STORED, STORED, BYTES, "bytes", "1MB"),
+    "trainable": Limited(TRAINABLE, TRAINABLE, COUNTS, "count", "300k", BACKBONE),
     "memory": Limited(
-        "costs.train.memory.peak_bytes", "costs.train.memory.peak_bytes", _BYTES, "bytes", "2GB"
+        "costs.train.memory.peak_bytes", "costs.train.memory.peak_bytes", BYTES, "bytes", "2GB"
     ),
-    "latency": Limited(LATENCY, f"{PREFIX}latency.seconds", _TIMES, "seconds", "20ms"),
-    "training": Limited(TRAINING, f"{PREFIX}training.seconds", _TIMES, "seconds", "500ms"),
+    "latency": Limited(LATENCY, f"{PREFIX}latency.seconds", TIMES, "seconds", "20ms"),
+    "training": Limited(TRAINING, f"{PREFIX}training.seconds", TIMES, "seconds", "500ms"),
 }
 """By the name that follows --max-."""
 
@@ -115,26 +107,17 @@ def parse_limit(name: str, text: str) -> Limit:
         UserError: it is no positive number with a unit of this cost.
     """
     cost = LIMITED[name]
-    found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([a-zA-Z]*|%)\s*", text)
-    number, unit = (float(found[1]), found[2]) if found else (math.nan, "")
+    number, unit = split_unit(text) or (0.0, "")
     relative = unit if unit == "x" or (unit == "%" and cost.share_of) else ""
-    factor = 1.0 if relative else _factor(cost.units, unit)
-    if not number > 0 or factor is None:
+    times = 1.0 if relative else factor(cost.units, unit)
+    if not number or times is None:
         units = ", ".join(filter(None, cost.units))
         share = ", as a share of the backbone's parameters (2%)" if cost.share_of else ""
         raise UserError(
             f"--max-{name} {text!r}: write a number above 0 with its unit ({units}), as in "
             f"{cost.example}{share}, or as a multiple of {references()[0]}, as in 1.2x"
         )
-    return Limit(name, text.strip(), number * factor, relative)
-
-
-def _factor(units: Mapping[str, float], unit: str) -> float | None:
-    """That of a unit, in any case: mb is read as MB, as no one means millibytes."""
-    if unit in units:
-        return units[unit]
-    lower = {name.lower(): value for name, value in units.items()}
-    return lower.get(unit.lower())
+    return Limit(name, text.strip(), number * times, relative)
 
 
 def _numbers(costs: pd.DataFrame, column: str) -> pd.Series:

@@ -99,6 +99,25 @@ def image_bytes(
     return _turn(_to_bytes(values, stored.bits, spans), stored.orientation)
 
 
+def pixels_of(file: BinaryIO) -> int:
+    """Pixels of an image by its header, before anything is decoded; of a TIFF those of all pages.
+
+    Args:
+        file: at its beginning, where it is put back.
+    """
+    head = file.read(4)
+    file.seek(0)
+    if head in _TIFF:
+        _quiet()
+        with tifffile.TiffFile(file) as tiff:
+            count = sum(int(page.imagelength) * int(page.imagewidth) for page in tiff.pages)  # type: ignore[union-attr]
+    else:
+        with _opened(file) as image:
+            count = image.width * image.height
+    file.seek(0)
+    return count
+
+
 def brightness(file: BinaryIO) -> np.ndarray:
     """Brightness (H, W) uint8, of a mask whose meaning is how bright it looks."""
     with _opened(file) as image:
