@@ -129,7 +129,8 @@ def _tasks(runs: list[str], names: list[str], results: Path) -> dict[str, str]:
         if not (name and equals and run):
             raise UserError(f"--name {text!r}: write NAME=RUN, as in streets=3f2a")
         given.append((name, run))
-    given += [(find_run(run, results).record.benchmark, run) for run in runs]
+    found = {run: find_run(run, results) for run in [*(run for _, run in given), *runs]}
+    given += [(found[run].record.benchmark, run) for run in runs]
     tasks: dict[str, str] = {}
     for name, run in given:
         if not re.fullmatch(r"[\w.-]+", name):

@@ -110,7 +110,8 @@ def pixels_of(file: BinaryIO) -> int:
     if head in _TIFF:
         _quiet()
         with tifffile.TiffFile(file) as tiff:
-            count = sum(int(page.imagelength) * int(page.imagewidth) for page in tiff.pages)  # type: ignore[union-attr]
+            pages: Any = tiff.pages
+            count = sum(int(page.imagelength) * int(page.imagewidth) for page in pages)
     else:
         with _opened(file) as image:
             count = image.width * image.height

@@ -46,10 +46,10 @@ def classes(mask: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
     counts = np.bincount(mask.ravel(), minlength=len(names))
     return [
         {
-            "id": int(index),
+            "id": index,
             "name": names[index],
             "pixels": int(counts[index]),
             "rle": {"size": list(mask.shape), "counts": run_lengths(mask == index)},
         }
-        for index in np.flatnonzero(counts)
+        for index in np.flatnonzero(counts).tolist()
     ]

@@ -1,10 +1,9 @@
 """The service as processes: uvicorn with one, or several that it starts again when they die."""
 
-import contextlib
 import os
 import socket
 import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import UserError
 from benchmark.serving.settings import Settings
@@ -53,29 +52,26 @@ def serve(settings: Settings, listening: socket.socket, workers: int) -> None:
         UserError: a task cannot be loaded.
     """
     import uvicorn
-    from uvicorn.supervisors import Multiprocess
 
-    with contextlib.ExitStack() as stack:
-        if workers > 1:
-            from benchmark.serving.metrics import SHARED
+    options: dict[str, Any] = {
+        "log_level": "warning",
+        "access_log": False,
+        "server_header": False,
+        "backlog": BACKLOG,
+        "timeout_graceful_shutdown": int(settings.limits.seconds) + GRACE_SECONDS,
+    }
+    if workers == 1:
+        config = uvicorn.Config(_application(settings), **options)
+        uvicorn.Server(config).run(sockets=[listening])
+        return
+    from benchmark.serving.metrics import SHARED
 
-            os.environ[VARIABLE] = settings.model_dump_json()
-            os.environ[SHARED] = stack.enter_context(tempfile.TemporaryDirectory())
-        config = uvicorn.Config(
-            f"{__name__}:from_environment" if workers > 1 else _application(settings),
-            factory=workers > 1,
-            workers=workers,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            backlog=BACKLOG,
-            timeout_graceful_shutdown=int(settings.limits.seconds) + GRACE_SECONDS,
-        )
-        server = uvicorn.Server(config)
-        if workers > 1:
-            Multiprocess(config, target=server.run, sockets=[listening]).run()
-        else:
-            server.run(sockets=[listening])
+    host, port = listening.getsockname()[:2]
+    listening.close()  # uvicorn binds it again, for all processes
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ |= {VARIABLE: settings.model_dump_json(), SHARED: folder}
+        factory = f"{__name__}:{from_environment.__name__}"
+        uvicorn.run(factory, factory=True, host=host, port=port, workers=workers, **options)
 
 
 def _application(settings: Settings) -> "FastAPI":

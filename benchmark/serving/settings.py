@@ -45,7 +45,7 @@ class Settings(BaseModel):
     weights: tuple[Path, ...] | None = None
     device: str = "auto"
     plugins: tuple[Path, ...] = ()
-    limits: Limits = Limits()
+    limits: Limits
     token: str = ""
     hosts: tuple[str, ...] = ()
     threads: int | None = None
