@@ -109,8 +109,8 @@ def serve(
     with bind(host, port) as listening:
         number = listening.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
-        print(f"serving {', '.join(tasks)} on http://{shown}:{number}; Ctrl-C ends it", flush=True)
-        run(settings, listening, workers or 1)
+        text = f"serving {', '.join(tasks)} on http://{shown}:{number}; Ctrl-C ends it"
+        run(settings, listening, workers or 1, lambda: print(text, flush=True))
 
 
 def _tasks(runs: list[str], names: list[str], results: Path) -> dict[str, str]:

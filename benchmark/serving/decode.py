@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmark.core.errors import DataError
 from benchmark.data.files import OWN, decoded
-from benchmark.data.pixels import pixels_of
+from benchmark.data.pixels import TooLarge, pixels_of
 from benchmark.inference.predictor import Predictor
 
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*", b"RIFF")
@@ -50,4 +50,5 @@ def read_image(predictor: Predictor, body: bytes, most: int) -> np.ndarray:
         return predictor.read(body)
     except DataError as error:
         # "fetch it again from your own source" is of no use to who sent it.
-        raise Refused(422, str(error).partition(";")[0]) from error
+        status = 413 if isinstance(error.__cause__, TooLarge) else 422
+        raise Refused(status, str(error).partition(";")[0]) from error

@@ -3,6 +3,7 @@
 import os
 import socket
 import tempfile
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import UserError
@@ -40,13 +41,16 @@ def bind(host: str, port: int) -> socket.socket:
     return made
 
 
-def serve(settings: Settings, listening: socket.socket, workers: int) -> None:
+def serve(
+    settings: Settings, listening: socket.socket, workers: int, ready: Callable[[], None]
+) -> None:
     """Answers requests until a signal comes; those that were taken are answered first.
 
     Args:
         settings: of each process.
         listening: what `bind` returned.
         workers: processes.
+        ready: called when requests will be answered.
 
     Raises:
         UserError: a task cannot be loaded.
@@ -62,12 +66,15 @@ def serve(settings: Settings, listening: socket.socket, workers: int) -> None:
     }
     if workers == 1:
         config = uvicorn.Config(_application(settings), **options)
+        listening.listen(BACKLOG)
+        ready()
         uvicorn.Server(config).run(sockets=[listening])
         return
     from benchmark.serving.metrics import SHARED
 
     host, port = listening.getsockname()[:2]
     listening.close()  # uvicorn binds it again, for all processes
+    ready()
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {VARIABLE: settings.model_dump_json(), SHARED: folder}
         factory = f"{__name__}:{from_environment.__name__}"
