@@ -16,6 +16,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
 
 from benchmark.core.errors import on_one_line, printable
 from benchmark.inference.predictor import Predictor
@@ -79,6 +80,8 @@ class Service:
         try:
             async with asyncio.timeout(self.limits.seconds):
                 return await self._predict(name, request, wanted)
+        except ClientDisconnect:
+            raise HTTPException(400, "the connection was lost") from None
         except (TimeoutError, Late):
             raise HTTPException(504, f"no answer within {self.limits.seconds:g} s") from None
         except Closed:

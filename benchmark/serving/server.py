@@ -58,7 +58,7 @@ def serve(
     import uvicorn
 
     options: dict[str, Any] = {
-        "log_level": "warning",
+        "log_level": "error",  # what clients do wrong is in the metrics
         "access_log": False,
         "server_header": False,
         "backlog": BACKLOG,

@@ -13,7 +13,16 @@ HERE = ["--weights=weights"]
 
 DATA = "needs the real data and weights"
 TESTS = "is these tests, or starts them"
+SERVES = "serves until it is stopped: tests/e2e/test_serve_verb.py"
 NOT_RUN = {
+    "python -m pip install 'petseg-bench[serve]'": "is not on an index yet",
+    "python -m benchmark serve 3f2a": SERVES,
+    "python -m benchmark serve --name streets=3f2a --name cells=91c0": SERVES,
+    "curl --data-binary @street.jpg --output mask.png "
+    "http://127.0.0.1:8000/v1/tasks/streets:predict": SERVES,
+    "python -m tests.helpers.soak --requests 20000 --clients 16 --hostile 0.01": (
+        "takes many minutes; tests/e2e/test_serve_verb.py has a short one"
+    ),
     "python -m pip install -e '.[test]' && python -m pytest": TESTS,
     "python -m pytest": TESTS,
     "python -m pytest tests/unit/analysis -n0 -q": TESTS,

@@ -24,6 +24,15 @@ NOT_RUN = {
     )
 }
 
+NOT_RUN |= {
+    f"{B} serve {words}": "serves until it is stopped: test_serve_verb.py"
+    for words in (
+        "3f2a",
+        "--name streets=3f2a --name cells=91c0 --port 8080",
+        "3f2a --host 0.0.0.0 --token-file token.txt",
+    )
+}
+
 RUN = {
     f"{B} quickstart bolts": ["--methods=linear", *OWN],
     f"{B} quickstart bolts --methods linear,lora --seeds 0,1,2": ["--seeds=0", *OWN],

@@ -152,10 +152,13 @@ def test_bodies_beyond_the_limit_and_a_rush_are_refused_and_the_service_lives(re
         for thread in threads:
             thread.join(120)
         assert len(statuses) == 500 and set(statuses) <= {200, 503} and 200 in statuses
+        asking._torn(service.port, path)
+        asking._noise(service.port, path)
         assert service.answers()
         assert asking._answer(service.port, "POST", path, body)[0] == 200
     finally:
-        service.end()
+        done = service.end()
+    assert done.stderr == ""
 
 
 @pytest.mark.slow
