@@ -5,7 +5,7 @@ All of them are read by `pixels.image_bytes`, as the images of a benchmark are.
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
@@ -16,9 +16,8 @@ from benchmark.core.record import Task
 from benchmark.data.files import OWN, decoded, read_with
 from benchmark.data.pixels import image_bytes
 
-Given = str | Path | bytes | Image.Image | np.ndarray
-"""A file, the bytes of one, or an image in memory: (H, W), (H, W, 1), (H, W, 3) or, with alpha,
-(H, W, 4)."""
+Given = str | Path | BinaryIO | Image.Image | np.ndarray
+"""A file, open or not, or an image: (H, W), (H, W, 1), (H, W, 3) or, with alpha, (H, W, 4)."""
 
 _KEPT = ("1", "L", "LA", "RGB", "RGBA", "I", "F")
 """Modes of Pillow whose values are read as they are."""
@@ -28,7 +27,7 @@ def image_of(given: Given, task: Task) -> np.ndarray:
     """An image as the network of a task sees it, before it is resized.
 
     Args:
-        given: a path; the bytes of a file; a Pillow image; or an array of bool, uint8 or uint16, in
+        given: a path; a file that is open; a Pillow image; or an array of bool, uint8 or uint16, in
             RGB, or with the channels of the task.
         task: says which bands of a file are taken, and which stored values are black and white.
 
@@ -38,19 +37,22 @@ def image_of(given: Given, task: Task) -> np.ndarray:
     Raises:
         DataError: it is none of these, or cannot be read.
     """
+
+    def decode(file: BinaryIO) -> np.ndarray:
+        return image_bytes(file, task.bands, task.range)
+
     if isinstance(given, str | Path):
-        image = read_with(Path(given), OWN, lambda file: image_bytes(file, task.bands, task.range))
-    elif isinstance(given, bytes):
-        file = io.BytesIO(given)
-        image = decoded(file, "the image", OWN, lambda f: image_bytes(f, task.bands, task.range))
+        image = read_with(Path(given), OWN, decode)
     elif isinstance(given, Image.Image):
         image = _of_array(_pillow(given), task)
     elif isinstance(given, np.ndarray):
         image = _of_array(given, task)
+    elif hasattr(given, "read"):
+        image = decoded(given, "the image", OWN, decode)
     else:
         raise DataError(
-            f"a {type(given).__name__} is no image; give a path, a Pillow image or an array (H, W, "
-            f"{task.channels})"
+            f"a value of type {type(given).__name__} is no image; give a path, a Pillow image or "
+            f"an array (H, W, {task.channels})"
         )
     if image.shape[2] != task.channels:
         raise DataError(f"the image has {image.shape[2]} channels, not {task.channels}")
@@ -77,7 +79,7 @@ def _of_array(values: np.ndarray, task: Task) -> np.ndarray:
     values = np.atleast_3d(values)
     if values.dtype == np.uint8 and values.shape[2] == task.channels and task.range is None:
         return values
-    if task.bands is None and values.shape[2] not in (1, 2, 3, 4):
+    if values.shape[2] not in ((1, 2, 3, 4) if task.bands is None else (task.channels,)):
         raise DataError(f"the image has {values.shape[2]} channels, not {task.channels}")
     if values.dtype.kind not in "buif":
         raise DataError(f"an array of {values.dtype} is no image; give uint8 or uint16")

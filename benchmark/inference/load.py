@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmark.core.files import file_sha256
 from benchmark.core.record import Task
 from benchmark.data.task import scale_of
 from benchmark.inference.find import Run, find_run
@@ -68,6 +69,7 @@ def predictor_of(
     """
     code = None
     if task.scale is None and task.shorter_side is None:
-        remembered.require(run.record, run.root)
+        remembered.require(run.record, run.root, ["benchmark"])
         code = BENCHMARKS.get(run.record.benchmark)
-    return Predictor(run.record, task, segmenter, scale_of(task, code), casts)
+    scale = scale_of(task, code)
+    return Predictor(run.record, task, segmenter, scale, file_sha256(run.delta), casts)

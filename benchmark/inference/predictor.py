@@ -58,6 +58,7 @@ class Predictor:
         task: what it is for.
         segmenter: in eval mode, on its device.
         scale: factor by which it sees an image of a height and a width resized.
+        delta_sha256: hash of the file of the trained tensors.
         casts: of its weights to bf16 that are there already, by their address.
 
     Attributes:
@@ -66,6 +67,7 @@ class Predictor:
         classes: names; a mask holds their indices.
         palette: (256, 3) uint8, RGB of each class index; void is light grey.
         backbone_name: as timm, or the weights file, has it.
+        delta_sha256: hash of the file of the trained tensors.
         segmenter: backbone and decoder.
         model: `segmenter` with logits at the size of the images; see `Network`.
     """
@@ -76,12 +78,13 @@ class Predictor:
         task: Task,
         segmenter: Segmenter,
         scale: Callable[[int, int], float],
+        delta_sha256: str,
         casts: Mapping[int, Tensor] | None = None,
     ) -> None:
         self.record, self.task, self.segmenter = record, task, segmenter
         self.classes = task.classes
         self.palette = palette_of(task, record.benchmark)
-        self.backbone_name = record.backbone
+        self.backbone_name, self.delta_sha256 = record.backbone, delta_sha256
         self.model = Network(segmenter).eval()
         self.protocol = Protocol.model_validate(record.protocol)
         self.precision = record.provenance.precision

@@ -51,7 +51,7 @@ def task_in(run: Run) -> Task:
     record = run.record
     if record.task is not None:
         return record.task
-    remembered.require(record, run.root)
+    remembered.require(record, run.root, ["benchmark"])
     task = task_of(BENCHMARKS.get(record.benchmark))
     if record.metrics is not None and tuple(record.metrics.class_iou) != task.classes:
         raise UserError(
@@ -102,7 +102,7 @@ def restore(run: Run, task: Task, backbone: StagedBackbone) -> Segmenter:
     Raises:
         UserError: the trained tensors cannot be read, or do not fit.
     """
-    remembered.require(run.record, run.root)
+    remembered.require(run.record, run.root, ["method", "decoder"])
     device = next(backbone.parameters()).device
     method = build_method(run.spec.method, run.spec.method_params)
     segmenter = attach(backbone, run.spec, method, len(task.classes)).to(device)

@@ -7,6 +7,7 @@ Python file is code: it is only ever named to the user.
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import get_args
 
 from benchmark.core.errors import UserError
 from benchmark.core.files import file_sha256
@@ -57,8 +58,15 @@ def recall(root: Path, names: Iterable[str]) -> dict[str, str]:
     return problems
 
 
-def require(record: Record, root: Path) -> None:
+def require(
+    record: Record, root: Path, kinds: Collection[PluginKind] = get_args(PluginKind)
+) -> None:
     """Makes everything known that a record's run took from plug-in files.
+
+    Args:
+        record: of the run.
+        root: the results folder.
+        kinds: what has to be known.
 
     Raises:
         UserError: a file has to be named by the user.
@@ -74,7 +82,7 @@ def require(record: Record, root: Path) -> None:
         "decoder": DECODERS.names,
     }
     for kind, used in record.plugins.items():
-        if names[kind] not in known[kind]() and (problem := _restore(used, root)):
+        if kind in kinds and names[kind] not in known[kind]() and (problem := _restore(used, root)):
             raise UserError(f"run {record.run_id}: {kind} {names[kind]!r} {problem}")
 
 

@@ -47,7 +47,7 @@ def read_image(predictor: Predictor, body: bytes, most: int) -> np.ndarray:
         count: int = decoded(io.BytesIO(body), "the image", OWN, pixels_of)
         if count > most:
             raise Refused(413, f"the image has {count} pixels; at most {most} are taken")
-        return predictor.read(body)
+        return predictor.read(io.BytesIO(body))
     except DataError as error:
         # "fetch it again from your own source" is of no use to who sent it.
         status = 413 if isinstance(error.__cause__, TooLarge) else 422

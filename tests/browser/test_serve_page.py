@@ -102,7 +102,7 @@ def set_strength(browser, value):
 
 def expected(tasks, name, body):
     """The legend: class and share, the largest first."""
-    mask = tasks[name].predict(body)
+    mask = tasks[name].predict(io.BytesIO(body))
     counts = np.bincount(mask.ravel(), minlength=len(tasks[name].classes))
     order = sorted(np.flatnonzero(counts), key=lambda index: (-counts[index], index))
     return [(tasks[name].classes[index], 100 * counts[index] / mask.size) for index in order]
@@ -138,7 +138,7 @@ def test_a_dropped_picture_shows_its_overlay_and_legend(browser, tasks, tmp_path
         has_legend(browser, tasks, "cells", body)
         # Without the picture under it, the overlay is the mask in the task's colours.
         set_strength(browser, 1)
-        mask, palette = tasks["cells"].predict(body), tasks["cells"].palette
+        mask, palette = tasks["cells"].predict(io.BytesIO(body)), tasks["cells"].palette
         for x, y in ((0, 0), (50, 20), (95, 63)):
             found = browser.execute_script(PIXEL, x, y)
             assert found == [96, 64, *palette[mask[y, x]].tolist(), 255]

@@ -71,7 +71,7 @@ def test_a_service_answers_and_ends_at_a_signal_after_what_it_took(results):
             status, content = asking._answer(service.port, "POST", path, picture())
             assert status == 200
             mask = np.asarray(Image.open(io.BytesIO(content)))
-            assert np.array_equal(mask, tasks.add(name, run).predict(picture()))
+            assert np.array_equal(mask, tasks.add(name, run).predict(io.BytesIO(picture())))
         taken = [
             threading.Thread(
                 target=lambda: statuses.append(

@@ -13,7 +13,7 @@ from benchmark.core.ratio import Ratio, Times, ratio
 from benchmark.core.record import TrainMemory
 from benchmark.core.spec import RunSpec
 from benchmark.execution.environment import Environment
-from benchmark.profiling.speed import cores
+from benchmark.profiling.speed import cores, tasks
 from benchmark.profiling.speed.loops import (
     COMPUTED,
     KNOWN,
@@ -30,7 +30,7 @@ from methods import Unsupported
 
 ROWS = Path(__file__).with_name("rows.yaml")
 
-PARTS = ("trainer", "loop", "cores", "known", "memory")
+PARTS = ("trainer", "loop", "cores", "known", "memory", "tasks")
 """The parts of the table, in order."""
 
 
@@ -149,11 +149,48 @@ class Comparison:
         heaviest = found[first].peak_bytes
         for label, held in sorted(found.items(), key=lambda item: item[1].peak_bytes):
             most = wanted["light"].get(label)
-            yield _sizes(label, held.peak_bytes, first, heaviest, most, _parts(held))
+            yield _sizes(
+                f"peak memory, {label}", held.peak_bytes, first, heaviest, most, _parts(held)
+            )
         for label in (first, *others):
             self.told(f"memory of {label}, bare loop")
             bare = of_bare_loop(self.cell(label), self.environment).peak_bytes
-            yield _sizes(label, found[label].peak_bytes, "bare loop", bare, wanted["wanted"])
+            own = found[label].peak_bytes
+            yield _sizes(f"peak memory, {label}", own, "bare loop", bare, wanted["wanted"])
+
+    def _tasks(self, wanted: dict) -> Iterator[Row]:
+        cells, count = [self.cell(label) for label in wanted["methods"]], wanted["count"]
+        found = tasks.measure(cells, count, self.environment, self.rounds, self.told)
+        names = ", ".join(cell.method_label for cell in cells)
+        grown = [found.shared_process, found.separate_process]
+        note = "" if None in grown else "process {:,} and {:,} bytes".format(*grown)
+        yield _sizes(
+            f"memory of {count} tasks ({names})",
+            found.shared_bytes,
+            f"{count} models",
+            found.separate_bytes,
+            wanted["memory"],
+            note,
+        )
+        value = found.switch_seconds / found.load_seconds
+        yield Row(
+            "to another task",
+            f"{1000 * found.switch_seconds:.4f} ms",
+            "loading its model",
+            f"{1000 * found.load_seconds:.1f} ms",
+            Ratio(value, value, value),
+            wanted["switch"],
+            at_most=True,
+        )
+        here, there = (1 / median(found.times[name]) for name in (tasks.SWITCHED, tasks.SAME))
+        yield Row(
+            f"masks of {cells[0].method_label}, {tasks.SWITCHED}",
+            f"{here:.1f} images/s",
+            tasks.SAME,
+            f"{there:.1f} images/s",
+            ratio(found.times, tasks.SWITCHED, tasks.SAME),
+            wanted["masks"],
+        )
 
     def _row(self, cell: RunSpec, times: Times, of: str, to: str, least: float) -> Row:
         here, there = (cell.protocol.batch_size / median(times[name]) for name in (of, to))
@@ -182,7 +219,7 @@ def _sizes(
     """Bytes against bytes, in full: they are the same each time."""
     value = size / there
     return Row(
-        f"peak memory, {label}",
+        label,
         f"{size:,} bytes",
         against,
         f"{there:,} bytes",

@@ -1,0 +1,109 @@
+"""`predict`: labels images and videos with a finished run."""
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from benchmark.cli import options
+from benchmark.core.format import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from benchmark.cli.request import Request
+    from benchmark.inference.inputs import Input
+
+
+@options.takes("results", "weights", "device", "plugin")
+def predict(
+    request: "Request",
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="Run id, its first characters, or a run's folder.")
+    ],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Images, videos, folders and globs."),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder of the masks and the table.")
+    ],
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Also draw the classes over the images.")
+    ] = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Label images and videos with a finished run.
+
+    Writes DIR/masks: PNG files in the set's colours; the value of a pixel is its class index. A
+    video (extra `video`) becomes a folder of frames. Writes DIR/classes.csv: the share of each
+    class in each mask. With --overlay also DIR/overlays, where a video stays a video.
+
+    To resume, repeat the command: masks that are there are skipped, unless run or image changed.
+
+    Exit code 0: done. 1: files could not be read, and the others are done. 2: bad request.
+    """
+    from rich.console import Console
+
+    from benchmark.inference import video
+    from benchmark.inference.folder import Folder
+    from benchmark.inference.inputs import MASKS, RESULTS, TABLE, find_inputs
+    from benchmark.inference.load import load
+
+    files = find_inputs(inputs, [out / name for name in RESULTS])
+    if any(one.is_video for one in files):
+        video.require_av()
+    network = load(run, results=request.results, weights=request.weights, device=request.device)
+    place = Folder(out, network, overlay)
+    with _bar(files, quiet) as (tell, problem):
+        done = place.fill(files, tell, problem)
+    there = f" ({done.skipped} were there)" if done.skipped else ""
+    unread = f", {counted(done.unread, 'file')} could not be read" if done.unread else ""
+    Console().print(
+        f"{counted(done.written + done.skipped, 'mask')} in {out / MASKS}{there}{unread}; their "
+        f"classes in {out / TABLE}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    if done.unread:
+        raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _bar(
+    files: "list[Input]", quiet: bool
+) -> "Iterator[tuple[Callable[[Input], None], Callable[[str], None]]]":
+    """A bar over the files on a terminal; what says how far it is, and what says problems."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    number = {one.path: k for k, one in enumerate(files)}
+    hidden = quiet or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bars:
+        task = bars.add_task("", total=len(files))
+
+        def tell(one: "Input") -> None:
+            # A video is done when the next file is.
+            completed = number[one.path] + (not one.is_video)
+            bars.update(task, description=escape(one.name.as_posix()), completed=completed)
+
+        def problem(text: str) -> None:
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+        yield tell, problem

@@ -1,0 +1,247 @@
+"""Masks of many images and videos, in a folder that can be filled in several goes.
+
+Every mask says in its own file which run made it of which file. So what is there already is
+skipped, however often the work is stopped; and masks of different runs or inputs never mix.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmark.core.errors import DataError, UserError
+from benchmark.core.files import make_folder, write_atomic
+from benchmark.engine.out_of_memory import is_out_of_memory
+from benchmark.inference import video
+from benchmark.inference.inputs import MASKS, OVERLAYS, TABLE, Input
+from benchmark.inference.pictures import jpeg, mask_png, note_in, overlay
+from benchmark.inference.predictor import Predictor
+
+COMPLETE = ".complete"
+"""Beside the masks of a video: how many frames it has, when all have a mask."""
+
+Note = dict[str, Any]
+
+Tell = Callable[[Input], None]
+"""Called after each image, or frame of a video, with the file."""
+
+
+@dataclass
+class Outcome:
+    """What was done.
+
+    Attributes:
+        written: masks that were made.
+        skipped: masks that were there.
+        unread: files that could not be used.
+    """
+
+    written: int = 0
+    skipped: int = 0
+    unread: int = 0
+
+    def count(self, there: bool) -> None:
+        """Counts a mask."""
+        self.skipped += there
+        self.written += not there
+
+
+class Folder:
+    """A folder of results of one run.
+
+    Args:
+        out: the folder; made where it does not exist.
+        predictor: that makes the masks.
+        overlays: write pictures of the classes over the images, too.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+
+    def __init__(self, out: Path, predictor: Predictor, overlays: bool = False) -> None:
+        self.out, self.predictor, self.overlays = out, predictor, overlays
+        self._run = {"run": predictor.record.run_id, "delta": predictor.delta_sha256}
+        self._notes: dict[Path, Note] = {}
+        try:
+            make_folder(out / MASKS)
+            if overlays:
+                make_folder(out / OVERLAYS)
+            write_atomic(out / ".probe", b"")
+            (out / ".probe").unlink()
+        except (OSError, ValueError) as error:  # ValueError: a NUL in its name
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"--out {out} cannot be written ({reason}); choose another") from error
+
+    def fill(self, inputs: Sequence[Input], tell: Tell, problem: Callable[[str], None]) -> Outcome:
+        """Makes the masks that are missing, and the table of all.
+
+        Args:
+            inputs: what to predict.
+            tell: called after each image or frame.
+            problem: called with one line on a file that cannot be used.
+
+        Raises:
+            UserError: a file in the way is no mask of one of the inputs; nothing was written then.
+            OSError: results cannot be written.
+        """
+        self._clear(inputs)
+        outcome = Outcome()
+        try:
+            for one in inputs:
+                try:
+                    (self._video if one.is_video else self._image)(one, outcome, tell)
+                except (DataError, MemoryError, RuntimeError) as error:
+                    too_large = is_out_of_memory(error)
+                    if not (too_large or isinstance(error, DataError)):
+                        raise
+                    outcome.unread += 1
+                    problem(f"{one.path} is too large for memory" if too_large else str(error))
+        finally:
+            with suppress(OSError):
+                self._write_table()
+        self._write_table()
+        return outcome
+
+    def _clear(self, inputs: Sequence[Input]) -> None:
+        """Removes results that are out of date, all before the first new one.
+
+        Raises:
+            UserError: something else is in their places.
+        """
+        named = {self._place(one): one for one in inputs}
+        outdated: dict[Path, Input] = {}
+        for path in sorted((self.out / MASKS).rglob("[!.]*.png")):
+            one = named.get(path.with_suffix("")) or named.get(path.parent)
+            if one is not None and one.is_video is not (path.parent in named):
+                one = None  # an image beside a folder of its name
+            note = note_in(path)
+            if note is None or not note.keys() >= {"image", *self._run}:
+                if one is not None:
+                    raise UserError(f"{path} is no mask of `predict`; choose another --out")
+            elif one is None and not _holds(note, self._run):
+                raise UserError(
+                    f"{path} was made by run {note['run']} of an image that is not named now; "
+                    "choose another --out"
+                )
+            elif one is not None and note["image"] != self._source(one)["image"]:
+                raise UserError(
+                    f"{path} is the mask of {self.out / note['image']}; choose another --out"
+                )
+            elif one is not None and not _holds(note, self._run | self._source(one)):
+                outdated[self._place(one)] = one
+            else:
+                self._notes[path] = note
+        for one in outdated.values():
+            (self.out / TABLE).unlink(missing_ok=True)
+            self._remove(one)
+
+    def _remove(self, one: Input) -> None:
+        """Removes all results of an image or a video."""
+        place = self._place(one)
+        if one.is_video:
+            results = [*place.glob("[0-9]*.png"), place / COMPLETE, self._shown(one, ".mp4")]
+        else:
+            results = [_with(place, ".png"), self._shown(one, ".jpg")]
+        for path in results:
+            path.unlink(missing_ok=True)
+            self._notes.pop(path, None)
+
+    def _image(self, one: Input, outcome: Outcome, tell: Tell) -> None:
+        place = self._place(one)
+        path, picture = _with(place, ".png"), self._shown(one, ".jpg")
+        there = path in self._notes
+        if not there or (self.overlays and not picture.exists()):
+            image = self.predictor.read(one.path)
+            mask = _mask_in(path) if there else self.predictor.predict_array(image)
+            if self.overlays:
+                make_folder(picture.parent)
+                write_atomic(picture, jpeg(overlay(image, mask, self.predictor.palette)))
+            else:
+                picture.unlink(missing_ok=True)  # of an attempt that was stopped
+            if not there:
+                self._store(path, mask, self._source(one))
+        outcome.count(there)
+        tell(one)
+
+    def _video(self, one: Input, outcome: Outcome, tell: Tell) -> None:
+        place, source, shown = self._place(one), self._source(one), self._shown(one, ".mp4")
+        whole = place / COMPLETE
+        there = [path for path in self._notes if path.parent == place]
+        complete = whole.exists() and whole.read_bytes() == str(len(there)).encode()
+        if complete and (shown.exists() or not self.overlays):
+            for _ in there:
+                outcome.count(True)
+            tell(one)
+            return
+        if self.predictor.task.channels != 3 or self.predictor.task.bands:
+            raise DataError(f"{one.path} is RGB, but the network takes other bands; name images")
+        with ExitStack() as stack:
+            writer = None
+            if self.overlays:
+                make_folder(shown.parent)
+                writer = stack.enter_context(video.Writer(shown))
+            for frame in video.frames(one.path):
+                path = place / f"{frame.number:06}.png"
+                made = path in self._notes
+                mask = _mask_in(path) if made else self.predictor.predict_array(frame.image)
+                if not made:
+                    self._store(path, mask, source)
+                if writer is not None:
+                    writer.write(frame, overlay(frame.image, mask, self.predictor.palette))
+                outcome.count(made)
+                tell(one)
+        write_atomic(whole, str(frame.number + 1).encode())
+
+    def _store(self, path: Path, mask: np.ndarray, source: Note) -> None:
+        pixels = np.bincount(mask.ravel(), minlength=len(self.predictor.classes)).tolist()
+        note = self._run | source | {"pixels": pixels}
+        make_folder(path.parent)
+        write_atomic(path, mask_png(mask, self.predictor.palette, note))
+        self._notes[path] = note
+
+    def _place(self, one: Input) -> Path:
+        """Where masks of a file are: with a suffix, or as a folder that holds those of frames."""
+        return self.out / MASKS / one.name
+
+    def _shown(self, one: Input, suffix: str) -> Path:
+        return _with(self.out / OVERLAYS / one.name, suffix)
+
+    def _source(self, one: Input) -> Note:
+        """What a mask's file says of the file that it was made of."""
+        note: Note = {"image": Path(os.path.relpath(one.path, self.out)).as_posix()}
+        with suppress(OSError):  # of a file that is not there: reading it will say so
+            status = one.path.stat()
+            note |= {"size": status.st_size, "modified": status.st_mtime_ns}
+        return note
+
+    def _write_table(self) -> None:
+        """Writes classes.csv: of each mask the share of each class."""
+        lines = io.StringIO()
+        table = csv.writer(lines, lineterminator="\n")
+        table.writerow(["image", "mask", *self.predictor.classes])
+        for path, note in sorted(self._notes.items()):
+            pixels = note["pixels"]
+            shares = [f"{count / sum(pixels):.6f}" for count in pixels]
+            table.writerow([note["image"], path.relative_to(self.out).as_posix(), *shares])
+        write_atomic(self.out / TABLE, lines.getvalue().encode())
+
+
+def _holds(note: Note, wanted: Note) -> bool:
+    return all(note.get(name) == value for name, value in wanted.items())
+
+
+def _with(path: Path, suffix: str) -> Path:
+    # `with_suffix` would take a part of a name with a dot for one.
+    return path.with_name(path.name + suffix)
+
+
+def _mask_in(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.array(picture)
