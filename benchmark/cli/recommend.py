@@ -157,7 +157,9 @@ def _print(
     if one.best is not None:
         where, ids = _target(one, benchmark), _run_ids(one, benchmark, frame)
         if ids:
-            say(f"trained on {where} already, as run {', '.join(ids)}; the command:")
+            say(f"trained on {where} already, as run {', '.join(ids)}; to use it:")
+            say(f"$ python -m benchmark predict {ids[0]} IMAGES --out masks{request.repeated}")
+            say("to train it again, or with more --seeds:")
         else:
             say(f"to train it on {where or 'a set of your own'}:")
         say(f"$ {_command(one, benchmark, frame, request)}")

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import io
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -123,6 +124,7 @@ def test_what_cannot_be_served_is_one_line(results, tmp_path):
             assert message in refused(*words, *here, cwd=tmp_path), words
 
 
+@pytest.mark.slow
 def test_a_token_opens_a_service(results, tmp_path):
     path = tmp_path / "token.txt"
     path.write_text("a-token-of-this-test\n")
@@ -135,6 +137,7 @@ def test_a_token_opens_a_service(results, tmp_path):
         service.end()
 
 
+@pytest.mark.slow
 def test_bodies_beyond_the_limit_and_a_rush_are_refused_and_the_service_lives(results):
     service = Started(results, "--queue=8")
     try:
@@ -216,6 +219,10 @@ def test_a_killed_process_loses_no_more_than_its_requests(results):
         asking.wait_until_healthy(port, process)
         after = asking.soak(port, process.pid, good, 50, 8, 0.0, seed=2)
         assert len(after.seconds) == 50 and not after.wrong
+        # The numbers of all processes, also of the one that was killed.
+        _, text = asking._answer(port, "GET", "/metrics")
+        counted = re.findall(r'^petseg_requests_total{.*status="200".*} (.*)$', text.decode(), re.M)
+        assert sum(map(float, counted)) >= len(found.seconds) + len(after.seconds)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)

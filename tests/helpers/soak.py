@@ -88,7 +88,7 @@ def cases(tasks, count=40, seed=0):
         file = io.BytesIO()
         Image.fromarray(image).save(file, "PNG")
         name = list(tasks)[number % len(tasks)]
-        made.append(Case(name, file.getvalue(), tasks[name].predict(file)))
+        made.append(Case(name, file.getvalue(), tasks[name].predict(io.BytesIO(file.getvalue()))))
     return made
 
 

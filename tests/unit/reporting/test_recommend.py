@@ -1,6 +1,7 @@
 """Which method is recommended, on results whose truth is known."""
 
 import dataclasses
+import functools
 
 import pytest
 
@@ -20,8 +21,12 @@ METHODS = ("alpha", "beta", "gamma")
 
 
 def advised(runs, *limits, benchmark=None):
-    found = assess(runs, replicates=100)
-    return recommend(runs, found, [parse_limit(*limit) for limit in limits], benchmark)
+    return recommend(runs, assessed(runs), [parse_limit(*limit) for limit in limits], benchmark)
+
+
+@functools.cache
+def assessed(runs):
+    return assess(runs, replicates=50)
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +34,14 @@ def clear(tmp_path_factory):
     """Three seeds and large differences: every pair is told apart."""
     root = tmp_path_factory.mktemp("clear")
     calm = World(classes=3, seed=0.02, interaction=0.05)
-    return Runs(write_grid(root, METHODS, world=calm, step=0.6), root)
+    return Runs(write_grid(root, METHODS, images=15, world=calm, step=0.6), root)
 
 
 @pytest.fixture(scope="module")
 def close(tmp_path_factory):
     """Three seeds and no difference at all."""
     root = tmp_path_factory.mktemp("close")
-    return Runs(write_grid(root, METHODS, world=World(classes=3), step=0.0), root)
+    return Runs(write_grid(root, METHODS, images=15, world=World(classes=3), step=0.0), root)
 
 
 def test_the_best_is_taken_where_it_is_told_apart(clear):
@@ -50,7 +55,7 @@ def test_of_those_that_are_not_told_apart_the_smallest_is_taken_with_its_loss(cl
     (one,) = advised(close)
     assert set(one.rivals) == set(METHODS) and one.tested
     assert one.best["method"] == "alpha"
-    pairs = assess(close, replicates=100).pairs
+    pairs = assessed(close).pairs
     if one.rivals[0] == "alpha":
         assert one.difference is None
     else:
