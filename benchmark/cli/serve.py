@@ -94,7 +94,7 @@ def serve(
         )
     token = read_token(token_file) if token_file else ""
     tasks = _tasks(runs or [], names or [], request.results)
-    local = ("localhost", "127.0.0.1", "::1", "[::1]", host)
+    local = ("localhost", "127.0.0.1", "::1", host)
     settings = Settings(
         tasks=tasks,
         results=request.results,

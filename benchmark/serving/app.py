@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
 from benchmark.core.errors import on_one_line, printable
@@ -189,15 +189,16 @@ def application(service: Service, hosts: tuple[str, ...] = ()) -> FastAPI:
         await asyncio.to_thread(service.close)
 
     app = FastAPI(title="petseg-bench", lifespan=lifespan, docs_url=None, redoc_url=None)
-    if hosts:
-        # A web page elsewhere cannot reach a service on loopback under a name of its own.
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
 
     @app.middleware("http")
     async def guarded(request: Request, call_next: Any) -> Response:
         open_to_all = request.url.path in ("/", "/health")
-        if not open_to_all and not service.allows(request):
-            response: Response = _error(
+        response: Response
+        # A web page elsewhere must not reach a service on loopback under a name of its own.
+        if hosts and _name_in(request.headers.get("host", "")) not in hosts:
+            response = _error(HTTPException(400, "the service has another host name"))
+        elif not open_to_all and not service.allows(request):
+            response = _error(
                 await _refused(request, 401, "a token is needed", {"WWW-Authenticate": "Bearer"})
             )
         else:
@@ -250,6 +251,14 @@ def application(service: Service, hosts: tuple[str, ...] = ()) -> FastAPI:
         return response
 
     return app
+
+
+def _name_in(host: str) -> str | None:
+    """The name or address in a header `Host`, without its port."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
 
 
 def _error(error: HTTPException) -> JSONResponse:

@@ -173,9 +173,12 @@ def test_a_token_is_asked_for_but_not_by_page_and_health(tasks):
 
 def test_other_host_names_are_refused_on_loopback(tasks):
     service = Service(tasks, LIMITS, "")
-    with TestClient(application(service, ("testserver",))) as client:
-        assert client.get("/v1/tasks").status_code == 200
-        assert client.get("/v1/tasks", headers={"Host": "evil.example"}).status_code == 400
+    with TestClient(application(service, ("localhost", "::1"))) as client:
+        for host, status in (
+            *(("localhost", 200), ("localhost:8000", 200), ("[::1]:8000", 200)),
+            *(("evil.example", 400), ("localhost.evil.example", 400), ("[", 400), ("", 400)),
+        ):
+            assert client.get("/v1/tasks", headers={"Host": host}).status_code == status, host
 
 
 class Held:
