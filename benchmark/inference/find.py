@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmark.core.errors import UserError
 from benchmark.core.files import file_sha256
-from benchmark.core.record import RECORD, Record
+from benchmark.core.record import RECORD, Record, Stored
 from benchmark.core.spec import RunSpec
 from benchmark.results import record_file, store
 from benchmark.results.validate import spec_of
@@ -47,10 +47,10 @@ def find_run(run: str | Path, results: str | Path = "results") -> Run:
             there, or they are not those of the record.
     """
     folder, record = _found(run, Path(results))
-    if record.status != "done":
+    if record.status != "done" or record.costs is None:
+        what = record.status if record.status != "done" else "done, but without costs"
         raise UserError(
-            f"run {record.run_id} is {record.status}, so there is nothing to use; run it: "
-            f"{record.command}"
+            f"run {record.run_id} is {what}, so there is nothing to use; run it: {record.command}"
         )
     try:
         spec = spec_of(record)
@@ -59,7 +59,7 @@ def find_run(run: str | Path, results: str | Path = "results") -> Run:
             f"{folder / RECORD}: its protocol is of another version of petseg-bench; run it again: "
             f"{record.command}"
         ) from error
-    _check_delta(folder / DELTA, record)
+    _check_delta(folder / DELTA, record, record.costs.stored)
     above = folder.resolve().parents
     inside = len(above) > 4 and folder.resolve() == above[4] / spec.folder
     return Run(folder, above[4] if inside else folder, record, spec)
@@ -85,14 +85,12 @@ def _found(run: str | Path, results: Path) -> tuple[Path, Record]:
     return store.find_one(results, str(run))
 
 
-def _check_delta(path: Path, record: Record) -> None:
+def _check_delta(path: Path, record: Record, stored: Stored) -> None:
     if not path.is_file():
         raise UserError(
             f"run {record.run_id}: {path} is missing (published records come without trained "
             f"tensors); train it: {record.command}"
         )
-    assert record.costs is not None
-    stored = record.costs.stored
     try:
         size = path.stat().st_size
         same = size == stored.bytes and stored.sha256 in (None, file_sha256(path))

@@ -33,8 +33,8 @@ def load(
 ) -> Predictor:
     """A finished run as a network that labels images.
 
-    On the hardware of the run, and with as many threads, it gives the masks that the run was scored
-    on, bit for bit.
+    On the CPU of the run, with as many threads, it gives the masks that the run was scored on, bit
+    for bit; on a GPU up to rounding, because there the evaluation passes several images at once.
 
     Args:
         run: a run id, or its first characters; or the folder of a run, wherever it is.

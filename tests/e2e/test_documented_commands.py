@@ -59,6 +59,8 @@ SHORT = {
     "python -m benchmark run --methods 'lora[rank=4|16],spm'": TINY,
     "python -m benchmark report --no-figures --no-gallery": [],
     "python -m benchmark recommend --max-stored 1MB": [],
+    "python -m benchmark predict 3f2a photos --out masks": [],
+    "python -m benchmark predict 3f2a 'photos/*.jpg' drive.mp4 --out labelled --overlay": [],
     "python -m benchmark show 3f2a": [],
     "python -m benchmark compare 3f2a 91c0": [],
     "python -m benchmark doctor": [],

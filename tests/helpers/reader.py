@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 from PIL import Image
 
-from tests.helpers import annotators, forked
+from tests.helpers import annotators, forked, videos
 from tests.helpers.documents import ROOT, fences
 
 PACKAGE = "python -m pip install -e . && "
@@ -30,6 +30,10 @@ def furnish(folder):
                 path = folder / "bolts" / kind / split / f"{split}{number}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(path)
+    (folder / "photos").mkdir()
+    for path in (folder / "bolts/images/test").iterdir():
+        Image.open(path).save(folder / "photos" / f"{path.stem}.jpg")
+    videos.clip(folder / "drive.mp4")
     annotators.coco(folder, annotators.shapes(), "packed")
     for suite in ("demo", "small"):
         shutil.copytree(ROOT / "results/published" / suite, folder / "results/published" / suite)

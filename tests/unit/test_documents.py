@@ -16,7 +16,8 @@ pytestmark = pytest.mark.no_torch
 TOP = ("benchmark/", "methods/", "results/", "reports/", "tests/")
 PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*|[\w.-]+\.(?:py|toml|cff))`")
 USERS = {"my_method.py", "reports/demo/index.html", "timing/", "tables/", "figures/"}
-USERS |= {"images/", "labels/", "tuning/"}
+USERS |= {"images/", "labels/", "tuning/", "masks/NAME.png", "masks/NAME/000000.png"}
+USERS |= {"overlays/NAME.jpg", "overlays/NAME.mp4"}
 """What users make, or a command."""
 MODULE = re.compile(r"\b(?:benchmark|methods|tests)(?:\.[a-zA-Z_]\w*)+\b")
 FILES = {"py", "md", "yaml"}

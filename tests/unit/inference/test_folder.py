@@ -4,6 +4,7 @@ import csv
 import os
 from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,8 +15,8 @@ from benchmark.data.given import image_of
 from benchmark.data.palette import colour_table
 from benchmark.inference.folder import Folder
 from benchmark.inference.inputs import find_inputs
+from tests.helpers.videos import clip
 
-av = pytest.importorskip("av")
 pytestmark = pytest.mark.no_torch
 
 
@@ -47,19 +48,6 @@ def photos(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 256, (8, 6, 3)).astype(np.uint8)).save(path)
     return tmp_path / "photos"
-
-
-def clip(path, frames=5, size=(35, 48)):
-    """A video whose frames become brighter."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.height, stream.width = (side + side % 2 for side in size)
-        for number in range(frames):
-            shape = (stream.height, stream.width, 3)
-            image = np.full(shape, 255 * number // (frames - 1), np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())
-    return path
 
 
 def fill(out, *given, network=None, overlays=False):
