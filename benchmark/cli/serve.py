@@ -22,7 +22,7 @@ def serve(
     runs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN]...", help="Run ids, or folders of runs; called after their benchmarks."
+            metavar="RUN", help="Run ids, or folders of runs; called after their benchmarks."
         ),
     ] = None,
     names: Annotated[
