@@ -7,7 +7,7 @@ skipped, however often the work is stopped; and masks of different runs or input
 import csv
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,9 +103,10 @@ class Folder:
                         raise
                     outcome.unread += 1
                     problem(f"{one.path} is too large for memory" if too_large else str(error))
-        finally:
+        except BaseException:
             with suppress(OSError):
-                self._write_table()
+                self._write_table()  # of what is there when it is stopped
+            raise
         self._write_table()
         return outcome
 
@@ -118,11 +119,8 @@ class Folder:
         named = {self._place(one): one for one in inputs}
         outdated: dict[Path, Input] = {}
         for path in sorted((self.out / MASKS).rglob("[!.]*.png")):
-            one = named.get(path.with_suffix("")) or named.get(path.parent)
-            if one is not None and one.is_video is not (path.parent in named):
-                one = None  # an image beside a folder of its name
-            note = note_in(path)
-            if note is None or not note.keys() >= {"image", *self._run}:
+            one, note = _maker(path, named), note_in(path)
+            if note is None or not note.keys() >= {"image", "pixels", *self._run}:
                 if one is not None:
                     raise UserError(f"{path} is no mask of `predict`; choose another --out")
             elif one is None and not _holds(note, self._run):
@@ -231,6 +229,14 @@ class Folder:
             shares = [f"{count / sum(pixels):.6f}" for count in pixels]
             table.writerow([note["image"], path.relative_to(self.out).as_posix(), *shares])
         write_atomic(self.out / TABLE, lines.getvalue().encode())
+
+
+def _maker(path: Path, named: Mapping[Path, Input]) -> Input | None:
+    """The image, or the video, that a mask belongs to by its name; None where it is not named."""
+    image, film = named.get(path.with_suffix("")), named.get(path.parent)
+    if image is not None and not image.is_video:
+        return image
+    return film if film is not None and film.is_video else None
 
 
 def _holds(note: Note, wanted: Note) -> bool:

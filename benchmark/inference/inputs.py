@@ -105,8 +105,12 @@ def _matching(text: str) -> list[Path]:
     raise UserError(f"{text}: no such file or folder; check the path")
 
 
+def _unreadable(error: OSError) -> None:
+    raise UserError(f"{error.filename} cannot be read ({error.strerror}); change its permissions")
+
+
 def _in_folder(folder: Path, left_out: Sequence[Path]) -> Iterator[Path]:
-    for place, names, files in os.walk(folder):
+    for place, names, files in os.walk(folder, onerror=_unreadable):
         here = Path(place)
         written = RESULTS if TABLE in files else ()  # by `predict`, perhaps of another run
         names[:] = [

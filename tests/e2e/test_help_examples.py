@@ -66,8 +66,8 @@ RUN = {
     f"{B} recommend --max-stored 1MB --max-trainable 10%": [],
     f"{B} recommend --suite small --results results/published --max-stored 1MB "
     "--max-latency 1.2x --json": [],
-    f"{B} predict 3f2a photos --out masks": [],
-    f"{B} predict 3f2a 'photos/*.jpg' drive.mp4 --out labelled --overlay": [],
+    f"{B} predict 3f2a photos --out labelled": [],
+    f"{B} predict 3f2a 'photos/*.jpg' drive.mp4 --out shown --overlay": [],
     f"{B} show 3f2a": [],
     f"{B} show eff22a26 --results results/published": [],
     f"{B} show eff22a26 --results results/published --json": [],

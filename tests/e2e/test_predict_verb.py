@@ -1,16 +1,14 @@
-"""`predict` and the README's example of `load`, on a run that is made as a user makes it."""
+"""`predict`, on a run that is made as a user makes it."""
 
 import csv
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.fault.torture import PLUGIN
-from tests.helpers.documents import ROOT, fences
-from tests.helpers.forked import call, clean
+from tests.helpers.documents import ROOT
+from tests.helpers.forked import call
 from tests.helpers.tiny import typed
 
 
@@ -92,16 +90,3 @@ def test_a_published_record_says_how_to_train_it(home):
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "published records come without" in done.stderr
     assert "train it: python -m benchmark run --suite demo --benchmarks cells" in done.stderr
-
-
-def test_the_example_of_the_readme(home):
-    (example,) = (code for code in fences("benchmark/README.md", "python") if "load(" in code)
-    assert len([line for line in example.splitlines() if line]) <= 7
-    Image.new("RGB", (30, 20)).save(home / "street.jpg")
-    code = "from benchmark.planning.plugins import load_files\nfrom pathlib import Path\n"
-    code += f"load_files([Path('tiny.py')])\n{example.replace('3f2a', run_id(home))}"
-    code += "assert mask.shape == (20, 30) and shares.shape == (3, 20, 30)\n"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=home, env=clean(), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr

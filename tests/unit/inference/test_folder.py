@@ -121,6 +121,16 @@ def test_a_changed_image_or_run_is_made_again(photos, tmp_path):
     assert fill(out, photos, network=Network("run2"))[0] == 0
 
 
+def test_an_image_beside_a_folder_of_its_name(photos, tmp_path):
+    out = tmp_path / "out"
+    Image.new("RGB", (4, 4)).save(photos / "a.png")
+    assert fill(out, photos)[0] == 4
+    Image.new("RGB", (5, 4)).save(photos / "a/0.png")
+    assert fill(out, photos)[0] == 1
+    Image.new("RGB", (5, 4)).save(photos / "a.png")
+    assert fill(out, photos)[0] == 1
+
+
 def test_masks_of_a_former_run_are_gone_before_the_first_new_one(photos, tmp_path):
     out = tmp_path / "out"
     fill(out, photos)

@@ -20,6 +20,7 @@ from benchmark.models.delta import bytes_of
 from benchmark.models.weights import ResolvedWeights
 from benchmark.planning import plugins
 from benchmark.results import store
+from tests.helpers.documents import fences
 
 
 def counts_of(network, example):
@@ -97,6 +98,16 @@ def test_paths_pillow_images_and_arrays_are_one_image(folders, tmp_path):
     expected = network.predict(image, True)
     for same in (tmp_path / "one.png", str(tmp_path / "one.png"), Image.fromarray(image)):
         assert np.array_equal(network.predict(same, True), expected)
+
+
+def test_the_example_of_the_readme(results, folders, tmp_path, monkeypatch):
+    (example,) = (code for code in fences("benchmark/README.md", "python") if "load(" in code)
+    (tmp_path / "results").symlink_to(results)
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (30, 20)).save("street.jpg")
+    names = {}
+    exec(example.replace("3f2a", folders["lora"].name), names)
+    assert names["mask"].shape == (20, 30) and names["shares"].shape == (3, 20, 30)
 
 
 def test_threads_may_share_a_network(folders):
