@@ -158,7 +158,7 @@ def _print(
         where, ids = _target(one, benchmark), _run_ids(one, benchmark, frame)
         if ids:
             say(f"trained on {where} already, as run {', '.join(ids)}; to use it:")
-            say(f"$ python -m benchmark predict {ids[0]} IMAGES --out masks{request.repeated}")
+            say(f"$ python -m benchmark predict {ids[0]} IMAGES --out labelled{request.repeated}")
             say("to train it again, or with more --seeds:")
         else:
             say(f"to train it on {where or 'a set of your own'}:")
