@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from benchmark.analysis.runs import Runs
+    from benchmark.analysis.uncertainty import Assessment
     from benchmark.cli.request import Request
     from benchmark.data.base import Benchmark
     from benchmark.reporting.html.images import Item
@@ -127,17 +128,11 @@ def _inputs(
 ) -> "ReportInputs":
     import pandas as pd
 
-    from benchmark.analysis.runs import Runs
-    from benchmark.analysis.uncertainty import assess
-    from benchmark.core.parallel import uncollected
     from benchmark.reporting.inputs import ReportInputs
-    from benchmark.reporting.report import publishable
 
     items, notes = _gallery(frame, root, data) if gallery and len(frame) else ([], [])
     published = pd.concat(references, ignore_index=True) if references else None
-    with uncollected():
-        runs = Runs(publishable(frame), root)
-        found = assess(runs, root / f".report-{name}" / STATISTICS)
+    runs, found = assessed(frame, name, root)
     if published is not None:
         found = found.beside(published)
     title = _title(sorted(map(str, frame["benchmark"].unique())), name)
@@ -160,6 +155,24 @@ def _described_otherwise(runs: "Runs") -> list[str]:
     other = rows[(rows["benchmark_version"].fillna("") != now) & (now != "")]
     records = (read_record(runs.root / folder) for folder in other["folder"])
     return redescribed(record for record in records if record is not None)
+
+
+def assessed(frame: "pd.DataFrame", name: str, root: Path) -> "tuple[Runs, Assessment]":
+    """The records of a suite and their statistics, which are kept until a run changes.
+
+    Args:
+        frame: as `load_results` returns it.
+        name: of the suite.
+        root: the results folder.
+    """
+    from benchmark.analysis.runs import Runs
+    from benchmark.analysis.uncertainty import assess
+    from benchmark.core.parallel import uncollected
+    from benchmark.reporting.report import publishable
+
+    with uncollected():
+        runs = Runs(publishable(frame), root)
+        return runs, assess(runs, root / f".report-{name}" / STATISTICS)
 
 
 def _title(benchmarks: list[str], suite: str) -> str:

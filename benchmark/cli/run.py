@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from benchmark.cli.request import Request
     from benchmark.core.spec import RunSpec
+    from benchmark.execution.loggers.events import Logger
 
 Retry = Annotated[
     str | None,
@@ -54,6 +55,13 @@ AcceptAudit = Annotated[
         help="Train even if the audit finds that results would be wrong.",
     ),
 ]
+Log = Annotated[
+    list[str] | None,
+    how(
+        metavar="tensorboard|mlflow|wandb",
+        help="Also log curves, scores, costs and sample predictions there; repeatable.",
+    ),
+]
 Jobs = Annotated[
     str,
     where(
@@ -73,6 +81,7 @@ def run(
     checkpoint: Checkpoint = None,
     compiling: Compile = "auto",
     timing: Timing = False,
+    log: Log = None,
     accept_audit: AcceptAudit = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -94,12 +103,14 @@ def run(
         raise UserError(f"--rerun {rerun!r}: choose stale")
     check(compiling)
     number = parse_jobs(jobs)
+    loggers = _loggers(log or [])
     from rich.console import Console
 
     from benchmark.cli.progress import listener, stopping
     from benchmark.core import answer_cache
     from benchmark.core.record import FINAL
     from benchmark.execution import grid
+    from benchmark.execution.loggers.events import logged
     from benchmark.execution.pool import start_server
     from benchmark.planning.staleness import made_before, redescribed
     from benchmark.results import asked, store
@@ -141,14 +152,17 @@ def run(
             for name in ("benchmark.reporting.terminal", "scipy.stats"):
                 importlib.import_module(name)
         watch = StopSignal(max_seconds, stopping)
-        with listener(progress, len(todo)) as watcher:
+        with (
+            listener(progress, len(todo)) as watcher,
+            logged(watcher, loggers, request.results, request.data) as told,
+        ):
             records = grid.run_cells(
                 todo,
                 request.results,
                 request.data,
                 request.weights,
                 request.device,
-                watcher,
+                told,
                 workers=request.workers,
                 watch=watch,
                 checkpoint_seconds=60.0 if checkpoint is None else checkpoint,
@@ -173,6 +187,13 @@ def run(
         raise typer.Exit(signal)
     if left or again:
         raise typer.Exit(1)
+
+
+def _loggers(names: list[str]) -> "dict[str, Logger]":
+    """Those that are asked for; UserError where one is unknown, or its package is missing."""
+    from benchmark.execution.loggers import open_logger
+
+    return {name: open_logger(name) for name in dict.fromkeys(names)}
 
 
 def _unsuccessful(

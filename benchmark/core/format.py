@@ -38,7 +38,7 @@ def human(value: Any, kind: Kind) -> str:
     if kind == "ratio":
         # Three digits: beyond ten, hundredths are noise.
         return f"{number:.{2 if number < 9.995 else 1}f}x"
-    formats = {"integer": ".0f", "points": ".1f", "ms": ".1f", "rate": ".1f", "number": ".3f"}
+    formats = {"integer": ".0f", "points": "z.1f", "ms": ".1f", "rate": ".1f", "number": ".3f"}
     text = format(100 * number if kind == "points" else number, formats[kind])
     return f"{text} ms" if kind == "ms" else text
 

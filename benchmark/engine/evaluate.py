@@ -104,6 +104,23 @@ def input_sizes(
     return (height, width), segmenter.backbone.padded(height, width)
 
 
+def network_inputs(segmenter: Segmenter, scale: Scale, images: Sequence[np.ndarray]) -> Tensor:
+    """Images resized, normalised and padded to one shape: (N, C, H, W), on the device.
+
+    Args:
+        segmenter: that will see them.
+        scale: the factor for an image of a height and a width.
+        images: (H, W, C) uint8 each, whose network inputs have one shape.
+    """
+    device = next(segmenter.parameters()).device
+    sizes = [input_sizes(segmenter, scale, image.shape) for image in images]
+    inputs = torch.zeros(len(images), images[0].shape[2], *sizes[0][1], device=device)
+    for place, array, ((height, width), _) in zip(inputs, images, sizes, strict=True):
+        image = resize_image(to_tensor(array), height, width)
+        place[:, :height, :width] = segmenter.normalise(image.to(device))
+    return inputs
+
+
 @torch.inference_mode()
 def coarse_of(
     segmenter: Segmenter,
@@ -126,12 +143,8 @@ def coarse_of(
     Returns:
         (N, K, h, w) float32, of the padded network input.
     """
-    device = next(segmenter.parameters()).device
-    sizes = [input_sizes(segmenter, scale, image.shape) for image in images]
-    inputs = torch.zeros(len(images), images[0].shape[2], *sizes[0][1], device=device)
-    for place, array, ((height, width), _) in zip(inputs, images, sizes, strict=True):
-        image = resize_image(to_tensor(array), height, width)
-        place[:, :height, :width] = segmenter.normalise(image.to(device))
+    inputs = network_inputs(segmenter, scale, images)
+    device = inputs.device
     with autocast(device, precision):
         logits = coarse_logits(segmenter, inputs, protocol, limit.pixels)
         if protocol.tta == "flip":

@@ -126,13 +126,24 @@ class Predictor:
 
     def predict_array(self, image: np.ndarray, probabilities: bool = False) -> np.ndarray:
         """`predict` of what `read` returned."""
-        shape = image.shape[:2]
-        size, padded = input_sizes(self.segmenter, self.scale, shape)
         limit = limit_on(self.device, self.protocol)
         with self._lock:
             (coarse,) = coarse_of(
                 self.segmenter, self.scale, [image], self.protocol, self.precision, limit
             )
+        return self.labels(coarse, image.shape[:2], probabilities)
+
+    def labels(
+        self, coarse: Tensor, shape: tuple[int, int], probabilities: bool = False
+    ) -> np.ndarray:
+        """What `predict` returns, of the coarse logits (K, h, w) of an image.
+
+        Args:
+            coarse: of the padded network input.
+            shape: height and width of the image.
+            probabilities: see `predict`.
+        """
+        size, padded = input_sizes(self.segmenter, self.scale, shape)
         # Transposed, as the strips are: see `label_strips`.
         if probabilities:
             out = np.empty((len(self.classes), shape[1], shape[0]), np.float32)

@@ -60,6 +60,7 @@ class Tasks(Mapping[str, Predictor]):
         self._lock = threading.Lock()
         self._tasks: dict[str, Predictor] = {}
         self._own: dict[str, int] = {}
+        self._on: dict[str, SharedBackbone] = {}
         self._shared: dict[tuple[object, ...], SharedBackbone] = {}
 
     def add(self, name: str, run: str | Path) -> Predictor:
@@ -89,7 +90,7 @@ class Tasks(Mapping[str, Predictor]):
             if record.provenance.precision == "bf16":
                 shared.cast()
             predictor = predictor_of(found, task, segmenter, shared.casts)
-            self._tasks[name], self._own[name] = predictor, own
+            self._tasks[name], self._own[name], self._on[name] = predictor, own, shared
             return predictor
 
     def remove(self, name: str) -> None:
@@ -100,7 +101,7 @@ class Tasks(Mapping[str, Predictor]):
         """
         with self._lock:
             self[name]
-            del self._tasks[name], self._own[name]
+            del self._tasks[name], self._own[name], self._on[name]
 
     def __getitem__(self, name: str) -> Predictor:
         """The task of a name.
@@ -126,6 +127,11 @@ class Tasks(Mapping[str, Predictor]):
         """Bytes of the tensors that a task has beside those of the shared backbone."""
         self[name]
         return self._own[name]
+
+    def backbone_of(self, name: str) -> SharedBackbone:
+        """The frozen backbone that a task shares with others."""
+        self[name]
+        return self._on[name]
 
     @property
     def bytes(self) -> int:

@@ -31,13 +31,18 @@ class SharedBackbone:
     def __init__(self, backbone: StagedBackbone) -> None:
         self.backbone = backbone
         self.casts: dict[int, Tensor] = {}
-        self._lent = Segmenter(copy.deepcopy(backbone), nn.Identity()).eval()
+        self._lent = self.twin()
         self._casting = ExitStack()
-        _share_tensors(self._lent, backbone)
 
     def copy(self) -> StagedBackbone:
         """One of its own, to apply a method to."""
         return copy.deepcopy(self.backbone)
+
+    def twin(self) -> Segmenter:
+        """Modules of its own with these tensors, in eval mode; its decoder hands features on."""
+        made = Segmenter(self.copy(), nn.Identity()).eval().requires_grad_(False)
+        _share_tensors(made, self.backbone)
+        return made
 
     @property
     def bytes(self) -> int:

@@ -109,11 +109,17 @@ def plan(selection: Selection, dirs: Sequence[Path] = ()) -> list[RunSpec]:
     return list({cell.run_id: cell for cell in cells}.values())
 
 
-def command(cell: RunSpec) -> str:
-    """The command line that runs this one cell (folders of data and weights are the machine's)."""
+def command(cell: RunSpec, seeds: Sequence[int] | None = None) -> str:
+    """The command line that runs a cell (folders of data and weights are the machine's).
+
+    Args:
+        cell: which.
+        seeds: to run in place of its own.
+    """
     words = ["python", "-m", "benchmark", "run", "--suite", cell.suite]
     words += ["--benchmarks", cell.benchmark, "--backbones", cell.backbone]
-    words += ["--methods", cell.method_label, "--seeds", str(cell.seed)]
+    words += ["--methods", cell.method_label]
+    words += ["--seeds", ",".join(map(str, [cell.seed] if seeds is None else seeds))]
     usual = SUITES.get(cell.suite).protocol.model_dump()
     for field, value in cell.protocol.model_dump().items():
         if value != usual[field]:

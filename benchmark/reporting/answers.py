@@ -126,17 +126,44 @@ def answer(points: pd.DataFrame, pairs: pd.DataFrame | None, status: pd.DataFram
     scored = points.dropna(subset=[MIOU]).sort_values([MIOU, "method"], ascending=[False, True])
     if scored.empty:
         return Answer((), (_why_empty(status),))
-    # With one seed nothing is tested: images say nothing of how training varies.
-    tested = pairs is not None and len(pairs) > 0 and int(scored["seeds"].min()) > 1
     best = scored.iloc[0]
-    findings = [_most_accurate(scored)]
-    rivals = _rivals(scored, pairs if tested else None)
-    if len(scored) > 1:
-        findings += _near(scored, rivals, tested, pairs)
+    rivals, tested = rivals_of_best(scored, pairs)
+    findings = best_and_rivals(scored, rivals, tested, pairs)
     findings += [
         finding for finding in _under_budgets(scored) if finding.methods != (str(best["method"]),)
     ]
-    return Answer(tuple(findings), tuple(_caveats(scored, status, tested)))
+    return Answer(tuple(findings), tuple(caveats(scored, status, tested)))
+
+
+def rivals_of_best(scored: pd.DataFrame, pairs: pd.DataFrame | None) -> tuple[pd.DataFrame, bool]:
+    """The methods that may be as good as the best: by the test, else by closeness.
+
+    Args:
+        scored: methods with a score, the best first: method, `metrics.miou`, seeds.
+        pairs: of the same group and scope: method_a, method_b, significant; None where no test
+            was made.
+
+    Returns:
+        The rows of the best and of its rivals, and whether they were tested.
+    """
+    # With one seed nothing is tested: images say nothing of how training varies.
+    tested = pairs is not None and len(pairs) > 0 and int(scored["seeds"].min()) > 1
+    return _rivals(scored, pairs if tested else None), tested
+
+
+def best_and_rivals(
+    scored: pd.DataFrame, rivals: pd.DataFrame, tested: bool, pairs: pd.DataFrame | None
+) -> list[Finding]:
+    """What is most accurate, what may be as good, and what of that is cheapest.
+
+    Args:
+        scored: as `rivals_of_best` takes it.
+        rivals: what it returned.
+        tested: the same.
+        pairs: the tests, or None.
+    """
+    near = _near(scored, rivals, tested, pairs) if len(scored) > 1 else []
+    return [_most_accurate(scored), *near]
 
 
 def budgets(costs: Sequence[float]) -> list[float]:
@@ -263,7 +290,8 @@ def _under_budgets(scored: pd.DataFrame) -> list[Finding]:
     ]
 
 
-def _caveats(scored: pd.DataFrame, status: pd.DataFrame, tested: bool) -> list[str]:
+def caveats(scored: pd.DataFrame, status: pd.DataFrame, tested: bool) -> list[str]:
+    """What a reader must know along with the findings, a sentence each; see `answer`."""
     result = []
     finished = status[(status["status"] == "done") & status["method"].isin(scored["method"])]
     low, high = int(scored["seeds"].min()), int(finished["seeds"].max())

@@ -85,6 +85,17 @@ def flat(record: Record) -> dict[str, Any]:
     return {name: value for name, value in content.items() if value is not None}
 
 
+def numbers_of(record: Record) -> dict[str, float]:
+    """Metrics and costs of a record by dotted names; those that are missing are left out."""
+    content = flat(record)
+    parts: dict[str, Any] = {n: content[n] for n in ("metrics", "costs") if n in content}
+    return {
+        name: float(value)
+        for name, value in _dotted(parts)
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
 def _tell_apart(rows: list[dict[str, Any]]) -> None:
     """Gives runs of one label but other fields other labels.
 

@@ -13,7 +13,16 @@ HERE = ["--weights=weights"]
 
 DATA = "needs the real data and weights"
 TESTS = "is these tests, or starts them"
+SERVES = "serves until it is stopped: tests/e2e/test_serve_verb.py"
 NOT_RUN = {
+    "python -m pip install 'petseg-bench[serve]'": "is not on an index yet",
+    "python -m benchmark serve 3f2a": SERVES,
+    "python -m benchmark serve --name streets=3f2a --name cells=91c0": SERVES,
+    "curl --data-binary @street.jpg --output mask.png "
+    "http://127.0.0.1:8000/v1/tasks/streets:predict": SERVES,
+    "python -m tests.helpers.soak --requests 20000 --clients 16 --hostile 0.01": (
+        "takes many minutes; tests/e2e/test_serve_verb.py has a short one"
+    ),
     "python -m pip install -e '.[test]' && python -m pytest": TESTS,
     "python -m pytest": TESTS,
     "python -m pytest tests/unit/analysis -n0 -q": TESTS,
@@ -50,6 +59,7 @@ SHORT = {
     "python -m benchmark plan --methods lora,spm --detect 1": TINY,
     "python -m benchmark run --methods 'lora[rank=4|16],spm'": TINY,
     "python -m benchmark report --no-figures --no-gallery": [],
+    "python -m benchmark recommend --max-stored 1MB": [],
     "python -m benchmark predict 3f2a photos --out labelled": [],
     "python -m benchmark predict 3f2a 'photos/*.jpg' drive.mp4 --out shown --overlay": [],
     "python -m benchmark show 3f2a": [],
@@ -62,6 +72,7 @@ SHORT = {
     "python -m benchmark data verify voc2012 --data DIR": [],
     "python -m benchmark data audit voc2012 --data DIR": [],
     "python -m benchmark data preview voc2012 --data DIR": [],
+    "python -m benchmark recommend --suite small --results results/published --max-stored 1MB": [],
     "python -m benchmark show 60d03924 --results results/published": [],
     "python -m benchmark plan --suite demo --seeds 0,1,2 --results results/published": [],
     "python -m benchmark results export --results results/published --out all.csv": [],

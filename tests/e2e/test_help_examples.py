@@ -28,6 +28,15 @@ NOT_RUN = {
     f"{B} export 3f2a --format folder --out bolts-hub --push USER/NAME": "uploads",
 }
 
+NOT_RUN |= {
+    f"{B} serve {words}": "serves until it is stopped: test_serve_verb.py"
+    for words in (
+        "3f2a",
+        "--name streets=3f2a --name cells=91c0 --port 8080",
+        "3f2a --host 0.0.0.0 --token-file token.txt",
+    )
+}
+
 RUN = {
     f"{B} quickstart bolts": ["--methods=linear", *OWN],
     f"{B} quickstart bolts --methods linear,lora --seeds 0,1,2": ["--seeds=0", *OWN],
@@ -37,6 +46,7 @@ RUN = {
     f"{B} run --settings settings.yaml": TINY,
     f"{B} plan --methods lora,spm --seeds 0,1,2 --detect 1": TINY,
     f"{B} run --methods spm,vpt,lora": TINY,
+    f"{B} run --methods lora --log tensorboard": TINY,
     f"{B} run": ["--methods=spm", *TINY],
     f"{B} run --methods 'lora[rank=4|16],v*,peft:dora' --seeds 0,1,2": ["--seeds=0", *TINY],
     f"{B} run --methods lora --fraction 0.1,0.25,1": TINY,
@@ -56,6 +66,10 @@ RUN = {
         *("--no-gallery", "--no-figures"),
     ],
     f"{B} report --json --no-figures": ["--no-gallery"],
+    f"{B} recommend": [],
+    f"{B} recommend --max-stored 1MB --max-trainable 10%": [],
+    f"{B} recommend --suite small --results results/published --max-stored 1MB "
+    "--max-latency 1.2x --json": [],
     f"{B} predict 3f2a photos --out labelled": [],
     f"{B} predict 3f2a 'photos/*.jpg' drive.mp4 --out shown --overlay": [],
     f"{B} show 3f2a": [],

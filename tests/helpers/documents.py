@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = (
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmark/README.md", "methods/README.md"),
     *("results/README.md", "reports/README.md", "tests/README.md"),
-    "results/published/rates/README.md",
+    *("results/published/rates/README.md", "benchmark/serving/README.md"),
 )
 """Written by hand. The published reports are made from records."""
 

@@ -21,7 +21,7 @@ def imports(path):
 
 FLOORS = (
     *("core", "data", "models", "results", "planning", "analysis", "engine", "inference"),
-    *("export", "reporting", "contract", "execution", "profiling", "cli"),
+    *("export", "serving", "reporting", "contract", "execution", "profiling", "cli"),
 )
 """The rooms of `benchmark/`, from the ground up: each imports from itself and from those below."""
 

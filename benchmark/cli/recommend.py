@@ -1,0 +1,296 @@
+"""`recommend`: which method to take by the records at hand, and the command that trains it."""
+
+import math
+import os
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from benchmark.cli import options, petseg_yaml
+from benchmark.core.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from benchmark.analysis.limits import Limit
+    from benchmark.cli.request import Request
+    from benchmark.reporting.recommend import Recommendation
+
+SCHEMA_VERSION = 1
+_LIMITS = "Limits"
+_FILE, _NAME = "FILE.yaml", "NAME"
+"""What stands for a set that nobody named yet."""
+
+
+def _limit(name: str, text: str) -> Any:
+    return typer.Option(f"--max-{name}", metavar="LIMIT", help=text, rich_help_panel=_LIMITS)
+
+
+Stored = Annotated[str | None, _limit("stored", "Bytes on disk for one more task: 1MB, 500kB, 2x.")]
+Trainable = Annotated[
+    str | None, _limit("trainable", "Trainable parameters: 300k, 2% of the backbone, 2x.")
+]
+Memory = Annotated[str | None, _limit("memory", "Peak memory of a training step: 2GB, 1.5x.")]
+Latency = Annotated[str | None, _limit("latency", "Time to segment one image: 20ms, 1.2x.")]
+Training = Annotated[str | None, _limit("training", "Time of a training step: 500ms, 2x.")]
+
+
+@options.takes("suite", "results", "weights", "data", "plugin")
+def recommend(
+    request: "Request",
+    benchmark: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Set to train on; where it has finished runs, scores on it alone count.",
+        ),
+    ] = None,
+    stored: Stored = None,
+    trainable: Trainable = None,
+    memory: Memory = None,
+    latency: Latency = None,
+    training: Training = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Say which method to take by the finished runs, and print the command that trains it.
+
+    Of the methods within the limits that are not distinguishable from the most accurate one, the
+    one that stores least is taken. A multiple, as in 1.2x, is one of the frozen backbone with a
+    linear decoder. Times are those that `timing` measured.
+
+    Exit code 2: no run has finished, or no method is within the limits.
+    """
+    from rich.console import Console
+
+    from benchmark.analysis.limits import parse_limit
+    from benchmark.cli.report import assessed
+    from benchmark.planning.catalogue import BENCHMARKS, SUITES
+    from benchmark.planning.remembered import recall
+    from benchmark.reporting import recommend as answer
+    from benchmark.results.load import load_results
+
+    typed = {
+        "stored": stored,
+        "trainable": trainable,
+        "memory": memory,
+        "latency": latency,
+        "training": training,
+    }
+    limits = [parse_limit(name, text) for name, text in typed.items() if text is not None]
+    suite = request.selection.suite
+    frame = load_results(request.results, suite)
+    if frame.empty:
+        SUITES.get(suite)
+        raise UserError(
+            f"no run of suite {suite!r} in {request.results}; run `python -m benchmark run` first, "
+            "or name another with --suite or --results"
+        )
+    problems = recall(request.results, [benchmark] if benchmark else [])
+    if benchmark in problems:
+        raise UserError(f"benchmark {benchmark!r} {problems[benchmark]}")
+    if benchmark is not None and benchmark not in set(frame["benchmark"]):
+        BENCHMARKS.get(benchmark)
+    runs, found = assessed(frame, suite, request.results)
+    made = answer.recommend(runs, found, limits, benchmark)
+    if not made:
+        raise UserError(
+            f"no method of suite {suite!r} in {request.results} has finished all its benchmarks; "
+            "finish them with `python -m benchmark run`, or name one with --benchmark"
+        )
+    if all(one.best is None for one in made):
+        raise UserError(_no_fit(made, limits, suite, request))
+    if as_json:
+        from benchmark.cli.terminal import print_json
+
+        print_json(_document(made, limits, benchmark, runs.frame, request))
+        return
+    console = Console()
+    for one in made:
+        _print(console, one, benchmark, runs.frame, request)
+
+
+def _no_fit(
+    made: "Sequence[Recommendation]", limits: "Sequence[Limit]", suite: str, request: "Request"
+) -> str:
+    """Why no method fits, what comes closest, and what to do."""
+    nearest = min((one.nearest for one in made if one.nearest), key=lambda one: one.times)
+    asked = " ".join(map(str, limits))
+    if math.isinf(nearest.times):
+        return (
+            f"{nearest.text}; measure it with `python -m benchmark timing --suite {suite}"
+            f"{request.repeated}`, or leave it out"
+        )
+    return f"no method fits {asked}; nearest: {nearest.text}; raise the limit"
+
+
+def _print(
+    console: "Console",
+    one: "Recommendation",
+    benchmark: str | None,
+    frame: "pd.DataFrame",
+    request: "Request",
+) -> None:
+    def say(text: str, style: str = "") -> None:
+        console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    scope = one.benchmark or (
+        one.benchmarks[0]
+        if len(one.benchmarks) == 1
+        else f"average over {', '.join(one.benchmarks)}"
+    )
+    say(f"{one.name}: {scope}", style="bold")
+    if one.best is None:
+        assert one.nearest is not None
+        say(f"no method fits; nearest: {one.nearest.text}")
+    else:
+        say(_taken(one))
+        for finding in one.findings:
+            say(f"  {finding.label}: {', '.join(finding.methods)} ({finding.text})")
+    for reason, methods in one.excluded.items():
+        named = ", ".join(f"{name} ({cost})" if cost else name for name, cost in methods.items())
+        say(f"  Left out, {reason}: {named}")
+    for caveat in one.caveats:
+        say(f"  {caveat}", style="dim")
+    if one.best is not None:
+        where, ids = _target(one, benchmark), _run_ids(one, benchmark, frame)
+        if ids:
+            say(f"trained on {where} already, as run {', '.join(ids)}; to use it:")
+            say(f"$ python -m benchmark predict {ids[0]} IMAGES --out labelled{request.repeated}")
+            say("to train it again, or with more --seeds:")
+        else:
+            say(f"to train it on {where or 'a set of your own'}:")
+        say(f"$ {_command(one, benchmark, frame, request)}")
+        say("")
+
+
+def _taken(one: "Recommendation") -> str:
+    """What is taken, its numbers, and why it and not the most accurate one."""
+    from benchmark.analysis.costs import STORED, TRAINABLE
+    from benchmark.analysis.leaderboard import MIOU
+    from benchmark.core.format import human, interval_text, points_text
+
+    best = one.best
+    assert best is not None
+    within = interval_text(float(best["low"]), float(best["high"]))
+    text = f"take {best['method']}: mIoU {points_text(best[MIOU])}"
+    text += f" (95 %: {within})" if within else ""
+    text += f", {human(best[TRAINABLE], 'count')} trainable, {human(best[STORED], 'bytes')} stored"
+    others = len(one.rivals) - 1
+    if not others:
+        return text
+    how = "that are not distinguishable" if one.tested else "within 1 point (not tested)"
+    if one.difference is None:
+        return f"{text}; the most accurate, and the smallest of {others + 1} {how}"
+    text += f"; the smallest of {others + 1} {how}, {points_text(one.difference.value)} points"
+    low, high = (points_text(end) for end in (one.difference.low, one.difference.high))
+    span = "" if math.isnan(one.difference.low) else f" (95 %: {low} to {high})"
+    return f"{text} below {one.rivals[0]}{span}"
+
+
+def _target(one: "Recommendation", benchmark: str | None) -> str | None:
+    """The set to train on: the named one, else the only one that there is."""
+    return benchmark or (one.benchmarks[0] if len(one.benchmarks) == 1 else None)
+
+
+def _run_ids(one: "Recommendation", benchmark: str | None, frame: "pd.DataFrame") -> list[str]:
+    """The finished runs of the method on the set to train on, by seed."""
+    rows = _rows(one, frame)
+    own = rows[rows["benchmark"] == _target(one, benchmark)].sort_values("seed")
+    return list(map(str, own["run_id"]))
+
+
+def _rows(one: "Recommendation", frame: "pd.DataFrame") -> "pd.DataFrame":
+    """The finished runs of the method that is taken, in its group."""
+    from benchmark.reporting.inputs import of_group
+
+    assert one.best is not None
+    rows = of_group(frame, one.key)
+    return rows[(rows["method"] == one.best["method"]) & (rows["status"] == "done")]
+
+
+def _command(
+    one: "Recommendation", benchmark: str | None, frame: "pd.DataFrame", request: "Request"
+) -> str:
+    """Trains the method under the protocol of its runs, with their seeds."""
+    from benchmark.planning.catalogue import BENCHMARKS
+    from benchmark.planning.plan import command
+    from benchmark.planning.remembered import recall
+    from benchmark.results.record_file import read
+    from benchmark.results.validate import spec_of
+
+    rows, name = _rows(one, frame), _target(one, benchmark)
+    spec = spec_of(read(request.results / str(rows["folder"].iloc[0])))
+    recall(request.results, [spec.benchmark])
+    if name is not None:
+        version = BENCHMARKS.get(name).version
+        spec = spec.model_copy(update={"benchmark": name, "benchmark_version": version})
+    words = shlex.split(command(spec, sorted({int(seed) for seed in rows["seed"]})))
+    if name is None:
+        words[words.index("--benchmarks") + 1] = _NAME
+        words += ["--plugin", _FILE]
+    folders = {"weights": request.weights, "data": (request.data,) if request.data else ()}
+    for option, paths in folders.items():
+        usual = os.environ.get(petseg_yaml.VARIABLES[option])
+        words += [
+            word for path in paths if str(path) != usual for word in (f"--{option}", str(path))
+        ]
+    return shlex.join(words) + request.repeated
+
+
+def _document(
+    made: "Sequence[Recommendation]",
+    limits: "Sequence[Limit]",
+    benchmark: str | None,
+    frame: "pd.DataFrame",
+    request: "Request",
+) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA_VERSION,
+        "suite": request.selection.suite,
+        "limits": {limit.name: limit.text for limit in limits},
+        "groups": [_group(one, benchmark, frame, request) for one in made],
+    }
+
+
+def _group(
+    one: "Recommendation", benchmark: str | None, frame: "pd.DataFrame", request: "Request"
+) -> dict[str, Any]:
+    from benchmark.analysis.costs import cost_columns
+    from benchmark.analysis.leaderboard import MIOU
+
+    def number(value: Any) -> float | None:
+        return None if value != value else float(value)
+
+    best, taken, difference = one.best, None, None
+    if best is not None:
+        taken = {
+            "method": str(best["method"]),
+            "miou": number(best[MIOU]),
+            "low": number(best["low"]),
+            "high": number(best["high"]),
+            "seeds": int(best["seeds"]),
+            "costs": {name: number(best[name]) for name in cost_columns()},
+            "runs": _run_ids(one, benchmark, frame),
+            "command": _command(one, benchmark, frame, request),
+        }
+    if one.difference is not None:
+        ends = (one.difference.value, one.difference.low, one.difference.high)
+        difference = dict(zip(("value", "low", "high"), map(number, ends), strict=True))
+    return {
+        "name": one.name,
+        "backbone": one.key[0],
+        "weights": one.key[1],
+        "protocol_hash": one.key[2],
+        "benchmark": one.benchmark,
+        "benchmarks": list(one.benchmarks),
+        "recommended": taken,
+        "rivals": list(one.rivals),
+        "tested": one.tested,
+        "difference": difference,
+        "excluded": {reason: dict(methods) for reason, methods in one.excluded.items()},
+        "nearest": one.nearest.text if one.nearest else None,
+        "caveats": list(one.caveats),
+    }

@@ -1,0 +1,202 @@
+"""Which method to take under limits on its costs: the report's numbers, tests and sentences."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import pandas as pd
+
+from benchmark.analysis.costs import STORED, TRAINABLE
+from benchmark.analysis.leaderboard import MIOU, Key
+from benchmark.analysis.limits import LIMITED, Limit
+from benchmark.analysis.runs import Runs
+from benchmark.analysis.uncertainty import Assessment
+from benchmark.analysis.uncertainty.family import AVERAGE as AVERAGE_NAME
+from benchmark.reporting.html.answers import (
+    Finding,
+    best_and_rivals,
+    caveats,
+    rivals_of_best,
+)
+from benchmark.reporting.html.payload import AVERAGE
+from benchmark.reporting.html.points import score_points
+from benchmark.reporting.inputs import of_group
+
+UNFINISHED = "not finished on every benchmark"
+NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better the most accurate method is than the one to take.
+
+    Attributes:
+        value: in fractions of mIoU.
+        low: lower end of the 95 % interval; NaN where there is none.
+        high: upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Miss:
+    """The method that comes closest to limits that none keeps.
+
+    Attributes:
+        times: it costs as many times the limit that it exceeds most; infinite where no method's
+            costs are known.
+        text: which method it is, and what it costs.
+    """
+
+    times: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What the records of one group say under some limits.
+
+    Attributes:
+        key: of the group.
+        name: of the group, in words.
+        benchmark: whose scores were compared; None for the average over `benchmarks`.
+        benchmarks: of the group.
+        best: the row of the method to take, with scores and costs; None where none fits.
+        difference: of the most accurate method that fits to it; None where it is that itself.
+        rivals: methods that may be as good as the most accurate one, which is the first.
+        tested: whether this was tested, or is the difference of 1 point.
+        findings: lines of the report on the methods that fit.
+        caveats: what must be known along with them.
+        excluded: by limit, or by `UNFINISHED`, the methods left out with what they cost.
+        nearest: where none fits, what comes closest.
+    """
+
+    key: Key
+    name: str
+    benchmark: str | None
+    benchmarks: tuple[str, ...]
+    excluded: Mapping[str, Mapping[str, str]]
+    best: pd.Series | None = None
+    difference: Difference | None = None
+    rivals: tuple[str, ...] = ()
+    tested: bool = False
+    findings: tuple[Finding, ...] = ()
+    caveats: tuple[str, ...] = ()
+    nearest: Miss | None = None
+
+
+def recommend(
+    runs: Runs, found: Assessment, limits: Sequence[Limit], benchmark: str | None = None
+) -> list[Recommendation]:
+    """The method to take in each group: within the limits, the smallest that may be the best.
+
+    Of the methods that are not distinguishable from the most accurate one that fits, that is the
+    one that stores least; with one seed, where nothing is tested, of those within 1 point of it.
+
+    Args:
+        runs: the records.
+        found: their statistics.
+        limits: on the costs.
+        benchmark: compare scores on it alone, in the groups that have some; by default, and where
+            no group has any, the average over the benchmarks of the group.
+
+    Returns:
+        One a group that has scores, the fullest first.
+
+    Raises:
+        UserError: a limit is a multiple of a method that was not run.
+    """
+    points = score_points(runs, found)
+    known = points["rank"].notna()
+    scope: object = AVERAGE
+    if benchmark is not None and (known & (points["scope"] == benchmark)).any():
+        scope = benchmark
+    chosen = points[points["scope"].map(lambda one: one == scope)]
+    result = []
+    for key, own in runs.groups.items():
+        mine = of_group(chosen, key)
+        if mine["rank"].isna().all():
+            continue
+        names = tuple(sorted(map(str, own.frame["benchmark"].unique())))
+        one = str(scope) if isinstance(scope, str) else None
+        pairs = of_group(found.pairs, key)
+        # With one benchmark the tests know no mean over benchmarks.
+        pairs = pairs[pairs["benchmark"] == (one or (AVERAGE_NAME if len(names) > 1 else names[0]))]
+        made = partial(
+            Recommendation, key=key, name=runs.names[key].full, benchmark=one, benchmarks=names
+        )
+        result.append(_under(limits, made, mine, pairs, own))
+    return result
+
+
+def _under(
+    limits: Sequence[Limit],
+    made: Callable[..., Recommendation],
+    points: pd.DataFrame,
+    pairs: pd.DataFrame,
+    runs: Runs,
+) -> Recommendation:
+    """The method to take in one group and scope."""
+    scored = points[points["rank"].notna()].sort_values(
+        [MIOU, "method"], ascending=[False, True], ignore_index=True
+    )
+    for name in {LIMITED[limit.name].absolute for limit in limits} - set(scored):
+        if name in runs.frame:  # medians over the rounds, the same in all records of a method
+            scored[name] = scored["method"].map(runs.frame.groupby("method")[name].first())
+    unfinished = sorted(set(map(str, points["method"])) - set(scored["method"]))
+    excluded = {UNFINISHED: dict.fromkeys(unfinished, "")} if unfinished else {}
+    measured = {limit: limit.measured(scored) for limit in limits}
+    for limit, values in measured.items():
+        over = ~(values <= limit.value)
+        if over.any():
+            excluded[str(limit)] = {
+                str(method): limit.shown(value) if value == value else NOT_MEASURED
+                for method, value in zip(scored["method"][over], values[over], strict=True)
+            }
+    out = {method for methods in excluded.values() for method in methods}
+    allowed = scored[~scored["method"].isin(out)].reset_index(drop=True)
+    if allowed.empty:
+        return made(excluded=excluded, nearest=_nearest(scored["method"], measured))
+    rivals, tested = rivals_of_best(allowed, pairs)
+    # The best mean comes first, so that of equally small ones it is taken.
+    best = rivals.sort_values([STORED, TRAINABLE], kind="stable").iloc[0]
+    cells = runs.cells[runs.cells["method"].isin(allowed["method"])]
+    return made(
+        best=best,
+        difference=_difference(pairs, rivals.iloc[0], best),
+        rivals=tuple(map(str, rivals["method"])),
+        tested=tested,
+        findings=tuple(best_and_rivals(allowed, rivals, tested, pairs)),
+        caveats=tuple(caveats(allowed, cells, tested)),
+        excluded=excluded,
+    )
+
+
+def _nearest(methods: pd.Series, measured: Mapping[Limit, pd.Series]) -> Miss:
+    """What exceeds its limits least; of costs that are not known nothing can be said."""
+    times = pd.concat([values / limit.value for limit, values in measured.items()], axis=1)
+    most = times.max(axis=1, skipna=False)
+    if most.isna().all():
+        missing = [str(limit) for limit, values in measured.items() if values.isna().all()]
+        return Miss(math.inf, f"{' and '.join(missing)}: not measured")
+    row = int(most.to_numpy().argsort()[0])  # what is not known comes last
+    costs = ", ".join(
+        f"{limit.name} {limit.shown(values.iloc[row])} (limit {limit.text})"
+        for limit, values in measured.items()
+        if values.iloc[row] > limit.value
+    )
+    return Miss(float(most.iloc[row]), f"{methods.iloc[row]}, {costs}")
+
+
+def _difference(pairs: pd.DataFrame, top: pd.Series, taken: pd.Series) -> Difference | None:
+    if top["method"] == taken["method"]:
+        return None
+    same = (pairs["method_a"] == top["method"]) & (pairs["method_b"] == taken["method"])
+    if same.any():
+        row = pairs[same].iloc[0]
+        return Difference(float(row["difference"]), float(row["low"]), float(row["high"]))
+    return Difference(float(top[MIOU] - taken[MIOU]), math.nan, math.nan)

@@ -1,0 +1,1 @@
+"""Trained tasks as an HTTP service: one frozen backbone, any number of tasks."""

@@ -1,0 +1,76 @@
+"""The verb `recommend`, as a user types it."""
+
+import json
+import shlex
+
+import pytest
+
+from tests.helpers import reader
+from tests.helpers.forked import call
+from tests.helpers.simulated import World, write_grid
+from tests.helpers.tiny import typed
+
+PUBLISHED = ("--suite=small", "--results=results/published")
+TINY = typed(steps=2, crop=36, batch_size=2)
+
+
+def refused(done):
+    assert done.returncode == 2, done.stdout + done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    return line
+
+
+def test_published_records_say_what_to_take_and_how_to_train_it():
+    done = call("recommend", *PUBLISHED, "--max-stored=1MB", "--max-trainable=300k", "--json")
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert content["limits"] == {"stored": "1MB", "trainable": "300k"}
+    for group in content["groups"]:
+        taken = group["recommended"]
+        assert taken["costs"]["costs.stored.bytes"] <= 1e6
+        assert taken["costs"]["costs.params.total_trainable"] <= 3e5
+        assert "--max-stored 1MB" in group["excluded"]
+        words = shlex.split(taken["command"])
+        assert words[words.index("--methods") + 1] == taken["method"]
+        assert words[words.index("--backbones") + 1] == group["backbone"]
+    # In words, for a set that has no runs; of the two groups nobody fits in one.
+    named = call("recommend", *PUBLISHED, "--benchmark=streets", "--max-stored=20kB").stdout
+    assert "no method fits; nearest: linear, stored " in named and "take linear: " in named
+    assert "to train it on streets:\n$ python -m benchmark run --suite small --benchmarks" in named
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([*PUBLISHED, "--max-stored=10kB"], "no method fits --max-stored 10kB; nearest: linear, "),
+        ([*PUBLISHED, "--max-latency=fast"], "--max-latency 'fast': write a number above 0"),
+        ([*PUBLISHED, "--benchmark=nowhere"], "unknown benchmark 'nowhere'"),
+        (["--results=nowhere"], "no run of suite 'demo' in nowhere; run"),
+        (["--suite=nowhere", "--results=nowhere"], "unknown suite 'nowhere'"),
+    ],
+)
+def test_wrong_input_is_one_line(words, message):
+    assert message in refused(call("recommend", *words))
+
+
+def test_a_limit_on_times_that_were_not_measured_says_how_to_measure(tmp_path):
+    write_grid(tmp_path / "r", ["a", "b"], ["x"], images=5, world=World(classes=3))
+    line = refused(call("recommend", "--results", "r", "--max-latency=1.2x", cwd=tmp_path))
+    assert "not measured; measure it with `python -m benchmark timing --suite small" in line
+
+
+@pytest.mark.slow
+def test_own_images_to_the_printed_command(tmp_path):
+    home = reader.furnish(tmp_path)
+    own = ("--plugin=bolts.yaml", "--weights=weights")
+    done = call("run", *own, "--methods=linear", "--seeds=0", *TINY, cwd=home)
+    assert done.returncode == 0, done.stderr
+    found = call("recommend", "--suite=own", "--weights=weights", cwd=home)
+    assert found.returncode == 0, found.stderr
+    use, line = [line[2:] for line in found.stdout.splitlines() if line.startswith("$ ")]
+    assert "trained on bolts already, as run " in found.stdout
+    words = shlex.split(use.replace("IMAGES", "bolts/images/test"))[3:]
+    used = call(*words, "--weights=weights", cwd=home)
+    assert used.returncode == 0 and any((home / "labelled").rglob("*.png")), used.stderr
+    again = call(*shlex.split(line)[3:], cwd=home)
+    assert again.returncode == 0 and "1 already done, 0 to train" in again.stdout, again.stderr
