@@ -43,10 +43,6 @@ class Unfit(ValueError):
         self.what, self.fix = what, fix
 
 
-class TooLarge(Unfit):
-    """A file holds more pixels than are read."""
-
-
 class Stored(NamedTuple):
     """What a file stores.
 
@@ -101,26 +97,6 @@ def image_bytes(
     else:
         values = values[..., :3]
     return _turn(_to_bytes(values, stored.bits, spans), stored.orientation)
-
-
-def pixels_of(file: BinaryIO) -> int:
-    """Pixels of an image by its header, before anything is decoded; of a TIFF those of all pages.
-
-    Args:
-        file: at its beginning, where it is put back.
-    """
-    head = file.read(4)
-    file.seek(0)
-    if head in _TIFF:
-        _quiet()
-        with tifffile.TiffFile(file) as tiff:
-            pages: Any = tiff.pages
-            count = sum(int(page.imagelength) * int(page.imagewidth) for page in pages)
-    else:
-        with _opened(file) as image:
-            count = image.width * image.height
-    file.seek(0)
-    return count
 
 
 def brightness(file: BinaryIO) -> np.ndarray:
@@ -310,7 +286,7 @@ def _opened(file: BinaryIO) -> Image.Image:
     try:
         image = Image.open(file)
     except Image.DecompressionBombError:
-        raise TooLarge(_TOO_LARGE, _TILES) from None
+        raise Unfit(_TOO_LARGE, _TILES) from None
     _fits(*image.size, 1)
     return image
 
@@ -331,9 +307,9 @@ def _fits(height: int, width: int, bytes_per_pixel: int) -> None:
     if min(height, width) < 1:
         raise Unfit("has no pixels", "save it again")
     if height * width > MOST_PIXELS:
-        raise TooLarge(_TOO_LARGE, _TILES)
+        raise Unfit(_TOO_LARGE, _TILES)
     if height * width * bytes_per_pixel > MOST_BYTES:
-        raise TooLarge(f"takes more than {MOST_BYTES // 2**30} GiB", _TILES)
+        raise Unfit(f"takes more than {MOST_BYTES // 2**30} GiB", _TILES)
 
 
 def _deep_png(file: BinaryIO, colour: int) -> Stored:

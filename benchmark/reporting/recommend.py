@@ -13,7 +13,7 @@ from benchmark.analysis.limits import LIMITED, Limit
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
 from benchmark.analysis.uncertainty.family import AVERAGE as AVERAGE_NAME
-from benchmark.reporting.html.answers import (
+from benchmark.reporting.answers import (
     Finding,
     best_and_rivals,
     caveats,
