@@ -47,12 +47,12 @@ SHORT = {
     "python -m benchmark data preview bolts --plugin bolts.yaml": [],
     "python -m benchmark data describe bolts --to described.yaml": [],
     "python -m benchmark data import annotations.json --to traffic.yaml": [],
-    "python -m benchmark plan --plugin bolts.yaml --methods linear,lora,spm": [*HERE, *SIZES],
     "python -m benchmark run --plugin bolts.yaml --methods linear,lora,spm": [
         *("--seeds=0", "--methods=linear,lora"),
         *(*HERE, *SIZES),
     ],
     "python -m benchmark report --suite own": ["--no-figures"],
+    "python -m benchmark recommend --suite own --max-stored 1MB": [],
     "python -m benchmark run --plugin my_method.py --methods stagescale": TINY,
     "python -m benchmark list": [],
     "python -m benchmark plan --methods 'lora[rank=4|16],spm'": TINY,
