@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from benchmark.cli import options
+from benchmark.cli import executors, options
 from benchmark.cli.options import how, where
 from benchmark.core.errors import UserError
 from benchmark.core.format import counted, size_text, time_text
@@ -54,6 +54,10 @@ Jobs = Annotated[
     str,
     where(metavar="N|auto", help="Runs to train in parallel, as in `run`: for the estimate."),
 ]
+Price = Annotated[
+    str | None,
+    how(metavar="AMOUNT/h", help="Price of an hour of a job's machine, as in 2.5/h."),
+]
 
 
 @options.takes(*options.without("workers"))
@@ -63,6 +67,10 @@ def plan(
     probe: Probe = False,
     detect: Detect = None,
     jobs: Jobs = "auto",
+    executor: executors.Name = "local",
+    ray: executors.RayOptions = None,
+    slurm: executors.SlurmOptions = None,
+    price: Price = None,
     as_json: options.AsJson = False,
 ) -> None:
     """List the selected runs with their state, and estimate time, memory and disk space.
@@ -84,7 +92,8 @@ def plan(
     from benchmark.planning.staleness import CurrentHashes, made_before, redescribed, state_of
     from benchmark.results.index import read_index
 
-    number = parse_jobs(jobs)
+    executors.check(executor, None, ray, slurm, jobs)
+    number, rate = parse_jobs(jobs), _rate(price, executor)
     cells = request.plan()
     held = read_index(request.results)
     present = CurrentHashes(request.data, request.weights)
@@ -105,6 +114,7 @@ def plan(
         # Progress must not come between the lines of a document.
         runs += _probed(Console(stderr=as_json, highlight=False), request, todo, runs)
     estimate = _estimate(request, todo, runs, number) if todo else None
+    handed = _handed(request, todo, executor, ray, slurm, rate) if executor != "local" else None
     if as_json:
         terminal.print_json(
             {
@@ -119,6 +129,7 @@ def plan(
                 ],
                 "downloads": downloads,
                 "forecast": estimate,
+                **({"submission": handed} if handed else {}),
             }
         )
     else:
@@ -138,10 +149,67 @@ def plan(
             console.print(text, style="red", soft_wrap=True)
         if estimate:
             _forecast(console, estimate, probe)
+        if handed and todo:
+            console.print(_submission(handed), soft_wrap=True)
         if detect is not None:
             _detect(console, request, cells, detect)
     if refusals and not todo:  # as `run`, which refuses to start
         raise UserError(next(iter(refusals.values())))
+
+
+def _rate(price: str | None, executor: str) -> float | None:
+    """The price of an hour."""
+    if price is None:
+        return None
+    if executor == "local":
+        raise UserError("--price needs --executor ray or slurm; add it, or leave --price out")
+    try:
+        rate = float(price.removesuffix("/h"))
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate < float("inf"):
+        raise UserError(f"--price {price!r}: write the price of an hour, as in 2.5/h")
+    return rate
+
+
+def _handed(
+    request: "Request",
+    todo: "Sequence[RunSpec]",
+    executor: str,
+    ray: str | None,
+    slurm: str | None,
+    rate: float | None,
+) -> dict[str, Any]:
+    """What `run` would hand over, and what it costs."""
+    from benchmark.execution.executors.needs import minutes_of, pack
+    from benchmark.execution.executors.slurm_jobs import least_minutes, read_options
+
+    cells = executors.cells_for(request, todo, executor, ray, slurm)
+    packs = [[cell] for cell in cells]
+    if executor == "slurm":
+        packs = pack(cells, least_minutes(read_options(slurm)))
+    unknown = sum(cell.needs.minutes is None for cell in cells)
+    # A part of a GPU costs a part of its price.
+    hours = sum(minutes_of(one) * (one[0].needs.gpus or 1.0) for one in packs) / 60
+    return {
+        "executor": executor,
+        "jobs": len(packs),
+        "runs": len(cells),
+        "hours": hours,
+        "without_estimate": unknown,
+        "cost": None if rate is None else rate * hours,
+    }
+
+
+def _submission(found: dict[str, Any]) -> str:
+    runs = counted(found["runs"], "run")
+    text = f"{found['executor']}: {counted(found['jobs'], 'job')} for {runs}"
+    text += f", about {found['hours']:.3g} machine hours"
+    if found["cost"] is not None:
+        text += f", cost {found['cost']:.2f}"
+    if found["without_estimate"]:
+        text += f"; {counted(found['without_estimate'], 'run')} without an estimate not counted"
+    return text
 
 
 def _row(cell: "RunSpec", state: "State") -> dict[str, Any]:

@@ -34,7 +34,7 @@ def profile(
     from rich.console import Console
 
     from benchmark.execution.environment import prepare
-    from benchmark.execution.pool import Here
+    from benchmark.execution.executors.here import Here
     from benchmark.execution.preflight import preflight
     from benchmark.execution.tasks import Silent
     from benchmark.planning import plan

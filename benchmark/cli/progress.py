@@ -59,6 +59,16 @@ def stopping(name: str) -> None:
         os.write(2, text.encode())
 
 
+def leaving(name: str) -> None:
+    """As `stopping`, where the runs are trained elsewhere."""
+    text = (
+        f"\n{name}: leaving; the runs go on, and `status` shows them; press Ctrl-C again within 3 "
+        "seconds to cancel them\n"
+    )
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode())
+
+
 class Lines:
     """A line when a cell ends, and one each quarter of its steps."""
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark.cli import options
+from benchmark.cli import executors, options
 from benchmark.cli.options import how, where
 from benchmark.cli.timing import measure_cells, suggest
 from benchmark.core.errors import UserError
@@ -83,6 +83,10 @@ def run(
     timing: Timing = False,
     log: Log = None,
     accept_audit: AcceptAudit = False,
+    executor: executors.Name = "local",
+    address: executors.Address = None,
+    ray: executors.RayOptions = None,
+    slurm: executors.SlurmOptions = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Train every selected combination that is unfinished.
@@ -90,6 +94,9 @@ def run(
     A run is one method on one backbone, benchmark and seed. Runs are trained in parallel, one per
     core. Several commands may share one results folder. Ctrl-C (SIGINT) and SIGTERM save a
     checkpoint; to resume, repeat the command.
+
+    With --executor ray or slurm, other machines train the runs. Ctrl-C then leaves them running:
+    the same command waits for them again, and `status` shows them. A second Ctrl-C cancels them.
 
     Exit code 0: all runs are done or unsupported. 1: some are not. 2: bad request or files.
     130, 143: stopped by a signal.
@@ -102,21 +109,23 @@ def run(
     if rerun not in (None, "stale"):
         raise UserError(f"--rerun {rerun!r}: choose stale")
     check(compiling)
+    executors.check(executor, address, ray, slurm, jobs)
     number = parse_jobs(jobs)
     loggers = _loggers(log or [])
     from rich.console import Console
 
-    from benchmark.cli.progress import listener, stopping
+    from benchmark.cli.progress import leaving, listener, stopping
     from benchmark.core import answer_cache
     from benchmark.core.record import FINAL
     from benchmark.execution import grid
+    from benchmark.execution.executors.worker import start_server
     from benchmark.execution.loggers.events import logged
-    from benchmark.execution.pool import start_server
     from benchmark.planning.staleness import made_before, redescribed
     from benchmark.results import asked, store
 
     console, progress = Console(), Console(quiet=quiet)
-    if number != 1 and not answer_cache.are_there():
+    here = executor == "local"
+    if here and number != 1 and not answer_cache.are_there():
         start_server()  # planning will take as long as this does
     cells = request.plan()
     outdated = grid.stale(cells, request.results, request.data, request.weights)
@@ -146,32 +155,49 @@ def run(
     if todo:
         from benchmark.core.interrupt import StopSignal
 
-        if number != 1:
+        if here and number != 1:
             start_server()
             # The summary needs these, and a core is idle while the server starts.
             for name in ("benchmark.reporting.terminal", "scipy.stats"):
                 importlib.import_module(name)
-        watch = StopSignal(max_seconds, stopping)
+        detaches = not here and (executor != "ray" or address is not None)
+        watch = StopSignal(max_seconds, leaving if detaches else stopping)
+        seconds = 60.0 if checkpoint is None else checkpoint
+        again = outdated if rerun else ()
         with (
             listener(progress, len(todo)) as watcher,
             logged(watcher, loggers, request.results, request.data) as told,
         ):
-            records = grid.run_cells(
-                todo,
-                request.results,
-                request.data,
-                request.weights,
-                request.device,
-                told,
-                workers=request.workers,
-                watch=watch,
-                checkpoint_seconds=60.0 if checkpoint is None else checkpoint,
-                rerun=outdated if rerun else (),
-                jobs=number,
-                compiling=compiling,
-                accept_audit=accept_audit,
-                grid=cells,
-            )
+            if here:
+                records = grid.run_cells(
+                    todo,
+                    request.results,
+                    request.data,
+                    request.weights,
+                    request.device,
+                    told,
+                    workers=request.workers,
+                    watch=watch,
+                    checkpoint_seconds=seconds,
+                    rerun=again,
+                    jobs=number,
+                    compiling=compiling,
+                    accept_audit=accept_audit,
+                    grid=cells,
+                )
+            else:
+                from benchmark.execution import elsewhere
+
+                asked.note(request.results, cells)
+                engine = executors.engine(
+                    request, executor, address, ray, slurm, watch, seconds, compiling
+                )
+                travelling = executors.cells_for(
+                    request, todo, executor, ray, slurm, rerun=again, accept_audit=accept_audit
+                )
+                records = elsewhere.run_cells(
+                    travelling, engine, request.results.absolute(), told, watch
+                )
         refusals = watcher.refusals
         signal = watch.exit_code
     else:
@@ -182,10 +208,10 @@ def run(
     suggest(console, request, cells)
     left = _unsuccessful(console, request, cells, refusals)
     # Where a cell that was finished is run again, the former result stays, and an error does, too.
-    again = [record for record in records if record.status not in FINAL]
-    if signal and (left or again):
+    unfinished = [record for record in records if record.status not in FINAL]
+    if signal and (left or unfinished):
         raise typer.Exit(signal)
-    if left or again:
+    if left or unfinished:
         raise typer.Exit(1)
 
 

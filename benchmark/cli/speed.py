@@ -49,7 +49,7 @@ def speed(
     from benchmark.core.machine import device_name
     from benchmark.core.spec import RunSpec
     from benchmark.execution.environment import prepare
-    from benchmark.execution.pool import Here
+    from benchmark.execution.executors.here import Here
     from benchmark.execution.preflight import preflight
     from benchmark.execution.tasks import Silent
     from benchmark.planning import plan

@@ -81,7 +81,8 @@ def measure_groups(
     from rich.console import Console
 
     from benchmark.execution.environment import prepare
-    from benchmark.execution.pool import Here, threads_of
+    from benchmark.execution.executors.here import Here
+    from benchmark.execution.executors.worker import threads_of
     from benchmark.execution.preflight import preflight
     from benchmark.execution.tasks import Silent
     from benchmark.profiling.timing.groups import complete, former

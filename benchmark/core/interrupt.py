@@ -12,10 +12,6 @@ class Interrupted(Exception):
     """A signal asked the process to stop; the run can be resumed from its checkpoint."""
 
 
-class Superseded(Exception):
-    """Another process took the cell over, because this one seemed dead."""
-
-
 class TimedOut(Exception):
     """The run took longer than it may."""
 
@@ -41,12 +37,10 @@ class StopSignal:
     ) -> None:
         self.max_seconds, self._heard = max_seconds, heard
         self.signal: str = ""
-        self.superseded = threading.Event()
         self._start = time.monotonic()
 
     def restart(self) -> None:
-        """A run begins, whose lease was just taken."""
-        self.superseded.clear()
+        """A run begins."""
         self._start = time.monotonic()
 
     def check(self, where: str) -> None:
@@ -56,11 +50,9 @@ class StopSignal:
             where: how far the run is, for the message.
 
         Raises:
-            Superseded: the lease is another's.
             Interrupted: a signal came.
             TimedOut: the time is over.
         """
-        self.check_holder(where)
         self.check_signal(where)
         taken = time.monotonic() - self._start
         if self.max_seconds is not None and taken > self.max_seconds:
@@ -68,15 +60,6 @@ class StopSignal:
                 f"over {self.max_seconds:g} s {where}; to resume, use --retry failed with a larger "
                 "--max-seconds"
             )
-
-    def check_holder(self, where: str) -> None:
-        """As `check`, but of the lease alone.
-
-        Raises:
-            Superseded: the lease is another's.
-        """
-        if self.superseded.is_set():
-            raise Superseded(f"taken over by another process {where}")
 
     def check_signal(self, where: str) -> None:
         """As `check`, but without the time limit.

@@ -15,9 +15,6 @@ LONGEST = 10
 TAG = rf"[0-9a-f]{{8}}-\d{{1,{LONGEST}}}-[0-9a-f]{{4}}"
 """Pattern of what `tag` makes."""
 
-HIDDEN = "hidden"
-"""In place of a live process's start time, where other users may not see it."""
-
 
 def is_alive(pid: int) -> bool:
     """Whether a process has this number now."""
@@ -27,27 +24,6 @@ def is_alive(pid: int) -> bool:
         except (ProcessLookupError, OverflowError):
             return False
     return True
-
-
-def born(pid: str) -> str | None:
-    """When a process started, since its number may be given to another one later.
-
-    Args:
-        pid: its number, or "self".
-
-    Returns:
-        Ticks since the start of the host, or `HIDDEN`; None where it is dead.
-    """
-    if pid != "self" and not (pid.isdecimal() and len(pid) <= LONGEST):
-        return None
-    try:
-        text = Path("/proc", pid, "stat").read_text(errors="replace")
-    except OSError:
-        # No /proc, or one that shows each user only the own processes.
-        return HIDDEN if pid == "self" or is_alive(int(pid)) else None
-    # The name in brackets may hold anything; field 22 is the start, and Z means that it is dead.
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else fields[19]
 
 
 def place() -> str:

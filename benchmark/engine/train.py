@@ -112,7 +112,7 @@ def train(
     Raises:
         Diverged: a loss, gradient or parameter is no finite number.
         OutOfMemory: not even a single image fits.
-        Interrupted, TimedOut, Superseded: `watch` says so; the first two after a checkpoint.
+        Interrupted, TimedOut: `watch` says so; a checkpoint is saved first.
         Unfit: `saved` is of other code than this.
         OSError: a checkpoint cannot be written.
     """

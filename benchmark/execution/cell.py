@@ -17,7 +17,6 @@ from benchmark.core.interrupt import (
     Interrupted,
     OutOfMemory,
     StopSignal,
-    Superseded,
     TimedOut,
 )
 from benchmark.core.machine import device_name
@@ -53,7 +52,7 @@ from benchmark.engine.training_data import TrainingSplit
 from benchmark.execution.environment import Environment
 from benchmark.execution.run_state import RunState
 from benchmark.execution.splits import decoded, open_benchmark
-from benchmark.execution.tasks import TRACEBACK_LINES
+from benchmark.execution.tasks import TRACEBACK_LINES, mark
 from benchmark.models import delta as deltas
 from benchmark.models.segmenter import Segmenter
 from benchmark.planning.catalogue import build_method
@@ -96,12 +95,12 @@ def run_cell(
 
     Raises:
         UserError: there is no such method, or the results cannot be written; nothing is stored.
-        Superseded: another process took the cell over; nothing is stored.
     """
     method = build_method(spec.method, spec.method_params)
     environment = replace(environment, compute=environment.compute_of(spec))
     run = RunState(results, spec, method, tuple(findings), near_copies)
     environment.watch.restart()
+    before = mark(results, spec)
     with store.staging(results, spec) as folder:
         try:
             with seal_test() if spec.protocol.eval_split == "val" else contextlib.nullcontext():
@@ -110,8 +109,6 @@ def run_cell(
                 except checkpoint.Unfit as reason:
                     checkpoint.set_aside(run.checkpoint, f"of other code: {reason}")
                     record = _run(run, folder, environment, progress, resumed)
-        except Superseded:
-            raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _WRITING:
                 raise
@@ -127,9 +124,12 @@ def run_cell(
                 str(error) if expected else on_one_line(error),
                 "" if expected else "\n".join(tail[-TRACEBACK_LINES:]),
             )
-        environment.watch.check_holder("before its result was stored")
         store.write_record(folder, record)
         if record.status not in FINAL and store.is_done(results, spec):
+            raise store.Discard
+        if mark(results, spec) != before:
+            # The host was cut off from its network disk, and lost the lock to another.
+            record = store.record_of(results, spec) or record
             raise store.Discard
     if record.status in FINAL:
         store.forget_attempts(results, spec)

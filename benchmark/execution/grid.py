@@ -5,15 +5,19 @@ import time
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol, cast
 
 from benchmark.core.format import size_text
 from benchmark.core.interrupt import Interrupted, StopSignal
 from benchmark.core.machine import available_memory, device_name, find_device
 from benchmark.core.record import FINAL, Record, Status
 from benchmark.core.spec import Compute, RunSpec
+from benchmark.execution.executors.base import Executor, Lost, died
+from benchmark.execution.executors.here import Here
+from benchmark.execution.executors.local import Pool
+from benchmark.execution.executors.local import workers as opened
+from benchmark.execution.executors.worker import Setup
 from benchmark.execution.jobs import Share, fitting, share
-from benchmark.execution.pool import Here, Lost, Pool, Setup, Workers, died
-from benchmark.execution.pool import workers as opened
 from benchmark.execution.preflight import Preflight, preflight
 from benchmark.execution.tasks import (
     Bury,
@@ -22,6 +26,7 @@ from benchmark.execution.tasks import (
     Silent,
     Task,
     Train,
+    Verdict,
     mark,
 )
 from benchmark.planning import plugins
@@ -73,12 +78,12 @@ def tidy(cells: Sequence[RunSpec], results: Path) -> None:
     Raises:
         UserError: the folder cannot be written.
     """
-    from benchmark.results import lease
+    from benchmark.results import lock
 
     for cell in cells:
-        if not (store.left_behind(results, cell) or lease.path_of(results, cell).exists()):
+        if not (store.left_behind(results, cell) or lock.path_of(results, cell).exists()):
             continue
-        with lease.hold(results, cell) as mine:
+        with lock.hold(results, cell) as mine:
             if mine and store.is_done(results, cell) and store.left_behind(results, cell):
                 store.forget_attempts(results, cell)
 
@@ -231,7 +236,7 @@ def run_cells(
             for cell, verdict in ((cell, found.verdicts[cell.run_id]) for cell in cells)
             if verdict.status is not None
         ]
-        return list(_execute([*buried, *tasks], pool, watch, listener))
+        return list(execute([*buried, *tasks], pool, watch, listener))
 
 
 def _limit(
@@ -256,22 +261,43 @@ def _limit(
         pool.limit(fit * len(parts.devices))
 
 
-def _execute(
-    tasks: Sequence[Train | Bury], pool: Workers, watch: StopSignal, listener: Listener
+class CellTask(Task, Protocol):
+    """A task that ends with a cell being stored, or not."""
+
+    @property
+    def cell(self) -> RunSpec:
+        """The cell."""
+
+    @property
+    def results(self) -> Path:
+        """Folder of the results."""
+
+
+def execute(
+    tasks: Sequence[CellTask], executor: Executor, watch: StopSignal, listener: Listener
 ) -> Iterator[Record]:
     """Runs cells that no other command works on, then waits for those that others do.
 
     A failed cell is a record with a status, and the others continue; a signal ends them all. A cell
     whose process died is tried once more, and then counts as failed.
+
+    Args:
+        tasks: what to do.
+        executor: what does it.
+        watch: says when to stop.
+        listener: receives what ends.
+
+    Yields:
+        The records of cells that were run, in order of their ends.
     """
     queue: deque[Task] = deque(tasks)
     deaths: Counter[Task] = Counter()
     waits = False
     while queue and not watch.signal:
-        busy: list[Task] = []
+        busy: list[CellTask] = []
         asked = len(queue)
-        for task, outcome in pool.run(queue, listener):
-            assert isinstance(task, Train | Bury)
+        for done, outcome in executor.run(queue, listener):
+            task = cast(CellTask, done)
             if isinstance(outcome, Record):
                 listener.cell_finished(outcome)
                 yield outcome
@@ -281,13 +307,16 @@ def _execute(
                 record = store.record_of(task.results, task.cell)
                 if record is not None:
                     listener.cell_found(record)
+            elif isinstance(outcome, Verdict):
+                listener.refused([task.cell], outcome)
             elif isinstance(outcome, Lost) and not watch.signal:
                 deaths[task] += 1
                 if deaths[task] < TRIES:
                     queue.append(task)
-                elif isinstance(task, Train):
+                elif not isinstance(task, Bury):
                     status: Status = "oom" if outcome.exit_code == -signal.SIGKILL else "failed"
-                    queue.append(Bury(task.cell, task.results, status, died(outcome)))
+                    bury = Bury(task.cell, task.results, status, died(outcome))
+                    queue.append(bury)
         if len(busy) == asked and not watch.signal:
             if not waits:
                 listener.waiting(len(busy))

@@ -12,7 +12,7 @@ from benchmark.core.spec import Compute, RunSpec
 from benchmark.data.audit.near_duplicates import Alike
 from benchmark.data.audit.presence import serious_across
 from benchmark.data.base import Split
-from benchmark.execution.pool import Lost, Workers, died
+from benchmark.execution.executors.base import Executor, Lost, died
 from benchmark.execution.tasks import (
     Check,
     Choose,
@@ -45,7 +45,7 @@ class Preflight:
 
 def preflight(
     cells: Sequence[RunSpec],
-    pool: Workers,
+    pool: Executor,
     listener: Listener,
     data: Path | None = None,
     threads: int | None = None,

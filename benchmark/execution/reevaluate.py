@@ -20,7 +20,7 @@ from benchmark.inference import restore as inference
 from benchmark.inference.find import find_run
 from benchmark.inference.restore import backbone_of, task_in
 from benchmark.models.segmenter import Segmenter
-from benchmark.results import lease, robustness, store
+from benchmark.results import lock, robustness, store
 from benchmark.results.metrics import CLASS_COUNTS
 from benchmark.results.robustness import Robustness
 
@@ -87,7 +87,7 @@ def again(spec: RunSpec, results: Path, environment: Environment) -> tuple[float
 @contextmanager
 def _held(spec: RunSpec, results: Path) -> Iterator[None]:
     """Keeps others from writing into the run's folder inside the block."""
-    with lease.hold(results, spec) as mine:
+    with lock.hold(results, spec) as mine:
         if not mine:
             raise UserError(
                 f"another process is working on run {spec.run_id}; try again when it has finished"

@@ -15,7 +15,7 @@ from benchmark.core.errors import UserError
 from benchmark.core.record import FINAL, Record, Status
 from benchmark.core.spec import Compute, RunSpec
 from benchmark.data.base import Finding
-from benchmark.results import lease, store
+from benchmark.results import lock, store
 
 if TYPE_CHECKING:
     from benchmark.core.interrupt import StopSignal
@@ -248,31 +248,24 @@ class Train:
 
     def __call__(self, environment: "Environment", listener: Listener) -> Record | Outcome:
         """The record; an exception in the cell is a record with a status."""
-        from benchmark.core.interrupt import Superseded
         from benchmark.execution.cell import run_cell
 
         cell = self.cell
-        with lease.hold(self.results, cell, environment.watch.superseded.set) as mine:
+        with lock.hold(self.results, cell) as mine:
             if not mine:
                 return Outcome.BUSY
-            now = mark(self.results, cell)
-            if now is not None and now[0] != "interrupted":
-                finished = now[0] in FINAL and not self.again
-                if finished or now != self.before:
-                    return Outcome.FOUND
+            if is_settled(self.results, cell, self.before, self.again):
+                return Outcome.FOUND
             listener.cell_started(cell)
-            try:
-                return run_cell(
-                    cell,
-                    self.results,
-                    dataclasses.replace(environment, compute=self.compute),
-                    lambda *progress: listener.step(cell, *progress),
-                    self.findings,
-                    lambda step: listener.resumed(cell, step),
-                    self.near_copies,
-                )
-            except Superseded:
-                return Outcome.BUSY
+            return run_cell(
+                cell,
+                self.results,
+                dataclasses.replace(environment, compute=self.compute),
+                lambda *progress: listener.step(cell, *progress),
+                self.findings,
+                lambda step: listener.resumed(cell, step),
+                self.near_copies,
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,12 +290,27 @@ class Bury:
         """The record that was stored."""
         from benchmark.execution.cell import store_failure
 
-        with lease.hold(self.results, self.cell) as mine:
+        with lock.hold(self.results, self.cell) as mine:
             if not mine:
                 return Outcome.BUSY
             return store_failure(
                 self.cell, self.results, environment, self.status, self.reason, self.traceback
             )
+
+
+def is_settled(results: Path, cell: RunSpec, before: Mark, again: bool) -> bool:
+    """Whether a cell needs no attempt any more.
+
+    Args:
+        results: folder of the results.
+        cell: the cell.
+        before: mark of its record when it was chosen; a newer one is another's work.
+        again: run it though it was finished then.
+    """
+    now = mark(results, cell)
+    if now is None or now[0] == "interrupted":
+        return False
+    return (now[0] in FINAL and not again) or now != before
 
 
 def mark(results: Path, spec: RunSpec) -> Mark:

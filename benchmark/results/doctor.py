@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmark.core.errors import UserError
 from benchmark.core.processes import LONGEST, TAG, is_alive, writer
 from benchmark.core.record import FINAL
-from benchmark.results import index, lease, store
+from benchmark.results import index, lock, store, submitted
 from benchmark.results import timing as timings
 from benchmark.results.load import PUBLISHED, RECORD
 from benchmark.results.validate import (
@@ -22,7 +22,6 @@ from benchmark.results.validate import (
     Finding,
     attempt,
     check_run,
-    check_size,
     check_timing,
     fault,
     in_words,
@@ -36,7 +35,8 @@ _PARTS = ("images.npz", "predictions.npz", "curve.jsonl", "delta.safetensors", "
 _RUN_ID = re.compile(r"[0-9a-f]{12}")
 # A bare number, and a draft without a place, are names of earlier versions.
 _DRAFT = re.compile(rf"\.+.+\.({TAG}|\d{{1,{LONGEST}}})(\.former)?")
-_PASSING = re.compile(r"\.(.+\.lease\..+|clock\..+|probe-.+)")
+_PASSING = re.compile(r"\.(.+\.lease(\..+)?|clock\..+|probe-.+)")
+"""Leases and clocks are of earlier versions."""
 _BROKEN = re.compile(r".*\.checkpoint\.broken(\.\d+)?")
 _TWIN = "a second record of the run in"
 
@@ -80,6 +80,7 @@ def examine(root: Path) -> list[Finding]:
             found.append(Finding("note", folder, "an empty folder", "remove it if you like"))
     for folders in runs.values():
         found += _check_twins(folders)
+    found += _logs(root)
     return found
 
 
@@ -130,11 +131,25 @@ def _stands(finding: Finding) -> bool:
     if path.parent.name == timings.FOLDER and path.suffix == ".json":
         return bool(check_timing(path))
     folder = path if path.is_dir() else path.parent
-    if _is_held(folder.with_name(f".{folder.name}.lease")):
+    if _is_held(folder.with_name(f".{folder.name}{lock.END}")):
         return False
     if finding.what.startswith(_TWIN):
         return True
     return any(now.path == path and now.severity == "fault" for now in check_run(folder))
+
+
+def _logs(root: Path) -> Iterator[Finding]:
+    """What jobs of Slurm wrote whose runs are not done."""
+    last = {folder: job.job for job in submitted.read(root) for folder in job.cells.values()}
+    left: dict[Path, int] = {}
+    for folder, job in last.items():
+        record, _ = read_record(root / folder)
+        log = submitted.log_of(root, job)
+        if (record is None or record.status not in FINAL) and log.is_file():
+            left[log] = left.get(log, 0) + 1
+    for log, number in left.items():
+        what = f"the log of a job, {number} of whose runs {'is' if number == 1 else 'are'} not done"
+        yield Finding("note", log, what, "read it; to go on, repeat the `run` command")
 
 
 def _walk(root: Path, found: list[Finding]) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
@@ -169,11 +184,12 @@ def _check_hidden(path: Path) -> list[Finding]:
     """What a process left; nothing where the process lives, or may."""
     run_id = path.name.lstrip(".").partition(".")[0]
     age = _age(path)
-    if age is None or _is_held(path.with_name(f".{run_id}.lease")):
+    if age is None or _is_held(path.with_name(f".{run_id}{lock.END}")):
         return []
     draft = _DRAFT.fullmatch(path.name)
-    if path.name.endswith(".lease"):
-        return [Finding("fault", path, "the lock file of a process that has died", ASIDE, True)]
+    if path.name.endswith(lock.END):
+        what = "the lock file of a process that has died"
+        return [Finding("note", path, what, "nothing to do: the next `run` removes it")]
     if path.name.endswith(".checkpoint"):
         return [_checkpoint(path, path.with_name(run_id), age)]
     if path.name.endswith(".opened"):
@@ -213,15 +229,13 @@ def _checkpoint(path: Path, folder: Path, age: float) -> Finding:
 
 
 def _is_held(path: Path) -> bool:
-    """Whether a lease is there and its process lives, or may live."""
+    """Whether a run's lock is held, or may be."""
     age = _age(path)
     if age is None:
         return False
     try:
-        check_size(path)
-        return not lease.is_over(path)
-    except Exception:
-        # Unknown content, or a folder that cannot be written: judged by age alone.
+        return lock.is_held(path)
+    except OSError:  # a folder that cannot be written: judged by age alone
         return age <= DAY
 
 

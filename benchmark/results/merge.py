@@ -17,7 +17,7 @@ from benchmark.core.errors import UserError
 from benchmark.core.files import write_atomic
 from benchmark.core.record import FINAL, Record
 from benchmark.core.spec import RunSpec
-from benchmark.results import lease, store
+from benchmark.results import lock, store
 from benchmark.results import timing as timings
 from benchmark.results.load import RECORD, load_results, run_folders
 from benchmark.results.validate import check_run, spec_of, told
@@ -111,7 +111,7 @@ def _merge_run(merged: Merged, folder: Path, into: Path) -> None:
         return
     spec = spec_of(record)
     place = into / spec.folder
-    with lease.hold(into, spec) as mine:
+    with lock.hold(into, spec) as mine:
         if not mine:
             merged.busy.append(folder)
         elif not (place / RECORD).exists():

@@ -157,7 +157,7 @@ def _sweep(final: Path) -> None:
 
 
 def _is_of_the_dead(tag: str) -> bool:
-    """False of a checkpoint or a lease, which live on their own, and of what other hosts wrote."""
+    """False of a checkpoint or a lock, which live on their own, and of what other hosts wrote."""
     pid = writer(tag)
     return pid is not None and (pid == os.getpid() or not is_alive(pid))
 

@@ -12,6 +12,8 @@ TINY = ["--benchmarks=cells", *SIZES]
 HERE = ["--weights=weights"]
 
 DATA = "needs the real data and weights"
+ENGINE = "needs an engine; tests/e2e/test_engines.py runs real ones"
+INSTALL = "installs packages"
 TESTS = "is these tests, or starts them"
 SERVES = "serves until it is stopped: tests/e2e/test_serve_verb.py"
 NOT_RUN = {
@@ -30,6 +32,12 @@ NOT_RUN = {
     "python -m pytest -m realdata": TESTS,
     'ONEDNN_MAX_CPU_ISA=AVX2 python -m pytest -m "not slow and not no_torch"': TESTS,
     "ruff check . && ruff format --check . && mypy": "looks at the code, as .ci/run does",
+    "python -m pip install 'petseg-bench[ray]'": INSTALL,
+    "python -m pip install 'petseg-bench[slurm]'": INSTALL,
+    "python -m benchmark run --methods lora,spm --executor ray": ENGINE,
+    "python -m benchmark run --methods lora,spm --executor ray --address auto": ENGINE,
+    "python -m benchmark run --methods lora,spm --executor slurm "
+    "--slurm partition=gpu,time=240,gres=gpu:1": ENGINE,
     "python -m benchmark run --suite small --data DIR --weights DIR "
     "--methods full,linear,vpt,adapter,lora,spm": DATA,
     "python -m benchmark run --suite small --benchmarks camvid,wbc --methods linear --set steps=60 "
@@ -58,6 +66,8 @@ SHORT = {
     "python -m benchmark plan --methods 'lora[rank=4|16],spm'": TINY,
     "python -m benchmark plan --methods lora,spm --detect 1": TINY,
     "python -m benchmark run --methods 'lora[rank=4|16],spm'": TINY,
+    "python -m benchmark plan --methods lora,spm --executor slurm --price 2.5/h": TINY,
+    "python -m benchmark status": [],
     "python -m benchmark report --no-figures --no-gallery": [],
     "python -m benchmark recommend --max-stored 1MB": [],
     "python -m benchmark predict 3f2a photos --out labelled": [],
@@ -81,6 +91,7 @@ SHORT = {
 """What takes seconds at most, in this order, and the words that make it tiny."""
 
 LONG = {
+    "python -m benchmark run --methods lora,spm": TINY,
     "python -m benchmark quickstart bolts": ["--methods=linear", "--suite=demo", *SIZES],
     "python -m benchmark tune --methods lora,spm": ["--trials=1", *TINY],
     "python -m benchmark run --settings settings.yaml": TINY,

@@ -37,6 +37,14 @@ NOT_RUN |= {
     )
 }
 
+NOT_RUN |= {
+    f"{B} {command}": "needs an engine; tests/e2e/test_engines.py runs real ones"
+    for command in (
+        "run --executor ray --address auto",
+        "run --executor slurm --slurm partition=gpu,time=240,gres=gpu:1",
+    )
+}
+
 RUN = {
     f"{B} quickstart bolts": ["--methods=linear", *OWN],
     f"{B} quickstart bolts --methods linear,lora --seeds 0,1,2": ["--seeds=0", *OWN],
@@ -56,7 +64,10 @@ RUN = {
     f"{B} run --plugin my_method.py --methods my_method": TINY,
     f"{B} plan": TINY,
     f"{B} plan --methods 'lora[rank=4|16],spm' --seeds 0,1,2": [],
+    f"{B} plan --executor slurm --price 2.5/h": TINY,
     f"{B} plan --json": TINY,
+    f"{B} status": [],
+    f"{B} status --results runs --json": [],
     f"{B} list": [],
     f"{B} list methods": [],
     f"{B} list methods --json": [],

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
@@ -16,7 +15,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from benchmark.cli.request import resolve
-from benchmark.core import processes
 from benchmark.core.errors import UserError
 from benchmark.core.record import Record, parse
 from benchmark.core.selectors import parse_selector, split_selectors
@@ -28,7 +26,7 @@ from benchmark.data.files import read_rgb
 from benchmark.engine import checkpoint
 from benchmark.planning.catalogue import METHODS, build_method
 from benchmark.planning.plan import Selection, plan
-from benchmark.results import lease, store
+from benchmark.results import store
 from benchmark.results.load import load_results
 from tests.helpers.fuzz import (
     SCALAR,
@@ -257,42 +255,6 @@ def test_checkpoints(folder: Path, content: bytes) -> None:
     assert (found is None) == aside.exists() == (not path.exists())
     assert found is None or found.progress.run_id == "run"
     assert (aside if found is None else path).read_bytes() == content
-
-
-LEASE = {"token": "0" * 16, "host": processes.place(), "pid": os.getpid(), "born": "1"}
-
-
-@pytest.mark.slow
-@given(mixed(LEASE) | dumped(SCALAR.map(lambda pid: LEASE | {"pid": pid})), st.booleans())
-@example(b"[" * 100_000, True)
-@example(json.dumps(LEASE | {"pid": "\0"}).encode(), False)
-@example(json.dumps(LEASE | {"pid": "\ud800"}).encode(), False)
-@example(json.dumps(LEASE | {"pid": "9" * 5000}).encode(), False)
-@cases(200)
-def test_leases(folder: Path, content: bytes, old: bool) -> None:
-    cell = plan(Selection(methods="linear", benchmarks="cells", backbones="any"))[0]
-    path = lease.path_of(folder, cell)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    if old:
-        os.utime(path, (0, 0))
-    with lease.hold(folder, cell) as held:
-        assert isinstance(held, bool)
-    assert path.exists() != held
-    assert {item.name for item in path.parent.iterdir()} <= {path.name}
-
-
-@pytest.mark.skipif(not Path("/proc/self/comm").exists(), reason="the system has no /proc")
-def test_a_process_of_any_name_holds_leases(tmp_path: Path) -> None:
-    cell = plan(Selection(methods="linear", benchmarks="cells", backbones="any"))[0]
-    name = Path("/proc/self/comm")
-    before = name.read_bytes().rstrip(b"\n")
-    name.write_bytes(b"\xff) \xfe")
-    try:
-        with lease.hold(tmp_path, cell) as first, lease.hold(tmp_path, cell) as second:
-            assert first and not second
-    finally:
-        name.write_bytes(before)
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\rb", "a\x1b[31mb", "a\u2028b", "a\x85b", "a\0b"])

@@ -16,7 +16,9 @@ from benchmark.core.errors import UserError
 from benchmark.core.interrupt import StopSignal
 from benchmark.core.processes import is_alive
 from benchmark.core.spec import Compute
-from benchmark.execution import grid, pool, splits
+from benchmark.execution import grid, splits
+from benchmark.execution.executors import local
+from benchmark.execution.executors.worker import Sender
 from benchmark.planning.plan import plan
 from benchmark.results import asked, index
 from tests.helpers import forked
@@ -136,12 +138,12 @@ def starting(tmp_path, monkeypatch):
     """Processes start no sooner than this event is set; nothing is decoded yet."""
     event = threading.Event()
 
-    class Late(pool._Worker):
+    class Late(local._Worker):
         def __init__(self, *arguments):
             assert event.wait(30)
             super().__init__(*arguments)
 
-    monkeypatch.setattr(pool, "_Worker", Late)
+    monkeypatch.setattr(local, "_Worker", Late)
     monkeypatch.setattr(splits, "_OPEN", {})
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
     return event
@@ -227,7 +229,7 @@ def test_a_signal_ends_all_jobs_and_their_cells_go_on(tiny, tmp_path):
     assert children and not [pid for pid in children if is_alive(int(pid))]
     found = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
     assert {record["status"] for record in found} <= {"interrupted", "done"}
-    assert not list(tmp_path.rglob("*.lease"))
+    assert not list(tmp_path.rglob("*.lock"))
 
 
 def test_one_cell_gets_no_process_of_its_own(tiny, tmp_path, monkeypatch):
@@ -254,7 +256,7 @@ def test_a_job_whose_command_died_saves_and_ends():
         signal = ""
 
     watch = StopSignal()
-    pool._Sender(Gone(), watch).step(1, 2)
+    Sender(Gone(), watch).step(1, 2)
     assert watch.signal == "SIGTERM"
 
 

@@ -1,7 +1,6 @@
-"""What is stored stays stored: foreign records, full and read-only disks, lost leases."""
+"""What is stored stays stored: foreign records, full and read-only disks."""
 
 import errno
-import json
 import os
 import resource
 import shutil
@@ -18,15 +17,13 @@ from benchmark.cli.run import _unsuccessful
 from benchmark.core import files
 from benchmark.core.errors import DataError, UserError
 from benchmark.core.files import sync_folder
-from benchmark.core.interrupt import StopSignal, Superseded
-from benchmark.core.processes import place
 from benchmark.engine import checkpoint
 from benchmark.execution import cell as runner
 from benchmark.execution import grid, reevaluate
 from benchmark.execution.environment import prepare
 from benchmark.planning.plan import plan
-from benchmark.results import lease, provenance, robustness, store
-from tests.helpers.tiny import DEAD, run, same, select
+from benchmark.results import lock, provenance, robustness, store
+from tests.helpers.tiny import run, same, select
 
 pytestmark = pytest.mark.usefixtures("tiny", "strange")
 
@@ -68,7 +65,7 @@ def test_a_folder_that_turns_read_only_keeps_the_result(tmp_path, monkeypatch):
     real = Path.unlink
 
     def refuse(path, missing_ok=False):
-        if path.name.endswith((".lease", ".checkpoint", ".opened")):
+        if path.name.endswith((".lock", ".checkpoint", ".opened")):
             raise OSError(errno.EROFS, "Read-only file system", str(path))
         real(path, missing_ok)
 
@@ -100,34 +97,6 @@ def test_new_folders_outlast_a_loss_of_power(tmp_path, monkeypatch):
     final = root / cell.folder
     above = [final.parent, *final.parent.parents]
     assert set(above[: above.index(tmp_path) + 1]) <= synced
-
-
-def test_a_lease_that_cannot_be_written_leaves_no_draft(tmp_path, monkeypatch):
-    cell = plan(select())[0]
-    real = Path.write_text
-
-    def full(path, text):
-        real(path, text[:3])
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(UserError, match="No space left"), lease.hold(tmp_path, cell):
-        pass
-    assert not list(lease.path_of(tmp_path, cell).parent.iterdir())
-
-
-def test_who_lost_the_lease_does_not_replace_the_result_of_the_successor(tmp_path, monkeypatch):
-    cell = plan(select())[0]
-    watch, real = StopSignal(), store.write_counts
-
-    def slow(*arguments):
-        real(*arguments)
-        watch.superseded.set()
-
-    monkeypatch.setattr(store, "write_counts", slow)
-    with pytest.raises(Superseded):
-        runner.run_cell(cell, tmp_path, prepare(None, (), "cpu", watch=watch))
-    assert not (tmp_path / cell.folder).exists()
 
 
 def test_an_image_that_is_damaged_meanwhile_fails_its_cell_and_the_others_go_on(
@@ -238,11 +207,11 @@ def test_what_a_killed_process_left_beside_a_finished_run_is_removed(tmp_path):
     left = [
         store.checkpoint_of(tmp_path, cell),
         store._opened(tmp_path, cell),
-        lease.path_of(tmp_path, cell),
+        lock.path_of(tmp_path, cell),
     ]
     left[0].write_bytes(b"of the attempt that was stored")
     left[1].write_text("{}")
-    left[2].write_text(json.dumps({"host": place(), "pid": DEAD, "born": "1", "token": "t"}))
+    left[2].touch()
     long_ago = (tmp_path / cell.folder / "record.json").stat().st_mtime - 10
     for path in left[:2]:
         os.utime(path, (long_ago, long_ago))
@@ -267,6 +236,6 @@ def test_what_lies_beside_a_held_run_stays(tmp_path):
     path = store.checkpoint_of(tmp_path, cell)
     path.write_bytes(b"of an attempt of another process")
     os.utime(path, (1, 1))
-    with lease.hold(tmp_path, cell) as mine:
+    with lock.hold(tmp_path, cell) as mine:
         grid.tidy([cell], tmp_path)
         assert mine and path.exists()

@@ -6,7 +6,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.core import processes
 from benchmark.core.errors import UserError
 from benchmark.core.interrupt import StopSignal
 from benchmark.engine import checkpoint
@@ -74,7 +72,7 @@ def test_time_is_over_and_more_time_goes_on(tmp_path):
     assert again.status == "done" and again.execution.resumed_at[0] > 0
     run(tmp_path / "calm", select(steps=40))
     same(tmp_path, tmp_path / "calm", cell)
-    assert not list(tmp_path.rglob(".*.checkpoint")) and not list(tmp_path.rglob(".*.lease"))
+    assert not list(tmp_path.rglob(".*.checkpoint")) and not list(tmp_path.rglob(".*.lock"))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x04evil", os.urandom(300)])
@@ -248,53 +246,6 @@ def test_a_folder_removed_under_the_run_is_one_line(tmp_path, monkeypatch):
         run(tmp_path / "results", select())
 
 
-def test_leases(tmp_path, monkeypatch):
-    from benchmark.results import lease
-
-    cell = plan(select())[0]
-    path = lease.path_of(tmp_path, cell)
-    with lease.hold(tmp_path, cell) as mine:
-        assert mine and path.exists()
-        with lease.hold(tmp_path, cell) as second:
-            assert not second
-    assert not path.exists() and not list(path.parent.iterdir())
-    # Of a dead process of this host: free at once, whatever its age.
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    content = {"token": "x", "host": processes.place(), "pid": child.pid, "born": "1"}
-    child.wait()
-    path.write_text(json.dumps(content))
-    with lease.hold(tmp_path, cell) as mine:
-        assert mine
-    # Of another host: only once it was not touched for long enough.
-    path.write_text(json.dumps(content | {"host": "elsewhere"}))
-    with lease.hold(tmp_path, cell) as mine:
-        assert not mine
-    old = time.time() - lease.EXPIRY_SECONDS - 5
-    os.utime(path, (old, old))
-    with lease.hold(tmp_path, cell) as mine:
-        assert mine
-    # A clock of this process that jumps changes nothing: the file system's counts.
-    path.write_text(json.dumps(content | {"host": "elsewhere"}))
-    monkeypatch.setattr(time, "time", lambda: old + 1e9)
-    with lease.hold(tmp_path, cell) as mine:
-        assert not mine
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\x00"])
-def test_a_lease_nobody_can_read_expires_by_its_age(tmp_path, content):
-    from benchmark.results import lease
-
-    cell = plan(select())[0]
-    path = lease.path_of(tmp_path, cell)
-    path.parent.mkdir(parents=True)
-    path.write_bytes(content)
-    with lease.hold(tmp_path, cell) as mine:
-        assert not mine
-    os.utime(path, (1, 1))
-    with lease.hold(tmp_path, cell) as mine:
-        assert mine
-
-
 @pytest.mark.slow
 def test_a_torture_of_a_few_kills():
     words = ("--kills", "3", "--processes", "2", "--steps", "8", "--seeds", "1")
@@ -378,24 +329,6 @@ def test_what_another_process_finishes_while_the_data_are_read_is_not_run_again(
 
     monkeypatch.setattr(grid, "preflight", slow)
     assert grid.run_cells([cell], tmp_path, device="cpu") == []
-
-
-def test_a_lease_that_somebody_took_over_meanwhile_is_left_alone(tmp_path, monkeypatch):
-    from benchmark.results import lease
-
-    cell = plan(select())[0]
-    path = lease.path_of(tmp_path, cell)
-    path.parent.mkdir(parents=True)
-    path.write_text('{"token": "old"}')
-
-    def judged(path):
-        path.write_text('{"token": "new"}')  # the other one was quicker
-        return True
-
-    monkeypatch.setattr(lease, "is_over", judged)
-    with lease.hold(tmp_path, cell) as mine:
-        assert not mine
-    assert json.loads(path.read_text())["token"] == "new"
 
 
 def test_a_finished_run_survives_a_failing_rename(tmp_path, monkeypatch):

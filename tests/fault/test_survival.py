@@ -4,15 +4,12 @@ import errno
 import json
 import os
 import signal
-import threading
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from benchmark.core import processes
 from benchmark.core.errors import UserError
 from benchmark.core.interrupt import StopSignal
 from benchmark.engine import checkpoint, memory
@@ -21,7 +18,7 @@ from benchmark.execution import cell as runner
 from benchmark.execution import grid, reevaluate
 from benchmark.execution.environment import prepare
 from benchmark.planning.plan import plan
-from benchmark.results import lease, store
+from benchmark.results import lock, store
 from tests.helpers import forked
 from tests.helpers.tiny import DEAD, SIZES, of_the_dead, run, same, select, typed
 
@@ -75,7 +72,7 @@ def test_waiting_for_others_ends_by_the_signal(tiny, tmp_path):
     words += ["--plugin", tiny, "--suite=demo", "--benchmarks", "tiny", "--methods", "linear"]
     root = Path(__file__).resolve().parents[2]
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    with lease.hold(tmp_path, cell) as mine:
+    with lock.hold(tmp_path, cell) as mine:
         assert mine
         process = forked.Running("run", "--results", tmp_path, *words, env=environment)
         process.wait_for("other commands")
@@ -243,76 +240,12 @@ def test_drafts_of_the_dead_are_swept(tmp_path):
     assert not dead.exists() and ours.exists() and theirs.exists()
 
 
-def test_a_file_system_without_links_holds_leases(tmp_path, monkeypatch):
-    def refuse(*_):
-        raise OSError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr(lease.os, "link", refuse)
-    cell = plan(select())[0]
-    with lease.hold(tmp_path, cell) as mine:
-        assert mine
-        with lease.hold(tmp_path, cell) as second:
-            assert not second
-    # Among many at once only one gets it.
-    got, start = [], threading.Barrier(8)
-
-    def grab():
-        start.wait()
-        token = lease._acquire(lease.path_of(tmp_path, cell))
-        if token:
-            got.append(token)
-
-    threads = [threading.Thread(target=grab) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(got) == 1
-
-
-def test_a_process_of_another_user_that_hides_is_not_dead(tmp_path, monkeypatch):
-    cell = plan(select())[0]
-    path = lease.path_of(tmp_path, cell)
-    path.parent.mkdir(parents=True)
-    content = {"token": "x", "host": processes.place(), "pid": os.getppid(), "born": "1"}
-    path.write_text(json.dumps(content))
-    monkeypatch.setattr(lease, "born", lambda pid: processes.HIDDEN)
-    with lease.hold(tmp_path, cell) as mine:
-        assert not mine
-    old = time.time() - lease.EXPIRY_SECONDS - 5
-    os.utime(path, (old, old))
-    with lease.hold(tmp_path, cell) as mine:
-        assert mine
-
-
-def test_a_holder_that_slept_sees_that_its_cell_is_anothers(tmp_path, monkeypatch):
-    monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.01)
-    cell = plan(select("strange[noise=0.1]", steps=500))[0]
-    watch, path = StopSignal(), lease.path_of(tmp_path, cell)
-
-    class Ear:
-        def step(self, spec, step, *_):
-            if step == 3:  # another process thought that this one was dead
-                path.write_text(json.dumps({"token": "other", "host": "elsewhere"}))
-                assert watch.superseded.wait(10)
-
-        def waiting(self, cells):
-            watch.signal = "SIGINT"
-
-        def __getattr__(self, name):
-            return lambda *_: None
-
-    assert run(tmp_path, select("strange[noise=0.1]", steps=500), watch=watch, listener=Ear()) == []
-    assert json.loads(path.read_text())["token"] == "other"
-    assert not (tmp_path / cell.folder).exists()
-
-
 def test_evaluating_waits_for_nobody_and_disturbs_nobody(tmp_path):
     cell = plan(select())[0]
     run(tmp_path, select())
     environment = prepare(None, (), "cpu")
     with (
-        lease.hold(tmp_path, cell) as mine,
+        lock.hold(tmp_path, cell) as mine,
         pytest.raises(UserError, match="another process is working on run"),
     ):
         assert mine

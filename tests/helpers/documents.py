@@ -17,6 +17,7 @@ from methods import METHODS
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = (
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmark/README.md", "methods/README.md"),
+    "benchmark/execution/README.md",
     *("results/README.md", "reports/README.md", "tests/README.md"),
     *("results/published/rates/README.md", "benchmark/serving/README.md"),
 )

@@ -16,7 +16,14 @@ pytestmark = pytest.mark.no_torch
 TOP = ("benchmark/", "methods/", "results/", "reports/", "tests/")
 PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*|[\w.-]+\.(?:py|toml|cff))`")
 USERS = {"my_method.py", "reports/demo/index.html", "timing/", "tables/", "figures/"}
-USERS |= {"images/", "labels/", "tuning/", "masks/NAME.png", "masks/NAME/000000.png"}
+USERS |= {
+    "images/",
+    "labels/",
+    "tuning/",
+    ".grid/slurm/",
+    "masks/NAME.png",
+    "masks/NAME/000000.png",
+}
 USERS |= {"overlays/NAME.jpg", "overlays/NAME.mp4"}
 USERS |= {"backbone/embed.onnx", "tasks/RUN_ID/"}
 """What users make, or a command."""

@@ -11,7 +11,9 @@ from benchmark.core import machine
 from benchmark.core.ratio import Times
 from benchmark.core.spec import RunSpec
 from benchmark.execution.environment import Environment
-from benchmark.execution.pool import Lost, Pool, Setup, died
+from benchmark.execution.executors.base import Lost, died
+from benchmark.execution.executors.local import Pool
+from benchmark.execution.executors.worker import Setup
 from benchmark.execution.tasks import Listener, Silent, Task
 from benchmark.planning import plugins
 from benchmark.profiling.speed.loops import Bare, Harness

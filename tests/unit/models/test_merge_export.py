@@ -12,7 +12,7 @@ from benchmark.cli import results as verb
 from benchmark.core.errors import UserError
 from benchmark.core.record import Execution
 from benchmark.core.spec import Tuning
-from benchmark.results import lease, robustness, store
+from benchmark.results import lock, robustness, store
 from benchmark.results.load import load_results, run_folders
 from benchmark.results.merge import export, merge
 from benchmark.results.validate import check_run, spec_of
@@ -161,7 +161,7 @@ def test_scores_on_corrupted_images_are_taken_over(roots):
 def test_a_cell_that_is_being_worked_on_is_left_alone(roots):
     a, _, into = roots
     folder = store_run(a)
-    with lease.hold(into, spec_of(store.read_record(folder))) as mine:
+    with lock.hold(into, spec_of(store.read_record(folder))) as mine:
         assert mine
         answer = call("merge", a, "--into", into)
     assert answer.exit_code == 1 and f"busy: {folder}" in answer.stdout

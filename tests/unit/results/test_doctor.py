@@ -1,7 +1,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from benchmark.cli.doctor import doctor
 from benchmark.core import processes
 from benchmark.core.errors import UserError
 from benchmark.core.record import parse
-from benchmark.results import index, lease, robustness, store
+from benchmark.results import index, lock, robustness, store
 from benchmark.results.doctor import examine, set_aside
 from benchmark.results.metrics import class_dice
 from benchmark.results.validate import check_run, spec_of
@@ -257,7 +256,7 @@ def test_what_belongs_to_the_living_is_left_alone(tmp_path, run):
     for folder in (draft, checkpoint, mine):
         folder.mkdir()
         os.utime(folder, (1, 1))
-    with lease.hold(tmp_path, spec) as held:
+    with lock.hold(tmp_path, spec) as held:
         assert held
         before = tree(tmp_path)
         found = examine(tmp_path)
@@ -273,7 +272,7 @@ def test_a_process_that_began_since_keeps_its_own(tmp_path, run):
     checkpoint.write_text("")
     found = faults(tmp_path)
     assert [finding.path for finding in found] == [checkpoint]
-    with lease.hold(tmp_path, spec):
+    with lock.hold(tmp_path, spec):
         assert set_aside(tmp_path, found) == ([], []) and checkpoint.exists()
 
 
@@ -282,7 +281,7 @@ def test_a_run_that_was_finished_since_is_left_where_it_is(tmp_path, run):
     (run / "record.json").write_text("{")
     found = faults(tmp_path)
     spec = spec_of(parse(whole))
-    with lease.hold(tmp_path, spec):  # a process is about to replace it
+    with lock.hold(tmp_path, spec):  # a process is about to replace it
         assert set_aside(tmp_path, found) == ([], [])
     (run / "record.json").write_bytes(whole)
     assert set_aside(tmp_path, found) == ([], []) and check_run(run) == []
@@ -297,21 +296,6 @@ def test_drafts_of_other_hosts_and_of_earlier_versions_are_judged_by_their_age(t
     assert examine(tmp_path) == []
     os.utime(draft, (time.time() - 2 * 86400,) * 2)
     assert the_fault(tmp_path).path == draft
-
-
-def test_leases_of_the_dead(tmp_path, run):
-    path = run.with_name(f".{run.name}.lease")
-    child = (
-        "import sys; from pathlib import Path; from benchmark.results import lease;"
-        "lease._acquire(Path(sys.argv[1]))"
-    )
-    subprocess.run([sys.executable, "-c", child, path], check=True)
-    assert json.loads(path.read_text())["host"].startswith(socket.gethostname())
-    assert the_fault(tmp_path).path == path
-    for content in (b"", b"[" * 100_000, b'{"pid": "\\u0000", "host": 3}'):
-        path.write_bytes(content)
-        os.utime(path, (1, 1))
-        assert the_fault(tmp_path).path == path
 
 
 @pytest.mark.parametrize(
@@ -451,3 +435,19 @@ def test_an_attempt_that_failed_beside_a_finished_run_is_told(tmp_path, run):
     draft = run.with_name(f"..{run.name}.checkpoint.{of_the_dead()}")
     draft.write_text("half")
     assert the_fault(tmp_path).path == draft
+
+
+def test_logs_of_jobs_whose_runs_are_not_done(tmp_path, run):
+    from benchmark.results import submitted
+
+    place = run.relative_to(tmp_path).as_posix()
+    for job, folder in (
+        ("7_0", place),
+        ("7_1", f"{run.parent.relative_to(tmp_path)}/0123456789ab"),
+    ):
+        submitted.note(tmp_path, [submitted.Job("slurm", job, {folder: folder})])
+        log = submitted.log_of(tmp_path, job)
+        log.parent.mkdir(exist_ok=True)
+        log.write_text("slurmstepd: error: killed")
+    (found,) = [one for one in examine(tmp_path) if one.path.suffix == ".err"]
+    assert found.severity == "note" and found.path == submitted.log_of(tmp_path, "7_1")

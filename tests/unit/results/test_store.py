@@ -80,7 +80,7 @@ def test_counts_and_curve_come_back(tmp_path):
 def test_drafts_of_all_processes_have_names_of_their_own(monkeypatch):
     tags = {processes.tag() for _ in range(20)}
     assert len(tags) == 20 and {processes.writer(tag) for tag in tags} == {os.getpid()}
-    for foreign in ("", "checkpoint", "lease", "7", f"00000000-{os.getpid()}-abcd"):
+    for foreign in ("", "checkpoint", "lock", "7", f"00000000-{os.getpid()}-abcd"):
         assert processes.writer(foreign) is None
 
 
