@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from benchmark.cli import options, petseg_yaml
+from benchmark.cli import options
 from benchmark.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -215,6 +215,7 @@ def _command(
     one: "Recommendation", benchmark: str | None, frame: "pd.DataFrame", request: "Request"
 ) -> str:
     """Trains the method under the protocol of its runs, with their seeds."""
+    from benchmark.cli import petseg_yaml
     from benchmark.planning.catalogue import BENCHMARKS
     from benchmark.planning.plan import command
     from benchmark.planning.remembered import recall

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from benchmark.core.files import file_sha256
 from benchmark.data.fake.small import write_camvid
 from tests.helpers import annotators, forked
 from tests.helpers.tiny import typed
@@ -234,6 +235,12 @@ def test_evaluate_refuses_weights_that_score_otherwise(done, tmp_path):
         state = load_file(path)
         save_file({k: v.flip(0) if v.dim() else v for k, v in state.items()}, path)
     words = (*words[:-1], copy)
+    refused = benchmark("evaluate", *words)
+    assert refused.returncode == 1 and refused.stdout.count("is not what run") == 2
+    for path in copy.rglob("record.json"):
+        record = json.loads(path.read_text())
+        record["costs"]["stored"]["sha256"] = file_sha256(path.with_name("delta.safetensors"))
+        path.write_text(json.dumps(record))
     result = benchmark("evaluate", *words)
     assert result.returncode == 1 and "DIFFERENT from the record" in result.stdout
     stress = benchmark("evaluate", "--corruptions", *words)
