@@ -162,7 +162,10 @@ def _print(
             say("to train it again, or with more --seeds:")
         else:
             say(f"to train it on {where or 'a set of your own'}:")
-        say(f"$ {_command(one, benchmark, frame, request)}")
+        try:
+            say(f"$ {_command(one, benchmark, frame, request)}")
+        except UserError as error:  # its plug-in is not loaded
+            say(f"  {error}")
         say("")
 
 

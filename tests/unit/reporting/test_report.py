@@ -125,7 +125,7 @@ def test_report_has_every_file_and_is_deterministic(tmp_path):
     files = write_report(runs, tmp_path / "a", "small")
     tables = ["leaderboard", "per_benchmark", "per_class_camvid", "per_class_pets", "failures"]
     tables += ["pairs", "ranks", "iqm", "cost_ledger", "storage", "fronts", "hypervolumes"]
-    tables += ["improvement"]
+    tables += ["improvement", "agreement"]
     figures = [f"pareto_{cost.figure}" for cost in COSTS if cost.figure]
     figures += ["ranks", "classes_camvid", "classes_pets", "storage"]
     expected = {f"tables/{name}.{end}" for name in tables for end in ("csv", "md", "tex")}
