@@ -93,8 +93,8 @@ def test_a_path_through_a_file_is_one_line(typed, tmp_path):
         (("report", "--results", "folder"), ("folder holds no runs: nothing to report",)),
         (("plan", "--seeds", "-1"), ("--seeds '-1'", "as in 0,1,2")),
         (
-            ("plan", "--backbones", "vit_ti*"),
-            ("no weights file matches 'vit_ti*'", "list backbones --filter"),
+            ("plan", "--backbones", "vit_giga*"),
+            ("no weights file matches 'vit_giga*'", "list backbones --filter"),
         ),
         (("plan", "--config", "bad.yaml"), ("--config bad.yaml: not YAML (line 2: ",)),
         (("plan", "--config", "folder"), ("cannot be read (Is a directory)",)),
