@@ -146,6 +146,7 @@ def test_every_command_is_run_or_listed_with_a_reason():
     assert written == SHORT.keys() | LONG.keys() | NOT_RUN.keys()
 
 
+@pytest.mark.slow
 def test_short_commands(home):
     wrong = reader.failures(SHORT, home, MAY_FIND)
     assert not wrong, "\n\n".join(wrong)

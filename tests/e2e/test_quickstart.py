@@ -19,6 +19,7 @@ def commands(out):
     return [shlex.split(line)[3:] for line in lines]
 
 
+@pytest.mark.slow
 def test_from_a_folder_to_the_answer(tmp_path):
     plain(tmp_path / "my set")
     done = call("quickstart", "my set", *TINY, cwd=tmp_path)

@@ -14,7 +14,17 @@ TINY = ["--benchmarks", "cells", *typed(crop=48, batch_size=2)]
 FEW = [*TINY, "--steps", "1", "--rounds", "1"]
 
 
-@pytest.mark.parametrize("part", [part for part in PARTS if part not in ("memory", "tasks")])
+SLOW = {"cores": pytest.mark.slow}
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param(part, marks=SLOW.get(part, ()))
+        for part in PARTS
+        if part not in ("memory", "tasks")
+    ],
+)
 def test_the_table_is_printed_and_stored(part, tmp_path):
     done = call("speed", *FEW, "--parts", part, "--out", "table", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

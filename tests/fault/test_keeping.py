@@ -169,7 +169,9 @@ def test_what_training_depends_on_costs_the_checkpoint_and_that_is_told(
         monkeypatch.setattr(provenance, "training_sha256", lambda decoder: "changed")
     else:
         monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
-    with pytest.warns(UserWarning, match=f"of a run with other {what}; it is kept as"):
+    with pytest.warns(
+        UserWarning, match=f"of a run with other (attention, )?{what}; it is kept as"
+    ):
         (record,) = run(tmp_path, select(steps=30), retry="all")
     assert record.status == "done" and record.execution.resumed_at == ()
 
