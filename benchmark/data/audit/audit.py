@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from benchmark.core.errors import DataError, UserError, on_one_line
+from benchmark.core.spec import Suite
 from benchmark.data.audit.near_duplicates import Alike, Seen, alike, copies, look, near_copies
+from benchmark.data.audit.padding import find_padding, seen_size
 from benchmark.data.audit.presence import classes_found, small_range
 from benchmark.data.base import (
     EXAMPLES,
@@ -134,7 +136,9 @@ class Audit:
         return any(finding.severity == "serious" for finding in self.findings)
 
 
-def audit(benchmark: Benchmark, progress: Progress | None = None) -> Audit:
+def audit(
+    benchmark: Benchmark, progress: Progress | None = None, suite: Suite | None = None
+) -> Audit:
     """Reads every example of every split once, and continues after any problem.
 
     Keeps about 5 KB of each image. Comparing 20,000 images takes about 20 s besides reading them.
@@ -142,6 +146,7 @@ def audit(benchmark: Benchmark, progress: Progress | None = None) -> Audit:
     Args:
         benchmark: what to read.
         progress: called after each example.
+        suite: whose crop is compared with the size of the images; None = none is.
     """
     tally = _Tally(benchmark)
     listed = [(split, id) for split in SPLITS for id in tally.ids(split)]
@@ -151,6 +156,7 @@ def audit(benchmark: Benchmark, progress: Progress | None = None) -> Audit:
             progress(done, len(listed))
     found = alike((seen.id, seen.image, seen.look) for seen in tally.seen)
     findings = [*benchmark.faults(), *tally.findings(found), *_oddities(benchmark)]
+    findings += tally.padding(suite) if suite else ()
     order: dict[Severity, int] = {"serious": 0, "warning": 1, "note": 2}
     return Audit(
         benchmark.name,
@@ -353,6 +359,15 @@ class _Tally:
         yield from copies(self.seen)
         fix = self.benchmark.near_fix() if isinstance(self.benchmark, ImageFolder) else ""
         yield from near_copies(self.seen, found, fix)
+
+    def padding(self, suite: Suite) -> Iterator[Finding]:
+        """What the crop of a suite is too large for."""
+        pairs = zip(self.sizes, self.seen, strict=True)
+        sizes = [seen_size(self.benchmark, *size) for size, one in pairs if one.split == "train"]
+        found = find_padding(np.array(sizes), suite.protocol.crop)
+        if found is not None:
+            what, fix = found.what(f" of suite {suite.name}"), found.fix
+            yield Finding("warning", what, f"{fix} to `plan` and `run`" if found.fitting else fix)
 
     def _classes(self) -> Iterator[Finding]:
         names = np.array(self.benchmark.classes)
