@@ -102,14 +102,14 @@ SMALLER = (
 
 
 def test_plan_and_audit_tell_images_smaller_than_the_crop(small):
-    assert SMALLER in call("plan", *MINE, cwd=small).stdout
     planned = call("plan", *MINE, "--json", cwd=small)
     assert json.loads(planned.stdout)["notes"] == [SMALLER]
     assert "crop of suite demo (96 px)" in call("data", "audit", "mine", cwd=small).stdout
 
 
 @pytest.mark.slow
-def test_run_tells_images_smaller_than_the_crop(small):
+def test_plan_and_run_print_images_smaller_than_the_crop(small):
+    assert SMALLER in call("plan", *MINE, cwd=small).stdout
     done = call("run", *MINE, cwd=small)
     assert done.returncode == 0 and SMALLER in done.stdout, done.stderr
     assert SMALLER not in call("run", *MINE, "--set=crop=48", cwd=small).stdout
