@@ -307,6 +307,10 @@ def test_bad_labels(damage: Callable[[Path], None], message: str, tmp_path: Path
         ([0, 64, 128, 255], GOOD, "{0: sky, 64: road, 128: tree}"),  # and void
         ([0, 1, 7], "name: mine\nclasses: [sky, road]\n", "{0: ..., 1: ..., 7: ...}"),
         (list(range(0, 90, 9)), GOOD, ""),
+        ([0, 128, 255], GOOD + "void: []", "{0: sky, 128: road, 255: tree}"),
+        ([255], GOOD + "void: []", "{255: ...}"),
+        ([0, 128, 255], GOOD + "void: [255]", "{0: ..., 128: ...}"),
+        ([0, 128, 255], GOOD + "offset: 1", ""),
     ],
 )
 def test_values_that_need_a_name(

@@ -373,6 +373,10 @@ class _Tally:
         """Much of 255 that nobody called void."""
         if not isinstance(self.benchmark, DescribedBenchmark):
             return
+        occurs = self.splits["train"].pixels > 0
+        absent = [n for n, there in zip(self.benchmark.classes, occurs, strict=True) if not there]
+        if self.benchmark.absent_fix(absent, has_void=True):
+            return  # which names the class that 255 may be
         some = self.splits.values()
         void, read = sum(s.void for s in some), sum(s.read for s in some)
         share = void / max(void + sum(int(s.pixels.sum()) for s in some), 1)

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmark.core.errors import DataError
 from benchmark.data.base import IGNORE, Benchmark, LabelFault, size_mismatch
-from benchmark.data.custom.description import Description, Value
+from benchmark.data.custom.description import Description, Labels, Value
 from benchmark.data.custom.grouping import draw, together
 from benchmark.data.pixels import (
     Unfit,
@@ -187,12 +187,21 @@ class DescribedBenchmark(Benchmark):
 
     def _named(self, values: list[int]) -> str:
         """What to write in the YAML file where labels are to store these values."""
-        if len(values) != len(self.classes):  # 255 is one of the classes, or void
-            values = [value for value in values if value != IGNORE]
-        if len(values) > MOST_VALUES or values[-1] > IGNORE:
+        said = self.description
+        if not said.assumes_void or len(values) != len(self.classes):  # else 255 is a class
+            values = [value for value in values if said.stored.get(value) != IGNORE]
+        if said.offset or len(values) > MOST_VALUES or values[-1] > IGNORE:
             return "`classes`, `offset` or `void`"
         names = self.classes if len(values) == len(self.classes) else ["..."] * len(values)
-        return f"say which class each value is: `labels: {_mapping(values, names)}`"
+        return f"say which class each value is: {self._labels(values, names)}"
+
+    def _labels(self, values: Sequence[Value], names: Sequence[str]) -> str:
+        """The field `labels` that gives each value its class."""
+        pairs = ", ".join(f"{value}: {name}" for value, name in zip(values, names, strict=True))
+        files = self.description.labels.files
+        if files == Labels().files:
+            return f"`labels: {{{pairs}}}`"
+        return f"`labels: {{files: {files!r}, values: {{{pairs}}}}}`"
 
     def absent_fix(self, names: Sequence[str], has_void: bool) -> str:
         """See `Benchmark.absent_fix`: 255 is void unless the file says otherwise."""
@@ -202,10 +211,10 @@ class DescribedBenchmark(Benchmark):
             return ""
         values = [*range(said.offset, said.offset + len(self.classes) - 1), IGNORE]
         others = [name for name in self.classes if name != names[-1]]
-        written = _mapping(values, [*others, names[-1]])
         return (
             "labels store 255, which is void unless the YAML file gives it to a class; if it is "
-            f"{names[-1]!r}, write `labels: {written}`, else correct labels or split"
+            f"{names[-1]!r}, write {self._labels(values, [*others, names[-1]])}, else correct "
+            "labels or split"
         )
 
     def void_fix(self) -> str:
@@ -215,7 +224,7 @@ class DescribedBenchmark(Benchmark):
         stored = {v: self.classes[k] for v, k in self.description.stored.items() if k != IGNORE}
         values, names = [*stored, IGNORE], [*stored.values(), "NAME"]
         short = len(values) <= MOST_VALUES
-        example = f", as in `labels: {_mapping(values, names)}`" if short else ""
+        example = f", as in {self._labels(values, names)}" if short else ""
         return f"if it is a class, add it to `labels`, and its name to `classes`{example}"
 
     def carved(
@@ -250,11 +259,6 @@ _BLENDED = (
     "rotating with interpolation makes them",
     "export it again, or resize it with nearest-neighbour",
 )
-
-
-def _mapping(values: Sequence[Value], names: Sequence[str]) -> str:
-    """The class of each value, as the YAML file takes it."""
-    return "{" + ", ".join(f"{v}: {name}" for v, name in zip(values, names, strict=True)) + "}"
 
 
 def _grey(file: BinaryIO) -> np.ndarray:

@@ -54,7 +54,10 @@ def label_of(folder, number):
 
 
 def told(folder, **fields):
-    own = opened(folder, **fields)
+    return told_of(opened(folder, **fields))
+
+
+def told_of(own):
     found = [finding for finding in audit(own).findings if finding.severity == "serious"]
     assert all("\n" not in finding.what + finding.fix for finding in found)
     return found
@@ -247,6 +250,12 @@ def test_much_void_that_nobody_named_is_doubted(folder, values, labels):
     assert f"`labels: {{0: a, {values[1]}: b, 255: NAME}}`" in finding.fix
 
 
+def test_255_in_place_of_an_absent_class_is_told_once(folder):
+    own = grey(folder, 0, 1, 255, classes=["a", "b", "c"])
+    assert "if it is 'c', write `labels: {0: a, 1: b, 255: c}`" in told_of(own)[0].fix
+    assert not doubts(own)
+
+
 def test_void_that_is_named_or_rare_is_not_doubted(folder):
     two = {"classes": ["a", "b"]}
     assert not doubts(grey(folder, 0, 1, 255, void=[255], **two))
@@ -263,6 +272,16 @@ def test_void_that_is_named_or_rare_is_not_doubted(folder):
         label[0, :50] = 255
         Image.fromarray(label).save(folder / "labels" / f"p{number}.png")
     assert not doubts(own)
+
+
+def test_the_names_of_label_files_are_kept_in_what_is_to_be_written(folder):
+    grey(folder, 0, 128, 255, classes=["a", "b"], labels={0: "a", 128: "b"})
+    for path in (folder / "labels").iterdir():
+        path.rename(path.with_stem(f"{path.stem}_mask"))
+    values = {"files": "{stem}_mask.png", "values": {0: "a", 128: "b"}}
+    own = opened(folder, classes=["a", "b"], labels=values)
+    (finding,) = doubts(own)
+    assert "`labels: {files: '{stem}_mask.png', values: {0: a, 128: b, 255: NAME}}`" in finding.fix
 
 
 def printed(own):
