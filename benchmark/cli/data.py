@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from benchmark.cli.request import Request
+    from benchmark.core.spec import Suite
     from benchmark.data.base import Benchmark, Finding
 
 app = typer.Typer(
@@ -134,7 +135,8 @@ def audit(
     console, results = Console(), []
     for benchmark in _opened(names, request):
         with _bar(console, quiet) as tell:
-            results.append(audits.audit(benchmark, partial(tell, "read")))
+            suite = _suite_of(type(benchmark))
+            results.append(audits.audit(benchmark, partial(tell, "read"), suite))
         console.print(audits.render(results[-1]))
     if pairs is not None:
         number = audits.write_pairs(pairs, results)
@@ -247,7 +249,8 @@ def import_set(
         rest: Unlabelled = "void" if unlabelled == "void" else "background"
         made = convert(source, to, form, images, names, rest, partial(tell, "draw"))
         plugins.load_files([to])
-        result = audits.audit(available()[to.stem](None), partial(tell, "read"))
+        made_set = available()[to.stem]
+        result = audits.audit(made_set(None), partial(tell, "read"), _suite_of(made_set))
     _say(console, f"{to}: {_slashed(list(made.counts.values()))} images, read as {made.form}")
     for note in made.notes:
         _say(console, f"note {note}")
@@ -330,6 +333,16 @@ def _kinds(names: str) -> "list[type[Benchmark]]":
 def _opened(names: str, request: "Request") -> "Iterator[Benchmark]":
     for kind in _kinds(names):
         yield kind(request.data)
+
+
+def _suite_of(kind: "type[Benchmark]") -> "Suite | None":
+    """The suite that a user's own set is trained under where none is named; None for others."""
+    from benchmark.cli.petseg_yaml import read_settings
+    from benchmark.planning import plugins
+    from benchmark.planning.catalogue import SUITES
+    from benchmark.planning.own_sets import SUITE
+
+    return SUITES.get(read_settings().get("suite", SUITE)) if plugins.file_of(kind) else None
 
 
 def _state(kind: "type[Benchmark]", root: Path | None) -> str:

@@ -88,6 +88,7 @@ def plan(
 
     from benchmark.cli import terminal
     from benchmark.execution.jobs import parse_jobs
+    from benchmark.planning.crops import notes
     from benchmark.planning.requirements import require
     from benchmark.planning.staleness import CurrentHashes, made_before, redescribed, state_of
     from benchmark.results.index import read_index
@@ -104,7 +105,7 @@ def plan(
         if state.name in ("missing", "interrupted")
     ]
     missing = [c for c, state in zip(cells, states, strict=True) if state.name == "missing"]
-    before = redescribed(made_before(missing, request.results))
+    told = redescribed(made_before(missing, request.results)) + notes(todo, request.data)
     if detect is not None and as_json:
         raise UserError("--detect prints a table; leave out --json")
     refusals, downloads = require(todo, request.data, request.weights)
@@ -122,7 +123,7 @@ def plan(
                 "results": str(request.results),
                 "runs": [_row(*pair) for pair in zip(cells, states, strict=True)],
                 "counts": _counts(states),
-                "notes": before,
+                "notes": told,
                 "cannot_run": [
                     {"reason": reason, "runs": number}
                     for reason, number in Counter(refusals.values()).items()
@@ -137,7 +138,7 @@ def plan(
         if len(cells) <= MANY or all_:
             _table(console, cells, states)
         _tally(console, states)
-        for text in before:
+        for text in told:
             console.print(text, style="yellow", soft_wrap=True)
         if len(cells) > MANY and not all_:
             console.print("add --all to list them")

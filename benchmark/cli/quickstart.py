@@ -128,22 +128,19 @@ def quickstart(
         )
     _heading(console, "preview")
     _call(console, "data", "preview", name, *plugin, "--out", str(files.preview))
+    typed |= {"plugin": [path], "benchmarks": name, "seeds": seeds, "weights": weights}
+    typed["results"] = None if out == HERE else out / "results"
+    request = resolve(**typed, set=fields)
+    _heading(console, "plan")
+    if crop := _fitting_crop(console, request):
+        grid += ["--set", crop]
+        request = resolve(**typed, set=[*(fields or ()), crop])
     chosen = [*plugin, "--benchmarks", name, *grid, *(["--seeds", seeds] if seeds else [])]
     chosen += files.results
-    _heading(console, "plan")
     chosen += ["--jobs", jobs] if jobs else []
     _call(console, "plan", *chosen, "--probe")
     run = ["run", *chosen]
     run += ["--accept-audit"] if accept_audit else []
-    request = resolve(
-        plugin=[path],
-        benchmarks=name,
-        seeds=seeds,
-        set=fields,
-        weights=weights,
-        results=None if out == HERE else out / "results",
-        **typed,
-    )
     report = ["report", *plugin, "--suite", request.selection.suite, *files.results, *files.reports]
     if plan_only:
         console.print("\nnot run yet:")
@@ -239,6 +236,24 @@ def _check(suite: str | None, set: list[str] | None, **typed: Any) -> None:
     # The set is not known yet: that of generated images stands for it.
     request = resolve(suite=suite if known else USUAL, set=set, **typed)
     plan(request.selection, request.weights)
+
+
+def _fitting_crop(console: "Console", request: "Request") -> str:
+    """`crop=N` where the images are smaller than the suite's crop, and says so; else empty."""
+    from benchmark.planning.crops import padded
+    from benchmark.planning.plan import plan
+
+    if "crop" in request.selection.protocol:
+        return ""
+    cells = plan(request.selection, request.weights)
+    for padding in padded(cells, request.data).values():  # of one set
+        if padding.fitting:
+            console.print(
+                f"{padding.what()}; the commands take --set crop={padding.fitting} "
+                f"(--set crop={padding.crop} keeps the suite's)"
+            )
+            return f"crop={padding.fitting}"
+    return ""
 
 
 def _heading(console: "Console", title: str) -> None:

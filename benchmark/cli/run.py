@@ -120,6 +120,7 @@ def run(
     from benchmark.execution import grid
     from benchmark.execution.executors.worker import start_server
     from benchmark.execution.loggers.events import logged
+    from benchmark.planning.crops import notes
     from benchmark.planning.staleness import made_before, redescribed
     from benchmark.results import asked, store
 
@@ -138,7 +139,7 @@ def run(
         what = f"{counted(len(outdated), 'finished run')} {verb}"
         text = f"{what} stale: {why}; to repeat, add --rerun stale"
         console.print(text, style="yellow", highlight=False, soft_wrap=True)
-    for text in redescribed(made_before(todo, request.results)):
+    for text in redescribed(made_before(todo, request.results)) + notes(todo, request.data):
         console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
     wanted = {cell.run_id for cell in todo}
     grid.tidy([cell for cell in cells if cell.run_id not in wanted], request.results)

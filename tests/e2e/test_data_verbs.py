@@ -78,7 +78,7 @@ def test_cityscapes_says_what_to_fetch_by_hand(tmp_path):
 @pytest.mark.parametrize("name", ["camvid", "ade20k"])
 def test_audit_of_a_sound_set_and_of_a_broken_one(fake, tmp_path, name):
     result = benchmark("data", "audit", name, "--data", fake)
-    assert "share of pixels" in result.stdout
+    assert "share of the labelled pixels" in result.stdout
     assert "serious" not in result.stdout and result.returncode == 0, result.stdout
     if name == "camvid":
         base = write_camvid(tmp_path)
@@ -123,7 +123,7 @@ def test_import_writes_a_set_and_audits_it(tmp_path):
     result = benchmark(*words, cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "traffic.yaml: 5 / 1 / 2 images, read as coco" in result.stdout
-    assert "fixed seed" in result.stdout and "share of pixels" in result.stdout
+    assert "fixed seed" in result.stdout and "share of the labelled pixels" in result.stdout
     planned = benchmark(
         *(
             "plan",

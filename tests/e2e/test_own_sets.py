@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.helpers import reader
+from tests.helpers.folders import plain
 from tests.helpers.forked import call
 from tests.helpers.tiny import typed
 
@@ -81,3 +82,34 @@ def test_a_renamed_class_is_named_as_the_reason_why_runs_are_missing(home):
         assert done.returncode == 0 and said in done.stdout, done.stderr
     # The description that the run was made with has nothing to say.
     assert said not in call("report", "--no-figures", "--plugin", "bolts.yaml", cwd=home).stdout
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A folder with a set of images of 48 px, whose suite has crops of 96 px."""
+    plain(tmp_path / "mine")
+    text = "name: mine\nfolder: mine\nimages: photos\nmasks: masks\nclasses: [a, b, c]\n"
+    (tmp_path / "mine.yaml").write_text(f"{text}splits: [0.6, 0.1, 0.3]\n")
+    (tmp_path / "petseg.yaml").write_text("plugins: mine.yaml\nsuite: demo\n")
+    return tmp_path
+
+
+MINE = ("--benchmarks=mine", "--methods=linear", *typed(steps=1, batch_size=2))
+SMALLER = (
+    "mine: most images (48 px) are smaller than the crop (96 px), so about 75 % of a crop is "
+    "padding; add --set crop=48"
+)
+
+
+def test_plan_and_audit_tell_images_smaller_than_the_crop(small):
+    planned = call("plan", *MINE, "--json", cwd=small)
+    assert json.loads(planned.stdout)["notes"] == [SMALLER]
+    assert "crop of suite demo (96 px)" in call("data", "audit", "mine", cwd=small).stdout
+
+
+@pytest.mark.slow
+def test_plan_and_run_print_images_smaller_than_the_crop(small):
+    assert SMALLER in call("plan", *MINE, cwd=small).stdout
+    done = call("run", *MINE, cwd=small)
+    assert done.returncode == 0 and SMALLER in done.stdout, done.stderr
+    assert SMALLER not in call("run", *MINE, "--set=crop=48", cwd=small).stdout

@@ -50,10 +50,14 @@ def test_from_a_folder_to_the_answer(tmp_path):
 @pytest.mark.slow
 def test_what_it_prints_can_be_typed_by_hand(tmp_path):
     plain(tmp_path / "mine")
-    words = ("quickstart", "mine", *TINY, "--out", "trial", "--plan-only", "--seeds", "0,1")
+    tiny = [*typed(steps=2, batch_size=2), "--suite=demo", "--methods=linear"]
+    words = ("quickstart", "mine", *tiny, "--out", "trial", "--plan-only", "--seeds", "0,1")
     done = call(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path.name for path in (tmp_path / "trial").iterdir()} == {"mine.yaml", "mine.png"}
+    # The images have 48 px, and crops of the suite 96.
+    assert all("crop=48" in words for words in commands(done.stdout) if words[0] in ("plan", "run"))
+    assert done.stdout.count("(--set crop=96 keeps the suite's)") == 1
     assert "not run yet:" in done.stdout and "2 runs to train: about" in done.stdout
     (tmp_path / "trial" / "mine.yaml").unlink()
     for command in commands(done.stdout):

@@ -124,7 +124,10 @@ def fails(folder: Path, text: str = GOOD, kind: type[UserError] = DataError) -> 
         (GOOD + "labels: {0: sky, 256: road}", "labels: write values 0 to 255, or colours"),
         (GOOD + "labels: {0: sky, '#000000': road}", "labels: write values 0 to 255, or colours"),
         (GOOD + "labels: {}", "labels: write values 0 to 255, or colours"),
-        (GOOD + "labels: {0: sky, 1: rode}", "labels: 'rode' is not a class; did you mean 'road'?"),
+        (
+            GOOD + "labels: {0: sky, 1: class_1, 2: tree}",
+            "labels names 'class_1', which is not in classes; write one of sky, road, tree, or",
+        ),
         (GOOD + "labels: {0: sky, 1: road}", "others have values, but 'tree' has none"),
         (
             GOOD + "labels: {0: sky, 1: road, 2: tree}\noffset: 1",
@@ -295,6 +298,30 @@ def test_bad_labels(damage: Callable[[Path], None], message: str, tmp_path: Path
     damage(path)
     text = fails(tmp_path)
     assert str(path) in text and message in text
+
+
+@pytest.mark.parametrize(
+    ("values", "text", "written"),
+    [
+        ([0, 128, 255], GOOD, "{0: sky, 128: road, 255: tree}"),
+        ([0, 64, 128, 255], GOOD, "{0: sky, 64: road, 128: tree}"),  # and void
+        ([0, 1, 7], "name: mine\nclasses: [sky, road]\n", "{0: ..., 1: ..., 7: ...}"),
+        (list(range(0, 90, 9)), GOOD, ""),
+        ([0, 128, 255], GOOD + "void: []", "{0: sky, 128: road, 255: tree}"),
+        ([255], GOOD + "void: []", "{255: ...}"),
+        ([0, 128, 255], GOOD + "void: [255]", "{0: ..., 128: ...}"),
+        ([0, 128, 255], GOOD + "offset: 1", ""),
+    ],
+)
+def test_values_that_need_a_name(
+    values: list[int], text: str, written: str, tmp_path: Path
+) -> None:
+    write(tmp_path, {"train": 3, "test": 2})
+    for label in (tmp_path / "labels").rglob("*.png"):
+        save(label, blocks(values, 0))
+    found = fails(tmp_path, text)
+    how = f"say which class each value is: `labels: {written}`" if written else "or `classes`,"
+    assert "is out of range" in found and how in found
 
 
 def test_offset_is_told(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from benchmark.core.errors import DataError, UserError, on_one_line
+from benchmark.core.spec import Suite
 from benchmark.data.audit.near_duplicates import Alike, Seen, alike, copies, look, near_copies
+from benchmark.data.audit.padding import find_padding, seen_size
 from benchmark.data.audit.presence import classes_found, small_range
 from benchmark.data.base import (
     EXAMPLES,
@@ -24,6 +26,7 @@ from benchmark.data.base import (
     grouped,
     size_mismatch,
 )
+from benchmark.data.custom.described import DescribedBenchmark
 from benchmark.data.custom.folder import ImageFolder
 from benchmark.data.examples import digests_of, levels_of
 from benchmark.data.palette import as_rgb
@@ -39,6 +42,10 @@ DARK, BRIGHT, NEARLY = 16, 239, 0.99
 """An image is nearly black if this share of its values is below the first, or above: white."""
 
 
+MUCH = 0.02
+"""Share of void from which on it may be a class that was forgotten."""
+
+
 @dataclass
 class SplitSummary:
     """What a split holds.
@@ -49,6 +56,7 @@ class SplitSummary:
         pixels: (K,) int64, pixels of each class.
         void: number of void pixels.
         holding: (K,) int64, images that hold the class.
+        holding_void: number of images that hold void.
     """
 
     images: int
@@ -56,6 +64,7 @@ class SplitSummary:
     pixels: np.ndarray
     void: int
     holding: np.ndarray
+    holding_void: int = 0
 
     @property
     def shares(self) -> np.ndarray:
@@ -134,7 +143,9 @@ class Audit:
         return any(finding.severity == "serious" for finding in self.findings)
 
 
-def audit(benchmark: Benchmark, progress: Progress | None = None) -> Audit:
+def audit(
+    benchmark: Benchmark, progress: Progress | None = None, suite: Suite | None = None
+) -> Audit:
     """Reads every example of every split once, and continues after any problem.
 
     Keeps about 5 KB of each image. Comparing 20,000 images takes about 20 s besides reading them.
@@ -142,6 +153,7 @@ def audit(benchmark: Benchmark, progress: Progress | None = None) -> Audit:
     Args:
         benchmark: what to read.
         progress: called after each example.
+        suite: whose crop is compared with the size of the images; None = none is.
     """
     tally = _Tally(benchmark)
     listed = [(split, id) for split in SPLITS for id in tally.ids(split)]
@@ -151,6 +163,7 @@ def audit(benchmark: Benchmark, progress: Progress | None = None) -> Audit:
             progress(done, len(listed))
     found = alike((seen.id, seen.image, seen.look) for seen in tally.seen)
     findings = [*benchmark.faults(), *tally.findings(found), *_oddities(benchmark)]
+    findings += tally.padding(suite) if suite else ()
     order: dict[Severity, int] = {"serious": 0, "warning": 1, "note": 2}
     return Audit(
         benchmark.name,
@@ -287,6 +300,7 @@ class _Tally:
         summary.pixels += pixels[:n]
         summary.holding += pixels[:n] > 0
         summary.void += int(pixels[IGNORE])
+        summary.holding_void += bool(pixels[IGNORE])
         bad = n + np.flatnonzero(pixels[n:IGNORE])
         if len(bad):
             values = ", ".join(map(str, bad[:EXAMPLES]))
@@ -343,6 +357,7 @@ class _Tally:
             if kind.startswith(_UNREADABLE):
                 yield from grouped("serious", kind, cases, self.fixes.get(kind) or _AS_TOLD)
         yield from self._classes()
+        yield from self._void()
         yield from small_range(np.array(self.levels), "the set")
         if 0 < self.grey < len(self.seen):
             yield Finding(
@@ -353,6 +368,31 @@ class _Tally:
         yield from copies(self.seen)
         fix = self.benchmark.near_fix() if isinstance(self.benchmark, ImageFolder) else ""
         yield from near_copies(self.seen, found, fix)
+
+    def _void(self) -> Iterator[Finding]:
+        """Much of 255 that nobody called void."""
+        if not isinstance(self.benchmark, DescribedBenchmark):
+            return
+        occurs = self.splits["train"].pixels > 0
+        absent = [n for n, there in zip(self.benchmark.classes, occurs, strict=True) if not there]
+        if self.benchmark.absent_fix(absent, has_void=True):
+            return  # which names the class that 255 may be
+        some = self.splits.values()
+        void, read = sum(s.void for s in some), sum(s.read for s in some)
+        share = void / max(void + sum(int(s.pixels.sum()) for s in some), 1)
+        holding, fix = sum(s.holding_void for s in some), self.benchmark.void_fix()
+        if fix and share >= MUCH and 2 * holding > read:
+            much = f"{_percent(share)} of the pixels, in {holding} of {read} images"
+            yield Finding("warning", f"255 counts as void: {much}", fix)
+
+    def padding(self, suite: Suite) -> Iterator[Finding]:
+        """What the crop of a suite is too large for."""
+        pairs = zip(self.sizes, self.seen, strict=True)
+        sizes = [seen_size(self.benchmark, *size) for size, one in pairs if one.split == "train"]
+        found = find_padding(np.array(sizes), suite.protocol.crop)
+        if found is not None:
+            what, fix = found.what(f" of suite {suite.name}"), found.fix
+            yield Finding("warning", what, f"{fix} to `plan` and `run`" if found.fitting else fix)
 
     def _classes(self) -> Iterator[Finding]:
         names = np.array(self.benchmark.classes)
@@ -477,9 +517,8 @@ def render(audit: Audit) -> "Group":
     from rich.table import Table
     from rich.text import Text
 
-    shares = Table(
-        box=None, title=Text(f"{audit.benchmark}: share of pixels"), title_justify="left"
-    )
+    title = Text(f"{audit.benchmark}: share of the labelled pixels")
+    shares = Table(box=None, title=title, title_justify="left")
     shares.add_column("class", overflow="fold")
     for split in audit.splits:
         shares.add_column(split, justify="right")
@@ -489,7 +528,11 @@ def render(audit: Audit) -> "Group":
         holding = sum(int(summary.holding[k]) for summary in audit.splits.values())
         shares.add_row(Text(name), *cells, str(holding))
     shares.add_section()
-    shares.add_row("void", *(_percent(summary.void_share) for summary in audit.splits.values()))
+    shares.add_row(
+        "void (of all)",
+        *(_percent(summary.void_share) for summary in audit.splits.values()),
+        str(sum(summary.holding_void for summary in audit.splits.values())),
+    )
     shares.add_row(
         "images",
         *(
@@ -513,9 +556,10 @@ def render(audit: Audit) -> "Group":
             Text(finding.severity, style=looks[finding.severity]),
             Text(f"{finding.what}\n-> {finding.fix}", overflow="fold"),
         )
-    return Group(
-        shares, "", *map(Text, lines), "", findings if audit.findings else Text("nothing found")
-    )
+    below = findings if audit.findings else Text("nothing found")
+    if not any(summary.read for summary in audit.splits.values()):
+        return Group(below)  # all numbers would be 0
+    return Group(shares, "", *map(Text, lines), "", below)
 
 
 def _percent(share: float) -> str:

@@ -48,6 +48,8 @@ FEW = 10
 LARGE, SEEN = 1024, 512
 """Shorter sides, px: photographs above the first are resized to the second, of which a training
 crop of some 200 px shows enough to recognise things; of twelve megapixels it shows a texture."""
+SPREAD = 8
+"""Steps between values from which on they are grey values of a picture, not numbers of classes."""
 FORMS = ("^(.+)/", "^(.+)[ _.-]", "^(.*[^0-9])[0-9]+$", "^([^ _.-]+)[ _.-]")
 """Of names that may tell the scene of an image: its folder; what is before the last separator;
 before its number; before the first separator."""
@@ -597,8 +599,14 @@ def _add_classes(guess: Guess, found: Pairing) -> None:
     if len(present) == 2:
         names = {present[0]: "background", present[1]: "foreground"}
     else:
-        names = {value: f"class_{value}" for value in present if value != IGNORE}
-        if IGNORE in present:
+        spread = _are_spread(present)
+        names = {value: f"class_{value}" for value in present if spread or value != IGNORE}
+        if spread:
+            guess.notes.append(
+                f"{', '.join(map(str, present))} are evenly spaced, so 255 is taken as a class. If "
+                "nobody labelled these pixels, remove it from `labels` and its name from `classes`."
+            )
+        elif IGNORE in present:
             guess.notes.append("255 is taken as void: pixels that nobody labelled.")
     guess.notes.append("Names of classes are guessed: only the values of the labels are known.")
     guess.fields["classes"] = list(names.values())
@@ -606,6 +614,17 @@ def _add_classes(guess: Guess, found: Pairing) -> None:
         guess.fields["labels"] = files | {"values": names} if files else names
     elif files:
         guess.fields["labels"] = found.template
+
+
+def _are_spread(present: Sequence[int]) -> bool:
+    """Whether values are evenly spaced grey values up to 255, as 0, 128, 255.
+
+    Args:
+        present: at least two values, sorted.
+    """
+    even = np.linspace(present[0], IGNORE, len(present))
+    spaced = even[1] - even[0] >= SPREAD and bool((abs(even - present) <= 1).all())
+    return present[-1] == IGNORE and spaced
 
 
 def _add_threshold(

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmark.core.errors import DataError
 from benchmark.data.base import IGNORE, Benchmark, LabelFault, size_mismatch
-from benchmark.data.custom.description import Description, Value
+from benchmark.data.custom.description import Description, Labels, Value
 from benchmark.data.custom.grouping import draw, together
 from benchmark.data.pixels import (
     Unfit,
@@ -21,6 +21,9 @@ from benchmark.data.pixels import (
 
 THRESHOLD = 128
 """Grey values from it on are closer to white than to black."""
+
+MOST_VALUES = 8
+"""Values that an error spells out; more are numbers of classes gone wrong, or no labels."""
 
 FEW = 2
 """More values of no class in one label may be those of smoothed edges."""
@@ -115,7 +118,8 @@ class DescribedBenchmark(Benchmark):
                 what, fix = _BLENDED
                 raise LabelFault("blended", self.where(id), what, f"{fix}{self._smooth_fix()}")
             several = len(np.unique(values[unknown])) > FEW
-            fault = self._not_stored(values[unknown][0], self._smooth_fix() if several else "")
+            smooth = self._smooth_fix() if several else ""
+            fault = self._not_stored(values[unknown][0], smooth, values)
             raise LabelFault("value", self.where(id), *fault)
         return found.astype(np.uint8)
 
@@ -153,12 +157,13 @@ class DescribedBenchmark(Benchmark):
             f"{THRESHOLD} on are then {self.classes[1]!r}"
         )
 
-    def _not_stored(self, value: Any, smooth: str) -> tuple[str, str]:
+    def _not_stored(self, value: Any, smooth: str, values: np.ndarray) -> tuple[str, str]:
         """What to say of a value that stands for nothing, and what to do.
 
         Args:
             value: index or colour.
             smooth: what else to do, where edges may be smoothed.
+            values: all indices or colours of the label.
         """
         said, last = self.description, self.description.offset + len(self.classes) - 1
         if said.labels.kind == "colour":
@@ -177,8 +182,26 @@ class DescribedBenchmark(Benchmark):
         return (
             f"label value {value} is out of range: {self.name} has classes {said.offset}..{last}, "
             f"and void {void}",
-            f"correct the label, or `classes`, `offset` or `void`{smooth}",
+            f"correct the label, or {self._named(np.unique(values).tolist())}{smooth}",
         )
+
+    def _named(self, values: list[int]) -> str:
+        """What to write in the YAML file where labels are to store these values."""
+        said = self.description
+        if not said.assumes_void or len(values) != len(self.classes):  # else 255 is a class
+            values = [value for value in values if said.stored.get(value) != IGNORE]
+        if said.offset or len(values) > MOST_VALUES or values[-1] > IGNORE:
+            return "`classes`, `offset` or `void`"
+        names = self.classes if len(values) == len(self.classes) else ["..."] * len(values)
+        return f"say which class each value is: {self._labels(values, names)}"
+
+    def _labels(self, values: Sequence[Value], names: Sequence[str]) -> str:
+        """The field `labels` that gives each value its class."""
+        pairs = ", ".join(f"{value}: {name}" for value, name in zip(values, names, strict=True))
+        files = self.description.labels.files
+        if files == Labels().files:
+            return f"`labels: {{{pairs}}}`"
+        return f"`labels: {{files: {files!r}, values: {{{pairs}}}}}`"
 
     def absent_fix(self, names: Sequence[str], has_void: bool) -> str:
         """See `Benchmark.absent_fix`: 255 is void unless the file says otherwise."""
@@ -188,11 +211,21 @@ class DescribedBenchmark(Benchmark):
             return ""
         values = [*range(said.offset, said.offset + len(self.classes) - 1), IGNORE]
         others = [name for name in self.classes if name != names[-1]]
-        pairs = ", ".join(f"{v}: {n}" for v, n in zip(values, [*others, names[-1]], strict=True))
         return (
             "labels store 255, which is void unless the YAML file gives it to a class; if it is "
-            f"{names[-1]!r}, write `labels: {{{pairs}}}`, else correct labels or split"
+            f"{names[-1]!r}, write {self._labels(values, [*others, names[-1]])}, else correct "
+            "labels or split"
         )
+
+    def void_fix(self) -> str:
+        """What to do where much is 255 and the file does not mention 255; empty where it does."""
+        if not self.description.assumes_void:
+            return ""
+        stored = {v: self.classes[k] for v, k in self.description.stored.items() if k != IGNORE}
+        values, names = [*stored, IGNORE], [*stored.values(), "NAME"]
+        short = len(values) <= MOST_VALUES
+        example = f", as in {self._labels(values, names)}" if short else ""
+        return f"if it is a class, add it to `labels`, and its name to `classes`{example}"
 
     def carved(
         self, train: Sequence[str], links: Iterable[tuple[str, str]] = ()

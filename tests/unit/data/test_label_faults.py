@@ -1,11 +1,14 @@
 """What an audit says of labels of a user's own that do not fit: each for what it is."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+from rich.console import Console
 
 from benchmark.core.errors import DataError
-from benchmark.data.audit.audit import audit
+from benchmark.data.audit.audit import audit, render
 from benchmark.data.base import LabelFault, read_example
 from benchmark.data.cache import open_split
 from benchmark.data.custom.description import Description
@@ -51,7 +54,10 @@ def label_of(folder, number):
 
 
 def told(folder, **fields):
-    own = opened(folder, **fields)
+    return told_of(opened(folder, **fields))
+
+
+def told_of(own):
     found = [finding for finding in audit(own).findings if finding.severity == "serious"]
     assert all("\n" not in finding.what + finding.fix for finding in found)
     return found
@@ -216,3 +222,81 @@ def test_a_threshold_beside_other_values_is_refused(fields, words):
     said = {"name": "own", "classes": ["a", "b"], "threshold": 128} | fields
     with pytest.raises(ValueError, match=words):
         Description.model_validate(said)
+
+
+def grey(folder, *values, **fields):
+    """The set with grey values in place of its colours."""
+    for path in (folder / "labels").iterdir():
+        number = int(path.stem.removeprefix("p"))
+        Image.fromarray(np.array(values, np.uint8)[classes_of(number)]).save(path)
+    return opened(folder, **{"labels": "index"} | fields)
+
+
+def doubts(own):
+    found = [f for f in audit(own).findings if f.what.startswith("255 counts as void")]
+    assert all(f.severity == "warning" for f in found)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"), [((0, 1, 255), "index"), ((0, 128, 255), {0: "a", 128: "b"})]
+)
+def test_much_void_that_nobody_named_is_doubted(folder, values, labels):
+    own = grey(folder, *values, classes=["a", "b"], labels=labels)
+    (finding,) = doubts(own)
+    pixels = [classes_of(number) == 2 for number in range(12)]
+    share = f"{100 * np.mean(pixels):.1f} %"
+    assert finding.what == f"255 counts as void: {share} of the pixels, in 12 of 12 images"
+    assert f"`labels: {{0: a, {values[1]}: b, 255: NAME}}`" in finding.fix
+
+
+def test_255_in_place_of_an_absent_class_is_told_once(folder):
+    own = grey(folder, 0, 1, 255, classes=["a", "b", "c"])
+    assert "if it is 'c', write `labels: {0: a, 1: b, 255: c}`" in told_of(own)[0].fix
+    assert not doubts(own)
+
+
+def test_void_that_is_named_or_rare_is_not_doubted(folder):
+    two = {"classes": ["a", "b"]}
+    assert not doubts(grey(folder, 0, 1, 255, void=[255], **two))
+    assert not doubts(grey(folder, 0, 1, 255, ignore=[255], **two))
+    assert not doubts(grey(folder, 0, 1, 2, classes=["a", "b", "c"]))
+    own = grey(folder, 0, 1, 255, **two)
+    for number in range(6):  # then half of the images hold it
+        label = np.minimum(classes_of(number), 1)
+        Image.fromarray(label).save(folder / "labels" / f"p{number}.png")
+    assert not doubts(own)
+    own = grey(folder, 0, 1, 1, **two)
+    for number in range(12):  # in every image, but little
+        label = np.minimum(classes_of(number), 1)
+        label[0, :50] = 255
+        Image.fromarray(label).save(folder / "labels" / f"p{number}.png")
+    assert not doubts(own)
+
+
+def test_the_names_of_label_files_are_kept_in_what_is_to_be_written(folder):
+    grey(folder, 0, 128, 255, classes=["a", "b"], labels={0: "a", 128: "b"})
+    for path in (folder / "labels").iterdir():
+        path.rename(path.with_stem(f"{path.stem}_mask"))
+    values = {"files": "{stem}_mask.png", "values": {0: "a", 128: "b"}}
+    own = opened(folder, classes=["a", "b"], labels=values)
+    (finding,) = doubts(own)
+    assert "`labels: {files: '{stem}_mask.png', values: {0: a, 128: b, 255: NAME}}`" in finding.fix
+
+
+def printed(own):
+    console = Console(file=io.StringIO(), width=120)
+    console.print(render(audit(own)))
+    return console.file.getvalue()
+
+
+def test_shares_are_of_labelled_pixels_and_void_is_of_all(folder):
+    text = printed(grey(folder, 0, 1, 255, classes=["a", "b"]))
+    assert "share of the labelled pixels" in text and "void (of all)" in text
+
+
+def test_without_a_readable_label_there_is_no_table_of_zeros(folder):
+    text = printed(grey(folder, 0, 128, 255, classes=["a", "b", "c"]))
+    assert "labels with values or colours that are no class (12)" in text
+    assert "`labels: {0: a, 128: b, 255: c}`" in text.replace("\n", " ")
+    assert "share of" not in text and "width" not in text
