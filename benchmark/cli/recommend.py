@@ -148,7 +148,7 @@ def _print(
     else:
         say(_taken(one))
         for finding in one.findings:
-            say(f"  {finding.label}: {', '.join(finding.methods)} ({finding.text})")
+            say(f"  {finding}")
     for reason, methods in one.excluded.items():
         named = ", ".join(f"{name} ({cost})" if cost else name for name, cost in methods.items())
         say(f"  Left out, {reason}: {named}")

@@ -55,7 +55,7 @@ def test_a_load_is_called_a_load():
     assert "under load" not in explained(Runs(runs))
     loaded = explained(Runs(runs.assign(**{"timing.others": 0.3})))
     assert "under load: 30 %" in loaded
-    assert "without other load, run `python -m benchmark timing --suite small` (about " in loaded
+    assert "without other load, run `python -m benchmark timing --suite small` with the" in loaded
     assert conditions(runs) == "1 thread, fp32, Some CPU, 2 cores"
     assert conditions(frame(grid(["full"], 1, ["camvid"]))) == ""
 
