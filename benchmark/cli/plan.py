@@ -91,6 +91,7 @@ def plan(
 
     from benchmark.cli import terminal
     from benchmark.execution.jobs import parse_jobs
+    from benchmark.planning.other_settings import run_otherwise
     from benchmark.planning.requirements import require
     from benchmark.planning.staleness import CurrentHashes, made_before, redescribed, state_of
     from benchmark.results.index import read_index
@@ -108,6 +109,8 @@ def plan(
     ]
     missing = [c for c, state in zip(cells, states, strict=True) if state.name == "missing"]
     before = redescribed(made_before(missing, request.results))
+    if not any(state.name in ("done", "stale") for state in states):
+        before += run_otherwise(cells, request.results)
     if detect is not None and as_json:
         raise UserError("--detect prints a table; leave out --json")
     refusals, downloads = require(todo, request.data, request.weights)

@@ -6,7 +6,7 @@ import pytest
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import assess
 from benchmark.reporting.inputs import ReportInputs
-from benchmark.reporting.seed_notes import about_seeds
+from benchmark.reporting.seed_notes import about_seeds, only_some
 from benchmark.reporting.table_catalogue import report_tables
 from benchmark.reporting.terms import used
 from benchmark.reporting.timing_notes import conditions, explained
@@ -48,6 +48,15 @@ def test_uneven_numbers_of_seeds_are_named():
 
 def test_where_nothing_is_finished_nothing_is_said_of_seeds():
     assert about_seeds(Runs(frame([record(status="failed", reason="x")])).cells) == ""
+
+
+def test_a_table_of_some_of_the_finished_seeds_says_so():
+    runs = frame(grid(["full", "linear"], 5, ["camvid"]))
+    some = runs[runs["seed"] > 2]
+    assert only_some(some, runs) == "Of these 2 seeds alone (3, 4); 5 seeds are finished"
+    assert only_some(runs, runs) == only_some(some, some) == ""
+    # Other methods than those shown do not count.
+    assert only_some(some[some["method"] == "full"], runs[runs["seed"] > 2]) == ""
 
 
 def test_a_load_is_called_a_load():
