@@ -13,7 +13,7 @@ from benchmark.analysis.pareto import pareto_front
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
 from benchmark.analysis.uncertainty.power import FEW_SEEDS, MOST_SEEDS
-from benchmark.core.format import human, human_limit, points_text
+from benchmark.core.format import counted, human, human_limit, points_text
 from benchmark.reporting import commands
 from benchmark.reporting.html.payload import AVERAGE
 from benchmark.reporting.html.points import score_points
@@ -108,6 +108,15 @@ def partial(runs: Runs) -> list[str]:
     """That not all of a grid is finished; empty where it is."""
     finished, wanted = runs.progress
     return [f"Partial: {finished} of {wanted} runs are finished."] if finished < wanted else []
+
+
+def not_run(runs: Runs) -> str:
+    """How many runs of a grid have not run yet; empty where all have ended in some way."""
+    number = runs.not_run
+    if not number:
+        return ""
+    verb = "has" if number == 1 else "have"
+    return f"{number} of {counted(runs.progress.wanted, 'run')} {verb} not run yet."
 
 
 def _about(key: Key, benchmarks: int) -> str:

@@ -48,9 +48,9 @@ def only_some(shown: pd.DataFrame, runs: pd.DataFrame) -> str:
     if len(alike) <= len(mine):
         return ""
     seeds = sorted(set(mine["seed"].astype(int)))
-    total = alike["seed"].nunique()
-    these = f"{'this' if len(seeds) == 1 else 'these'} {counted(len(seeds), 'seed')} alone"
-    return f"Of {these} ({', '.join(map(str, seeds))}); {counted(total, 'seed')} are finished"
+    total = counted(alike["seed"].nunique(), "seed")
+    these = f"seed{'' if len(seeds) == 1 else 's'} {_listed(list(map(str, seeds)))}"
+    return f"Of {these} alone; {total} are finished"
 
 
 def _uneven(done: pd.DataFrame) -> str:

@@ -53,7 +53,7 @@ def test_where_nothing_is_finished_nothing_is_said_of_seeds():
 def test_a_table_of_some_of_the_finished_seeds_says_so():
     runs = frame(grid(["full", "linear"], 5, ["camvid"]))
     some = runs[runs["seed"] > 2]
-    assert only_some(some, runs) == "Of these 2 seeds alone (3, 4); 5 seeds are finished"
+    assert only_some(some, runs) == "Of seeds 3 and 4 alone; 5 seeds are finished"
     assert only_some(runs, runs) == only_some(some, some) == ""
     # Other methods than those shown do not count.
     assert only_some(some[some["method"] == "full"], runs[runs["seed"] > 2]) == ""
