@@ -84,6 +84,12 @@ class Runs:
         counts = rows["status"].value_counts()
         return Progress(int(counts.get("done", 0)), number - int(counts.get("unsupported", 0)))
 
+    @property
+    def not_run(self) -> int:
+        """How many runs of the grid have not ended in any way."""
+        unfinished = int((self.failures["status"] != "unsupported").sum())
+        return max(0, self.progress.wanted - self.progress.finished - unfinished)
+
     def _gaps(self) -> int:
         """Runs that are missing for every method to have been on every benchmark."""
         methods = self.frame["method"].nunique()

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MANY = 200
 """Runs of which a table is still read."""
 
+MOST_METHODS = 6
+"""That are named in a sentence."""
+
 MEANING = {
     "unsupported": "the method cannot act there",
     "stale": "code, data or weights have changed since",
@@ -45,7 +48,7 @@ Detect = Annotated[
         "--detect",
         metavar="POINTS",
         min=0.01,
-        help="Seeds that would tell two methods apart that differ by so many points of mIoU.",
+        help="Seeds that would find a difference of so many points of mIoU between two methods.",
     ),
 ]
 
@@ -89,6 +92,7 @@ def plan(
     from benchmark.cli import terminal
     from benchmark.execution.jobs import parse_jobs
     from benchmark.planning.crops import notes
+    from benchmark.planning.other_settings import run_otherwise
     from benchmark.planning.requirements import require
     from benchmark.planning.staleness import CurrentHashes, made_before, redescribed, state_of
     from benchmark.results.index import read_index
@@ -105,7 +109,10 @@ def plan(
         if state.name in ("missing", "interrupted")
     ]
     missing = [c for c, state in zip(cells, states, strict=True) if state.name == "missing"]
-    told = redescribed(made_before(missing, request.results)) + notes(todo, request.data)
+    told = redescribed(made_before(missing, request.results))
+    if not any(state.name in ("done", "stale") for state in states):
+        told += run_otherwise(cells, request.results)
+    told += notes(todo, request.data)
     if detect is not None and as_json:
         raise UserError("--detect prints a table; leave out --json")
     refusals, downloads = require(todo, request.data, request.weights)
@@ -389,10 +396,11 @@ def _forecast(console: "Console", found: dict[str, Any], probed: bool) -> None:
 def _detect(
     console: "Console", request: "Request", cells: "Sequence[RunSpec]", points: float
 ) -> None:
-    """Prints how many seeds, or images, would tell a difference of so many points."""
+    """Prints how many seeds, or images, would find a difference of so many points."""
     from rich.table import Table
 
     from benchmark.analysis.uncertainty import power
+    from benchmark.reporting.commands import MORE_SEEDS, more_seeds
 
     seeds = len({cell.seed for cell in cells})
     what = f"{points:g} {'point' if points == 1 else 'points'}"
@@ -409,6 +417,11 @@ def _detect(
                 soft_wrap=True,
             )
             continue
+        assert runs is not None
+        done = runs.cells[runs.cells["status"] == "done"]
+        methods = sorted(map(str, done["method"].unique()))
+        ran = int(done.loc[done["seeds"] > 1, "seeds"].min())
+        few = ran <= power.FEW_SEEDS
         table = Table("benchmark", "images", f"seeds for {what}", box=None)
         if seeds > 1:
             table.add_column(f"or, with {seeds} seeds, images")
@@ -418,19 +431,34 @@ def _detect(
         for name, spreads in rows:
             needed = power.seeds_needed(spreads, points / 100)
             images = sum(one.images for one in spreads)
-            texts = [name, str(images or "?"), str(needed or f"over {power.MOST_SEEDS}")]
+            too_many = "not known" if few else f"over {power.MOST_SEEDS}"
+            texts = [name, str(images or "?"), str(needed or too_many)]
             times = power.images_needed(spreads, points / 100, seeds)
-            texts.append("no number helps" if times is None else str(round(images * times)))
+            texts.append("needs more seeds" if times is None else str(round(images * times)))
             table.add_row(*texts[: len(table.columns)])
         console.print(table)
         absent = sorted({cell.benchmark for cell in own} - found.keys())
         console.print(
-            f"{backbone}: {what} between two typical methods, tested at 5 % with a power of "
-            f"{100 * power.POWER:.0f} %; several pairs need more. From {source}."
-            + (f" Nothing is known of {', '.join(absent)}." if absent else ""),
+            f"{backbone}: {what} between a typical pair of {_named(methods)}, tested at 5 % and "
+            f"found in {100 * power.POWER:.0f} % of the cases; several pairs need more. "
+            f"From {source}." + (f" Nothing is known of {', '.join(absent)}." if absent else ""),
             markup=False,
             soft_wrap=True,
         )
+        if few:
+            add = more_seeds(runs) if runs.root == request.results else ""
+            console.print(
+                f"{counted(ran, 'seed')} give a rough estimate only"
+                + (f"; to add {MORE_SEEDS}: {add}" if add else ""),
+                markup=False,
+                soft_wrap=True,
+            )
+
+
+def _named(methods: "Sequence[str]") -> str:
+    if len(methods) > MOST_METHODS:
+        return f"{len(methods)} methods"
+    return f"{', '.join(methods[:-1])} and {methods[-1]}"
 
 
 def _runs_like(request: "Request", cells: "Sequence[RunSpec]") -> "tuple[Runs | None, str]":

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
@@ -14,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from benchmark.core.format import counted, points_text
+from benchmark.core.format import counted, points_text, time_text
 from benchmark.core.record import Record
 from benchmark.core.spec import RunSpec
 from benchmark.execution.tasks import Verdict
@@ -76,6 +77,7 @@ class Lines:
         self.console, self.cells, self.finished = console, cells, 0
         self.decoded: set[str] = set()
         self.refusals: dict[str, str] = {}
+        self.trained, self.began = 0, time.monotonic()
 
     def decoding(self, what: str, done: int, total: int) -> None:
         """Prints when a split begins."""
@@ -107,10 +109,11 @@ class Lines:
             self._print(f"  {label(spec)}: step {step}/{steps}, {pace}")
 
     def cell_finished(self, record: Record) -> None:
-        """Prints the outcome, unless `refused` did."""
+        """Prints the outcome and about what is left, unless `refused` did."""
         self.finished += 1
         if record.run_id not in self.refusals:
-            self._print(f"[{self.finished}/{self.cells}] {outcome(record)}")
+            self.trained += 1
+            self._print(f"[{self.finished}/{self.cells}] {outcome(record)}{self._left()}")
 
     def cell_found(self, record: Record) -> None:
         """Prints the outcome, and that it is another's."""
@@ -120,6 +123,12 @@ class Lines:
     def waiting(self, cells: int) -> None:
         """Prints that others work."""
         self._print(f"waiting for {cells} runs that other commands are training")
+
+    def _left(self) -> str:
+        """What the others will take if they take as long as those so far."""
+        left = self.cells - self.finished
+        each = (time.monotonic() - self.began) / self.trained
+        return f"; about {time_text(each * left)} left" if left > 0 else ""
 
     def _print(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -12,6 +12,8 @@ from benchmark.cli import options
 from benchmark.core.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from rich.console import Console
 
@@ -148,7 +150,7 @@ def _print(
     else:
         say(_taken(one))
         for finding in one.findings:
-            say(f"  {finding.label}: {', '.join(finding.methods)} ({finding.text})")
+            say(f"  {finding}")
     for reason, methods in one.excluded.items():
         named = ", ".join(f"{name} ({cost})" if cost else name for name, cost in methods.items())
         say(f"  Left out, {reason}: {named}")
@@ -158,7 +160,9 @@ def _print(
         where, ids = _target(one, benchmark), _run_ids(one, benchmark, frame)
         if ids:
             say(f"trained on {where} already, as run {', '.join(ids)}; to use it:")
-            say(f"$ python -m benchmark predict {ids[0]} IMAGES --out labelled{request.repeated}")
+            words = ["predict", ids[0], "IMAGES", "--out", "labelled"]
+            words += _folders("weights", request.weights)
+            say(f"$ python -m benchmark {shlex.join(words)}{request.repeated}")
             say("to train it again, or with more --seeds:")
         else:
             say(f"to train it on {where or 'a set of your own'}:")
@@ -218,7 +222,6 @@ def _command(
     one: "Recommendation", benchmark: str | None, frame: "pd.DataFrame", request: "Request"
 ) -> str:
     """Trains the method under the protocol of its runs, with their seeds."""
-    from benchmark.cli import petseg_yaml
     from benchmark.planning.catalogue import BENCHMARKS
     from benchmark.planning.plan import command
     from benchmark.planning.remembered import recall
@@ -235,13 +238,17 @@ def _command(
     if name is None:
         words[words.index("--benchmarks") + 1] = _NAME
         words += ["--plugin", _FILE]
-    folders = {"weights": request.weights, "data": (request.data,) if request.data else ()}
-    for option, paths in folders.items():
-        usual = os.environ.get(petseg_yaml.VARIABLES[option])
-        words += [
-            word for path in paths if str(path) != usual for word in (f"--{option}", str(path))
-        ]
+    words += _folders("weights", request.weights)
+    words += _folders("data", (request.data,) if request.data else ())
     return shlex.join(words) + request.repeated
+
+
+def _folders(option: str, paths: "Sequence[Path]") -> list[str]:
+    """An option with each folder, where the environment does not name it."""
+    from benchmark.cli import petseg_yaml
+
+    usual = os.environ.get(petseg_yaml.VARIABLES[option])
+    return [word for path in paths if str(path) != usual for word in (f"--{option}", str(path))]
 
 
 def _document(

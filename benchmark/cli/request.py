@@ -4,6 +4,7 @@ What is typed comes first, then `--config FILE`, then environment variables, the
 the working folder, then defaults. Plug-ins of all of them are loaded.
 """
 
+import functools
 import os
 import shlex
 import sys
@@ -94,8 +95,14 @@ class Request:
             names = ", ".join(expand(globs, self.weights))
             chosen.append(f"backbones with weights here that match {', '.join(globs)}: {names}")
         if chosen:
-            print(f"{', '.join(chosen)}; --suite, --backbones choose others", file=sys.stderr)
+            _say(f"{', '.join(chosen)}; --suite, --backbones choose others")
         return cells
+
+
+@functools.cache
+def _say(text: str) -> None:
+    """Prints a line once, however often a command plans."""
+    print(text, file=sys.stderr)
 
 
 def resolve(config: Path | None = None, **typed: Any) -> Request:

@@ -121,6 +121,7 @@ def run(
     from benchmark.execution.executors.worker import start_server
     from benchmark.execution.loggers.events import logged
     from benchmark.planning.crops import notes
+    from benchmark.planning.other_settings import run_otherwise
     from benchmark.planning.staleness import made_before, redescribed
     from benchmark.results import asked, store
 
@@ -139,7 +140,10 @@ def run(
         what = f"{counted(len(outdated), 'finished run')} {verb}"
         text = f"{what} stale: {why}; to repeat, add --rerun stale"
         console.print(text, style="yellow", highlight=False, soft_wrap=True)
-    for text in redescribed(made_before(todo, request.results)) + notes(todo, request.data):
+    told = redescribed(made_before(todo, request.results))
+    if len(todo) == len(cells):
+        told += run_otherwise(cells, request.results)
+    for text in [*told, *notes(todo, request.data)]:
         console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
     wanted = {cell.run_id for cell in todo}
     grid.tidy([cell for cell in cells if cell.run_id not in wanted], request.results)
@@ -167,7 +171,7 @@ def run(
         again = outdated if rerun else ()
         with (
             listener(progress, len(todo)) as watcher,
-            logged(watcher, loggers, request.results, request.data) as told,
+            logged(watcher, loggers, request.results, request.data) as listening,
         ):
             if here:
                 records = grid.run_cells(
@@ -176,7 +180,7 @@ def run(
                     request.data,
                     request.weights,
                     request.device,
-                    told,
+                    listening,
                     workers=request.workers,
                     watch=watch,
                     checkpoint_seconds=seconds,
@@ -197,7 +201,7 @@ def run(
                     request, todo, executor, ray, slurm, rerun=again, accept_audit=accept_audit
                 )
                 records = elsewhere.run_cells(
-                    travelling, engine, request.results.absolute(), told, watch
+                    travelling, engine, request.results.absolute(), listening, watch
                 )
         refusals = watcher.refusals
         signal = watch.exit_code
@@ -273,12 +277,22 @@ def _unsuccessful(
 def _summary(console: "Console", request: "Request", cells: "list[RunSpec]") -> None:
     from benchmark.analysis.runs import Runs
     from benchmark.analysis.uncertainty import assess
+    from benchmark.reporting.seed_notes import only_some
     from benchmark.reporting.terminal import print_report
     from benchmark.results.load import load_results
 
     table = load_results(request.results, request.selection.suite)
     own = table["run_id"].isin([cell.run_id for cell in cells])
     runs = Runs(table[own], request.results)
+    if text := only_some(runs.frame, table):
+        console.print(
+            f"{text}; `python -m benchmark report --suite {request.selection.suite}"
+            f"{request.repeated}` shows all",
+            style="yellow",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     print_report(runs, assess(runs), console)
     if own.any():
         suite = request.selection.suite

@@ -55,6 +55,7 @@ def show(
 def _summary(folder: Path, record: "Record") -> "Iterator[tuple[str, str]]":
     """Names and what is to be said, in the order of interest; empty where there is nothing."""
     from benchmark.core.format import counted, human, interval_text, time_text
+    from benchmark.reporting import commands
 
     made, protocol = record.provenance, record.protocol
     yield "run", f"{record.run_id}: {record.status}{record.reason and f' ({record.reason})'}"
@@ -120,7 +121,8 @@ def _summary(folder: Path, record: "Record") -> "Iterator[tuple[str, str]]":
             )
         ),
     )
-    yield "again", record.command
+    again = record.command
+    yield "again", again and again + commands.folders(record.backbone, record.weights)
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
     yield "files", f"{folder}: {names}"
     yield "more", "--full or --json: the whole record"

@@ -234,3 +234,10 @@ def _print(console: "Console", timing: "Timing") -> None:
             table.add_row(name, WORDS[kind], f"{1000 * median(seconds):.1f}", *texts)
     # In full, however narrow the terminal: figures that are cut off say nothing.
     type(console)(width=max(console.width, WIDTH)).print(table)
+    console.print(
+        "ms: median over the rounds. x: median of the ratios within each round (lowest to "
+        "highest), on which other load weighs less; it may differ from the ratio of the ms.",
+        style="dim",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -6,16 +6,19 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmark.analysis.costs import STORED
+from benchmark.analysis.costs import STORED, with_numbers
 from benchmark.analysis.groups import random_weights
 from benchmark.analysis.leaderboard import GROUP, MIOU, Key
 from benchmark.analysis.pareto import pareto_front
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
-from benchmark.core.format import Kind, human, human_limit
+from benchmark.analysis.uncertainty.power import FEW_SEEDS, MOST_SEEDS
+from benchmark.core.format import counted, human, human_limit, points_text
+from benchmark.reporting import commands
 from benchmark.reporting.html.payload import AVERAGE
 from benchmark.reporting.html.points import score_points
-from benchmark.results.timing_columns import TRAINING, references
+from benchmark.reporting.timing_notes import BUSY
+from benchmark.results.timing_columns import PREFIX, TRAINING, references
 
 CLOSE = 0.01
 """Fraction of mIoU that counts as close where nothing was tested."""
@@ -44,7 +47,8 @@ class Finding:
         return f" and {self.more} more" if self.more else ""
 
     def __str__(self) -> str:
-        return f"{self.label}: {', '.join(self.methods)}{self.others}, {self.text}."
+        named = ", ".join(self.methods) + self.others
+        return f"{self.label}: {', '.join(filter(None, [named, self.text]))}."
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,9 @@ def answers(runs: Runs, found: Assessment, points: pd.DataFrame | None = None) -
         # With one benchmark there is no mean over benchmarks.
         number = own.frame["benchmark"].nunique()
         pairs = pairs[average] if average.any() or number > 1 else pairs
-        said = answer(board, pairs, _grid_status(mine, own.frame))
+        more = commands.more_seeds(own)
+        status = _grid_status(mine, own.frame)
+        said = answer(with_rounds(board, own.frame), pairs, status, more)
         result[key] = Answer(said.findings, (*partial(own), *said.caveats), _about(key, number))
     return result
 
@@ -104,21 +110,49 @@ def partial(runs: Runs) -> list[str]:
     return [f"Partial: {finished} of {wanted} runs are finished."] if finished < wanted else []
 
 
+def not_run(runs: Runs) -> str:
+    """How many runs of a grid have not run yet; empty where all have ended in some way."""
+    number = runs.not_run
+    if not number:
+        return ""
+    verb = "has" if number == 1 else "have"
+    return f"{number} of {counted(runs.progress.wanted, 'run')} {verb} not run yet."
+
+
 def _about(key: Key, benchmarks: int) -> str:
     average = f"; average over {benchmarks} benchmarks" if benchmarks > 1 else ""
     return f"{key[0]}, {' '.join(random_weights(key[1])) or 'pretrained weights'}{average}"
 
 
-def answer(points: pd.DataFrame, pairs: pd.DataFrame | None, status: pd.DataFrame) -> Answer:
+def with_rounds(points: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """Adds how far training times varied over the rounds, and what else the machine did.
+
+    Args:
+        points: rows of methods of one group.
+        frame: the runs of the group.
+    """
+    known = with_numbers(frame, _ROUNDS)
+    found = known.groupby("method")[list(_ROUNDS)].first()  # the same in all records of a method
+    return points.assign(**{name: points["method"].map(found[name]) for name in _ROUNDS})
+
+
+_LOW, _HIGH, _OTHERS = f"{TRAINING}.low", f"{TRAINING}.high", f"{PREFIX}others"
+_ROUNDS = (_LOW, _HIGH, _OTHERS)
+
+
+def answer(
+    points: pd.DataFrame, pairs: pd.DataFrame | None, status: pd.DataFrame, more: str = ""
+) -> Answer:
     """Answers which method to take.
 
     Args:
         points: the ranked methods of one group in one scope: method, `metrics.miou`, low, high,
-            seeds, and the costs; may be empty.
-        pairs: of the same group and scope: method_a, method_b, significant; None where no test
-            was made.
+            seeds, and the costs, with the columns of `with_rounds` where times were measured; may
+            be empty.
+        pairs: of the same group and scope, as `Assessment` has them; None where no test was made.
         status: one row a pair of benchmark and method that was asked for: benchmark, method,
             status, seeds.
+        more: how to add seeds, as `commands.more_seeds` says it; empty where it is not known.
 
     Returns:
         Facts and caveats. "Not distinguishable" is only said where there was a test.
@@ -128,7 +162,7 @@ def answer(points: pd.DataFrame, pairs: pd.DataFrame | None, status: pd.DataFram
         return Answer((), (_why_empty(status),))
     best = scored.iloc[0]
     rivals, tested = rivals_of_best(scored, pairs)
-    findings = best_and_rivals(scored, rivals, tested, pairs)
+    findings = best_and_rivals(scored, rivals, pairs if tested else None, more)
     findings += [
         finding for finding in _under_budgets(scored) if finding.methods != (str(best["method"]),)
     ]
@@ -152,17 +186,17 @@ def rivals_of_best(scored: pd.DataFrame, pairs: pd.DataFrame | None) -> tuple[pd
 
 
 def best_and_rivals(
-    scored: pd.DataFrame, rivals: pd.DataFrame, tested: bool, pairs: pd.DataFrame | None
+    scored: pd.DataFrame, rivals: pd.DataFrame, pairs: pd.DataFrame | None, more: str = ""
 ) -> list[Finding]:
     """What is most accurate, what may be as good, and what of that is cheapest.
 
     Args:
-        scored: as `rivals_of_best` takes it.
+        scored: as `rivals_of_best` takes it, with the columns that `answer` takes.
         rivals: what it returned.
-        tested: the same.
-        pairs: the tests, or None.
+        pairs: the tests; None where it says that none was made.
+        more: as `answer` takes it.
     """
-    near = _near(scored, rivals, tested, pairs) if len(scored) > 1 else []
+    near = _near(scored, rivals, pairs, more) if len(scored) > 1 else []
     return [_most_accurate(scored), *near]
 
 
@@ -208,27 +242,37 @@ def _rivals(scored: pd.DataFrame, pairs: pd.DataFrame | None) -> pd.DataFrame:
     return scored[scored["method"].isin(compared - worse)]
 
 
-def _seeds_for_point(pairs: pd.DataFrame, seeds: int) -> str:
-    """How many seeds would have told a point, where that is known.
+def _seeds_for_point(pairs: pd.DataFrame, seeds: int, more: str) -> str:
+    """How many seeds would have found a difference of a point, where that is known.
 
     Args:
         pairs: the tests.
         seeds: that there are.
+        more: how to add some.
     """
-    if "seeds_for_point" not in pairs or pairs["seeds_for_point"].isna().any():
+    if pairs["seeds_for_point"].isna().any():
         return ""
     needed = pairs["seeds_for_point"].max()
     if needed <= seeds:
         return "; a difference of 1 point would most likely have shown"
+    number = len({*pairs["method_a"], *pairs["method_b"]})
+    what = f"a difference of 1 point between a typical pair of these {number} methods"
+    add = f"; to add {commands.MORE_SEEDS}: {more}" if more else ""
+    if seeds <= FEW_SEEDS and math.isinf(needed):
+        return f"; {seeds} seeds are too few to estimate how many would find {what}{add}"
+    if seeds <= FEW_SEEDS:
+        rough = f"roughly estimated from {seeds}"
+        return f"; about {int(needed)} seeds, {rough}, would find {what}{add}"
     if math.isinf(needed):
-        return "; no number of seeds would tell 1 point on so few test images"
-    return f"; about {int(needed)} seeds would tell 1 point"
+        return f"; not even {MOST_SEEDS} seeds would find {what} on so few test images"
+    return f"; about {int(needed)} seeds would find {what}"
 
 
 def _near(
-    scored: pd.DataFrame, rivals: pd.DataFrame, tested: bool, pairs: pd.DataFrame | None = None
+    scored: pd.DataFrame, rivals: pd.DataFrame, pairs: pd.DataFrame | None, more: str
 ) -> list[Finding]:
     others = rivals.iloc[1:]
+    tested = pairs is not None
     label = "Not distinguishable from it" if tested else "Within 1 point of it"
     if others.empty:
         best = str(scored["method"].iloc[0])
@@ -245,25 +289,84 @@ def _near(
     names = tuple(str(name) for name in others["method"])
     low, high = (human(others[MIOU].agg(end), "points") for end in ("min", "max"))
     text = f"mIoU {low}" if low == high else f"mIoU {low} to {high}"
-    if tested and pairs is not None:
-        text += _seeds_for_point(pairs, int(scored["seeds"].min()))
+    if pairs is not None:
+        text += _corrected_away(pairs, str(rivals["method"].iloc[0]), names)
+        text += _seeds_for_point(pairs, int(scored["seeds"].min()), more)
     findings = [Finding(label, names[:_MOST_NAMES], text, more=len(names[_MOST_NAMES:]))]
     among = "that is not distinguishable from it" if tested else "within 1 point of it"
-    findings += _cheapest(rivals, STORED, "bytes", f"Smallest {among}")
-    return findings + _cheapest(rivals, TRAINING, "ratio", f"Fastest to train {among}")
+    findings += _smallest(rivals, pairs, f"Smallest {among}")
+    return findings + _fastest(rivals, pairs, f"Fastest to train {among}")
 
 
-def _cheapest(rivals: pd.DataFrame, column: str, kind: Kind, label: str) -> list[Finding]:
-    known = rivals.dropna(subset=[column])
+def _pair(pairs: pd.DataFrame, best: str, other: str) -> pd.Series | None:
+    found = pairs[(pairs["method_a"] == best) & (pairs["method_b"] == other)]
+    return found.iloc[0] if len(found) else None
+
+
+def _corrected_away(pairs: pd.DataFrame, best: str, others: Sequence[str]) -> str:
+    """Which differences only the correction for the number of pairs makes not significant."""
+    found = {name: _pair(pairs, best, name) for name in others}
+    names = [name for name, pair in found.items() if pair is not None and pair["low"] > 0]
+    if not names:
+        return ""
+    return (
+        f"; {', '.join(names)}: the 95 % interval of the difference excludes 0, and only Holm's "
+        "correction for the number of pairs makes it not significant"
+    )
+
+
+def _behind(pairs: pd.DataFrame | None, best: str, other: str) -> str:
+    """How far a method may be behind the best one; empty where this was not tested."""
+    pair = _pair(pairs, best, other) if pairs is not None else None
+    if pair is None or pd.isna(pair["low"]):
+        return ""
+    low, high = (points_text(float(pair[end])) for end in ("low", "high"))
+    unsure = "before Holm's correction" if pair["low"] > 0 else "not significant"
+    return f", {low} to {high} points below {best} ({unsure})"
+
+
+def _smallest(rivals: pd.DataFrame, pairs: pd.DataFrame | None, label: str) -> list[Finding]:
+    known = rivals.dropna(subset=[STORED])
     if known.empty:
         return []
-    row, best = known.sort_values(column, kind="stable").iloc[0], rivals.iloc[0]
-    if row["method"] == best["method"]:
+    row, best = known.sort_values(STORED, kind="stable").iloc[0], rivals.iloc[0]
+    name, first = str(row["method"]), str(best["method"])
+    if name == first:
         return []
-    mine, its = human(row[column], kind), human(best[column], kind)
+    mine, its = human(row[STORED], "bytes"), human(best[STORED], "bytes")
     saving = f" instead of {its}" if mine != its else ""
-    text = f"mIoU {human(row[MIOU], 'points')}; {mine}{saving}"
-    return [Finding(label, (str(row["method"]),), text)]
+    score = f"mIoU {human(row[MIOU], 'points')}{_behind(pairs, first, name)}"
+    return [Finding(label, (name,), f"{score}; {mine}{saving}")]
+
+
+def _fastest(rivals: pd.DataFrame, pairs: pd.DataFrame | None, label: str) -> list[Finding]:
+    """Those that train faster than the best one in every round, on a machine that was not busy."""
+    if not {TRAINING, *_ROUNDS} <= set(rivals):
+        return []
+    known, best = rivals.dropna(subset=[TRAINING, _LOW, _HIGH]), rivals.iloc[0]
+    if known.empty or best["method"] not in set(known["method"]):
+        return []
+    row = known.sort_values(TRAINING, kind="stable").iloc[0]
+    first = str(best["method"])
+    if row["method"] == first:
+        return []
+    alike = known[known[_LOW] <= row[_HIGH]].sort_values(TRAINING, kind="stable")
+    names = tuple(map(str, alike["method"]))
+    busy = bool((known[_OTHERS] >= BUSY).any())
+    if busy or first in names:
+        why = "measured on a busy machine" if busy else "ranges over the rounds overlap"
+        return [Finding("Training times", (), f"do not differ clearly among these methods ({why})")]
+    low, high = (human(alike[TRAINING].agg(end), "ratio") for end in ("min", "max"))
+    times = low if low == high else f"{low} to {high}, which do not differ clearly,"
+    behind = _behind(pairs, first, names[0]) if len(names) == 1 else ""
+    scores = " and ".join(human(value, "points") for value in alike[MIOU])
+    return [
+        Finding(
+            label,
+            names,
+            f"mIoU {scores}{behind}; {times} instead of {human(best[TRAINING], 'ratio')}",
+        )
+    ]
 
 
 def _under_budgets(scored: pd.DataFrame) -> list[Finding]:

@@ -9,7 +9,7 @@ from benchmark.analysis.groups import random_weights
 from benchmark.analysis.leaderboard import Key, shared_benchmarks
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
-from benchmark.reporting.answers import headed
+from benchmark.reporting.answers import headed, not_run
 from benchmark.reporting.figures.picture import Picture
 from benchmark.reporting.inputs import ReportInputs, of_group
 from benchmark.reporting.provenance import Protocols, data_notes, protocols, provenance
@@ -179,15 +179,16 @@ def _list(lines: Sequence[str]) -> str:
 
 def _failures(runs: Runs) -> str:
     table = runs.failures
+    waiting = not_run(runs)
     if table.empty:
-        return "None."
+        return waiting or "None."
     columns = list(FAILURES)
     if table["backbone"].nunique() > 1:
         columns.insert(0, Column("backbone", "Backbone"))
     return (
         to_markdown(table, columns)
         + "\n`python -m benchmark run --retry failed` tries failed runs again, but not unsupported "
-        "ones."
+        "ones." + (f" {waiting}" if waiting else "")
     )
 
 

@@ -13,11 +13,13 @@ from benchmark.analysis.limits import LIMITED, Limit
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
 from benchmark.analysis.uncertainty.family import AVERAGE as AVERAGE_NAME
+from benchmark.reporting import commands
 from benchmark.reporting.answers import (
     Finding,
     best_and_rivals,
     caveats,
     rivals_of_best,
+    with_rounds,
 )
 from benchmark.reporting.html.payload import AVERAGE
 from benchmark.reporting.html.points import score_points
@@ -158,7 +160,7 @@ def _under(
                 for method, value in zip(scored["method"][over], values[over], strict=True)
             }
     out = {method for methods in excluded.values() for method in methods}
-    allowed = scored[~scored["method"].isin(out)].reset_index(drop=True)
+    allowed = with_rounds(scored[~scored["method"].isin(out)], runs.frame).reset_index(drop=True)
     if allowed.empty:
         return made(excluded=excluded, nearest=_nearest(scored["method"], measured))
     rivals, tested = rivals_of_best(allowed, pairs)
@@ -170,7 +172,9 @@ def _under(
         difference=_difference(pairs, rivals.iloc[0], best),
         rivals=tuple(map(str, rivals["method"])),
         tested=tested,
-        findings=tuple(best_and_rivals(allowed, rivals, tested, pairs)),
+        findings=tuple(
+            best_and_rivals(allowed, rivals, pairs if tested else None, commands.more_seeds(runs))
+        ),
         caveats=tuple(caveats(allowed, cells, tested)),
         excluded=excluded,
     )

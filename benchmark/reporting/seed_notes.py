@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from benchmark.analysis.leaderboard import GROUP
+from benchmark.core.format import counted
+
 _MOST_NAMES = 6
 _FEW = {
     1: "no interval over seeds (what is shown is over test images alone); 3 to 5 are usual",
@@ -30,6 +33,24 @@ def about_seeds(cells: pd.DataFrame) -> str:
         return f"{fewest}: {few or 'the interval covers variation between trainings'}."
     ending = f" With {fewest}: {few}." if few else ""
     return f"{counts[0]} to {counts[-1]} seeds: {_uneven(done)}.{ending}"
+
+
+def only_some(shown: pd.DataFrame, runs: pd.DataFrame) -> str:
+    """That a table is made of some of the finished seeds; empty where it is made of all.
+
+    Args:
+        shown: the runs that it is made of.
+        runs: all of the results folder.
+    """
+    cell = [*GROUP, "benchmark", "method"]
+    mine, all_ = (table[table["status"] == "done"] for table in (shown, runs))
+    alike = all_.merge(mine[cell].drop_duplicates(), on=cell)
+    if len(alike) <= len(mine):
+        return ""
+    seeds = sorted(set(mine["seed"].astype(int)))
+    total = counted(alike["seed"].nunique(), "seed")
+    these = f"seed{'' if len(seeds) == 1 else 's'} {_listed(list(map(str, seeds)))}"
+    return f"Of {these} alone; {total} are finished"
 
 
 def _uneven(done: pd.DataFrame) -> str:

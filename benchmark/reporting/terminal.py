@@ -9,7 +9,7 @@ from benchmark.analysis.costs import COSTS
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
 from benchmark.core.format import interval_text
-from benchmark.reporting.answers import headed
+from benchmark.reporting.answers import headed, not_run
 from benchmark.reporting.seed_notes import about_seeds
 from benchmark.reporting.table_catalogue import benchmark_table, class_table, dice_table
 from benchmark.reporting.tables import Column, ranked, to_rich
@@ -82,7 +82,9 @@ def print_report(
     missing = len(runs.failures)
     if missing:
         number = "1 run" if missing == 1 else f"{missing} runs"
-        console.print(f"{number} did not finish; the report says why.", highlight=False)
+        waiting = not_run(runs)
+        text = f"{number} did not finish; the report says why."
+        console.print(f"{text} {waiting}".rstrip(), highlight=False)
 
 
 def print_answers(

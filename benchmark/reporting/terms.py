@@ -25,7 +25,12 @@ _OWN = {
     "rank": "methods share a rank unless a test calls one worse than the best with that rank",
     "significant": "too large to be chance: below 5 % by a paired test, corrected for the number "
     "of comparisons (Holm)",
-    "Done": "benchmarks that are finished, of all in the group",
+    "Done": "benchmarks on which the method is finished, of all in the group; seeds are not "
+    "counted",
+    "task": "a set of classes to segment on the shared backbone, such as one benchmark; each task "
+    "stores what its method trains",
+    "Under": "the best method that stores less than so much a task; the limits are round numbers "
+    "(1, 2 or 5 times a power of ten) beyond which another method becomes the best",
     "Seeds": "the fewest on any benchmark",
     "IQM": "interquartile mean: the mean of the middle half of all runs; outliers do not move it",
     "PPT": "mIoU, reduced for trained backbone parameters; for comparison with published tables",

@@ -1,7 +1,5 @@
 """How times were measured, in words beside the numbers."""
 
-import os
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +7,7 @@ import pandas as pd
 
 from benchmark.analysis.runs import Runs
 from benchmark.core.format import time_text
+from benchmark.reporting import commands
 from benchmark.results.timing import Timing, about
 from benchmark.results.timing_columns import PREFIX, RATIOS, TRAINING, references
 
@@ -29,7 +28,7 @@ def explained(runs: Runs) -> str:
     """
     done = runs.frame[runs.frame["status"] == "done"]
     known = _timed_rows(done)
-    run = f"run `{command(runs)}`{_takes(done)}"
+    run = f"run {commands.timing(runs)}{_takes(done)}"
     if known.empty:
         return f"Training time and latency were not compared; to compare them, {run}."
     text = (
@@ -42,20 +41,6 @@ def explained(runs: Runs) -> str:
     elif _busy(known.iloc[0]):
         text += f" To measure again without other load, {run}."
     return text
-
-
-def command(runs: Runs) -> str:
-    """The command that measures the times of runs, as it is typed in the working folder."""
-    suite = str(runs.frame["suite"].iloc[0]) if "suite" in runs.frame else "NAME"
-    words = ["python", "-m", "benchmark", "timing", "--suite", suite]
-    root = os.path.relpath(runs.root)
-    if root != "results":
-        words += ["--results", root]
-    kinds = [c for c in map(str, runs.frame) if c.startswith("plugins.") and c.endswith(".path")]
-    files = {str(path) for kind in kinds for path in runs.frame[kind].dropna()}
-    for path in sorted(files):
-        words += ["--plugin", os.path.relpath(runs.root / path)]
-    return shlex.join(words)
 
 
 def seconds(done: pd.DataFrame) -> float | None:

@@ -32,11 +32,12 @@ def grid(methods, status="done", seeds=3):
     )
 
 
-def differences(*significant, among):
+def differences(*significant, among, low=-0.005, seeds_for_point=math.nan):
     names = sorted(among)
     return pd.DataFrame(
         [
             {"method_a": a, "method_b": b, "significant": {a, b} in [set(s) for s in significant]}
+            | {"low": low, "high": 0.015, "seeds_for_point": seeds_for_point}
             for i, a in enumerate(names)
             for b in names[i + 1 :]
         ]
@@ -58,16 +59,66 @@ def said_by(result):
 
 
 def test_where_nothing_is_told_apart_it_says_how_many_seeds_would():
-    pairs = differences(("big", "tiny"), among=FOUR["method"])
-    for seeds, text in (
-        (9.0, "; about 9 seeds would tell 1 point"),
-        (2.0, "; a difference of 1 point would most likely have shown"),
-        (math.inf, "; no number of seeds would tell 1 point on so few test images"),
-        (math.nan, ""),
+    what = "find a difference of 1 point between a typical pair of these 4 methods"
+    add = "; to add 2: `run it`"
+    for there, needed, text in (
+        (5, 9.0, f"; about 9 seeds would {what}"),
+        (5, 2.0, "; a difference of 1 point would most likely have shown"),
+        (4, math.inf, f"; not even 100 seeds would {what} on so few test images"),
+        (3, 9.0, f"; about 9 seeds, roughly estimated from 3, would {what}{add}"),
+        (3, math.inf, f"; 3 seeds are too few to estimate how many would {what}{add}"),
+        (5, math.nan, ""),
     ):
-        result = answer(FOUR, pairs.assign(seeds_for_point=seeds), grid(FOUR["method"]))
+        pairs = differences(("big", "tiny"), among=FOUR["method"], seeds_for_point=needed)
+        status = grid(FOUR["method"], seeds=there)
+        result = answer(FOUR.assign(seeds=there), pairs, status, "`run it`")
         names, said = said_by(result)["Not distinguishable from it"]
         assert names == ("mid", "small") and said == f"mIoU 57.0 to 59.5{text}"
+
+
+def test_how_far_the_smallest_may_be_behind_is_told_and_what_holm_alone_takes_back():
+    among = ["big", "small"]
+    two = FOUR[FOUR["method"].isin(among)]
+    said = said_by(answer(two, differences(among=among), grid(among)))
+    label = "Smallest that is not distinguishable from it"
+    assert said[label][1] == (
+        "mIoU 57.0, -0.5 to 1.5 points below big (not significant); 90.0 kB instead of 9.0 MB"
+    )
+    assert said["Not distinguishable from it"][1] == "mIoU 57.0"
+    said = said_by(answer(two, differences(among=among, low=0.007), grid(among)))
+    assert "0.7 to 1.5 points below big (before Holm's correction)" in said[label][1]
+    assert said["Not distinguishable from it"][1] == (
+        "mIoU 57.0; small: the 95 % interval of the difference excludes 0, and only Holm's "
+        "correction for the number of pairs makes it not significant"
+    )
+
+
+def rounds(points, spread, others=0.0):
+    """With the range of the training times over the rounds."""
+    ends = {f"{TRAINING}.low": 1 - spread, f"{TRAINING}.high": 1 + spread}
+    ranges = {name: points[TRAINING] * factor for name, factor in ends.items()}
+    return points.assign(**ranges, **{"timing.others": others})
+
+
+def test_a_method_is_the_fastest_only_where_the_measurement_tells():
+    among = ["big", "mid", "small"]
+    pairs, three = differences(among=among), FOUR[:3]
+    label = "Fastest to train that is not distinguishable from it"
+    said = said_by(answer(rounds(three, 0.05), pairs, grid(among)))
+    assert said[label][0] == ("small",)
+    assert said[label][1].endswith("; 1.50x instead of 3.00x") and "Training times" not in said
+    said = said_by(answer(rounds(three, 0.15), pairs, grid(among)))
+    assert said[label][0] == ("small", "mid") and "do not differ clearly" in said[label][1]
+    for unclear, why in (
+        (rounds(three, 0.4), "ranges over the rounds overlap"),
+        (rounds(three, 0.05, others=0.6), "measured on a busy machine"),
+    ):
+        result = answer(unclear, pairs, grid(among))
+        said = said_by(result)
+        assert label not in said and said["Training times"][0] == ()
+        assert f"Training times: do not differ clearly among these methods ({why})." in map(
+            str, result.findings
+        )
 
 
 def test_who_is_best_who_is_as_good_and_which_of_them_is_cheapest():
@@ -84,7 +135,7 @@ def test_who_is_best_who_is_as_good_and_which_of_them_is_cheapest():
     assert said["Not distinguishable from it"] == (("mid",), "mIoU 59.5")
     assert said["Smallest that is not distinguishable from it"] == (
         ("mid",),
-        "mIoU 59.5; 900.0 kB instead of 9.0 MB",
+        "mIoU 59.5, -0.5 to 1.5 points below big (not significant); 900.0 kB instead of 9.0 MB",
     )
     assert result.caveats == ()
 

@@ -253,6 +253,7 @@ def test_seeds_that_tell_a_difference_are_estimated_from_published_runs(tmp_path
     assert "seeds for 2 points" in done.stdout and "PUBLISHED runs of demo" in done.stdout
     row = next(line for line in done.stdout.splitlines() if "average of 2" in line)
     assert row.split()[3] == "64"  # test images
+    assert "2 points between a typical pair of lora and spm" in done.stdout
     done = forked.call(*grid, "--methods", "lora,spm", "--weights", "none", "--results", tmp_path)
     assert done.returncode == 0 and "run two methods with two seeds first" in done.stdout
     done = forked.call("plan", "--detect", "0", "--results", tmp_path)

@@ -1,13 +1,16 @@
 """What verbs write to a terminal, to a plain one, to a program, and when they are to be quiet."""
 
+import io
 import json
 import os
 import pty
 import select
 
 import pytest
+from rich.console import Console
 
 from tests.helpers.forked import Running, call, clean
+from tests.helpers.records import record
 from tests.helpers.tiny import typed
 
 TINY = ("--methods=linear", "--benchmarks=cells", *typed(steps=2, crop=36, batch_size=2))
@@ -136,3 +139,21 @@ def test_list_as_json_says_what_methods_train_on_a_backbone():
     assert (found["backbone"], found["kind"]) == ("resnet10t", "cnn")
     assert rows["linear"]["trained"] == 0 and rows["linear"]["unsupported"] is None
     assert rows["fact"]["trained"] is None and "linear attention" in rows["fact"]["unsupported"]
+
+
+def test_lines_say_about_how_long_the_rest_takes(monkeypatch):
+    from benchmark.cli import progress
+
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    console = Console(file=io.StringIO(), width=100)
+    lines = progress.Lines(console, 3)
+    for seconds in (160.0, 200.0, 290.0):
+        now[0] = seconds
+        lines.cell_finished(record(status="failed", reason="why"))
+    shown = console.file.getvalue().splitlines()
+    assert [text.partition("(why)")[2] for text in shown] == [
+        "; about 2 min left",
+        "; about 50 s left",
+        "",
+    ]

@@ -25,6 +25,9 @@ from benchmark.analysis.uncertainty.samples import blocks
 POWER = 0.8
 """Probability with which a difference is to be found; it is tested at 5 %."""
 MOST_SEEDS = 100
+FEW_SEEDS = 3
+"""With so few, the variance over seeds may by chance come out several times too large or too small:
+that no number of seeds is enough is not claimed."""
 MOST_IMAGES = 1000.0
 """Times as many images as there are."""
 _MANY = 1e5  # degrees of freedom: from here on the normal distribution

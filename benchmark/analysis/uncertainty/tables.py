@@ -206,8 +206,9 @@ def notes(group: GroupSample, where: str) -> list[str]:
         )
     if group.complete and len(group.benchmarks) < ranks.FEWEST_CELLS:
         lines.append(
-            f"{where}: the rank comparison needs {ranks.FEWEST_CELLS} benchmarks; you have "
-            f"{len(group.benchmarks)}"
+            f"{where}: average ranks have no critical difference, which takes "
+            f"{ranks.FEWEST_CELLS} benchmarks or more (here: {len(group.benchmarks)}); differences "
+            "in mIoU need no more benchmarks"
         )
     return lines
 

@@ -12,7 +12,7 @@ from benchmark.analysis.leaderboard import GROUP
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
 from benchmark.core.format import counted
-from benchmark.reporting.answers import answers
+from benchmark.reporting.answers import answers, not_run
 from benchmark.reporting.html.build import build
 from benchmark.reporting.html.curves import Curves
 from benchmark.reporting.html.images import Item
@@ -73,6 +73,7 @@ def render(
         answers=list(found.values()),
         terms=TERMS,
         failures=_failures(runs.failures),
+        not_run=not_run(runs),
         protocols=protocols(runs.frame),
         provenance=provenance(runs.frame),
         notes=[*data_notes(runs.frame), *assessment.notes],

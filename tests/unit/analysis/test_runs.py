@@ -68,12 +68,14 @@ def test_what_is_missing_of_a_grid_is_what_was_asked_for_last(tmp_path):
     assert Runs(frame(made[:3]), tmp_path).progress == (3, 3)
     asked.note(tmp_path, cells)
     assert Runs(frame(made[:3]), tmp_path).progress == (3, 4)
+    assert Runs(frame(made[:3]), tmp_path).not_run == 1 and Runs(frame(made)).not_run == 0
     assert Runs(frame(made), tmp_path).progress == (4, 4)
     # Runs of before count along; what was asked for before and never ran does not.
     asked.note(tmp_path, cells[1:2])
     assert Runs(frame(made[2:]), tmp_path).progress == (2, 3)
     failed = made[1].model_copy(update={"status": "failed", "metrics": None, "costs": None})
     assert Runs(frame([failed, *made[2:]]), tmp_path).progress == (2, 3)
+    assert Runs(frame([failed, *made[2:]]), tmp_path).not_run == 0
     unable = failed.model_copy(update={"status": "unsupported"})
     assert Runs(frame([unable, *made[2:]]), tmp_path).progress == (2, 2)
     # A run of the same cell under another description is not the one that was asked for.

@@ -14,10 +14,10 @@ from benchmark.profiling.timing import machine_load, measure
 from benchmark.profiling.timing.groups import complete, finished, former, groups, unmeasured
 from benchmark.profiling.timing.machine_load import Watcher
 from benchmark.profiling.timing.measure import Shelf
-from benchmark.reporting import report
+from benchmark.reporting import commands, report
 from benchmark.reporting.figures.catalogue import pictures
 from benchmark.reporting.report import write_report
-from benchmark.reporting.timing_notes import command, explained, seconds, timed
+from benchmark.reporting.timing_notes import explained, seconds, timed
 from benchmark.results import store
 from benchmark.results.doctor import examine, set_aside
 from benchmark.results.index import read_index
@@ -32,6 +32,7 @@ from tests.helpers.records import frame, grid, timing
 from tests.helpers.stored import store_run
 
 LINEAR, FULL = references()
+FOLDERS = "` with the --weights and --data of `run`"
 
 
 def two_methods(*, rounds=3, **seconds):
@@ -263,7 +264,10 @@ def test_a_report_says_how_times_were_taken_or_how_to_get_them(tmp_path, monkeyp
     write_report(frame(own), tmp_path / "without", "small")
     page = unpacked((tmp_path / "without" / "index.html").read_text())
     for text in ((tmp_path / "without" / "README.md").read_text(), page):
-        assert "to compare them, run `python -m benchmark timing --suite small` (about " in text
+        assert (
+            f"to compare them, run `python -m benchmark timing --suite small{FOLDERS} (about "
+            in text
+        )
 
 
 def test_a_method_that_was_not_measured_has_a_dash_and_is_named():
@@ -272,7 +276,8 @@ def test_a_method_that_was_not_measured_has_a_dash_and_is_named():
     columns = [name for name in some if name.startswith("timing.")]
     some.loc[some["method"] == "spm", columns] = None
     assert (
-        "Not measured: spm; to measure all, run `python -m benchmark timing --suite small` (about "
+        "Not measured: spm; to measure all, run `python -m benchmark timing --suite small"
+        f"{FOLDERS} (about "
     ) in explained(Runs(some))
     assert "Not measured" not in explained(Runs(whole))
     assert timed(whole) and timed(frame(grid(["linear"]))) == []
@@ -281,15 +286,36 @@ def test_a_method_that_was_not_measured_has_a_dash_and_is_named():
 def test_the_command_that_measures_names_results_and_plugins(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runs = frame(grid(["linear", "spm"], 1, ["camvid"]))
-    assert command(Runs(runs)) == "python -m benchmark timing --suite small"
+    assert commands.timing(Runs(runs)) == f"`python -m benchmark timing --suite small{FOLDERS}"
+    unneeded = Runs(runs.assign(weights="none"))
+    assert commands.timing(unneeded) == "`python -m benchmark timing --suite small`"
     runs["plugins.method.path"] = [None, "../my method.py"]
-    assert command(Runs(runs, tmp_path / "out" / "results")) == (
-        "python -m benchmark timing --suite small --results out/results --plugin 'out/my method.py'"
+    assert commands.timing(Runs(runs, tmp_path / "out" / "results")) == (
+        "`python -m benchmark timing --suite small --results out/results --plugin "
+        f"'out/my method.py'{FOLDERS}"
     )
     # 70 steps of each method, `full` as long as the median of the others, and 10 s.
     known = runs.assign(**{"costs.train.images_per_second": [8.0, 4.0]})
     assert seconds(known) == pytest.approx(70 * (1 + 2 + 1.5) + 10)
     assert seconds(known.drop(columns="protocol.batch_size")) is None
+
+
+def test_the_command_that_adds_seeds_is_that_of_the_records_with_all_of_a_group(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    runs = frame(grid(["linear", "spm"], 3, ["camvid", "pets"]))
+    assert commands.more_seeds(Runs(runs)) == ""
+    one = "python -m benchmark run --suite small --benchmarks {} --methods {} --seeds {}"
+    runs["command"] = [
+        f"{one.format(*row)} --set crop=64 --plugin {row[1]}.py"
+        for row in zip(runs["benchmark"], runs["method"], runs["seed"], strict=True)
+    ]
+    assert commands.more_seeds(Runs(runs.assign(weights="none"), tmp_path / "r")) == (
+        f"`{one.format('camvid,pets', 'linear,spm', '3,4')} --set crop=64 --plugin linear.py "
+        "--plugin spm.py --results r`"
+    )
+    assert commands.more_seeds(Runs(runs)).endswith(FOLDERS)
 
 
 def test_figures_of_times_are_drawn_where_there_are_times():

@@ -6,7 +6,7 @@ import pytest
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import assess
 from benchmark.reporting.inputs import ReportInputs
-from benchmark.reporting.seed_notes import about_seeds
+from benchmark.reporting.seed_notes import about_seeds, only_some
 from benchmark.reporting.table_catalogue import report_tables
 from benchmark.reporting.terms import used
 from benchmark.reporting.timing_notes import conditions, explained
@@ -50,12 +50,21 @@ def test_where_nothing_is_finished_nothing_is_said_of_seeds():
     assert about_seeds(Runs(frame([record(status="failed", reason="x")])).cells) == ""
 
 
+def test_a_table_of_some_of_the_finished_seeds_says_so():
+    runs = frame(grid(["full", "linear"], 5, ["camvid"]))
+    some = runs[runs["seed"] > 2]
+    assert only_some(some, runs) == "Of seeds 3 and 4 alone; 5 seeds are finished"
+    assert only_some(runs, runs) == only_some(some, some) == ""
+    # Other methods than those shown do not count.
+    assert only_some(some[some["method"] == "full"], runs[runs["seed"] > 2]) == ""
+
+
 def test_a_load_is_called_a_load():
     runs = timed(grid(["full", "linear"], 1, ["camvid"]))
     assert "under load" not in explained(Runs(runs))
     loaded = explained(Runs(runs.assign(**{"timing.others": 0.3})))
     assert "under load: 30 %" in loaded
-    assert "without other load, run `python -m benchmark timing --suite small` (about " in loaded
+    assert "without other load, run `python -m benchmark timing --suite small` with the" in loaded
     assert conditions(runs) == "1 thread, fp32, Some CPU, 2 cores"
     assert conditions(frame(grid(["full"], 1, ["camvid"]))) == ""
 

@@ -15,13 +15,16 @@ from benchmark.analysis.costs import COSTS
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import assess
 from benchmark.core.errors import UserError
-from benchmark.reporting import report
+from benchmark.reporting import markdown, report
 from benchmark.reporting.figures.labels import Box, Scene, place_labels
 from benchmark.reporting.figures.pareto import MOST_LABELS, method_styles, pareto_figure
+from benchmark.reporting.inputs import ReportInputs
 from benchmark.reporting.provenance import near_notes
 from benchmark.reporting.report import write_report
 from benchmark.reporting.terminal import print_report
+from benchmark.results import asked
 from benchmark.results.timing_columns import LATENCY
+from benchmark.results.validate import spec_of
 from tests.helpers.pages import unpacked
 from tests.helpers.records import METHODS, frame, grid, record, timed
 
@@ -292,3 +295,18 @@ def test_test_images_with_a_near_copy_in_train_stand_in_the_report(tmp_path):
     assert line in unpacked((tmp_path / "r" / "index.html").read_text())
     clean = frame([record("a", near_copies=0), record("b")])
     assert near_notes(clean) == []
+
+
+def test_runs_that_have_not_run_yet_are_not_called_finished(tmp_path):
+    made = [record(seed=seed) for seed in range(2)]
+    cells = [spec_of(one) for one in made]
+    made = [
+        one.model_copy(update={"run_id": cell.run_id, "protocol_hash": cell.protocol.hash})
+        for one, cell in zip(made, cells, strict=True)
+    ]
+    asked.note(tmp_path, cells)
+    runs = Runs(frame(made[:1]), tmp_path)
+    text = markdown.render(
+        ReportInputs("t", runs, assess(runs, replicates=5)), {key: [] for key in runs.groups}, []
+    )
+    assert "## Runs that did not finish\n\n1 of 2 runs has not run yet.\n" in text

@@ -1,0 +1,79 @@
+"""Commands in a report, as they are typed in the working folder."""
+
+import itertools
+import os
+import shlex
+
+from benchmark.analysis.runs import Runs
+from benchmark.models.find_weights import find_weights
+
+MORE_SEEDS = 2
+"""Seeds to add where there are too few."""
+
+
+def timing(runs: Runs) -> str:
+    """How to measure the times of runs: a command in backticks."""
+    suite = str(runs.frame["suite"].iloc[0]) if "suite" in runs.frame else "NAME"
+    words = ["python", "-m", "benchmark", "timing", "--suite", suite, *_results(runs)]
+    kinds = [c for c in map(str, runs.frame) if c.startswith("plugins.") and c.endswith(".path")]
+    files = {str(path) for kind in kinds for path in runs.frame[kind].dropna()}
+    for path in sorted(files):
+        words += ["--plugin", os.path.relpath(runs.root / path)]
+    return _quoted(words, runs)
+
+
+def more_seeds(runs: Runs) -> str:
+    """How to add `MORE_SEEDS` seeds to the finished runs of a group.
+
+    Args:
+        runs: of one group.
+
+    Returns:
+        A command in backticks; empty where no record says how it was run.
+    """
+    done = runs.frame[runs.frame["status"] == "done"]
+    typed = [shlex.split(str(text)) for text in done.get("command", ()) if text]
+    if not typed:
+        return ""
+    words = typed[0]
+    last = int(done["seed"].max())
+    named = {
+        "--benchmarks": sorted(map(str, done["benchmark"].unique())),
+        "--methods": sorted(map(str, done["method"].unique())),
+        "--seeds": [str(last + place + 1) for place in range(MORE_SEEDS)],
+    }
+    for option, values in named.items():
+        if option not in words[:-1]:
+            return ""
+        words[words.index(option) + 1] = ",".join(values)
+    plugins = dict.fromkeys(
+        path for one in typed for option, path in itertools.pairwise(one) if option == "--plugin"
+    )
+    for path in plugins:
+        if path not in words:
+            words += ["--plugin", path]
+    return _quoted([*words, *_results(runs)], runs)
+
+
+def folders(backbone: str, weights: str) -> str:
+    """Words behind a command that reads weights and data; empty where it needs neither.
+
+    Records name no folder of a machine, so no command in a report can name them.
+
+    Args:
+        backbone: of the runs.
+        weights: their kind.
+    """
+    packaged = find_weights(backbone, ()) is not None
+    return "" if packaged or weights == "none" else " with the --weights and --data of `run`"
+
+
+def _quoted(words: list[str], runs: Runs) -> str:
+    kinds = runs.frame[["backbone", "weights"]].drop_duplicates()
+    found = (folders(*map(str, kind)) for kind in kinds.itertuples(index=False))
+    return f"`{shlex.join(words)}`{next(filter(None, found), '')}"
+
+
+def _results(runs: Runs) -> list[str]:
+    root = os.path.relpath(runs.root)
+    return ["--results", root] if root != "results" else []
