@@ -162,11 +162,14 @@ def answer(
         return Answer((), (_why_empty(status),))
     best = scored.iloc[0]
     rivals, tested = rivals_of_best(scored, pairs)
-    findings = best_and_rivals(scored, rivals, pairs if tested else None, more)
+    findings = best_and_rivals(scored, rivals, pairs if tested else None)
     findings += [
         finding for finding in _under_budgets(scored) if finding.methods != (str(best["method"]),)
     ]
-    return Answer(tuple(findings), tuple(caveats(scored, status, tested)))
+    limits = caveats(scored, status, tested)
+    if more and tested and len(rivals) > 1 and int(scored["seeds"].min()) <= FEW_SEEDS:
+        limits.append(f"To tell more apart, add {commands.MORE_SEEDS} seeds: {more}.")
+    return Answer(tuple(findings), tuple(limits))
 
 
 def rivals_of_best(scored: pd.DataFrame, pairs: pd.DataFrame | None) -> tuple[pd.DataFrame, bool]:
@@ -186,7 +189,7 @@ def rivals_of_best(scored: pd.DataFrame, pairs: pd.DataFrame | None) -> tuple[pd
 
 
 def best_and_rivals(
-    scored: pd.DataFrame, rivals: pd.DataFrame, pairs: pd.DataFrame | None, more: str = ""
+    scored: pd.DataFrame, rivals: pd.DataFrame, pairs: pd.DataFrame | None
 ) -> list[Finding]:
     """What is most accurate, what may be as good, and what of that is cheapest.
 
@@ -194,9 +197,8 @@ def best_and_rivals(
         scored: as `rivals_of_best` takes it, with the columns that `answer` takes.
         rivals: what it returned.
         pairs: the tests; None where it says that none was made.
-        more: as `answer` takes it.
     """
-    near = _near(scored, rivals, pairs, more) if len(scored) > 1 else []
+    near = _near(scored, rivals, pairs) if len(scored) > 1 else []
     return [_most_accurate(scored), *near]
 
 
@@ -242,13 +244,12 @@ def _rivals(scored: pd.DataFrame, pairs: pd.DataFrame | None) -> pd.DataFrame:
     return scored[scored["method"].isin(compared - worse)]
 
 
-def _seeds_for_point(pairs: pd.DataFrame, seeds: int, more: str) -> str:
+def _seeds_for_point(pairs: pd.DataFrame, seeds: int) -> str:
     """How many seeds would have found a difference of a point, where that is known.
 
     Args:
         pairs: the tests.
         seeds: that there are.
-        more: how to add some.
     """
     if pairs["seeds_for_point"].isna().any():
         return ""
@@ -257,20 +258,17 @@ def _seeds_for_point(pairs: pd.DataFrame, seeds: int, more: str) -> str:
         return "; a difference of 1 point would most likely have shown"
     number = len({*pairs["method_a"], *pairs["method_b"]})
     what = f"a difference of 1 point between a typical pair of these {number} methods"
-    add = f"; to add {commands.MORE_SEEDS}: {more}" if more else ""
     if seeds <= FEW_SEEDS and math.isinf(needed):
-        return f"; {seeds} seeds are too few to estimate how many would find {what}{add}"
+        return f"; {seeds} seeds are too few to estimate how many would find {what}"
     if seeds <= FEW_SEEDS:
         rough = f"roughly estimated from {seeds}"
-        return f"; about {int(needed)} seeds, {rough}, would find {what}{add}"
+        return f"; about {int(needed)} seeds, {rough}, would find {what}"
     if math.isinf(needed):
         return f"; not even {MOST_SEEDS} seeds would find {what} on so few test images"
     return f"; about {int(needed)} seeds would find {what}"
 
 
-def _near(
-    scored: pd.DataFrame, rivals: pd.DataFrame, pairs: pd.DataFrame | None, more: str
-) -> list[Finding]:
+def _near(scored: pd.DataFrame, rivals: pd.DataFrame, pairs: pd.DataFrame | None) -> list[Finding]:
     others = rivals.iloc[1:]
     tested = pairs is not None
     label = "Not distinguishable from it" if tested else "Within 1 point of it"
@@ -291,7 +289,7 @@ def _near(
     text = f"mIoU {low}" if low == high else f"mIoU {low} to {high}"
     if pairs is not None:
         text += _corrected_away(pairs, str(rivals["method"].iloc[0]), names)
-        text += _seeds_for_point(pairs, int(scored["seeds"].min()), more)
+        text += _seeds_for_point(pairs, int(scored["seeds"].min()))
     findings = [Finding(label, names[:_MOST_NAMES], text, more=len(names[_MOST_NAMES:]))]
     among = "that is not distinguishable from it" if tested else "within 1 point of it"
     findings += _smallest(rivals, pairs, f"Smallest {among}")

@@ -13,7 +13,6 @@ from benchmark.analysis.limits import LIMITED, Limit
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
 from benchmark.analysis.uncertainty.family import AVERAGE as AVERAGE_NAME
-from benchmark.reporting import commands
 from benchmark.reporting.answers import (
     Finding,
     best_and_rivals,
@@ -172,9 +171,7 @@ def _under(
         difference=_difference(pairs, rivals.iloc[0], best),
         rivals=tuple(map(str, rivals["method"])),
         tested=tested,
-        findings=tuple(
-            best_and_rivals(allowed, rivals, pairs if tested else None, commands.more_seeds(runs))
-        ),
+        findings=tuple(best_and_rivals(allowed, rivals, pairs if tested else None)),
         caveats=tuple(caveats(allowed, cells, tested)),
         excluded=excluded,
     )

@@ -60,13 +60,12 @@ def said_by(result):
 
 def test_where_nothing_is_told_apart_it_says_how_many_seeds_would():
     what = "find a difference of 1 point between a typical pair of these 4 methods"
-    add = "; to add 2: `run it`"
     for there, needed, text in (
         (5, 9.0, f"; about 9 seeds would {what}"),
         (5, 2.0, "; a difference of 1 point would most likely have shown"),
         (4, math.inf, f"; not even 100 seeds would {what} on so few test images"),
-        (3, 9.0, f"; about 9 seeds, roughly estimated from 3, would {what}{add}"),
-        (3, math.inf, f"; 3 seeds are too few to estimate how many would {what}{add}"),
+        (3, 9.0, f"; about 9 seeds, roughly estimated from 3, would {what}"),
+        (3, math.inf, f"; 3 seeds are too few to estimate how many would {what}"),
         (5, math.nan, ""),
     ):
         pairs = differences(("big", "tiny"), among=FOUR["method"], seeds_for_point=needed)
@@ -74,6 +73,8 @@ def test_where_nothing_is_told_apart_it_says_how_many_seeds_would():
         result = answer(FOUR.assign(seeds=there), pairs, status, "`run it`")
         names, said = said_by(result)["Not distinguishable from it"]
         assert names == ("mid", "small") and said == f"mIoU 57.0 to 59.5{text}"
+        more = "To tell more apart, add 2 seeds: `run it`."
+        assert (more in result.caveats) == (there <= 3)
 
 
 def test_how_far_the_smallest_may_be_behind_is_told_and_what_holm_alone_takes_back():
