@@ -15,7 +15,7 @@ import pytest
 from tests.helpers import engines
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.engines]
 
 
 @pytest.fixture(params=["ray", "slurm"])
