@@ -202,9 +202,16 @@ def _fits_links(form: str, stems: Mapping[str, str], links: Sequence[tuple[str, 
     )
 
 
+_OURS = ("benchmark.data.sets.", "benchmark.data.procedural.")
+
+
 def name_of(folder: Path) -> str:
-    """What a set in a folder is called, where nobody says."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", folder.resolve().name).strip("_") or "my_set"
+    """What a set in a folder is called, where nobody says: not as one that comes with us."""
+    from benchmark.data import available
+
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", folder.resolve().name).strip("_") or "my_set"
+    known = available().get(name)
+    return f"my_{name}" if known is not None and known.__module__.startswith(_OURS) else name
 
 
 def pairing(folder: Path) -> Pairing:

@@ -70,6 +70,11 @@ def test_a_flat_folder_gets_splits_by_a_fixed_seed(tmp_path):
     assert any("Splits are drawn" in note for note in guess.notes)
 
 
+def test_no_set_gets_the_name_of_one_that_comes_with_the_package(tmp_path):
+    write(tmp_path / "streets", lambda label: label)
+    assert opened(tmp_path / "streets")[0].name == "my_streets"
+
+
 def test_names_of_folders_and_files_are_found(tmp_path):
     write(tmp_path / "a", lambda x: x, images="photos/{}.png", labels="gt/{}_mask.png")
     _, guess = check(tmp_path / "a", lambda x: x)
