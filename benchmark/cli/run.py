@@ -1,6 +1,7 @@
 """`run`: trains what is not done."""
 
 import importlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -120,9 +121,6 @@ def run(
     from benchmark.execution import grid
     from benchmark.execution.executors.worker import start_server
     from benchmark.execution.loggers.events import logged
-    from benchmark.planning.crops import notes
-    from benchmark.planning.other_settings import run_otherwise
-    from benchmark.planning.staleness import made_before, redescribed
     from benchmark.results import asked, store
 
     console, progress = Console(), Console(quiet=quiet)
@@ -134,16 +132,7 @@ def run(
     todo = grid.pending(cells, request.results, retry)
     if rerun:
         todo += [cell for cell in cells if cell.run_id in outdated]
-    elif outdated:
-        why = ", ".join(dict.fromkeys(why for whys in outdated.values() for why in whys))
-        verb = "is" if len(outdated) == 1 else "are"
-        what = f"{counted(len(outdated), 'finished run')} {verb}"
-        text = f"{what} stale: {why}; to repeat, add --rerun stale"
-        console.print(text, style="yellow", highlight=False, soft_wrap=True)
-    told = redescribed(made_before(todo, request.results))
-    if len(todo) == len(cells):
-        told += run_otherwise(cells, request.results)
-    for text in [*told, *notes(todo, request.data)]:
+    for text in _notes(request, cells, todo, {} if rerun else outdated):
         console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
     wanted = {cell.run_id for cell in todo}
     grid.tidy([cell for cell in cells if cell.run_id not in wanted], request.results)
@@ -218,6 +207,36 @@ def run(
         raise typer.Exit(signal)
     if left or unfinished:
         raise typer.Exit(1)
+
+
+def _notes(
+    request: "Request",
+    cells: "list[RunSpec]",
+    todo: "list[RunSpec]",
+    stale: "Mapping[str, list[str]]",
+) -> list[str]:
+    """What a user should know before the training starts, a sentence each.
+
+    Args:
+        request: names the results and the data.
+        cells: all that were selected.
+        todo: those that will be trained.
+        stale: why finished runs that stay are stale, by run id.
+    """
+    from benchmark.planning.crops import notes
+    from benchmark.planning.other_settings import run_otherwise
+    from benchmark.planning.staleness import made_before, redescribed
+
+    found = []
+    if stale:
+        why = ", ".join(dict.fromkeys(why for whys in stale.values() for why in whys))
+        verb = "is" if len(stale) == 1 else "are"
+        what = f"{counted(len(stale), 'finished run')} {verb}"
+        found.append(f"{what} stale: {why}; to repeat, add --rerun stale")
+    found += redescribed(made_before(todo, request.results))
+    if len(todo) == len(cells):
+        found += run_otherwise(cells, request.results)
+    return [*found, *notes(todo, request.data)]
 
 
 def _loggers(names: list[str]) -> "dict[str, Logger]":

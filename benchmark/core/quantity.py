@@ -16,7 +16,7 @@ TIMES = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
 def split_unit(text: str) -> tuple[float, str] | None:
-    """A number and the letters or sign behind it; None where it is something else."""
+    """A number and its unit; None where the text is not that."""
     found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([a-zA-Z]*|%)\s*", text)
     return (float(found[1]), found[2]) if found else None
 

@@ -1,4 +1,4 @@
-"""What loggers are told, and the listener that tells them without holding up the runs."""
+"""The events that loggers get, and the listener that passes them on without delaying the runs."""
 
 import queue
 import threading
@@ -51,7 +51,7 @@ class LoggedRun:
 
 
 class Logger(Protocol):
-    """A program that is told what happens. All calls come from one thread; any may raise."""
+    """A program that receives events. All calls come from one thread; any may raise."""
 
     def start(self, run: LoggedRun) -> None:
         """A run begins or resumes."""
@@ -72,7 +72,7 @@ class Logger(Protocol):
 class Logged:
     """A listener that hands on all events, and tells loggers about runs.
 
-    Loggers are told in threads of their own: a slow one holds up nothing, and one that fails is
+    Each logger runs in its own thread: a slow one delays nothing, and one that fails is
     dropped with one warning.
 
     Args:
