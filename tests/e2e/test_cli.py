@@ -135,6 +135,7 @@ def test_the_same_seed_gives_the_same_counts_bit_for_bit(grid, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_killed_grid_goes_on_where_it_stopped(tmp_path):
     arguments = ("run", "--methods", "linear,lora,vpt", *TINY, "--results", tmp_path / "r")
     process = Running(*arguments)
@@ -301,6 +302,7 @@ def test_a_crop_that_the_backbone_does_not_take_is_told_before_anything_runs(tmp
     refused(done, tmp_path / "r", "crop=100", "multiple of 12", "crop=96", "crop=108")
 
 
+@pytest.mark.slow
 def test_a_backbone_that_cannot_be_staged_is_refused_and_stops_no_other(tmp_path):
     command = (
         "run",

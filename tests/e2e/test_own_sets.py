@@ -41,6 +41,7 @@ def test_the_suite_and_the_backbone_are_chosen_and_said(home):
     assert list(record["plugins"]) == ["benchmark"]
 
 
+@pytest.mark.slow
 def test_results_find_their_description_again_and_a_changed_one_is_named(home):
     home, _ = home
     report = ("report", "--no-figures")

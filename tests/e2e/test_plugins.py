@@ -32,6 +32,7 @@ def readme_method(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_readme_method_keeps_its_contract(readme_method: Path) -> None:
     done = run("check", readme_method, "--families", "vit,resnet")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -208,6 +209,7 @@ class Halves(Benchmark):
 """
 
 
+@pytest.mark.slow
 def test_a_decoder_and_a_benchmark_of_one_s_own(tmp_path: Path) -> None:
     path = tmp_path / "others.py"
     path.write_text(OTHERS)

@@ -10,6 +10,7 @@ from tests.helpers.forked import call
 TINY = ["--benchmarks", "cells", "--set", "crop=48", "--set", "batch_size=2", "--steps", "3"]
 
 
+@pytest.mark.slow
 def test_every_part_of_a_step_has_its_share(tmp_path):
     done = call("profile", "spm", *TINY, "--rows", "5", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

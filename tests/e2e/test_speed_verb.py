@@ -14,7 +14,7 @@ TINY = ["--benchmarks", "cells", *typed(crop=48, batch_size=2)]
 FEW = [*TINY, "--steps", "1", "--rounds", "1"]
 
 
-SLOW = {"cores": pytest.mark.slow}
+SLOW = {part: pytest.mark.slow for part in ("cores", "loop", "trainer")}
 
 
 @pytest.mark.parametrize(

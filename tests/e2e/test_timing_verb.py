@@ -31,6 +31,7 @@ def test_a_grid_is_run_measured_and_reported(tmp_path):
     assert call("doctor", cwd=tmp_path).returncode == 0
 
 
+@pytest.mark.slow
 def test_named_methods_are_measured_with_those_measured_before(tmp_path):
     done = call("timing", *FEW, "--methods", "lora", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -156,6 +156,7 @@ def test_trials_are_apart_from_results(tuned):
     assert len(load_results(results / "tuning")) == 8
 
 
+@pytest.mark.slow
 def test_run_takes_the_settings_and_its_records_say_so(tuned, plugin, tmp_path):
     grid = (
         *("run", "--benchmarks", "cells", "--methods", "linear", "--results", tmp_path),

@@ -113,6 +113,7 @@ def test_a_cost_that_cannot_be_measured_is_said_and_loses_no_run(tmp_path, typed
     assert records(tmp_path)["good", "stubborn"]["status"] == "done"
 
 
+@pytest.mark.slow
 def test_a_value_that_does_not_fit_is_refused_for_its_cell_only(tmp_path, typed):
     done = command(*typed, "--benchmarks=good", "--methods=lora[rank=9999],linear")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -160,7 +161,7 @@ def test_serious_findings_of_the_audit_stop_a_run_until_they_are_accepted(tmp_pa
     assert records(tmp_path)["good", "linear"]["data_findings"] == []
 
 
-@pytest.mark.parametrize("cache", ["on", "none"])
+@pytest.mark.parametrize("cache", ["on", pytest.param("none", marks=pytest.mark.slow)])
 def test_a_training_image_among_the_test_images_stops_a_run(tmp_path, typed, cache, monkeypatch):
     if cache == "none":
         monkeypatch.setenv("BENCHMARK_CACHE", cache)
@@ -179,6 +180,7 @@ def test_a_training_image_among_the_test_images_stops_a_run(tmp_path, typed, cac
     assert finding.startswith("images that occur in train and test")
 
 
+@pytest.mark.slow
 def test_test_images_that_are_nearly_training_images_are_counted_in_the_record(tmp_path, typed):
     def written(place, scene, shift=0):
         rng = np.random.default_rng(scene)

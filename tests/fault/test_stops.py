@@ -136,7 +136,10 @@ def succeeds(*arguments, **options):
     return done.stdout
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+)
 def test_a_signal_saves_and_leaves(tiny, tmp_path, number, code):
     arguments = words(tiny, tmp_path, "--methods", "linear,bitfit")
     process = forked.Running(*arguments, env=process_env())
@@ -287,6 +290,7 @@ def test_a_cell_whose_method_changed_is_told_and_run_again(tiny, tmp_path):
     assert "stale" not in call()
 
 
+@pytest.mark.slow
 def test_a_disk_quota_that_is_really_full(tiny, tmp_path):
     """No file may grow over 1 MB, so that the weights of all layers cannot be stored."""
     arguments = words(tiny, tmp_path / "r", "--methods", "linear,full", steps=2)

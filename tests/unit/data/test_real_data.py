@@ -21,7 +21,10 @@ COUNTS = {
 """Train, val, test: of the subset, then of the full set at its origin where that is larger."""
 
 
-@pytest.mark.parametrize("name", COUNTS)
+SLOW = {"ccp": pytest.mark.slow, "dubai": pytest.mark.slow}  # large images
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in COUNTS])
 def test_set(name: str, data_root: Path) -> None:
     benchmark = available()[name](data_root)
     ids = {split: benchmark.ids(split) for split in SPLITS}
