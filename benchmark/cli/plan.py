@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MANY = 200
 """Runs of which a table is still read."""
 
+BUSY = 0.5
+"""Load per core from which on a forecast says that the machine is busy."""
+
 MOST_METHODS = 6
 """That are named in a sentence."""
 
@@ -90,6 +93,7 @@ def plan(
     from rich.console import Console
 
     from benchmark.cli import terminal
+    from benchmark.core.machine import load_average
     from benchmark.execution.jobs import parse_jobs
     from benchmark.planning.crops import notes
     from benchmark.planning.other_settings import run_otherwise
@@ -99,6 +103,7 @@ def plan(
 
     executors.check(executor, None, ray, slurm, jobs)
     number, rate = parse_jobs(jobs), _rate(price, executor)
+    load = load_average()  # before this command adds to it
     cells = request.plan()
     held = read_index(request.results)
     present = CurrentHashes(request.data, request.weights)
@@ -120,8 +125,9 @@ def plan(
     runs = list(held.entries.values())
     if probe:
         # Progress must not come between the lines of a document.
-        runs += _probed(Console(stderr=as_json, highlight=False), request, todo, runs)
-    estimate = _estimate(request, todo, runs, number) if todo else None
+        errors = Console(stderr=as_json, highlight=False)
+        runs += _probed(errors, request, todo, runs, number)
+    estimate = _estimate(request, todo, runs, number, load) if todo else None
     handed = _handed(request, todo, executor, ray, slurm, rate) if executor != "local" else None
     if as_json:
         terminal.print_json(
@@ -285,21 +291,32 @@ def _tally(console: "Console", states: "Sequence[State]") -> None:
 
 
 def _probed(
-    console: "Console", request: "Request", todo: "Sequence[RunSpec]", runs: "Sequence[Entry]"
+    console: "Console",
+    request: "Request",
+    todo: "Sequence[RunSpec]",
+    runs: "Sequence[Entry]",
+    jobs: int | None,
 ) -> "list[Entry]":
-    """Measures what no earlier run on this device tells, and says what it took."""
+    """Measures what no earlier run on this device tells, and says what it took.
+
+    It uses as many threads as each of the processes of `run` will have.
+    """
     from benchmark.core.machine import device_name, find_device
     from benchmark.execution import probe
     from benchmark.execution.environment import prepare
+    from benchmark.execution.executors.worker import threads_of
+    from benchmark.execution.jobs import share
 
     device = find_device(request.device)
     environment, name = prepare(request.data, request.weights, device), device_name(device)
     known = {(r.method, r.backbone, r.benchmark, r.device) for r in runs if r.images_per_second}
     found = []
+    threads = share(jobs, max(1, len(todo)), request.device).threads
     for cell in probe.kinds(todo):
         if (cell.method_label, cell.backbone, cell.benchmark, name) in known:
             continue
-        entry, problem = probe.probe(cell, environment)
+        with threads_of(threads):
+            entry, problem = probe.probe(cell, environment)
         if entry is not None:
             found.append(entry)
             problem = (
@@ -311,10 +328,14 @@ def _probed(
 
 
 def _estimate(
-    request: "Request", todo: "Sequence[RunSpec]", runs: "Sequence[Entry]", jobs: int | None
+    request: "Request",
+    todo: "Sequence[RunSpec]",
+    runs: "Sequence[Entry]",
+    jobs: int | None,
+    load: float | None,
 ) -> dict[str, Any]:
     """What the runs will take, and what there is room for."""
-    from benchmark.core.machine import available_memory, device_name, find_device, free_disk
+    from benchmark.core.machine import available_memory, cores, device_name, find_device, free_disk
     from benchmark.execution.jobs import carried, share
     from benchmark.planning import published_costs
     from benchmark.planning.forecast import Forecaster, forecast, side_by_side, too_large
@@ -338,6 +359,8 @@ def _estimate(
         "device_seconds": total.device_seconds,
         "jobs": jobs,
         "wall_seconds": side_by_side(todo, forecaster, jobs),
+        "load": load,
+        "cores": cores(),
         "memory_bytes": total.memory_bytes,
         "available_memory_bytes": available,
         "disk_bytes": total.disk_bytes,
@@ -354,11 +377,10 @@ def _forecast(console: "Console", found: dict[str, Any], probed: bool) -> None:
     hint = "" if probed else "; add --probe"
     if unknown < runs:
         taken = time_text(found["wall_seconds"])
-        if found["jobs"] > 1:
-            alone = time_text(found["device_seconds"])
-            taken += f" with {found['jobs']} at a time, {alone} one after another"
+        jobs = found["jobs"]
+        how = f"{jobs} at a time" if jobs > 1 else "one after another"
         console.print(
-            f"{counted(runs, 'run')} to train: about {taken}"
+            f"{counted(runs, 'run')} to train: at least {taken}, {how} on an idle machine"
             + (
                 f"; peak memory of a run {size_text(found['memory_bytes'])}"
                 if found["memory_bytes"]
@@ -372,6 +394,13 @@ def _forecast(console: "Console", found: dict[str, Any], probed: bool) -> None:
         console.print(
             f"Rough estimate{which}, from published runs on {found['rough_from']}; "
             "for one of this machine, add --probe.",
+            soft_wrap=True,
+        )
+    if unknown < runs and found["load"] is not None and found["load"] > BUSY * found["cores"]:
+        console.print(
+            f"This machine is busy now (load {found['load']:.1f} on "
+            f"{counted(found['cores'], 'core')}), so it may take several times as long.",
+            style="yellow",
             soft_wrap=True,
         )
     if unknown:
