@@ -1,5 +1,6 @@
 """`plan`: what `run` would do, with estimates of time, memory and disk."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -458,12 +459,14 @@ def _detect(
         if len(rows) > 1:
             rows.append((f"average of {len(rows)}", list(found.values())))
         for name, spreads in rows:
-            needed = power.seeds_needed(spreads, points / 100)
+            needed = power.seeds_needed(spreads, points / 100) or math.inf
             images = sum(one.images for one in spreads)
-            too_many = "not known" if few else f"over {power.MOST_SEEDS}"
-            texts = [name, str(images or "?"), str(needed or too_many)]
-            times = power.images_needed(spreads, points / 100, seeds)
-            texts.append("needs more seeds" if times is None else str(round(images * times)))
+            known = power.is_known(ran, needed)
+            many = f"over {power.MOST_SEEDS}" if math.isinf(needed) else str(needed)
+            texts = [name, str(images or "?"), many if known else "not known"]
+            times = power.images_needed(spreads, points / 100, seeds) if known else None
+            more = "needs more seeds" if known else "not known"
+            texts.append(more if times is None else str(round(images * times)))
             table.add_row(*texts[: len(table.columns)])
         console.print(table)
         absent = sorted({cell.benchmark for cell in own} - found.keys())
@@ -476,8 +479,10 @@ def _detect(
         )
         if few:
             add = more_seeds(runs) if runs.root == request.results else ""
+            rough = "give a rough estimate only"
+            too_few = "are too few for an estimate"
             console.print(
-                f"{counted(ran, 'seed')} give a rough estimate only"
+                f"{counted(ran, 'seed')} {rough if ran >= power.FEWEST_SEEDS else too_few}"
                 + (f"; to add {MORE_SEEDS}: {add}" if add else ""),
                 markup=False,
                 soft_wrap=True,

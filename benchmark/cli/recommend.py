@@ -177,12 +177,15 @@ def _taken(one: "Recommendation") -> str:
     """What is taken, its numbers, and why it and not the most accurate one."""
     from benchmark.analysis.costs import STORED, TRAINABLE
     from benchmark.analysis.leaderboard import MIOU
-    from benchmark.core.format import human, interval_text, points_text
+    from benchmark.core.format import below_text, human, interval_text, points_text
 
     best = one.best
     assert best is not None
     within = interval_text(float(best["low"]), float(best["high"]))
     text = f"take {best['method']}: mIoU {points_text(best[MIOU])}"
+    if one.finished == 1:
+        text = f"only {best['method']} has finished, so there is nothing to compare it with: "
+        text += f"mIoU {points_text(best[MIOU])}"
     text += f" (95 %: {within})" if within else ""
     text += f", {human(best[TRAINABLE], 'count')} trainable, {human(best[STORED], 'bytes')} stored"
     others = len(one.rivals) - 1
@@ -191,10 +194,10 @@ def _taken(one: "Recommendation") -> str:
     how = "that are not distinguishable" if one.tested else "within 1 point (not tested)"
     if one.difference is None:
         return f"{text}; the most accurate, and the smallest of {others + 1} {how}"
-    text += f"; the smallest of {others + 1} {how}, {points_text(one.difference.value)} points"
-    low, high = (points_text(end) for end in (one.difference.low, one.difference.high))
-    span = "" if math.isnan(one.difference.low) else f" (95 %: {low} to {high})"
-    return f"{text} below {one.rivals[0]}{span}"
+    lost = one.difference
+    text += f"; the smallest of {others + 1} {how}, {points_text(lost.value)} points below "
+    span = "" if math.isnan(lost.low) else f" (95 %: {below_text(lost.low, lost.high)})"
+    return f"{text}{one.rivals[0]}{span}"
 
 
 def _target(one: "Recommendation", benchmark: str | None) -> str | None:
