@@ -283,7 +283,9 @@ def _answer(console: "Console", request: "Request", files: _Files, more: list[st
     """
     from benchmark.analysis.runs import Runs
     from benchmark.analysis.uncertainty import assess
+    from benchmark.cli.recommend import print_next
     from benchmark.planning import plan
+    from benchmark.reporting.recommend import recommend
     from benchmark.reporting.report import PAGE
     from benchmark.reporting.terminal import print_answers
     from benchmark.results.load import load_results
@@ -292,10 +294,11 @@ def _answer(console: "Console", request: "Request", files: _Files, more: list[st
     table = load_results(request.results, suite)
     wanted = [cell.run_id for cell in plan.plan(request.selection, request.weights)]
     own = table[table["run_id"].isin(wanted)]
+    runs = Runs(own, request.results)
+    found = assess(runs)
     if len(own) < len(table):  # the report has other runs, too
         _heading(console, "answer")
-        runs = Runs(own, request.results)
-        print_answers(runs, assess(runs), console)
+        print_answers(runs, found, console)
     _heading(console, "next")
     done = own[own["status"] == "done"]
     if done.empty:
@@ -303,6 +306,8 @@ def _answer(console: "Console", request: "Request", files: _Files, more: list[st
     elif done.groupby(["benchmark", "backbone", "method"])["seed"].nunique().min() == 1:
         console.print("for an answer that is tested, train more seeds (finished runs are kept):")
         console.print(f"$ {_typed(more)}")
+    if not done.empty:
+        print_next(console, recommend(runs, found, []), own, files.name, request)
     suggest(console, request, plan.plan(request.selection, request.weights))
     reports = request.reports if files.out == HERE else files.out / "reports"
     console.print(f"page: {reports / suite / PAGE}")

@@ -182,7 +182,7 @@ def run(
             else:
                 from benchmark.execution import elsewhere
 
-                asked.note(request.results, cells)
+                asked.note(request.results, cells, asked.Folders(request.weights, request.data))
                 engine = executors.engine(
                     request, executor, address, ray, slurm, watch, seconds, compiling
                 )
@@ -195,7 +195,7 @@ def run(
         refusals = watcher.refusals
         signal = watch.exit_code
     else:
-        asked.note(request.results, cells)
+        asked.note(request.results, cells, asked.Folders(request.weights, request.data))
     if timing and not signal:
         measure_cells(request, cells, quiet)
     _summary(console, request, cells)
