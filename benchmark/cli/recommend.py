@@ -225,8 +225,9 @@ def _images(name: str | None, request: "Request") -> str:
     A folder that holds labels, too, is not named; then it is one image.
     """
     from benchmark.planning.catalogue import BENCHMARKS
+    from benchmark.planning.remembered import recall
 
-    if name is None or name not in BENCHMARKS.names():
+    if name is None or recall(request.results, [name]) or name not in BENCHMARKS.names():
         return _IMAGES
     try:
         benchmark = BENCHMARKS.get(name)(request.data)
