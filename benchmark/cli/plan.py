@@ -105,10 +105,11 @@ def plan(
     executors.check(executor, None, ray, slurm, jobs)
     number, rate = parse_jobs(jobs), _rate(price, executor)
     load = load_average()  # before this command adds to it
-    cells = request.plan()
-    held = read_index(request.results)
-    present = CurrentHashes(request.data, request.weights)
-    states = [state_of(cell, held, present) for cell in cells]
+    with terminal.busy("looking for finished runs, weights and data"):
+        cells = request.plan()
+        held = read_index(request.results)
+        present = CurrentHashes(request.data, request.weights)
+        states = [state_of(cell, held, present) for cell in cells]
     todo = [
         cell
         for cell, state in zip(cells, states, strict=True)
@@ -151,6 +152,8 @@ def plan(
         console = Console(highlight=False, markup=False)
         if len(cells) <= MANY or all_:
             _table(console, cells, states)
+        for way in dict.fromkeys(terminal.training(c.protocol.model_dump()) for c in cells):
+            console.print(f"training: {way}", soft_wrap=True)
         _tally(console, states)
         for text in told:
             console.print(text, style="yellow", soft_wrap=True)
@@ -302,6 +305,7 @@ def _probed(
 
     It uses as many threads as each of the processes of `run` will have.
     """
+    from benchmark.cli.terminal import busy
     from benchmark.core.machine import device_name, find_device
     from benchmark.execution import probe
     from benchmark.execution.environment import prepare
@@ -316,7 +320,8 @@ def _probed(
     for cell in probe.kinds(todo):
         if (cell.method_label, cell.backbone, cell.benchmark, name) in known:
             continue
-        with threads_of(threads):
+        label = f"two steps of {cell.method_label} on {cell.benchmark}".replace("[", r"\[")
+        with threads_of(threads), busy(label):
             entry, problem = probe.probe(cell, environment)
         if entry is not None:
             found.append(entry)

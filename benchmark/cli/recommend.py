@@ -73,8 +73,8 @@ def recommend(
     from benchmark.cli.report import assessed
     from benchmark.planning.catalogue import BENCHMARKS, SUITES
     from benchmark.planning.remembered import recall
+    from benchmark.planning.renamed import load
     from benchmark.reporting import recommend as answer
-    from benchmark.results.load import load_results
 
     typed = {
         "stored": stored,
@@ -85,7 +85,7 @@ def recommend(
     }
     limits = [parse_limit(name, text) for name, text in typed.items() if text is not None]
     suite = request.selection.suite
-    frame = load_results(request.results, suite)
+    frame = load(request.results, suite)
     if frame.empty:
         SUITES.get(suite)
         raise UserError(

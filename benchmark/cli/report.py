@@ -64,7 +64,7 @@ def report(
     from rich.console import Console
 
     from benchmark.core.parallel import uncollected
-    from benchmark.results.load import load_results
+    from benchmark.planning.renamed import load
 
     name, root, out = request.selection.suite, request.results, out or request.reports
     references = [_reference(path) for path in reference or []]
@@ -77,7 +77,7 @@ def report(
     while True:
         stamp = _stamp(root)
         if stamp != seen:
-            runs = load_results(root, name)
+            runs = load(root, name)
             if not (watch and runs.empty):
                 inputs = _inputs(runs, name, root, references, gallery, request.data)
                 with uncollected():

@@ -25,6 +25,7 @@ from benchmark.planning import own_sets, plugins
 from benchmark.planning.catalogue import SUITES, check_names
 from benchmark.planning.plan import Selection, plan
 from benchmark.planning.remembered import descriptions, explain, recall, sets_of
+from benchmark.planning.renamed import keep_versions
 from benchmark.planning.settings import read_settings
 
 if TYPE_CHECKING:
@@ -166,6 +167,8 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
             suite = _suite_of(results)
     except UnknownName as error:
         raise explain(error, results) from None
+    for sentence in keep_versions(results) if own_sets.given() else ():
+        _say(sentence)
     return Request(
         Selection(
             suite=str(suite or own_sets.USUAL),

@@ -61,6 +61,7 @@ def record_of(place, status):
 def test_without_results_everything_is_missing_and_nothing_is_written(tmp_path):
     told = stdout(call("plan", "--results", tmp_path / "r"))
     assert "30 runs: 30 missing (not run yet)" in told
+    assert "training: 80 steps of 8 crops of 96 px, linear decoder" in told
     # What published runs took is all that is known of this suite.
     assert re.search(r"30 runs to train: at least \d+ min, ", told)
     alone = stdout(call("plan", "--results", tmp_path / "r", "--jobs=1"))

@@ -409,6 +409,8 @@ def test_what_is_compared_is_measured_one_after_the_other(monkeypatch, over):
     found = [spec_of_label(label) for label in ("linear", "lora")]
     measure.measure(found, Environment(), steps=1, rounds=1, threads=1, tell=said.append)
     turns = [text.partition(": ")[2] for text in said if text.startswith("round 1")]
+    assert [text.partition(": ")[2] for text in said if text.startswith("warming up")] == turns
+    assert not [text for text in said if text.startswith("round 0")]
     by_kind = ["linear, training", "lora, training", "linear, latency", "lora, latency"]
     by_method = [by_kind[place] for place in (0, 2, 1, 3)]
     assert turns == (by_method if over else by_kind)
