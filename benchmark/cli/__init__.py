@@ -3,6 +3,7 @@
 import inspect
 import shlex
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ from benchmark.cli import (
 )
 from benchmark.cli import list as list_verb
 from benchmark.core.errors import UserError, in_a_line, plain, printable
+from benchmark.core.files import changed_since
 
 app = typer.Typer(
     name="python -m benchmark",
@@ -107,6 +109,7 @@ def main() -> None:
 
     So is an error of the system on a path that a user named: too long, or not to be entered.
     """
+    began = time.time()
     warnings.showwarning = in_a_line  # type: ignore[assignment]
     terminal.settle()
     try:
@@ -115,6 +118,13 @@ def main() -> None:
         problem = str(error)
     except _UsageError as error:
         problem = _told(error)
+    except (ImportError, AttributeError, SyntaxError, NameError, TypeError):
+        if not changed_since(began):
+            raise
+        problem = (
+            "the program's files changed while it ran, as when it is updated; to resume, repeat "
+            "the command"
+        )
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
         problem = printable(f"{where}{error.strerror or error}; check the path")

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from benchmark.cli.request import Request
 
 
+FORMATS = "onnx, torch-export, openvino, merged, peft or folder"
+"""What `benchmark.export.formats` knows, which takes torch to ask."""
+
+
 @options.takes("results", "weights", "plugin")
 def export(
     request: "Request",
@@ -24,7 +28,7 @@ def export(
         typer.Option(
             "--format",
             metavar="NAME",
-            help="onnx, torch-export, openvino, merged, peft or folder.",
+            help=f"{FORMATS}.",
         ),
     ] = None,
     stages: Annotated[
@@ -48,8 +52,12 @@ def export(
 
     Exit code 0: written. 2: bad request, or it does not agree with the network.
     """
-    if (form is None) == (not stages):
-        raise UserError("write --format NAME or --stages")
+    if form is None and not stages:
+        raise UserError(
+            f"write --format NAME ({FORMATS}), or --stages for one file a stage of the backbone"
+        )
+    if form is not None and stages:
+        raise UserError("--format and --stages exclude each other; keep one")
     if push is not None and form != "folder":
         raise UserError("--push needs --format folder")
     from rich.console import Console

@@ -58,7 +58,7 @@ def list_things(
     as_json: options.AsJson = False,
 ) -> None:
     """List methods, backbones, benchmarks and suites; name one kind for details."""
-    from benchmark.cli import listing, terminal
+    from benchmark.cli import terminal
 
     if filter and what is not What.backbones:
         raise UserError("--filter needs backbones: `list backbones --filter GLOB`")
@@ -69,23 +69,8 @@ def list_things(
     for name, text in (("--filter", filter), ("--on", on)):
         if text is not None and not text.strip():
             raise UserError(f"{name} is empty; give it a value, or leave it out")
-    found: dict[str, Any] = {}
-    if on:
-        found |= listing.methods_on(on, request.weights)
-    elif what is What.methods:
-        found["methods"] = listing.methods(counts)
-    elif what is None:
-        found["methods"] = listing.methods_in_short()
-    if filter:
-        found["backbones"] = listing.timm_backbones(filter)
-        if not found["backbones"]:
-            raise UserError(f"no backbone of timm matches {filter!r}; try --filter '*{filter}*'")
-    elif what in (None, What.backbones):
-        found["backbones"] = listing.backbones(request.weights)
-    if what in (None, What.benchmarks):
-        found["benchmarks"] = listing.benchmarks()
-    if what in (None, What.suites):
-        found["suites"] = listing.suites()
+    with terminal.busy("looking at what there is"):
+        found = _found(request, what, filter, counts, on)
     if as_json:
         terminal.print_json(found)
         return
@@ -109,6 +94,32 @@ def list_things(
         console.print(*(tables[kind](rows) for kind, rows in found.items()), sep="\n")
     if what is None:
         console.print("Details: `python -m benchmark list methods|backbones|benchmarks|suites`")
+
+
+def _found(
+    request: "Request", what: What | None, filter: str | None, counts: bool, on: str | None
+) -> dict[str, Any]:
+    """What is asked for, as `--json` prints it."""
+    from benchmark.cli import listing
+
+    found: dict[str, Any] = {}
+    if on:
+        found |= listing.methods_on(on, request.weights)
+    elif what is What.methods:
+        found["methods"] = listing.methods(counts)
+    elif what is None:
+        found["methods"] = listing.methods_in_short()
+    if filter:
+        found["backbones"] = listing.timm_backbones(filter)
+        if not found["backbones"]:
+            raise UserError(f"no backbone of timm matches {filter!r}; try --filter '*{filter}*'")
+    elif what in (None, What.backbones):
+        found["backbones"] = listing.backbones(request.weights)
+    if what in (None, What.benchmarks):
+        found["benchmarks"] = listing.benchmarks()
+    if what in (None, What.suites):
+        found["suites"] = listing.suites()
+    return found
 
 
 def _table(title: str, *columns: str) -> "Table":
@@ -180,9 +191,10 @@ def _suites(rows: "Sequence[Row]") -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
+    from benchmark.cli import terminal
+
     blocks: list[RenderableType] = []
     for row in rows:
-        protocol = row["protocol"]
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
@@ -192,11 +204,7 @@ def _suites(rows: "Sequence[Row]") -> "RenderableType":
             ("backbones", ", ".join(row["backbones"]) or candidates),
             ("methods", row["methods"].replace(",", ", ")),
             ("seeds", ", ".join(map(str, row["seeds"]))),
-            (
-                "training",
-                f"{protocol['steps']} steps of {protocol['batch_size']} crops of "
-                f"{protocol['crop']} px, {protocol['decoder']} decoder",
-            ),
+            ("training", terminal.training(row["protocol"])),
         ):
             table.add_row(heading, Text(text))
         title = Text.assemble((row["name"], "bold"), f": {row['description']}")

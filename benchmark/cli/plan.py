@@ -1,5 +1,6 @@
 """`plan`: what `run` would do, with estimates of time, memory and disk."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 MANY = 200
 """Runs of which a table is still read."""
+
+BUSY = 0.5
+"""Load per core from which on a forecast says that the machine is busy."""
 
 MOST_METHODS = 6
 """That are named in a sentence."""
@@ -90,6 +94,7 @@ def plan(
     from rich.console import Console
 
     from benchmark.cli import terminal
+    from benchmark.core.machine import load_average
     from benchmark.execution.jobs import parse_jobs
     from benchmark.planning.crops import notes
     from benchmark.planning.other_settings import run_otherwise
@@ -99,10 +104,12 @@ def plan(
 
     executors.check(executor, None, ray, slurm, jobs)
     number, rate = parse_jobs(jobs), _rate(price, executor)
-    cells = request.plan()
-    held = read_index(request.results)
-    present = CurrentHashes(request.data, request.weights)
-    states = [state_of(cell, held, present) for cell in cells]
+    load = load_average()  # before this command adds to it
+    with terminal.busy("looking for finished runs, weights and data"):
+        cells = request.plan()
+        held = read_index(request.results)
+        present = CurrentHashes(request.data, request.weights)
+        states = [state_of(cell, held, present) for cell in cells]
     todo = [
         cell
         for cell, state in zip(cells, states, strict=True)
@@ -120,8 +127,9 @@ def plan(
     runs = list(held.entries.values())
     if probe:
         # Progress must not come between the lines of a document.
-        runs += _probed(Console(stderr=as_json, highlight=False), request, todo, runs)
-    estimate = _estimate(request, todo, runs, number) if todo else None
+        errors = Console(stderr=as_json, highlight=False)
+        runs += _probed(errors, request, todo, runs, number)
+    estimate = _estimate(request, todo, runs, number, load) if todo else None
     handed = _handed(request, todo, executor, ray, slurm, rate) if executor != "local" else None
     if as_json:
         terminal.print_json(
@@ -144,6 +152,8 @@ def plan(
         console = Console(highlight=False, markup=False)
         if len(cells) <= MANY or all_:
             _table(console, cells, states)
+        for way in dict.fromkeys(terminal.training(c.protocol.model_dump()) for c in cells):
+            console.print(f"training: {way}", soft_wrap=True)
         _tally(console, states)
         for text in told:
             console.print(text, style="yellow", soft_wrap=True)
@@ -285,21 +295,34 @@ def _tally(console: "Console", states: "Sequence[State]") -> None:
 
 
 def _probed(
-    console: "Console", request: "Request", todo: "Sequence[RunSpec]", runs: "Sequence[Entry]"
+    console: "Console",
+    request: "Request",
+    todo: "Sequence[RunSpec]",
+    runs: "Sequence[Entry]",
+    jobs: int | None,
 ) -> "list[Entry]":
-    """Measures what no earlier run on this device tells, and says what it took."""
+    """Measures what no earlier run on this device tells, and says what it took.
+
+    It uses as many threads as each of the processes of `run` will have.
+    """
+    from benchmark.cli.terminal import busy
     from benchmark.core.machine import device_name, find_device
     from benchmark.execution import probe
     from benchmark.execution.environment import prepare
+    from benchmark.execution.executors.worker import threads_of
+    from benchmark.execution.jobs import share
 
     device = find_device(request.device)
     environment, name = prepare(request.data, request.weights, device), device_name(device)
     known = {(r.method, r.backbone, r.benchmark, r.device) for r in runs if r.images_per_second}
     found = []
+    threads = share(jobs, max(1, len(todo)), request.device).threads
     for cell in probe.kinds(todo):
         if (cell.method_label, cell.backbone, cell.benchmark, name) in known:
             continue
-        entry, problem = probe.probe(cell, environment)
+        label = f"two steps of {cell.method_label} on {cell.benchmark}".replace("[", r"\[")
+        with threads_of(threads), busy(label):
+            entry, problem = probe.probe(cell, environment)
         if entry is not None:
             found.append(entry)
             problem = (
@@ -311,10 +334,14 @@ def _probed(
 
 
 def _estimate(
-    request: "Request", todo: "Sequence[RunSpec]", runs: "Sequence[Entry]", jobs: int | None
+    request: "Request",
+    todo: "Sequence[RunSpec]",
+    runs: "Sequence[Entry]",
+    jobs: int | None,
+    load: float | None,
 ) -> dict[str, Any]:
     """What the runs will take, and what there is room for."""
-    from benchmark.core.machine import available_memory, device_name, find_device, free_disk
+    from benchmark.core.machine import available_memory, cores, device_name, find_device, free_disk
     from benchmark.execution.jobs import carried, share
     from benchmark.planning import published_costs
     from benchmark.planning.forecast import Forecaster, forecast, side_by_side, too_large
@@ -338,6 +365,8 @@ def _estimate(
         "device_seconds": total.device_seconds,
         "jobs": jobs,
         "wall_seconds": side_by_side(todo, forecaster, jobs),
+        "load": load,
+        "cores": cores(),
         "memory_bytes": total.memory_bytes,
         "available_memory_bytes": available,
         "disk_bytes": total.disk_bytes,
@@ -354,11 +383,10 @@ def _forecast(console: "Console", found: dict[str, Any], probed: bool) -> None:
     hint = "" if probed else "; add --probe"
     if unknown < runs:
         taken = time_text(found["wall_seconds"])
-        if found["jobs"] > 1:
-            alone = time_text(found["device_seconds"])
-            taken += f" with {found['jobs']} at a time, {alone} one after another"
+        jobs = found["jobs"]
+        how = f"{jobs} at a time" if jobs > 1 else "one after another"
         console.print(
-            f"{counted(runs, 'run')} to train: about {taken}"
+            f"{counted(runs, 'run')} to train: at least {taken}, {how} on an idle machine"
             + (
                 f"; peak memory of a run {size_text(found['memory_bytes'])}"
                 if found["memory_bytes"]
@@ -372,6 +400,13 @@ def _forecast(console: "Console", found: dict[str, Any], probed: bool) -> None:
         console.print(
             f"Rough estimate{which}, from published runs on {found['rough_from']}; "
             "for one of this machine, add --probe.",
+            soft_wrap=True,
+        )
+    if unknown < runs and found["load"] is not None and found["load"] > BUSY * found["cores"]:
+        console.print(
+            f"This machine is busy now (load {found['load']:.1f} on "
+            f"{counted(found['cores'], 'core')}), so it may take several times as long.",
+            style="yellow",
             soft_wrap=True,
         )
     if unknown:
@@ -429,12 +464,14 @@ def _detect(
         if len(rows) > 1:
             rows.append((f"average of {len(rows)}", list(found.values())))
         for name, spreads in rows:
-            needed = power.seeds_needed(spreads, points / 100)
+            needed = power.seeds_needed(spreads, points / 100) or math.inf
             images = sum(one.images for one in spreads)
-            too_many = "not known" if few else f"over {power.MOST_SEEDS}"
-            texts = [name, str(images or "?"), str(needed or too_many)]
-            times = power.images_needed(spreads, points / 100, seeds)
-            texts.append("needs more seeds" if times is None else str(round(images * times)))
+            known = power.is_known(ran, needed)
+            many = f"over {power.MOST_SEEDS}" if math.isinf(needed) else str(needed)
+            texts = [name, str(images or "?"), many if known else "not known"]
+            times = power.images_needed(spreads, points / 100, seeds) if known else None
+            more = "needs more seeds" if known else "not known"
+            texts.append(more if times is None else str(round(images * times)))
             table.add_row(*texts[: len(table.columns)])
         console.print(table)
         absent = sorted({cell.benchmark for cell in own} - found.keys())
@@ -447,8 +484,10 @@ def _detect(
         )
         if few:
             add = more_seeds(runs) if runs.root == request.results else ""
+            rough = "give a rough estimate only"
+            too_few = "are too few for an estimate"
             console.print(
-                f"{counted(ran, 'seed')} give a rough estimate only"
+                f"{counted(ran, 'seed')} {rough if ran >= power.FEWEST_SEEDS else too_few}"
                 + (f"; to add {MORE_SEEDS}: {add}" if add else ""),
                 markup=False,
                 soft_wrap=True,

@@ -32,6 +32,9 @@ def predict(
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Also draw the classes over the images.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace masks and overlays of another run.")
+    ] = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Label images and videos with a finished run.
@@ -40,7 +43,8 @@ def predict(
     video (extra `video`) becomes a folder of frames. Writes DIR/classes.csv: the share of each
     class in each mask. With --overlay also DIR/overlays, where a video stays a video.
 
-    To resume, repeat the command: masks that are there are skipped, unless run or image changed.
+    To resume, repeat the command: masks that are there are skipped, unless the image has changed.
+    Masks of another run are only replaced with --force.
 
     Exit code 0: done. 1: files could not be read, and the others are done. 2: bad request.
     """
@@ -55,7 +59,7 @@ def predict(
     if any(one.is_video for one in files):
         video.require_av()
     network = load(run, results=request.results, weights=request.weights, device=request.device)
-    place = Folder(out, network, overlay)
+    place = Folder(out, network, overlay, force)
     with _bar(files, quiet) as (tell, problem):
         done = place.fill(files, tell, problem)
     there = f" ({done.skipped} were there)" if done.skipped else ""

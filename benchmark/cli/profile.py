@@ -33,6 +33,9 @@ def profile(
     """
     from rich.console import Console
 
+    from benchmark.planning.catalogue import check_names
+
+    check_names(methods)
     from benchmark.execution.environment import prepare
     from benchmark.execution.executors.here import Here
     from benchmark.execution.preflight import preflight

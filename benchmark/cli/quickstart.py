@@ -210,8 +210,8 @@ def _described(console: "Console", folder: Path, out: Path) -> tuple[Path, str]:
         make_folder(out)
         _call(console, "data", "describe", str(folder), "--to", str(path))
         console.print(
-            f"Names of classes belong to the set: correct them in {path} before you train, since "
-            "later every cell runs again."
+            f"Correct the names of classes in {path} whenever you like; after any other change "
+            "there, runs are trained again."
         )
     else:
         console.print(f"{path} is kept; remove it to describe {folder} again")
@@ -283,19 +283,22 @@ def _answer(console: "Console", request: "Request", files: _Files, more: list[st
     """
     from benchmark.analysis.runs import Runs
     from benchmark.analysis.uncertainty import assess
+    from benchmark.cli.recommend import print_next
     from benchmark.planning import plan
+    from benchmark.planning.renamed import load
+    from benchmark.reporting.recommend import recommend
     from benchmark.reporting.report import PAGE
     from benchmark.reporting.terminal import print_answers
-    from benchmark.results.load import load_results
 
     suite = request.selection.suite
-    table = load_results(request.results, suite)
+    table = load(request.results, suite)
     wanted = [cell.run_id for cell in plan.plan(request.selection, request.weights)]
     own = table[table["run_id"].isin(wanted)]
+    runs = Runs(own, request.results)
+    found = assess(runs)
     if len(own) < len(table):  # the report has other runs, too
         _heading(console, "answer")
-        runs = Runs(own, request.results)
-        print_answers(runs, assess(runs), console)
+        print_answers(runs, found, console)
     _heading(console, "next")
     done = own[own["status"] == "done"]
     if done.empty:
@@ -303,6 +306,8 @@ def _answer(console: "Console", request: "Request", files: _Files, more: list[st
     elif done.groupby(["benchmark", "backbone", "method"])["seed"].nunique().min() == 1:
         console.print("for an answer that is tested, train more seeds (finished runs are kept):")
         console.print(f"$ {_typed(more)}")
+    if not done.empty:
+        print_next(console, recommend(runs, found, []), own, files.name, request)
     suggest(console, request, plan.plan(request.selection, request.weights))
     reports = request.reports if files.out == HERE else files.out / "reports"
     console.print(f"page: {reports / suite / PAGE}")

@@ -25,6 +25,8 @@ SCHEMA_VERSION = 1
 _LIMITS = "Limits"
 _FILE, _NAME = "FILE.yaml", "NAME"
 """What stands for a set that nobody named yet."""
+_DIR, _IMAGES = "DIR", "IMAGES"
+"""What stands for folders that are not known."""
 
 
 def _limit(name: str, text: str) -> Any:
@@ -71,8 +73,8 @@ def recommend(
     from benchmark.cli.report import assessed
     from benchmark.planning.catalogue import BENCHMARKS, SUITES
     from benchmark.planning.remembered import recall
+    from benchmark.planning.renamed import load
     from benchmark.reporting import recommend as answer
-    from benchmark.results.load import load_results
 
     typed = {
         "stored": stored,
@@ -83,7 +85,7 @@ def recommend(
     }
     limits = [parse_limit(name, text) for name, text in typed.items() if text is not None]
     suite = request.selection.suite
-    frame = load_results(request.results, suite)
+    frame = load(request.results, suite)
     if frame.empty:
         SUITES.get(suite)
         raise UserError(
@@ -158,10 +160,11 @@ def _print(
         say(f"  {caveat}", style="dim")
     if one.best is not None:
         where, ids = _target(one, benchmark), _run_ids(one, benchmark, frame)
+        weights, _ = _sources(one, request)
         if ids:
             say(f"trained on {where} already, as run {', '.join(ids)}; to use it:")
-            words = ["predict", ids[0], "IMAGES", "--out", "labelled"]
-            words += _folders("weights", request.weights)
+            images = _images(where, request)
+            words = ["predict", ids[0], images, "--out", "labelled", *weights]
             say(f"$ python -m benchmark {shlex.join(words)}{request.repeated}")
             say("to train it again, or with more --seeds:")
         else:
@@ -170,19 +173,87 @@ def _print(
             say(f"$ {_command(one, benchmark, frame, request)}")
         except UserError as error:  # its plug-in is not loaded
             say(f"  {error}")
+        if _DIR in weights:
+            say(f"  {_DIR}: the folder that holds {one.key[0]}.safetensors")
         say("")
+
+
+def print_next(
+    console: "Console",
+    made: "Sequence[Recommendation]",
+    frame: "pd.DataFrame",
+    name: str,
+    request: "Request",
+) -> None:
+    """Prints how to choose a method, and how to use the best run on a set.
+
+    Args:
+        console: where.
+        made: what `benchmark.reporting.recommend` says without limits.
+        frame: the runs.
+        name: of the set.
+        request: of the runs.
+    """
+
+    def say(why: str, words: list[str]) -> None:
+        console.print(f"{why}:")
+        console.print(f"$ python -m benchmark {shlex.join(words)}{request.repeated}")
+
+    one = next((one for one in made if one.best is not None), None)
+    ids = _run_ids(one, name, frame) if one else []
+    if one is None or not ids:
+        return
+    assert one.best is not None
+    weights, _ = _sources(one, request)
+    say(
+        "which method to take, also under limits such as --max-stored 1MB",
+        ["recommend", "--suite", request.selection.suite, *weights],
+    )
+    say(
+        f"to label images with {one.best['method']} (run {ids[0]})",
+        ["predict", ids[0], _images(name, request), "--out", "labelled", "--overlay", *weights],
+    )
+    say(
+        "to use it in other software",
+        ["export", ids[0], "--format", "onnx", "--out", f"{name}.onnx", *weights],
+    )
+
+
+def _images(name: str | None, request: "Request") -> str:
+    """What to label with a run: the images of its set, where they are files here.
+
+    A folder that holds labels, too, is not named; then it is one image.
+    """
+    from benchmark.planning.catalogue import BENCHMARKS
+    from benchmark.planning.remembered import recall
+
+    if name is None or recall(request.results, [name]) or name not in BENCHMARKS.names():
+        return _IMAGES
+    try:
+        benchmark = BENCHMARKS.get(name)(request.data)
+        files = benchmark.files(benchmark.ids("test")[0])
+    except UserError:  # not here
+        return _IMAGES
+    if not files:
+        return _IMAGES
+    image, *labels = files
+    alone = all(label.parent != image.parent for label in labels)
+    return os.path.relpath(image.parent if alone else image)
 
 
 def _taken(one: "Recommendation") -> str:
     """What is taken, its numbers, and why it and not the most accurate one."""
     from benchmark.analysis.costs import STORED, TRAINABLE
     from benchmark.analysis.leaderboard import MIOU
-    from benchmark.core.format import human, interval_text, points_text
+    from benchmark.core.format import below_text, human, interval_text, points_text
 
     best = one.best
     assert best is not None
     within = interval_text(float(best["low"]), float(best["high"]))
     text = f"take {best['method']}: mIoU {points_text(best[MIOU])}"
+    if one.finished == 1:
+        text = f"only {best['method']} has finished, so there is nothing to compare it with: "
+        text += f"mIoU {points_text(best[MIOU])}"
     text += f" (95 %: {within})" if within else ""
     text += f", {human(best[TRAINABLE], 'count')} trainable, {human(best[STORED], 'bytes')} stored"
     others = len(one.rivals) - 1
@@ -191,10 +262,10 @@ def _taken(one: "Recommendation") -> str:
     how = "that are not distinguishable" if one.tested else "within 1 point (not tested)"
     if one.difference is None:
         return f"{text}; the most accurate, and the smallest of {others + 1} {how}"
-    text += f"; the smallest of {others + 1} {how}, {points_text(one.difference.value)} points"
-    low, high = (points_text(end) for end in (one.difference.low, one.difference.high))
-    span = "" if math.isnan(one.difference.low) else f" (95 %: {low} to {high})"
-    return f"{text} below {one.rivals[0]}{span}"
+    lost = one.difference
+    text += f"; the smallest of {others + 1} {how}, {points_text(lost.value)} points below "
+    span = "" if math.isnan(lost.low) else f" (95 %: {below_text(lost.low, lost.high)})"
+    return f"{text}{one.rivals[0]}{span}"
 
 
 def _target(one: "Recommendation", benchmark: str | None) -> str | None:
@@ -238,9 +309,26 @@ def _command(
     if name is None:
         words[words.index("--benchmarks") + 1] = _NAME
         words += ["--plugin", _FILE]
-    words += _folders("weights", request.weights)
-    words += _folders("data", (request.data,) if request.data else ())
-    return shlex.join(words) + request.repeated
+    weights, data = _sources(one, request)
+    return shlex.join([*words, *weights, *data]) + request.repeated
+
+
+def _sources(one: "Recommendation", request: "Request") -> tuple[list[str], list[str]]:
+    """Options that name weights and data: as typed, else as the runs were made with."""
+    from benchmark.models.find_weights import find_weights
+    from benchmark.results import asked
+
+    backbone, kind, _ = one.key
+    known = asked.folders(request.results, request.selection.suite) or asked.Folders()
+    data = request.data or known.data
+    folders = _folders("data", (data,) if data else ())
+    if kind == "none" or find_weights(backbone, ()) is not None:
+        return [], folders
+    if request.weights or known.weights:
+        return _folders("weights", request.weights or known.weights), folders
+    from benchmark.models.find_weights import cached_weights
+
+    return ([] if cached_weights(backbone) else ["--weights", _DIR]), folders
 
 
 def _folders(option: str, paths: "Sequence[Path]") -> list[str]:

@@ -1,5 +1,6 @@
 """`report`: tables, figures and pages of a suite's results."""
 
+import contextlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -63,7 +64,7 @@ def report(
     from rich.console import Console
 
     from benchmark.core.parallel import uncollected
-    from benchmark.results.load import load_results
+    from benchmark.planning.renamed import load
 
     name, root, out = request.selection.suite, request.results, out or request.reports
     references = [_reference(path) for path in reference or []]
@@ -76,7 +77,7 @@ def report(
     while True:
         stamp = _stamp(root)
         if stamp != seen:
-            runs = load_results(root, name)
+            runs = load(root, name)
             if not (watch and runs.empty):
                 inputs = _inputs(runs, name, root, references, gallery, request.data)
                 with uncollected():
@@ -136,7 +137,7 @@ def _inputs(
     if published is not None:
         found = found.beside(published)
     title = _title(sorted(map(str, frame["benchmark"].unique())), name)
-    notes = [*_described_otherwise(runs), *notes, *found.notes]
+    notes = [*_described_otherwise(runs), *_lone_groups(runs, data), *notes, *found.notes]
     return ReportInputs(title, runs, found, items, published, notes)
 
 
@@ -155,6 +156,24 @@ def _described_otherwise(runs: "Runs") -> list[str]:
     other = rows[(rows["benchmark_version"].fillna("") != now) & (now != "")]
     records = (read_record(runs.root / folder) for folder in other["folder"])
     return redescribed(record for record in records if record is not None)
+
+
+def _lone_groups(runs: "Runs", data: Path | None) -> list[str]:
+    """Of the sets whose files are here, those whose test images are all of one group."""
+    from benchmark.data.custom.folder import ImageFolder
+    from benchmark.planning.catalogue import BENCHMARKS
+    from benchmark.planning.remembered import recall
+
+    names = sorted(map(str, runs.frame["benchmark"].unique()))
+    recall(runs.root, names)
+    found = []
+    for name in names:
+        kind = BENCHMARKS.get(name) if name in BENCHMARKS.names() else None
+        if kind is not None and issubclass(kind, ImageFolder):
+            with contextlib.suppress(UserError):  # not here, or damaged
+                lone = kind(data).lone_group()
+                found += [f"{name}: {lone}."] if lone else []
+    return found
 
 
 def assessed(frame: "pd.DataFrame", name: str, root: Path) -> "tuple[Runs, Assessment]":

@@ -22,9 +22,10 @@ from benchmark.core.spec import one_line
 from benchmark.core.yaml_file import read_mapping
 from benchmark.models.find_weights import expand, find_weights, is_glob
 from benchmark.planning import own_sets, plugins
-from benchmark.planning.catalogue import SUITES
+from benchmark.planning.catalogue import SUITES, check_names
 from benchmark.planning.plan import Selection, plan
 from benchmark.planning.remembered import descriptions, explain, recall, sets_of
+from benchmark.planning.renamed import keep_versions
 from benchmark.planning.settings import read_settings
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
     results = Path(options.get("results") or usual)  # verbs may take it under another name
     suite, chosen = options.get("suite") or (tuned.suite if tuned else None), ""
     try:
+        check_names(text["methods"] or "", protocol.get("decoder", ""))
         _recall(results, text["benchmarks"], suite if "benchmarks" in typed else None)
         if suite is None and "benchmarks" in typed:
             suite = own_sets.suite_for(text["benchmarks"])
@@ -165,6 +167,8 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
             suite = _suite_of(results)
     except UnknownName as error:
         raise explain(error, results) from None
+    for sentence in keep_versions(results) if own_sets.given() else ():
+        _say(sentence)
     return Request(
         Selection(
             suite=str(suite or own_sets.USUAL),

@@ -182,7 +182,7 @@ def run(
             else:
                 from benchmark.execution import elsewhere
 
-                asked.note(request.results, cells)
+                asked.note(request.results, cells, asked.Folders(request.weights, request.data))
                 engine = executors.engine(
                     request, executor, address, ray, slurm, watch, seconds, compiling
                 )
@@ -195,7 +195,7 @@ def run(
         refusals = watcher.refusals
         signal = watch.exit_code
     else:
-        asked.note(request.results, cells)
+        asked.note(request.results, cells, asked.Folders(request.weights, request.data))
     if timing and not signal:
         measure_cells(request, cells, quiet)
     _summary(console, request, cells)
@@ -296,11 +296,11 @@ def _unsuccessful(
 def _summary(console: "Console", request: "Request", cells: "list[RunSpec]") -> None:
     from benchmark.analysis.runs import Runs
     from benchmark.analysis.uncertainty import assess
+    from benchmark.planning.renamed import load
     from benchmark.reporting.seed_notes import only_some
     from benchmark.reporting.terminal import print_report
-    from benchmark.results.load import load_results
 
-    table = load_results(request.results, request.selection.suite)
+    table = load(request.results, request.selection.suite)
     own = table["run_id"].isin([cell.run_id for cell in cells])
     runs = Runs(table[own], request.results)
     if text := only_some(runs.frame, table):

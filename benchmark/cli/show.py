@@ -47,13 +47,15 @@ def show(
         console.print(str(folder), highlight=False, soft_wrap=True)
         console.print_json(record.model_dump_json())
         return
-    for name, text in _summary(folder, record):
+    for name, text in _summary(folder, record, request.results):
         if text:
             console.print(f"{name:<9} {text}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _summary(folder: Path, record: "Record") -> "Iterator[tuple[str, str]]":
+def _summary(folder: Path, record: "Record", root: Path) -> "Iterator[tuple[str, str]]":
     """Names and what is to be said, in the order of interest; empty where there is nothing."""
+    import shlex
+
     from benchmark.core.format import counted, human, interval_text, time_text
     from benchmark.reporting import commands
 
@@ -121,8 +123,9 @@ def _summary(folder: Path, record: "Record") -> "Iterator[tuple[str, str]]":
             )
         ),
     )
+    options, more = commands.sources(record.backbone, record.weights, root, record.suite)
     again = record.command
-    yield "again", again and again + commands.folders(record.backbone, record.weights)
+    yield "again", again and f"{' '.join([again, *map(shlex.quote, options)])}{more}"
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
     yield "files", f"{folder}: {names}"
     yield "more", "--full or --json: the whole record"

@@ -1,8 +1,9 @@
 """What verbs print to: a terminal with styles, a plain one, or a program that reads JSON."""
 
+import contextlib
 import json
 import os
-from collections.abc import MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 _PLAIN = {"TTY_COMPATIBLE": "0", "_TYPER_FORCE_DISABLE_TERMINAL": "1"}
@@ -22,3 +23,21 @@ def settle(environ: MutableMapping[str, str] = os.environ) -> None:
 def print_json(document: Any) -> None:
     """Prints one JSON document. Its text is ASCII, so that any terminal takes it."""
     print(json.dumps(document, indent=2))
+
+
+@contextlib.contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Shows on a terminal what takes some seconds; elsewhere nothing."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status(what) if console.is_terminal else contextlib.nullcontext():
+        yield
+
+
+def training(protocol: Mapping[str, Any]) -> str:
+    """How a protocol trains, in the shortest words."""
+    return (
+        f"{protocol['steps']} steps of {protocol['batch_size']} crops of {protocol['crop']} px, "
+        f"{protocol['decoder']} decoder"
+    )

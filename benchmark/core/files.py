@@ -63,6 +63,22 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
         draft.unlink(missing_ok=True)
 
 
+def changed_since(seconds: float) -> bool:
+    """Whether a source file of this package, or of the methods, has changed since a time.
+
+    Args:
+        seconds: since the epoch.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package, package.with_name("methods")):
+        for path in folder.rglob("*.py"):
+            status = path.stat()
+            # An installer sets the time of a file to that in its archive.
+            if max(status.st_mtime, status.st_ctime) > seconds:
+                return True
+    return False
+
+
 _HASHES: dict[tuple[str, int, int], str] = {}
 
 

@@ -65,6 +65,25 @@ def interval_text(low: float, high: float) -> str:
     return f"{points_text(low)}–{points_text(high)}"
 
 
+def below_text(low: float, high: float) -> str:
+    """How many points one score is below another, as an interval that needs no signs.
+
+    Args:
+        low: lower end of the difference, as a fraction of mIoU; negative where it may be above.
+        high: upper end.
+
+    >>> below_text(0.007, 0.024), below_text(-0.05, 0.055)
+    ('0.7 to 2.4 points below', 'between 5.0 points above and 5.5 below')
+    """
+    ends = [points_text(end) for end in (low, high)]
+    above = [points_text(-end) for end in (low, high)]
+    if not ends[0].startswith("-"):
+        return f"{ends[0]} to {ends[1]} points below"
+    if not ends[1].startswith("-"):
+        return f"between {above[0]} points above and {ends[1]} below"
+    return f"{above[1]} to {above[0]} points above"
+
+
 def _scaled(number: float, unit: str) -> str:
     step = 0
     # 999.95 would print as 1000.0, which belongs to the next prefix.

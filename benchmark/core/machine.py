@@ -53,6 +53,13 @@ def cores() -> int:
     return max(1, min(count, *map(int, shares))) if shares else count
 
 
+def load_average() -> float | None:
+    """Processes that wanted a core, averaged over the last minute; None where it is not told."""
+    with contextlib.suppress(OSError, AttributeError):
+        return round(os.getloadavg()[0], 2)
+    return None
+
+
 def available_memory(device: str) -> int | None:
     """Bytes that can be taken on a device; None where the system does not say.
 

@@ -39,6 +39,9 @@ def did_you_mean(name: str, known: Iterable[str], everything: str = "") -> str:
         everything: the command that shows all of them, where they may be too many for a line.
     """
     known = sorted(known)
+    begun = [one for one in known if name and one.startswith(name)]
+    if len(begun) == 1:  # a name cut short, however short
+        return f"; did you mean {begun[0]!r}?"
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if near:
         return f"; did you mean {near[0]!r}?"

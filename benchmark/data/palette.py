@@ -11,6 +11,34 @@ VOID = (232, 232, 232)
 """Colour of pixels that count nowhere: one that no class of PASCAL VOC's map has."""
 
 
+DISTINCT = tuple(
+    f"#{colour}"
+    for colour in (
+        *("e6194b", "3cb44b", "ffe119", "4363d8", "f58231", "911eb4", "42d4f4", "f032e6"),
+        *("bfef45", "fabed4", "469990", "dcbeff", "9a6324", "fffac8", "800000", "aaffc3"),
+        *("808000", "ffd8b1", "000075", "a9a9a9"),
+    )
+)
+"""Colours that are easy to tell apart, the most different ones first.
+
+Source: Trubetskoy, List of 20 Simple, Distinct Colors, 2017."""
+
+
+def distinct_colours(classes: Sequence[str]) -> tuple[str, ...]:
+    """Colours for classes that have none: `#RRGGBB` of each, and black for the background.
+
+    Args:
+        classes: names.
+
+    Returns:
+        Nothing where there are more classes than such colours: then PASCAL VOC's map serves.
+    """
+    if len(classes) > len(DISTINCT):
+        return ()
+    free = iter(DISTINCT)
+    return tuple("#000000" if name.lower() == "background" else next(free) for name in classes)
+
+
 def palette(benchmark: Benchmark | type[Benchmark]) -> np.ndarray:
     """The colour of each label value of a benchmark, or of its class; see `colour_table`."""
     return colour_table(benchmark.colours, len(benchmark.classes), benchmark.name)

@@ -179,7 +179,7 @@ def run_cells(
         UserError: no cell can run, and the user can fix that; nothing has been written then.
     """
     if not cells:
-        asked.note(results, grid)
+        asked.note(results, grid, asked.Folders(tuple(weights), data))
         return []
     # Noted before the data are read, which may take long: cells that others finish are skipped.
     before = {cell.run_id: mark(results, cell) for cell in cells}
@@ -207,7 +207,7 @@ def run_cells(
         if watch.signal:
             return []
         store.check_writable(results)
-        asked.note(results, grid)
+        asked.note(results, grid, asked.Folders(tuple(weights), data))
         for verdict in dict.fromkeys(found.verdicts.values()):
             if verdict.reason:
                 alike = [cell for cell in cells if found.verdicts[cell.run_id] == verdict]

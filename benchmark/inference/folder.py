@@ -18,6 +18,7 @@ from PIL import Image
 
 from benchmark.core.errors import DataError, UserError
 from benchmark.core.files import make_folder, write_atomic
+from benchmark.core.format import counted
 from benchmark.engine.out_of_memory import is_out_of_memory
 from benchmark.inference import video
 from benchmark.inference.inputs import MASKS, OVERLAYS, TABLE, Input
@@ -60,13 +61,16 @@ class Folder:
         out: the folder; made where it does not exist.
         predictor: that makes the masks.
         overlays: write pictures of the classes over the images, too.
+        force: replace results of another run.
 
     Raises:
         UserError: the folder cannot be written.
     """
 
-    def __init__(self, out: Path, predictor: Predictor, overlays: bool = False) -> None:
-        self.out, self.predictor, self.overlays = out, predictor, overlays
+    def __init__(
+        self, out: Path, predictor: Predictor, overlays: bool = False, force: bool = False
+    ) -> None:
+        self.out, self.predictor, self.overlays, self.force = out, predictor, overlays, force
         self._run = {"run": predictor.record.run_id, "delta": predictor.delta_sha256}
         self._notes: dict[Path, Note] = {}
         try:
@@ -88,7 +92,8 @@ class Folder:
             problem: called with one line on a file that cannot be used.
 
         Raises:
-            UserError: a file in the way is no mask of one of the inputs; nothing was written then.
+            UserError: a file in the way is no mask of one of the inputs, or is another run's;
+                nothing was written then.
             OSError: results cannot be written.
         """
         self._clear(inputs)
@@ -118,6 +123,7 @@ class Folder:
         """
         named = {self._place(one): one for one in inputs}
         outdated: dict[Path, Input] = {}
+        others: list[str] = []
         for path in sorted((self.out / MASKS).rglob("[!.]*.png")):
             one, note = _maker(path, named), note_in(path)
             if note is None or not note.keys() >= {"image", "pixels", *self._run}:
@@ -134,8 +140,15 @@ class Folder:
                 )
             elif one is not None and not _holds(note, self._run | self._source(one)):
                 outdated[self._place(one)] = one
+                others += [] if _holds(note, self._run) else [str(note["run"])]
             else:
                 self._notes[path] = note
+        if others and not self.force:
+            whose = ", ".join(dict.fromkeys(others))
+            raise UserError(
+                f"--out {self.out} holds {counted(len(others), 'mask')} of run {whose}; choose "
+                "another --out, or add --force to replace them and their overlays"
+            )
         for one in outdated.values():
             (self.out / TABLE).unlink(missing_ok=True)
             self._remove(one)

@@ -343,19 +343,19 @@ def _missing(name: str, dirs: Sequence[Path]) -> str:
     folders = ", ".join(str(d) for d in dirs) or "no folder (none given)"
     config = hub_config(name)
     looked = f"looked for {name}.safetensors or {name}.<tag>.safetensors in {folders}"
-    put = (
-        f"put {name}.safetensors into a folder and name that with --weights DIR or "
-        "BENCHMARK_WEIGHTS, or train on random weights with --weights none"
+    add = (
+        f"add --weights DIR, the folder that holds {name}.safetensors (or set BENCHMARK_WEIGHTS), "
+        "or train on random weights with --weights none"
     )
     if config is None or not (config.hf_hub_id or config.url):
-        return f"no pretrained weights for backbone {name!r}: {looked}, and timm offers none; {put}"
+        return f"no pretrained weights for backbone {name!r}: {add}; {looked}, and timm offers none"
     once = (
         f'python -c "import timm, safetensors.torch as s; s.save_file(timm.create_model('
         f"'{name}', pretrained=True).state_dict(), '{name}.safetensors')\""
     )
     return (
-        f"no pretrained weights for backbone {name!r}: {looked} and in timm's cache, and the hub "
-        f"cannot be reached; {put}. A machine with network access makes the file by: {once}"
+        f"no pretrained weights for backbone {name!r}: {add}; {looked} and in timm's cache, and "
+        f"the hub cannot be reached. A machine with network access makes the file by: {once}"
     )
 
 

@@ -2,13 +2,18 @@
 
 import dataclasses
 import math
+import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from benchmark.core.answer_cache import are_installed
 from benchmark.core.errors import UserError
-from benchmark.core.selectors import Registry, did_you_mean
+from benchmark.core.selectors import Registry, did_you_mean, parse_selector, split_selectors
 from benchmark.core.spec import Suite, load_suites, one_line
 from benchmark.planning import plugins
 
@@ -51,6 +56,44 @@ DECODERS: "Registry[Callable[[Sequence[int], Sequence[int], int], nn.Module]]" =
 SUITES: Registry[Suite] = Registry("suite", load_suites)
 
 
+def check_names(methods: str = "", decoder: str = "") -> None:
+    """Looks for wrong names before the classes are asked, which takes torch, for seconds.
+
+    Names that the source files register are known without it. Globs and names with a colon, which
+    stand for those of a library, are left for the registries, and so is everything where plug-ins
+    may have added names.
+
+    Args:
+        methods: comma list of selectors.
+        decoder: a name; empty = none.
+
+    Raises:
+        UserError: a name is unknown, or a selector has another form.
+    """
+    if are_installed():
+        return
+    names = [parse_selector(part)[0] for part in split_selectors(methods)]
+    names = [name for name in names if not set(name) & set("*?:")]
+    known: Registry[None] = Registry("method", lambda: _declared("methods"), f"{_LIST} methods")
+    for name in names if "methods" not in sys.modules else ():
+        known.get(name)
+    if decoder and _DECODERS not in sys.modules:
+        Registry("decoder", lambda: _declared(_DECODERS)).get(decoder)
+
+
+_DECODERS = "benchmark.models.decoders"
+_REGISTERED = re.compile(r"^@register(?:_decoder)?\(\"([^\"]+)\"\)", re.MULTILINE)
+
+
+def _declared(package: str) -> dict[str, None]:
+    """Names that the modules of a package register, by their source."""
+    above, *below = package.split(".")  # finding a package below another would import that one
+    home = find_spec(above)
+    folders = [Path(place, *below) for place in (home and home.submodule_search_locations) or ()]
+    texts = (path.read_text("utf-8") for folder in folders for path in sorted(folder.glob("*.py")))
+    return dict.fromkeys(name for text in texts for name in _REGISTERED.findall(text))
+
+
 def build_method(name: str, params: Mapping[str, Any]) -> "Method":
     """Makes a method from its name and (possibly textual) fields.
 
@@ -66,7 +109,9 @@ def checked(cls: "type[Method]", params: Mapping[str, Any]) -> "Method":
     known = {field.name for field in dataclasses.fields(cls)}
     for field in params:
         if field not in known:
-            hint = did_you_mean(field, known) if known else "; it has no fields"
+            near = did_you_mean(field, known) if known else ""
+            near = f"{near} It has" if near.endswith("?") else "; it has"
+            hint = f"{near} {', '.join(sorted(known)) or 'no fields'}"
             raise UserError(f"method {name!r} has no field {field!r}{hint}")
     try:
         method = TypeAdapter(cls).validate_python(dict(params))

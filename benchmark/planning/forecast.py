@@ -43,6 +43,10 @@ SIZE: tuple[Keys, ...] = (
 """The same for what a run leaves on disk."""
 
 
+START_SECONDS = 10.0
+"""What `run` takes besides its cells on two idle cores: starting processes, checks, tables."""
+
+
 class Expected(NamedTuple):
     """What one cell will take; None where no run gives an estimate."""
 
@@ -188,7 +192,9 @@ def forecast(cells: Sequence[RunSpec], forecaster: Forecaster) -> Forecast:
 
 
 def side_by_side(cells: Sequence[RunSpec], forecaster: Forecaster, jobs: int) -> float:
-    """Seconds until the last cell ends where several run at a time, in the order of the plan.
+    """Seconds of a whole command where several cells run at a time, in the order of the plan.
+
+    Nothing else is taken to use the machine, so this is the least that it will take.
 
     Args:
         cells: those without an estimate take no time.
@@ -198,7 +204,7 @@ def side_by_side(cells: Sequence[RunSpec], forecaster: Forecaster, jobs: int) ->
     free = [0.0] * jobs
     for cell in cells:
         heapq.heapreplace(free, free[0] + (forecaster.expected(cell).seconds or 0.0))
-    return max(free)
+    return START_SECONDS + max(free)
 
 
 def too_large(

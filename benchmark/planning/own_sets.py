@@ -80,9 +80,9 @@ def backbones_of(suite: Suite, weights: str, dirs: Sequence[Path]) -> Sequence[s
     if found is None:
         folders = ", ".join(map(str, dirs)) or "no folder (none given)"
         raise UserError(
-            f"no pretrained backbone found: suite {suite.name!r} looked for {first}, ..., {last} "
-            f"in {folders} and in timm's cache; to download one, add --backbones {first} once (it "
-            "needs a network), or put a NAME.safetensors into a folder named by --weights DIR; to "
-            f"train with the package's demo backbone, add --suite {USUAL}"
+            f"no pretrained backbone found: add --weights DIR, a folder that holds one of the "
+            f"suite's backbones as NAME.safetensors; or --backbones {first} once, to download it "
+            f"(needs a network); or --suite {USUAL}, to train with the package's demo backbone. "
+            f"Suite {suite.name!r} looked for {first}, ..., {last} in {folders} and in timm's cache"
         )
     return [found[0]]

@@ -103,6 +103,13 @@ def explain(error: UnknownName, root: Path) -> UserError:
     """
     what = f"unknown {error.kind} {error.name!r}"
     own = error.kind == "benchmark"
+    typed = Path(error.name)
+    if own and typed.suffix.lower() in plugins.DESCRIPTIONS:
+        name = next((name for other, name in descriptions(typed.parent) if other == typed), "NAME")
+        return UserError(
+            f"{what}: that is a file; write the name of the set, and name the file by --plugin: "
+            f"{name} --plugin {typed}"
+        )
     here = (path for path, name in descriptions() if name == error.name)
     if own and (path := next(here, None)):
         return UserError(
@@ -160,9 +167,9 @@ def _seen_from(root: Path, path: Path) -> str:
     return Path(os.path.relpath(path.parent.resolve() / path.name, root.resolve())).as_posix()
 
 
-def descriptions() -> Iterator[tuple[Path, str]]:
-    """YAML files of the working folder that describe a set, with its name."""
-    for path in sorted(Path().iterdir()):
+def descriptions(folder: Path = Path()) -> Iterator[tuple[Path, str]]:
+    """YAML files of a folder, by default the working one, that describe a set, with its name."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         try:
             if path.suffix.lower() in plugins.DESCRIPTIONS and check_size(path) < LARGEST:
                 content: Collection[object] = read_mapping(path, str(path), "fields", "name: x")

@@ -12,8 +12,9 @@ from benchmark.analysis.leaderboard import GROUP, MIOU, Key
 from benchmark.analysis.pareto import pareto_front
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
-from benchmark.analysis.uncertainty.power import FEW_SEEDS, MOST_SEEDS
-from benchmark.core.format import counted, human, human_limit, points_text
+from benchmark.analysis.uncertainty.power import FEW_SEEDS, MOST_SEEDS, is_known
+from benchmark.core.format import below_text, counted, human, human_limit
+from benchmark.core.spec import load_suites
 from benchmark.reporting import commands
 from benchmark.reporting.html.payload import AVERAGE
 from benchmark.reporting.html.points import score_points
@@ -90,7 +91,8 @@ def answers(runs: Runs, found: Assessment, points: pd.DataFrame | None = None) -
         more = commands.more_seeds(own)
         status = _grid_status(mine, own.frame)
         said = answer(with_rounds(board, own.frame), pairs, status, more)
-        result[key] = Answer(said.findings, (*partial(own), *said.caveats), _about(key, number))
+        limits = (*partial(own), *shortened(own), *said.caveats)
+        result[key] = Answer(said.findings, limits, _about(key, number))
     return result
 
 
@@ -108,6 +110,22 @@ def partial(runs: Runs) -> list[str]:
     """That not all of a grid is finished; empty where it is."""
     finished, wanted = runs.progress
     return [f"Partial: {finished} of {wanted} runs are finished."] if finished < wanted else []
+
+
+def shortened(runs: Runs) -> list[str]:
+    """That a group was trained for fewer steps than its suite states; empty where it was not."""
+    if not {"suite", "protocol.steps"} <= set(runs.frame):
+        return []
+    suites, found = load_suites(), []
+    pairs = runs.frame[["suite", "protocol.steps"]].dropna().drop_duplicates()
+    for suite, steps in pairs.itertuples(index=False):
+        usual = suites[suite].protocol.steps if suite in suites else 0
+        if steps < usual:
+            found.append(
+                f"Trained for {int(steps)} of the usual {usual} steps: longer training may change "
+                "scores and order."
+            )
+    return found
 
 
 def not_run(runs: Runs) -> str:
@@ -167,8 +185,10 @@ def answer(
         finding for finding in _under_budgets(scored) if finding.methods != (str(best["method"]),)
     ]
     limits = caveats(scored, status, tested)
-    if more and tested and len(rivals) > 1 and int(scored["seeds"].min()) <= FEW_SEEDS:
-        limits.append(f"To tell more apart, add {commands.MORE_SEEDS} seeds: {more}.")
+    if len(scored) == 1:
+        limits.insert(0, "Only one method has finished, so there is nothing to compare it with.")
+    if more and pairs is not None and tested and len(rivals) > 1:
+        limits += _add_seeds(pairs, int(scored["seeds"].min()), more)
     return Answer(tuple(findings), tuple(limits))
 
 
@@ -202,6 +222,30 @@ def best_and_rivals(
     return [_most_accurate(scored), *near]
 
 
+def corrected_away(pairs: pd.DataFrame) -> str:
+    """Which differences only the correction for the number of pairs makes not significant.
+
+    Args:
+        pairs: tests of one or more groups, as `Assessment` has them.
+
+    Returns:
+        A sentence for the table of pairs; empty where there are none.
+    """
+    beyond = pairs[(pairs["low"] > 0) & ~pairs["significant"].fillna(False).astype(bool)]
+    beyond = beyond[beyond["p_holm"].notna()]
+    if beyond.empty:
+        return ""
+    number = counted(len(beyond), "pair")
+    first = beyond.iloc[0]
+    example = f"{first['method_a']} - {first['method_b']} on {first['benchmark']}"
+    which = example if len(beyond) == 1 else f"such as {example}"
+    return (
+        f"In {number} ({which}) the 95 % interval excludes 0, and the difference is still not "
+        "significant: the interval is for one pair alone, the test corrects for the number of "
+        "pairs (Holm)."
+    )
+
+
 def budgets(costs: Sequence[float]) -> list[float]:
     """Round limits (1, 2, 5 times a power of ten) that separate the costs.
 
@@ -228,7 +272,8 @@ def _most_accurate(scored: pd.DataFrame) -> Finding:
     text += f"; stores {human(row[STORED], 'bytes')} per task"
     if pd.notna(row[TRAINING]):
         text += f", a training step takes {human(row[TRAINING], 'ratio')} that of {references()[0]}"
-    return Finding("Most accurate", tuple(str(tie["method"]) for tie in ties), text)
+    label = "Most accurate" if len(scored) > 1 else "The only finished method"
+    return Finding(label, tuple(str(tie["method"]) for tie in ties), text)
 
 
 def _rivals(scored: pd.DataFrame, pairs: pd.DataFrame | None) -> pd.DataFrame:
@@ -251,21 +296,46 @@ def _seeds_for_point(pairs: pd.DataFrame, seeds: int) -> str:
         pairs: the tests.
         seeds: that there are.
     """
-    if pairs["seeds_for_point"].isna().any():
+    needed = _needed(pairs)
+    if math.isnan(needed):
         return ""
-    needed = pairs["seeds_for_point"].max()
-    if needed <= seeds:
-        return "; a difference of 1 point would most likely have shown"
     number = len({*pairs["method_a"], *pairs["method_b"]})
     what = f"a difference of 1 point between a typical pair of these {number} methods"
-    if seeds <= FEW_SEEDS and math.isinf(needed):
+    if not is_known(seeds, needed):
         return f"; {seeds} seeds are too few to estimate how many would find {what}"
-    if seeds <= FEW_SEEDS:
-        rough = f"roughly estimated from {seeds}"
-        return f"; about {int(needed)} seeds, {rough}, would find {what}"
+    if needed <= seeds:
+        return "; a difference of 1 point would most likely have shown"
     if math.isinf(needed):
         return f"; not even {MOST_SEEDS} seeds would find {what} on so few test images"
-    return f"; about {int(needed)} seeds would find {what}"
+    rough = f", roughly estimated from {seeds}," if seeds <= FEW_SEEDS else ""
+    return f"; about {int(needed)} seeds{rough} would find {what}"
+
+
+def _add_seeds(pairs: pd.DataFrame, seeds: int, more: str) -> list[str]:
+    """How to add seeds where there are few, and whether those would be enough.
+
+    Args:
+        pairs: the tests.
+        seeds: that there are.
+        more: the command that adds `commands.MORE_SEEDS`.
+    """
+    needed, added = _needed(pairs), commands.MORE_SEEDS
+    if seeds > FEW_SEEDS or needed <= seeds:
+        return []
+    if math.isnan(needed) or not is_known(seeds, needed):
+        return [f"To learn how many seeds would tell more apart, add {added}: {more}."]
+    if needed <= seeds + added:
+        return [f"To tell more apart, add {added} seeds: {more}."]
+    return [
+        f"{added} more seeds narrow the intervals, but about {int(needed)} in all would be needed "
+        f"to find 1 point: {more}."
+    ]
+
+
+def _needed(pairs: pd.DataFrame) -> float:
+    """Seeds that would find a point; NaN where that is not known, infinite where none do."""
+    column = pairs["seeds_for_point"]
+    return math.nan if column.isna().any() else float(column.max())
 
 
 def _near(scored: pd.DataFrame, rivals: pd.DataFrame, pairs: pd.DataFrame | None) -> list[Finding]:
@@ -288,7 +358,6 @@ def _near(scored: pd.DataFrame, rivals: pd.DataFrame, pairs: pd.DataFrame | None
     low, high = (human(others[MIOU].agg(end), "points") for end in ("min", "max"))
     text = f"mIoU {low}" if low == high else f"mIoU {low} to {high}"
     if pairs is not None:
-        text += _corrected_away(pairs, str(rivals["method"].iloc[0]), names)
         text += _seeds_for_point(pairs, int(scored["seeds"].min()))
     findings = [Finding(label, names[:_MOST_NAMES], text, more=len(names[_MOST_NAMES:]))]
     among = "that is not distinguishable from it" if tested else "within 1 point of it"
@@ -301,26 +370,13 @@ def _pair(pairs: pd.DataFrame, best: str, other: str) -> pd.Series | None:
     return found.iloc[0] if len(found) else None
 
 
-def _corrected_away(pairs: pd.DataFrame, best: str, others: Sequence[str]) -> str:
-    """Which differences only the correction for the number of pairs makes not significant."""
-    found = {name: _pair(pairs, best, name) for name in others}
-    names = [name for name, pair in found.items() if pair is not None and pair["low"] > 0]
-    if not names:
-        return ""
-    return (
-        f"; {', '.join(names)}: the 95 % interval of the difference excludes 0, and only Holm's "
-        "correction for the number of pairs makes it not significant"
-    )
-
-
 def _behind(pairs: pd.DataFrame | None, best: str, other: str) -> str:
     """How far a method may be behind the best one; empty where this was not tested."""
     pair = _pair(pairs, best, other) if pairs is not None else None
     if pair is None or pd.isna(pair["low"]):
         return ""
-    low, high = (points_text(float(pair[end])) for end in ("low", "high"))
-    unsure = "before Holm's correction" if pair["low"] > 0 else "not significant"
-    return f", {low} to {high} points below {best} ({unsure})"
+    span = below_text(float(pair["low"]), float(pair["high"]))
+    return f", {span} {best} (not significant)"
 
 
 def _smallest(rivals: pd.DataFrame, pairs: pd.DataFrame | None, label: str) -> list[Finding]:
@@ -396,13 +452,13 @@ def caveats(scored: pd.DataFrame, status: pd.DataFrame, tested: bool) -> list[st
     result = []
     finished = status[(status["status"] == "done") & status["method"].isin(scored["method"])]
     low, high = int(scored["seeds"].min()), int(finished["seeds"].max())
-    if low == 1:
+    if low == 1 and len(scored) > 1:
         which = "One seed" if high == 1 else "Some results are from one seed"
         result.append(
             f"{which}: differences between methods are not tested. Another seed would change these "
             "numbers and could swap neighbours in the ranking."
         )
-    elif not tested:
+    elif not tested and len(scored) > 1:
         result.append(
             f"At least {low} seeds each; intervals are 95 % t intervals over seeds. Differences "
             "were not tested, so do not call methods with overlapping intervals different."

@@ -3,9 +3,11 @@
 import itertools
 import os
 import shlex
+from pathlib import Path
 
 from benchmark.analysis.runs import Runs
 from benchmark.models.find_weights import find_weights
+from benchmark.results import asked
 
 MORE_SEEDS = 2
 """Seeds to add where there are too few."""
@@ -55,23 +57,35 @@ def more_seeds(runs: Runs) -> str:
     return _quoted([*words, *_results(runs)], runs)
 
 
-def folders(backbone: str, weights: str) -> str:
-    """Words behind a command that reads weights and data; empty where it needs neither.
+def sources(backbone: str, weights: str, root: Path, suite: str) -> tuple[list[str], str]:
+    """Options of a command that reads the weights and data of runs.
 
-    Records name no folder of a machine, so no command in a report can name them.
+    Records name no folder of a machine; the results folder may know those of its last `run`.
 
     Args:
         backbone: of the runs.
         weights: their kind.
+        root: the results folder.
+        suite: of the runs.
+
+    Returns:
+        Options that name the folders; and where they are not known, words for behind the command.
     """
-    packaged = find_weights(backbone, ()) is not None
-    return "" if packaged or weights == "none" else " with the --weights and --data of `run`"
+    if find_weights(backbone, ()) is not None or weights == "none":
+        return [], ""
+    known = asked.folders(root, suite)
+    if known is None:
+        return [], " with the --weights and --data of `run`"
+    words = [word for path in known.weights for word in ("--weights", str(path))]
+    return words + (["--data", str(known.data)] if known.data else []), ""
 
 
 def _quoted(words: list[str], runs: Runs) -> str:
-    kinds = runs.frame[["backbone", "weights"]].drop_duplicates()
-    found = (folders(*map(str, kind)) for kind in kinds.itertuples(index=False))
-    return f"`{shlex.join(words)}`{next(filter(None, found), '')}"
+    kinds = set(zip(runs.frame["backbone"], runs.frame["weights"], strict=True))
+    suite = str(runs.frame["suite"].iloc[0]) if "suite" in runs.frame else ""
+    found = [sources(backbone, weights, runs.root, suite) for backbone, weights in sorted(kinds)]
+    options = next((options for options, _ in found if options), [])
+    return f"`{shlex.join([*words, *options])}`{next(filter(None, (t for _, t in found)), '')}"
 
 
 def _results(runs: Runs) -> list[str]:

@@ -9,7 +9,7 @@ from benchmark.analysis.groups import random_weights
 from benchmark.analysis.leaderboard import Key, shared_benchmarks
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
-from benchmark.reporting.answers import headed, not_run
+from benchmark.reporting.answers import corrected_away, headed, not_run
 from benchmark.reporting.figures.picture import Picture
 from benchmark.reporting.inputs import ReportInputs, of_group
 from benchmark.reporting.provenance import Protocols, data_notes, protocols, provenance
@@ -105,6 +105,8 @@ def _about_seeds(runs: Runs, found: Assessment) -> str:
         "ones unless it is significantly worse than the best of them (paired test, Holm); "
         f"{apart} of {_count(len(pairs), 'pair')} differ significantly."
     )
+    if beyond := corrected_away(pairs):
+        text += f" {beyond}"
     if seeds.min() == 1:
         text += (
             " **Some results are from one seed: their intervals do not include variation between "

@@ -18,6 +18,7 @@ from benchmark.reporting.answers import (
     best_and_rivals,
     caveats,
     rivals_of_best,
+    shortened,
     with_rounds,
 )
 from benchmark.reporting.html.payload import AVERAGE
@@ -74,6 +75,7 @@ class Recommendation:
         caveats: what must be known along with them.
         excluded: by limit, or by `UNFINISHED`, the methods left out with what they cost.
         nearest: where none fits, what comes closest.
+        finished: methods that have finished, within the limits or not.
     """
 
     key: Key
@@ -88,6 +90,7 @@ class Recommendation:
     findings: tuple[Finding, ...] = ()
     caveats: tuple[str, ...] = ()
     nearest: Miss | None = None
+    finished: int = 0
 
 
 def recommend(
@@ -172,8 +175,9 @@ def _under(
         rivals=tuple(map(str, rivals["method"])),
         tested=tested,
         findings=tuple(best_and_rivals(allowed, rivals, pairs if tested else None)),
-        caveats=tuple(caveats(allowed, cells, tested)),
+        caveats=(*shortened(runs), *caveats(allowed, cells, tested)),
         excluded=excluded,
+        finished=len(scored),
     )
 
 

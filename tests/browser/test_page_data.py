@@ -4,6 +4,7 @@ import io
 import json
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,12 +14,22 @@ from PIL import Image
 from benchmark.analysis.leaderboard import GROUP
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import assess
+from benchmark.core.format import human
 from benchmark.data.palette import voc_colours
+from benchmark.reporting.html import page as page_module
 from benchmark.reporting.html.build import build
 from benchmark.reporting.html.curves import Curves, thin
 from benchmark.reporting.html.images import disagreement, fitting, image_miou, make_item
 from benchmark.reporting.html.page import render
-from benchmark.reporting.html.payload import AVERAGE, SHARED, columns, number, packed, to_json
+from benchmark.reporting.html.payload import (
+    AVERAGE,
+    SHARED,
+    columns,
+    number,
+    numbers,
+    packed,
+    to_json,
+)
 from benchmark.reporting.html.points import score_points
 from benchmark.reporting.provenance import protocols, provenance
 from benchmark.reporting.tables import ranked
@@ -252,3 +263,20 @@ def test_groups_have_their_own_answers():
     html = page(both)
     assert html.count('class="answer"') == 2
     assert "Do not compare scores between groups" in html
+
+
+TIES = [0.77645, 0.7764999, 0.77650001, 0.3125, 0.7775, 0.0025, -0.0025, -0.0004, 0.61249999, 0.5]
+"""Near or at where points are rounded up or down."""
+
+
+def test_a_number_of_the_page_rounds_to_the_points_of_the_tables():
+    shown = [human(value, "points") for value in numbers(TIES)]
+    assert shown == [human(value, "points") for value in TIES]
+
+
+def test_the_page_rounds_points_as_the_tables_do(chromium):
+    core = (Path(page_module.__file__).parent / "static" / "core.js").read_text()
+    begin = core.index("function pointsText")
+    function = core[begin : core.index("\n}\n", begin) + 2]
+    script = f"{function}; return arguments[0].map((value) => pointsText(100 * value))"
+    assert chromium.execute_script(script, TIES) == [human(value, "points") for value in TIES]

@@ -5,8 +5,19 @@ import math
 import pandas as pd
 import pytest
 
-from benchmark.reporting.answers import Finding, answer, budgets
+from benchmark.analysis.runs import Runs
+from benchmark.analysis.uncertainty import assess
+from benchmark.core.spec import load_suites
+from benchmark.reporting.answers import (
+    Finding,
+    answer,
+    answers,
+    budgets,
+    corrected_away,
+    shortened,
+)
 from benchmark.results.timing_columns import TRAINING
+from tests.helpers.records import frame, record
 
 pytestmark = pytest.mark.no_torch
 
@@ -60,38 +71,64 @@ def said_by(result):
 
 def test_where_nothing_is_told_apart_it_says_how_many_seeds_would():
     what = "find a difference of 1 point between a typical pair of these 4 methods"
-    for there, needed, text in (
-        (5, 9.0, f"; about 9 seeds would {what}"),
-        (5, 2.0, "; a difference of 1 point would most likely have shown"),
-        (4, math.inf, f"; not even 100 seeds would {what} on so few test images"),
-        (3, 9.0, f"; about 9 seeds, roughly estimated from 3, would {what}"),
-        (3, math.inf, f"; 3 seeds are too few to estimate how many would {what}"),
-        (5, math.nan, ""),
+    learn = "To learn how many seeds would tell more apart, add 2: `run it`."
+    for there, needed, text, more in (
+        (5, 9.0, f"; about 9 seeds would {what}", ""),
+        (5, 2.0, "; a difference of 1 point would most likely have shown", ""),
+        (4, math.inf, f"; not even 100 seeds would {what} on so few test images", ""),
+        (
+            3,
+            13.0,
+            f"; about 13 seeds, roughly estimated from 3, would {what}",
+            "2 more seeds narrow the intervals, but about 13 in all would be needed to find 1 "
+            "point: `run it`.",
+        ),
+        (
+            3,
+            5.0,
+            f"; about 5 seeds, roughly estimated from 3, would {what}",
+            "To tell more apart, add 2 seeds: `run it`.",
+        ),
+        (3, math.inf, f"; 3 seeds are too few to estimate how many would {what}", learn),
+        (2, 4.0, f"; 2 seeds are too few to estimate how many would {what}", learn),
+        (2, math.inf, f"; 2 seeds are too few to estimate how many would {what}", learn),
+        (5, math.nan, "", ""),
     ):
         pairs = differences(("big", "tiny"), among=FOUR["method"], seeds_for_point=needed)
         status = grid(FOUR["method"], seeds=there)
         result = answer(FOUR.assign(seeds=there), pairs, status, "`run it`")
         names, said = said_by(result)["Not distinguishable from it"]
         assert names == ("mid", "small") and said == f"mIoU 57.0 to 59.5{text}"
-        more = "To tell more apart, add 2 seeds: `run it`."
-        assert (more in result.caveats) == (there <= 3)
+        assert list(result.caveats) == ([more] if more else [])
 
 
-def test_how_far_the_smallest_may_be_behind_is_told_and_what_holm_alone_takes_back():
+@pytest.mark.parametrize(
+    ("low", "span"),
+    [
+        (-0.005, "between 0.5 points above and 1.5 below big"),
+        (0.007, "0.7 to 1.5 points below big"),
+        (-0.0001, "0.0 to 1.5 points below big"),
+    ],
+)
+def test_how_far_the_smallest_may_be_behind_is_told_without_signs(low, span):
     among = ["big", "small"]
     two = FOUR[FOUR["method"].isin(among)]
-    said = said_by(answer(two, differences(among=among), grid(among)))
+    said = said_by(answer(two, differences(among=among, low=low), grid(among)))
     label = "Smallest that is not distinguishable from it"
-    assert said[label][1] == (
-        "mIoU 57.0, -0.5 to 1.5 points below big (not significant); 90.0 kB instead of 9.0 MB"
-    )
+    assert said[label][1] == (f"mIoU 57.0, {span} (not significant); 90.0 kB instead of 9.0 MB")
+    # What the correction for the number of pairs takes back is told beside the table of pairs.
     assert said["Not distinguishable from it"][1] == "mIoU 57.0"
-    said = said_by(answer(two, differences(among=among, low=0.007), grid(among)))
-    assert "0.7 to 1.5 points below big (before Holm's correction)" in said[label][1]
-    assert said["Not distinguishable from it"][1] == (
-        "mIoU 57.0; small: the 95 % interval of the difference excludes 0, and only Holm's "
-        "correction for the number of pairs makes it not significant"
+
+
+def test_what_holm_alone_takes_back_is_a_sentence_for_the_table_of_pairs():
+    pairs = differences(("big", "tiny"), among=FOUR["method"], low=0.007)
+    pairs = pairs.assign(benchmark="streets", p_holm=0.1)
+    assert corrected_away(pairs).startswith(
+        "In 5 pairs (such as big - mid on streets) the 95 % interval excludes 0, and the "
+        "difference is still not significant"
     )
+    assert corrected_away(pairs.assign(low=-0.01)) == ""
+    assert corrected_away(pairs.assign(p_holm=math.nan)) == ""
 
 
 def rounds(points, spread, others=0.0):
@@ -136,7 +173,8 @@ def test_who_is_best_who_is_as_good_and_which_of_them_is_cheapest():
     assert said["Not distinguishable from it"] == (("mid",), "mIoU 59.5")
     assert said["Smallest that is not distinguishable from it"] == (
         ("mid",),
-        "mIoU 59.5, -0.5 to 1.5 points below big (not significant); 900.0 kB instead of 9.0 MB",
+        "mIoU 59.5, between 0.5 points above and 1.5 below big (not significant); 900.0 kB "
+        "instead of 9.0 MB",
     )
     assert result.caveats == ()
 
@@ -209,4 +247,19 @@ def test_nothing_finished_is_said_plainly():
 
 def test_a_single_method_is_compared_with_nobody():
     result = answer(FOUR.iloc[:1], None, grid(["big"]))
-    assert [finding.label for finding in result.findings] == ["Most accurate"]
+    assert [finding.label for finding in result.findings] == ["The only finished method"]
+    assert result.caveats == (
+        "Only one method has finished, so there is nothing to compare it with.",
+    )
+
+
+def test_a_training_shorter_than_its_suite_says_so():
+    steps = {"suite": "small", "protocol.steps": load_suites()["small"].protocol.steps}
+    usual = frame([record()]).assign(**steps)
+    assert shortened(Runs(usual)) == []
+    short = Runs(usual.assign(**{"protocol.steps": 40}))
+    (text,) = shortened(short)
+    assert text.startswith("Trained for 40 of the usual 200 steps: ")
+    (said,) = answers(short, assess(short, replicates=20)).values()
+    assert text in said.caveats
+    assert shortened(Runs(usual.assign(suite="of-somebody"))) == []

@@ -1,6 +1,7 @@
 """The command line as a user meets it: subprocesses, exit codes, files."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -374,3 +375,55 @@ def test_plan_knows_wrong_names_too(tmp_path):
     refused(done, tmp_path / "r", "resnt50", "did you mean")
     done = call("report", "--suite", "smal", "--results", tmp_path / "r")
     refused(done, tmp_path / "r", "did you mean 'small'")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "write --format NAME (onnx, torch-export, openvino, merged, peft or folder), or"),
+        (("--format=onnx", "--stages"), "--format and --stages exclude each other; keep one"),
+    ],
+)
+def test_export_names_its_formats(tmp_path, words, told):
+    done = call("export", "3f2a", "--out", tmp_path / "x", *words)
+    refused(done, tmp_path / "x", told)
+
+
+def test_the_formats_of_the_help_are_those_that_there_are():
+    from benchmark.cli.export import FORMATS
+    from benchmark.export.formats import formats
+
+    assert set(FORMATS.replace(" or ", ", ").split(", ")) == set(formats())
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_files_that_change_while_the_program_runs_are_one_line(changed, tmp_path):
+    code = f"""if True:
+        import sys, time
+        from pathlib import Path
+        from benchmark import cli
+        from benchmark.core import files
+
+        files.__file__ = sys.argv[1]
+        def verb():
+            if {changed}:
+                time.sleep(0.05)  # clocks of files are coarse
+                Path(sys.argv[1]).parents[1].joinpath("late.py").write_text("")
+            raise ImportError("cannot import name 'x'")
+        cli.app = lambda **_: verb()
+        cli.app.info = cli.typer.main.TyperInfo(name="x")
+        cli.main()
+    """
+    place = tmp_path / "benchmark" / "core" / "files.py"
+    place.parent.mkdir(parents=True)
+    place.write_text("")
+    os.utime(place, (0, 0))
+    done = subprocess.run([sys.executable, "-c", code, place], capture_output=True, text=True)
+    if changed:
+        assert (done.returncode, done.stderr) == (
+            2,
+            "error: the program's files changed while it ran, as when it is updated; to resume, "
+            "repeat the command\n",
+        )
+    else:
+        assert done.returncode == 1 and "ImportError: cannot import name" in done.stderr

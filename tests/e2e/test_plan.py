@@ -1,9 +1,11 @@
 """`plan` and `reproduce` as a user meets them: subprocesses, exit codes, what is printed."""
 
+import io
 import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,12 +61,13 @@ def record_of(place, status):
 def test_without_results_everything_is_missing_and_nothing_is_written(tmp_path):
     told = stdout(call("plan", "--results", tmp_path / "r"))
     assert "30 runs: 30 missing (not run yet)" in told
+    assert "training: 80 steps of 8 crops of 96 px, linear decoder" in told
     # What published runs took is all that is known of this suite.
-    assert re.search(r"30 runs to train: about \d+ min[ ,;]", told)
+    assert re.search(r"30 runs to train: at least \d+ min, ", told)
     alone = stdout(call("plan", "--results", tmp_path / "r", "--jobs=1"))
     three = stdout(call("plan", "--results", tmp_path / "r", "--jobs=3"))
-    assert " at a time" not in alone
-    assert re.search(r"about \d+ min with [23] at a time, \d+ min one after another", three)
+    assert re.search(r"at least \d+ min, one after another on an idle machine", alone)
+    assert re.search(r"at least \d+ min, [23] at a time on an idle machine", three)
     assert "Rough estimate, from published runs on AMD EPYC" in told and "add --probe" in told
     assert not (tmp_path / "r").exists()
 
@@ -91,7 +94,8 @@ def test_done_failed_and_missing_with_a_forecast(ran):
     assert re.search(r"3 runs: 1 done, 1 (nan \(diverged\)|failed), 1 missing", told)
     assert "1 unsuccessful run: repeat with --retry" in told
     # The only run of this backbone tells what the missing cell will take.
-    assert re.search(r"1 run to train: about \d+ s; peak memory of a run .*, disk", told)
+    train = r"1 run to train: at least \d+ s, one after .*; peak memory of a run .*, disk"
+    assert re.search(train, told)
     assert "Rough" not in told
     assert "cannot be checked" not in told and "will not fit" not in told
 
@@ -120,8 +124,50 @@ def test_a_method_that_was_edited_leaves_its_runs_stale(ran, tmp_path):
 def test_a_probe_measures_and_stores_nothing(tmp_path):
     told = stdout(call("plan", "--methods", "linear", *TINY, "--probe", "--results", tmp_path))
     assert re.search(r"probe: linear on cells, demo_vit: [\d.e+]+ images/s, [\d.]+ MB", told)
-    assert "1 run to train: about" in told and "Rough" not in told
+    assert "1 run to train: at least" in told and "Rough" not in told
     assert not list(tmp_path.iterdir())
+
+
+def test_a_probe_has_the_threads_of_one_process_of_run(monkeypatch):
+    import torch
+    from rich.console import Console
+
+    from benchmark.cli import plan as verb
+    from benchmark.execution import jobs, probe
+    from benchmark.planning.plan import Selection, plan
+
+    monkeypatch.setattr(jobs, "share", lambda *_: jobs.Share(2, 1, ("cpu",)))
+    monkeypatch.setattr(probe, "probe", lambda *_: (None, f"{torch.get_num_threads()} threads"))
+    request = SimpleNamespace(device="cpu", data=None, weights=())
+    console, former = Console(file=io.StringIO()), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        cells = plan(Selection(methods="linear", benchmarks="cells"))
+        assert verb._probed(console, request, cells, [], None) == []
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(former)
+    assert "demo_vit: 1 threads" in console.file.getvalue()
+
+
+def busy():
+    import os
+
+    os.getloadavg = lambda: (5.0, 1.0, 1.0)
+
+
+def idle():
+    import os
+
+    os.getloadavg = lambda: (0.1, 5.0, 5.0)
+
+
+def test_a_forecast_says_that_the_machine_is_busy(tmp_path):
+    words = ("plan", "--methods=linear", *TINY, "--device=cpu", "--results", tmp_path)
+    env = forked.clean(OMP_NUM_THREADS="1")
+    told = {load: stdout(forked.call(*words, env=env, prepare=load)) for load in (busy, idle)}
+    assert re.search(r"This machine is busy now \(load 5\.0 on \d+ cores?\), so it may", told[busy])
+    assert "busy" not in told[idle]
 
 
 def test_a_probe_that_fails_says_why(tmp_path):

@@ -26,17 +26,25 @@ def test_from_a_folder_to_the_answer(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     printed = commands(done.stdout)
     verbs = ["data describe", "data audit", "data preview", "plan --plugin", "run --plugin"]
-    verbs += ["report --plugin", "quickstart my set"]
+    verbs += ["report --plugin", "quickstart my set", "recommend --suite"]
+    (run,) = (path.parent.name for path in tmp_path.glob("results/demo/*/*/*/*/record.json"))
+    verbs += [f"predict {run}", f"export {run}"]
     assert [" ".join(words[:2]) for words in printed] == verbs
-    assert "1 run to train: about" in done.stdout
+    for words in printed[-3:-1]:  # as they are printed
+        used = call(*words, cwd=tmp_path)
+        assert used.returncode == 0, used.stdout + used.stderr
+    assert len(list((tmp_path / "labelled/masks").iterdir())) == len(
+        list((tmp_path / "my set/photos").iterdir())
+    )
+    assert "1 run to train: at least" in done.stdout
     report, _, answer = done.stdout.partition("\nnext\n")
-    assert re.search(r"Answer: demo_vit, pretrained weights\n  Most accurate: linear, mIoU", report)
-    assert "One seed: differences between methods are not tested" in report
+    assert re.search(r"Answer: demo_vit, .*\n  The only finished method: linear, mIoU", report)
+    assert "so there is nothing to compare it with" in report
     assert "train more seeds" in answer
     page = tmp_path / answer.strip().splitlines()[-1].removeprefix("page: ")
     assert page == tmp_path / "reports/demo/index.html" and page.exists()
     assert {path.name for path in tmp_path.iterdir()} == {
-        "my set", "my_set.yaml", "my_set.png", "results", "reports",
+        "my set", "my_set.yaml", "my_set.png", "results", "reports", "labelled",
     }  # fmt: skip
 
     said = (tmp_path / "my_set.yaml").read_text()
@@ -58,7 +66,7 @@ def test_what_it_prints_can_be_typed_by_hand(tmp_path):
     # The images have 48 px, and crops of the suite 96.
     assert all("crop=48" in words for words in commands(done.stdout) if words[0] in ("plan", "run"))
     assert done.stdout.count("(--set crop=96 keeps the suite's)") == 1
-    assert "not run yet:" in done.stdout and "2 runs to train: about" in done.stdout
+    assert "not run yet:" in done.stdout and "2 runs to train: at least" in done.stdout
     (tmp_path / "trial" / "mine.yaml").unlink()
     for command in commands(done.stdout):
         typed_by_hand = call(*command, cwd=tmp_path)

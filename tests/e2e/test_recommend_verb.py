@@ -1,6 +1,7 @@
 """The verb `recommend`, as a user types it."""
 
 import json
+import re
 import shlex
 
 import pytest
@@ -67,10 +68,26 @@ def test_own_images_to_the_printed_command(tmp_path):
     assert done.returncode == 0, done.stderr
     found = call("recommend", "--suite=own", "--weights=weights", cwd=home)
     assert found.returncode == 0, found.stderr
+    # The results folder knows which weights its runs were made with.
+    assert (
+        call("recommend", "--plugin=bolts.yaml", cwd=home).stdout
+        == call("recommend", "--plugin=bolts.yaml", "--weights=weights", cwd=home).stdout
+    )
     use, line = [line[2:] for line in found.stdout.splitlines() if line.startswith("$ ")]
     assert "trained on bolts already, as run " in found.stdout
-    words = shlex.split(use.replace("IMAGES", "bolts/images/test"))[3:]
+    assert "only linear has finished, so there is nothing to compare it with" in found.stdout
+    assert "Trained for 2 of the usual 200 steps" in found.stdout
+    words = shlex.split(use)[3:]
+    assert words[2] == "bolts/images/test"
     used = call(*words, cwd=home)
     assert used.returncode == 0 and any((home / "labelled").rglob("*.png")), used.stderr
     again = call(*shlex.split(line)[3:], cwd=home)
     assert again.returncode == 0 and "1 already done, 0 to train" in again.stdout, again.stderr
+    shown = call("show", words[1], cwd=home).stdout
+    assert re.search(r"again .* --weights weights\n", shown)
+    # Where they have moved away the command says what to name, and so does its error.
+    (home / "weights").rename(home / "elsewhere")
+    moved = call("recommend", cwd=home)
+    assert f"--weights DIR\n  DIR: the folder that holds {reader.BACKBONE}.saf" in moved.stdout
+    lost = call(*words, cwd=home)
+    assert lost.returncode == 2

@@ -25,9 +25,11 @@ from benchmark.analysis.uncertainty.samples import blocks
 POWER = 0.8
 """Probability with which a difference is to be found; it is tested at 5 %."""
 MOST_SEEDS = 100
+FEWEST_SEEDS = 3
+"""With fewer, no number of seeds is estimated: two seeds say next to nothing of the variance."""
 FEW_SEEDS = 3
 """With so few, the variance over seeds may by chance come out several times too large or too small:
-that no number of seeds is enough is not claimed."""
+an estimate is called rough, and that no number of seeds is enough is not claimed."""
 MOST_IMAGES = 1000.0
 """Times as many images as there are."""
 _MANY = 1e5  # degrees of freedom: from here on the normal distribution
@@ -112,6 +114,16 @@ def power(benchmarks: Sequence[Spread], apart: float, seeds: int, times: float =
     # The non-central t as a mean over what the estimated variance may be: scipy's fails far out.
     limits = quantile(dof) * np.sqrt(chdtri(dof, _LEVELS) / dof)
     return float(np.mean(ndtr(shift - limits) + ndtr(-shift - limits)))
+
+
+def is_known(seeds: int, needed: float) -> bool:
+    """Whether runs of so many seeds are enough to name a number of seeds.
+
+    Args:
+        seeds: of the runs that the estimate is from.
+        needed: the estimate; infinite = over `MOST_SEEDS`.
+    """
+    return seeds >= FEWEST_SEEDS and not (seeds <= FEW_SEEDS and math.isinf(needed))
 
 
 def seeds_needed(benchmarks: Sequence[Spread], apart: float) -> int | None:

@@ -150,12 +150,14 @@ def _opened(guess: Guess, home: Path) -> ImageFolder:
 def _add_groups(guess: Guess, described: ImageFolder, progress: Progress | None) -> None:
     """Adds what keeps images of one scene in one split, where some look nearly the same."""
     links = described.twins(progress).links
+    named = _named_groups(list(described.stems.values()))
     if not links:
         guess.notes.append(
             "Splits are drawn at random. No two images look nearly the same; if several are of "
-            "one scene all the same, keep them in one split by a pattern of their names, such as "
-            '`groups: "^(scene[0-9]+)_"`.'
+            "one scene all the same, keep them in one split by a pattern of their names"
+            + ("." if named else ', such as `groups: "^(scene[0-9]+)_"`.')
         )
+        guess.notes += named
         return
     stems = {stem: id for id, stem in described.stems.items()}
     ids = list(stems.values())
@@ -183,6 +185,31 @@ def _add_groups(guess: Guess, described: ImageFolder, progress: Progress | None)
             f"{seen}. Splits are drawn at random, but such images stay in one split "
             "(`near_duplicates`). If names tell which images are of one scene, write `groups`, too."
         )
+        guess.notes += named
+
+
+def _named_groups(stems: Sequence[str]) -> list[str]:
+    """What names say of groups, as of frames of a sequence, and the line of the YAML file for it.
+
+    Only where they say it clearly: most images are in a group of several, and no group is so large
+    that it would leave a split empty.
+    """
+    for form in FORMS:
+        try:
+            groups = Counter(stated_groups(form, Path(), stems).values())
+        except DataError:
+            continue
+        several = sum(size for size in groups.values() if size > 1)
+        if 2 * several > len(stems) and max(groups.values()) <= SHARES[0] / 2 * len(stems):
+            sizes = sorted(groups.values())
+            span = f"{sizes[0]} to {sizes[-1]}" if sizes[0] < sizes[-1] else f"{sizes[0]}"
+            first = min(groups, key=lambda group: (-groups[group], group))
+            return [
+                f"The names seem to tell {len(groups)} groups of {span} images, such as {first}. "
+                "If each is of one scene or patient, remove the # before the next line.",
+                f"groups: {yaml.safe_dump(form).splitlines()[0]}",
+            ]
+    return []
 
 
 def _fits_links(form: str, stems: Mapping[str, str], links: Sequence[tuple[str, str]]) -> bool:

@@ -10,6 +10,7 @@ from benchmark.core.errors import DataError
 from benchmark.data.base import IGNORE, Benchmark, LabelFault, size_mismatch
 from benchmark.data.custom.description import Description, Labels, Value
 from benchmark.data.custom.grouping import draw, together
+from benchmark.data.palette import distinct_colours
 from benchmark.data.pixels import (
     Unfit,
     blended,
@@ -55,7 +56,7 @@ class DescribedBenchmark(Benchmark):
             "classes": tuple(description.classes),
             "metric": description.metric,
             "channels": len(description.bands) if description.bands else 3,
-            "colours": description.colours,
+            "colours": description.colours or distinct_colours(list(description.classes)),
             "origin": cls.source(description, home),
             "licence": description.licence,
             "citation": description.citation,

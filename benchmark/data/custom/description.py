@@ -39,6 +39,7 @@ A set of the Hugging Face hub, or saved in a local folder (`hub.py`):
 """
 
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -535,11 +536,23 @@ class Description(BaseModel):
 
     @property
     def version(self) -> str:
-        """Hash of everything that decides images and labels."""
+        """Hash of everything that decides images and labels, and of the names of classes."""
+        return self.version_named(list(self.classes))
+
+    def version_named(self, names: Sequence[str]) -> str:
+        """What the version would be if the classes had other names.
+
+        Args:
+            names: one for each class, in their order.
+        """
+        called = dict(zip(self.classes, names, strict=True))
         decisive = {"offset", "void", "scale", "shorter_side", "folder", "hub"}
         fields = self.model_dump(mode="json", include=decisive)
         # As they were written before there were `files` and several values: old runs stay valid.
-        fields["labels"] = self.labels.values
+        stored = self.labels.values
+        if isinstance(stored, dict):
+            stored = {value: called.get(str(name), name) for value, name in stored.items()}
+        fields["labels"] = stored
         if self.labels.files != Labels().files:
             fields["files"] = self.labels.files
         own = {name for name in ("images", "masks") if name in self.model_fields_set}
@@ -547,7 +560,7 @@ class Description(BaseModel):
         fields |= {name: value for name, value in more.items() if value}
         # As a list: their order decides the index.
         classes = [
-            (name, values[0] if len(values) == 1 else values or "")
+            (called[name], values[0] if len(values) == 1 else values or "")
             for name, values in self.classes.items()
         ]
         return short_hash([fields, classes])

@@ -147,6 +147,23 @@ class ImageFolder(DescribedBenchmark):
             files, lambda id: read_with(files[id][0], OWN, self.image_of), meaning, progress
         )
 
+    def lone_group(self) -> str:
+        """That all test images are of one group; empty where they are not, or none are stated."""
+        ids = self._ids["test"]
+        if self.description.groups is None or len(ids) < 2:
+            return ""
+        try:
+            stems = [self.stems[id] for id in ids]
+            groups = set(stated_groups(self.description.groups, self.home, stems).values())
+        except DataError:  # of a test folder of its own, whose names may have another form
+            return ""
+        if len(groups) > 1:
+            return ""
+        return (
+            f"all {len(ids)} test images are of one group ({groups.pop()}), so the scores and "
+            "their intervals say nothing about other groups"
+        )
+
     def near_fix(self) -> str:
         """What keeps images that look nearly the same on one side; empty = splits are folders."""
         if self.description.splits is None or self.description.near_duplicates:
@@ -245,7 +262,13 @@ class ImageFolder(DescribedBenchmark):
         return self._files[id]
 
     def oddities(self) -> Iterator[Finding]:
-        """See `Benchmark.oddities`: files that are not used, and depths that differ."""
+        """See `Benchmark.oddities`: lone groups, files that are not used, depths that differ."""
+        if lone := self.lone_group():
+            yield Finding(
+                "warning",
+                lone,
+                "add images of other groups, or give test a larger share in `splits`",
+            )
         yield from self._depths()
         used = {os.path.realpath(path) for pair in self._files.values() for path in pair}
         left = [

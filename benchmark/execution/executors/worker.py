@@ -5,15 +5,16 @@ import multiprocessing
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import in_a_line, on_one_line
 from benchmark.core.spec import Compute
+from benchmark.planning import renamed
 from benchmark.planning.plugins import load_files
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Setup:
         max_seconds: of one cell.
         plugins: files to load first.
         compiling: whether networks are compiled.
+        compute: precision and attention; None = what is fast.
+        versions: of the sets that the plug-in files describe, as the runs were planned.
     """
 
     devices: Sequence[str]
@@ -55,6 +58,12 @@ class Setup:
     plugins: Sequence[Path]
     compiling: str
     compute: Compute | None = None
+    versions: Mapping[str, str] = field(default_factory=renamed.versions)
+
+    def load_plugins(self) -> None:
+        """Makes everything known that runs take from plug-in files."""
+        load_files(self.plugins)
+        renamed.take_versions(self.versions)
 
     def environment(self, number: int, watch: "StopSignal") -> "Environment":
         """That of a process.
@@ -140,7 +149,7 @@ def serve(setup: Setup, number: int, connection: Connection) -> None:
         from benchmark.core.interrupt import StopSignal
 
         torch.set_num_threads(setup.threads)
-        load_files(setup.plugins)
+        setup.load_plugins()
         watch = StopSignal(setup.max_seconds)
         environment = setup.environment(number, watch)
     except Exception as error:
@@ -200,7 +209,7 @@ def do(setup: Setup, task: "Task", watch: "StopSignal | None" = None) -> Any:
 
     warnings.showwarning = in_a_line  # type: ignore[assignment]
     torch.set_num_threads(setup.threads)
-    load_files(setup.plugins)
+    setup.load_plugins()
     watch = watch or StopSignal(setup.max_seconds)
     with watch.signals():
         return task(setup.environment(0, watch), Silent())

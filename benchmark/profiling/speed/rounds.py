@@ -39,7 +39,7 @@ def take_turns(
     times: Times = {name: [] for name in loops}
     for number in range(rounds + 1):
         for name, loop in loops.items():
-            told(f"round {number} of {rounds}: {name}")
+            told(f"round {number} of {rounds}: {name}" if number else f"warming up: {name}")
             seconds = seconds_of_a_step(loop, steps, device, settle)
             if number:
                 times[name].append(seconds)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmark.core.machine import load_average
 from benchmark.results.timing import Load
 
 STAT = Path("/proc/stat")
@@ -46,9 +47,7 @@ class Watcher:
 def _now() -> _Snapshot:
     times = os.times()
     own = times.user + times.system + times.children_user + times.children_system
-    average = None
-    with contextlib.suppress(OSError, AttributeError):
-        average = round(os.getloadavg()[0], 2)
+    average = load_average()
     found = list(_ticks())
     if len(found) < 8:
         return _Snapshot(own, average=average)

@@ -27,6 +27,7 @@ from benchmark.reporting.html.payload import (
     Payload,
     columns,
     number,
+    numbers,
 )
 from benchmark.reporting.html.points import AXES, FIELDS, with_fields
 from benchmark.reporting.seed_notes import about_seeds
@@ -175,10 +176,7 @@ def _classes(runs: Runs, points: pd.DataFrame, index: Index) -> list[dict[str, A
                     "benchmark": place,
                     "names": [str(name) for name in scores.columns],
                     "methods": index.methods(part["method"]),
-                    "iou": [
-                        [None if value is None else round(value, 4) for value in map(number, row)]
-                        for row in scores.to_numpy(dtype=float).tolist()
-                    ],
+                    "iou": [numbers(row) for row in scores.to_numpy(dtype=float).tolist()],
                 }
             )
     return result

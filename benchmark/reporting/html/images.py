@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from benchmark.analysis.leaderboard import Key
-from benchmark.reporting.html.payload import Shot
+from benchmark.reporting.html.payload import Shot, number
 
 VOID = 255
 SIDE = 256
@@ -200,7 +200,7 @@ def shot(item: Item, groups: Mapping[Key, int], methods: Mapping[str, int]) -> S
             {
                 "group": groups[part.group],
                 "method": methods[part.method],
-                "miou": None if part.miou != part.miou else round(part.miou, 4),
+                "miou": number(part.miou),
                 "prediction": _uri(part.picture),
                 "error": _uri(part.errors),
             }

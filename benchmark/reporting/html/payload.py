@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from benchmark.core.format import human
+
 SCHEMA_VERSION = 1
 AVERAGE, SHARED = -1, -2
 """Scopes beside the benchmarks: the mean over all of a group, over those that all finished."""
@@ -129,7 +131,7 @@ class Payload(TypedDict):
 
 
 def number(value: Any) -> float | int | None:
-    """A number with six significant digits, which no screen shows more of; None for NaN."""
+    """A number with six significant digits or so, as no screen shows more; None for NaN."""
     if value is None or value is pd.NA:
         return None
     real = float(value)
@@ -145,6 +147,8 @@ def numbers(values: ArrayLike) -> list[float | int | None]:
 
 def _short(real: float) -> float | int:
     short = float(f"{real:.6g}")
+    if abs(real) <= 1 and human(short, "points") != human(real, "points"):
+        return real  # a score that was rounded twice would differ from the tables
     return int(short) if short.is_integer() and abs(short) < 1e15 else short
 
 

@@ -1,6 +1,7 @@
 """What follows from a table of records is worked out once."""
 
 import pickle
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -106,3 +107,24 @@ def test_groups_that_are_not_asked_for_again_keep_their_note(tmp_path):
     asked.note(tmp_path / "file" / "x", [])
     (tmp_path / "file").write_text("")
     asked.note(tmp_path / "file" / "x", cells)  # cannot be written, and need not be
+
+
+def test_the_folders_of_the_last_grid_are_known_until_they_move(tmp_path, monkeypatch):
+    cells = [spec_of(one) for one in grid(["linear"])]
+    root = tmp_path / "results"
+    asked.note(root, cells)
+    assert asked.folders(root, "small") is None
+    for name in ("weights", "data"):
+        (tmp_path / name).mkdir()
+    asked.note(root, cells, asked.Folders((tmp_path / "weights",), tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    known = asked.Folders((Path("weights"),), Path("data"))
+    assert asked.folders(root, "small") == known and asked.read(root, "small")
+    assert asked.folders(root, "demo") is None
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("weights", "data", "results"):
+        (tmp_path / name).rename(moved / name)
+    assert asked.folders(moved / "results", "small").data == Path("moved/data")
+    (moved / "weights").rmdir()
+    assert asked.folders(moved / "results", "small") is None

@@ -1,6 +1,7 @@
 """The description that is written from a look at a folder reads the folder as it is."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from benchmark.data.base import SPLITS
 from benchmark.data.custom.describe import describe
 from benchmark.data.custom.description import Description
 from benchmark.data.custom.folder import ImageFolder
+from benchmark.data.palette import colour_table, voc_colours
 
 pytestmark = pytest.mark.no_torch
 
@@ -68,6 +70,23 @@ def test_a_flat_folder_gets_splits_by_a_fixed_seed(tmp_path):
         opened(tmp_path / "my set!")[0].ids(split)[0] for split in SPLITS
     }
     assert any("Splits are drawn" in note for note in guess.notes)
+
+
+def test_classes_without_colours_get_some_that_are_easy_to_tell_apart():
+    def colours(*classes):
+        said = Description.model_validate({"name": "own", "classes": list(classes)})
+        return colour_table(ImageFolder.attributes(said, Path())["colours"], len(classes), "own")
+
+    table = colours("background", *(f"class_{k}" for k in range(10))).astype(int)
+    assert tuple(table[0]) == (0, 0, 0) and tuple(table[1]) == (0xE6, 0x19, 0x4B)
+    shown = [*table[:11], table[255]]
+    apart = [np.abs(a - b).sum() for k, a in enumerate(shown) for b in shown[:k]]
+    voc = [*voc_colours().astype(int)[:11], table[255]]
+    assert min(apart) > min(np.abs(a - b).sum() for k, a in enumerate(voc) for b in voc[:k])
+    # More classes than such colours: those of PASCAL VOC.
+    many = colours(*(f"class_{k}" for k in range(30)))
+    np.testing.assert_array_equal(many[:30], voc_colours()[:30])
+    assert colours("a", "b")[0].tolist() == [0xE6, 0x19, 0x4B]
 
 
 def test_no_set_gets_the_name_of_one_that_comes_with_the_package(tmp_path):

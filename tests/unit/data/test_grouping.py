@@ -2,9 +2,11 @@
 
 import csv
 import os
+import re
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from benchmark.core.errors import DataError
@@ -245,9 +247,50 @@ def test_describe_keeps_near_duplicates_together_by_name_or_by_look(tmp_path):
     assert "guessed from the names" in notes
     fields, notes = guessed("numbered", name="{number:03}")
     assert fields["near_duplicates"] == "together" and "groups" not in fields
+    assert "groups: " not in notes
     fields, notes = guessed("apart", shots=1)
     assert not {"groups", "near_duplicates"} & fields.keys()
     assert "No two images look nearly the same" in notes
     fields, notes = guessed("one", scenes=1, shots=20)
     assert not {"groups", "near_duplicates"} & fields.keys()
     assert "20 of them are linked, as frames of one video are" in notes
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "scenes"),
+    [("seq{}_{:04}", "seq00", 8), ("patient-{}_left{}", "patient-00", 8), ("p{}/{}", "p00", 8)],
+)
+def test_describe_says_that_names_tell_groups_and_writes_the_line(tmp_path, name, group, scenes):
+    random = np.random.default_rng(0)
+    for number in range(scenes):
+        for shot in range(3):
+            for kind in ("images", "labels"):
+                path = tmp_path / "set" / kind / f"{name.format(f'{number:02}', shot)}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = random.integers(0, 256 if kind == "images" else 2, (72, 96, 3))
+                pixels = pixels if kind == "images" else pixels[..., 0]
+                Image.fromarray(pixels.astype(np.uint8)).save(path)
+    guess = describe(tmp_path / "set", tmp_path)
+    assert "groups" not in guess.fields  # it may be by accident
+    told = f"The names seem to tell {scenes} groups of 3 images, such as {group}."
+    assert told in " ".join(guess.notes)
+    text = re.sub("^# (?=groups: )", "", guess.text, flags=re.MULTILINE)
+    own = opened(tmp_path / "set", groups=yaml.safe_load(text)["groups"])
+    assert not scenes_across(own, lambda id: own.stems[id][: len(group)])
+
+
+@pytest.mark.parametrize("how", ["IMG_{number:04}", "{}{}", "a{number:03}"])
+def test_names_that_tell_no_groups_are_not_proposed(tmp_path, how):
+    write(tmp_path, shots=1, name=how)
+    assert "groups: ^" not in describe(tmp_path, tmp_path).text
+
+
+def test_a_test_split_of_one_group_is_told(tmp_path):
+    write(tmp_path, scenes=3)
+    own = opened(tmp_path, groups="^(s[0-9]+)_")
+    (lone,) = [one for one in audit(own).findings if "of one group" in one.what]
+    assert lone.severity == "warning" and lone.what == own.lone_group()
+    assert re.match(r"all 3 test images are of one group \(s0[012]\), so the scores", lone.what)
+    assert opened(tmp_path).lone_group() == ""
+    write(tmp_path / "more", scenes=12)
+    assert opened(tmp_path / "more", groups="^(s[0-9]+)_").lone_group() == ""

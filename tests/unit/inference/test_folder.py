@@ -50,9 +50,9 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
-def fill(out, *given, network=None, overlays=False):
+def fill(out, *given, network=None, overlays=False, force=False):
     network, problems, told = network or Network(), [], []
-    folder = Folder(out, network, overlays)
+    folder = Folder(out, network, overlays, force)
     inputs = find_inputs(given, [out / "masks", out / "overlays"])
     outcome = folder.fill(inputs, told.append, problems.append)
     assert outcome.unread == len(problems)
@@ -117,7 +117,9 @@ def test_a_changed_image_or_run_is_made_again(photos, tmp_path):
     os.utime(photos / "a/0.png", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     assert fill(out, photos)[0] == 1
     assert not (out / "overlays/a/0.jpg").exists()  # it showed the former mask
-    assert fill(out, photos, network=Network("run2"))[0] == 3
+    assert (out / "overlays/b/0.jpg").exists()
+    assert fill(out, photos, network=Network("run2"), force=True)[0] == 3
+    assert not (out / "overlays/b/0.jpg").exists()
     assert fill(out, photos, network=Network("run2"))[0] == 0
 
 
@@ -142,7 +144,7 @@ def test_masks_of_a_former_run_are_gone_before_the_first_new_one(photos, tmp_pat
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fill(out, photos, network=Stopped("run2"))
+        fill(out, photos, network=Stopped("run2"), force=True)
     assert fill(out, photos, network=Network("run2"))[0] == 3
 
 
@@ -192,6 +194,10 @@ def test_images_of_the_same_run_may_be_added(photos, tmp_path):
     ("before", "message"),
     [
         (lambda out, photos: fill(out, photos / "b"), "0.png is the mask of .*b/0.png; choose"),
+        (
+            lambda out, photos: fill(out, photos / "a", network=Network("run2"), overlays=True),
+            "out holds 2 masks of run run2; choose another --out, or add --force to replace them",
+        ),
         (
             lambda out, photos: fill(out, photos, network=Network("run2")),
             "a/0.png was made by run run2 of an image that is not named now; choose",
@@ -252,7 +258,7 @@ def test_a_video_goes_on_at_the_frame_where_it_was_stopped(tmp_path):
     assert (predicted, outcome.skipped, outcome.written) == (3, 2, 3)
     (out / "masks/drive/000001.png").unlink()
     assert fill(out, source)[0] == 1
-    assert fill(out, source, network=Network("run2"))[0] == 5
+    assert fill(out, source, network=Network("run2"), force=True)[0] == 5
     assert not (out / "overlays/drive.mp4").exists()
 
 

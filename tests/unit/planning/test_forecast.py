@@ -2,7 +2,13 @@
 
 import pytest
 
-from benchmark.planning.forecast import Forecaster, forecast, too_large
+from benchmark.planning.forecast import (
+    START_SECONDS,
+    Forecaster,
+    forecast,
+    side_by_side,
+    too_large,
+)
 from benchmark.planning.plan import Selection, plan
 from benchmark.results.index import Entry, summary
 from tests.helpers.records import record
@@ -97,6 +103,12 @@ def test_another_machine_tells_roughly_what_no_run_here_does():
     other = entry(backbone="resnet18")
     total = forecast([cell], Forecaster([other], "here", rough))
     assert (total.rough, total.without_basis, total.device_seconds) == (1, 0, 85)
+
+
+def test_a_command_takes_its_longest_process_and_the_start():
+    forecaster, todo = Forecaster([entry()], "here"), cells(benchmarks="cells,streets,figures")
+    assert side_by_side(todo, forecaster, 1) == START_SECONDS + 3 * 85
+    assert side_by_side(todo, forecaster, 2) == START_SECONDS + 2 * 85
 
 
 def test_failed_runs_tell_nothing():

@@ -1,4 +1,6 @@
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -6,6 +8,8 @@ import pytest
 from benchmark.core.errors import UserError
 from benchmark.core.record import parse
 from benchmark.core.spec import Protocol, RunSpec, short_hash
+from benchmark.planning import catalogue
+from benchmark.planning.catalogue import DECODERS, METHODS
 from benchmark.planning.plan import Selection, command, plan
 
 pytestmark = pytest.mark.no_torch
@@ -53,7 +57,10 @@ def test_protocol_fields_are_typed_and_change_the_hash():
     [
         (Selection(suite="dmo"), "unknown suite 'dmo'; did you mean 'demo'?"),
         (Selection(methods="loar"), "unknown method 'loar'; did you mean 'lora'?"),
-        (Selection(methods="lora[rnk=4]"), "no field 'rnk'; did you mean 'rank'?"),
+        (Selection(methods="lora[rnk=4]"), "no field 'rnk'; did you mean 'rank'? It has "),
+        # As libraries call it: the beginning of a name, and less like `lr` than it looks.
+        (Selection(methods="lora[r=4]"), "no field 'r'; did you mean 'rank'? It has "),
+        (Selection(methods="lora[xyz=4]"), "no field 'xyz'; it has "),
         (Selection(methods="lora[rank=x]"), "method lora rank"),
         (Selection(methods="linear[lr=1]"), "it has no fields"),
         (Selection(benchmarks="streats"), "did you mean 'streets'?"),
@@ -138,3 +145,43 @@ def test_fractions_are_protocols_of_their_own():
 def test_a_fraction_out_of_range_is_told(text):
     with pytest.raises(UserError, match="fraction"):
         plan(Selection(fractions=(text,)))
+
+
+WRONG = {
+    ("linear,lorra", ""): "unknown method 'lorra'; did you mean 'lora'?",
+    ("lora[rank=4],linaer", ""): "unknown method 'linaer'; did you mean 'linear'?",
+    ("linear", "segfomer"): "unknown decoder 'segfomer'; did you mean 'segformer'?",
+}
+
+
+@pytest.mark.parametrize(("names", "message"), WRONG.items(), ids=str)
+def test_wrong_names_are_told_before_torch_is_loaded(names, message):
+    code = """if True:
+        import sys
+        from benchmark.cli.request import resolve
+        from benchmark.core.errors import UserError
+        methods, decoder = sys.argv[1:]
+        fields = [f"decoder={decoder}"] if decoder else []
+        try:
+            resolve(methods=methods, benchmarks=None, suite="demo", set=fields or None)
+        except UserError as error:
+            print(error, "torch" in sys.modules)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code, *names], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{message} False\n", done.stderr
+
+
+def test_every_name_in_the_source_is_registered_and_no_other(monkeypatch):
+    for package, registry in (("methods", METHODS), ("benchmark.models.decoders", DECODERS)):
+        declared = catalogue._declared(package)
+        own = {
+            name
+            for name in registry.names()
+            if ":" not in name and registry.get(name).__module__.startswith(package)
+        }
+        assert declared.keys() == own
+    # Globs and names of a library's family are left for the registries.
+    monkeypatch.delitem(sys.modules, "methods")
+    catalogue.check_names("l*,peft:no_such,?ora")

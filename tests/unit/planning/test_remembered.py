@@ -118,3 +118,15 @@ def test_an_unknown_method_names_few_others_and_where_all_are():
     )
     with pytest.raises(UnknownName, match="did you mean 'adapter'"):
         METHODS.get("adaptor")
+
+
+def test_a_file_in_place_of_a_set_is_told_with_the_name_of_the_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/streets.yaml").write_text("name: roads\nfolder: roads\nclasses: [a, b]\n")
+    for typed, words in (
+        ("own/streets.yaml", "roads --plugin own/streets.yaml"),
+        ("nowhere.yml", "NAME --plugin nowhere.yml"),
+    ):
+        told = str(remembered.explain(UnknownName("benchmark", typed, ""), tmp_path))
+        assert told.endswith(f"write the name of the set, and name the file by --plugin: {words}")

@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 import torch
 
@@ -294,9 +295,12 @@ def test_the_command_that_measures_names_results_and_plugins(tmp_path, monkeypat
         "`python -m benchmark timing --suite small --results out/results --plugin "
         f"'out/my method.py'{FOLDERS}"
     )
-    # 70 steps of each method, `full` as long as the median of the others, and 10 s.
+    # 30 steps of each method, `full` as long as the median of the others, and 10 s.
     known = runs.assign(**{"costs.train.images_per_second": [8.0, 4.0]})
-    assert seconds(known) == pytest.approx(70 * (1 + 2 + 1.5) + 10)
+    assert seconds(known) == pytest.approx(30 * (1 + 2 + 1.5) + 10)
+    # A run that was slowed down by others does not count.
+    slow = pd.concat([known, known.assign(**{"costs.train.images_per_second": 0.1})])
+    assert seconds(slow) == seconds(known)
     assert seconds(known.drop(columns="protocol.batch_size")) is None
 
 
@@ -405,6 +409,8 @@ def test_what_is_compared_is_measured_one_after_the_other(monkeypatch, over):
     found = [spec_of_label(label) for label in ("linear", "lora")]
     measure.measure(found, Environment(), steps=1, rounds=1, threads=1, tell=said.append)
     turns = [text.partition(": ")[2] for text in said if text.startswith("round 1")]
+    assert [text.partition(": ")[2] for text in said if text.startswith("warming up")] == turns
+    assert not [text for text in said if text.startswith("round 0")]
     by_kind = ["linear, training", "lora, training", "linear, latency", "lora, latency"]
     by_method = [by_kind[place] for place in (0, 2, 1, 3)]
     assert turns == (by_method if over else by_kind)

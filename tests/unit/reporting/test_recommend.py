@@ -9,6 +9,7 @@ from benchmark.analysis.costs import STORED
 from benchmark.analysis.limits import parse_limit
 from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import assess
+from benchmark.cli.recommend import _taken
 from benchmark.reporting.recommend import NOT_MEASURED, UNFINISHED, recommend
 from benchmark.results.timing_columns import LATENCY
 from tests.helpers.records import frame, grid, record, timed
@@ -65,6 +66,18 @@ def test_of_those_that_are_not_told_apart_the_smallest_is_taken_with_its_loss(cl
             & (pairs["method_b"] == "alpha")
         ].iloc[0]
         assert dataclasses.astuple(one.difference) == tuple(row[["difference", "low", "high"]])
+
+
+def test_where_one_method_has_finished_the_headline_says_so(clear):
+    alone = Runs(frame(grid(["spm"])))
+    (one,) = advised(alone)
+    assert _taken(one).startswith(
+        "only spm has finished, so there is nothing to compare it with: mIoU "
+    )
+    # That limits leave one is another matter.
+    sizes = clear.leaderboard.set_index("method")[STORED]
+    (one,) = advised(clear, ("stored", f"{int(sizes['alpha'])}B"))
+    assert list(one.rivals) == ["alpha"] and one.finished == 3 and _taken(one).startswith("take ")
 
 
 def test_a_limit_leaves_methods_out_and_says_what_they_cost(clear):

@@ -61,12 +61,21 @@ function scaled(number, unit) {
   return number.toFixed(step ? 1 : 0) + prefix + unit;
 }
 
+/** Points to one digit, ties to the even one, as Python rounds: all tables show the same. */
+function pointsText(points) {
+  const size = Math.abs(points), lower = Math.floor(size * 10);
+  // Of numbers with a tie at the second digit only quarters are exact.
+  const tie = (size * 4) % 2 === 1;
+  const text = (tie && lower % 2 === 0 ? lower / 10 : size).toFixed(1);
+  return points < 0 && text !== '0.0' ? `-${text}` : text;
+}
+
 /** A value as people read it; the same rules as the tables of the report. */
 function human(value, kind) {
   if (value === null || value === undefined || value === '') return MISSING;
   if (typeof value === 'string') return value;
   switch (kind) {
-    case 'points': return (100 * value).toFixed(1);
+    case 'points': return pointsText(100 * value);
     case 'count': return scaled(value, '');
     case 'bytes': return scaled(value, 'B');
     case 'seconds': {

@@ -20,12 +20,17 @@ function drawPairs() {
   byId('pairs-note').textContent = own.some((pair) => pair.p_holm !== null)
     ? 'Row minus column in points of mIoU. Coloured: too large to be chance (5 %, after Holm’s correction for the number of comparisons); grey: may be chance.'
     : 'Row minus column in points of mIoU. Not tested: needs at least two seeds.';
+  // The interval is that of one pair, the test corrects for all of them.
+  const beyond = own.filter((pair) => pair.p_holm !== null && !pair.significant && pair.low > 0).length;
+  if (beyond) {
+    byId('pairs-note').textContent += ` In ${beyond === 1 ? '1 pair' : `${beyond} pairs`} the 95 % interval excludes 0, and the difference is still not significant: the interval is for one pair alone, the test corrects for their number.`;
+  }
   byId('pair-table').parentElement.hidden = methods.length === 0;
   const widest = Math.max(...own.map((pair) => Math.abs(pair.difference)), .001);
   const cell = (a, b) => {
     const pair = known.get(`${a}/${b}`);
     if (a === b || !pair) return el('td', { class: 'none' }, a === b ? '' : MISSING);
-    const text = `${pair.difference >= 0 ? '+' : '−'}${Math.abs(100 * pair.difference).toFixed(1)}`;
+    const text = `${pair.difference >= 0 ? '+' : '−'}${pointsText(Math.abs(100 * pair.difference))}`;
     const about = [`${data.methods[a].name} minus ${data.methods[b].name}: ${text} points`];
     if (pair.low !== null) about.push(`95 % interval ${human(pair.low, 'points')} to ${human(pair.high, 'points')}`);
     about.push(pair.p_holm === null ? 'not tested' : `p = ${pair.p_holm.toPrecision(2)} (Holm)`);
