@@ -5,13 +5,12 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.export import Dim
 
-from benchmark.export.agreement import Agreement, compare
-from benchmark.export.formats import write_json
-from benchmark.export.graph import Entry, Network, quiet, sizes_of, traced
+from benchmark.export.agreement import Agreement, check
+from benchmark.export.formats import write_json, write_tensors
+from benchmark.export.graph import Entry, Network, sizes_of, traced, write_graph
 from benchmark.export.trained import Trained
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.segmenter import Segmenter
@@ -44,7 +43,7 @@ def compare_features(trained: Trained, segmenter: Segmenter, model: nn.Module) -
         return logits[..., : image.shape[-2], : image.shape[-1]]
 
     sizes = sizes_of(backbone, trained.side)
-    return compare(Network(segmenter).eval(), exported, backbone.in_chans, sizes)
+    return check(trained, Network(segmenter).eval(), exported, sizes)
 
 
 class _Decoder(nn.Module):
@@ -60,7 +59,7 @@ class _Decoder(nn.Module):
 
 
 def write_decoder(
-    trained: Trained, segmenter: Segmenter, path: Path, recipe: dict[str, Any]
+    trained: Trained, segmenter: Segmenter, path: Path, recipe: dict[str, Any], agreement: Agreement
 ) -> str:
     """Writes the decoder's weights, its graph, and `task.json`, which says how to use them.
 
@@ -69,13 +68,14 @@ def write_decoder(
         segmenter: its network.
         path: the folder.
         recipe: of the timm model; see `Trained.timm_model`.
+        agreement: that was found.
 
     Returns:
         What there is, for people.
     """
     backbone = segmenter.backbone
-    state = {k: v.contiguous() for k, v in segmenter.decoder.state_dict().items()}
-    save_file(state, path / "decoder.safetensors", {"decoder": trained.run.spec.protocol.decoder})
+    state, name = segmenter.decoder.state_dict(), trained.run.spec.protocol.decoder
+    write_tensors(path / "decoder.safetensors", state, {"decoder": name})
     side = 3 * (backbone.fixed_side or backbone.divisor) // (3 if backbone.fixed_side else 1)
     maps = tuple(
         torch.rand(2, channels, side // stride, side // stride)
@@ -83,7 +83,6 @@ def write_decoder(
     )
     shapes = (tuple({0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO} for _ in maps),)
     program = traced(_Decoder(segmenter.decoder).eval(), maps, shapes)
-    with (path / "decoder.pt2").open("wb") as file, quiet():
-        torch.export.save(program, file)
-    write_json(path / "task.json", trained.about() | recipe)
+    write_graph(program, path / "decoder.pt2")
+    write_json(path / "task.json", trained.about() | recipe | {"agreement": str(agreement)})
     return "decoder.pt2 takes the maps of the timm model (task.json says which)"

@@ -4,8 +4,9 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -177,6 +178,15 @@ def traced(module: nn.Module, example: tuple[Tensor, ...], shapes: object) -> Ex
     """`torch.export.export` without its messages, which are for its developers."""
     with quiet(), torch.no_grad():
         return torch.export.export(module, example, dynamic_shapes=shapes, strict=False)  # type: ignore[arg-type]
+
+
+def write_graph(
+    program: ExportedProgram, path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes a graph as a .pt2 file."""
+    extra = None if metadata is None else dict(metadata)
+    with path.open("wb") as file, quiet():
+        torch.export.save(program, file, extra_files=extra)
 
 
 @contextlib.contextmanager

@@ -91,8 +91,8 @@ def test_a_format_loads_without_this_package(runs, tmp_path, form, method, scrip
     trained = open_run(runs(method))
     out = tmp_path / "out.pt2"
     written = export(trained, form, out)
-    # OpenVINO's arithmetic is farther from torch's than that of the others.
-    most = 0.1 if form == "openvino" else 1e-3
+    # OpenVINO resizes position embeddings without the filter that torch has.
+    most = 0.5 if form == "openvino" else 1e-3
     assert written.agreement.same >= 0.999 and written.agreement.difference < most
     image = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
     np.save(tmp_path / "image.npy", image.numpy())
