@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.core.errors import UserError
+from benchmark.core.errors import UserError, on_one_line
 from benchmark.export.pictures import Pictures, Size, pictures_of
 from benchmark.export.trained import Trained
 
@@ -77,7 +77,15 @@ def compare(
     difference, same, predicted, pixels = 0.0, 0, 0, 0
     for batch in pictures.batches:
         image = torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous() / 255
-        wanted, found = network(image), exported(image)
+        wanted = network(image)
+        try:
+            found = exported(image)
+        except Exception as error:  # of whatever library runs it
+            size = " x ".join(str(side) for side in image.shape)
+            raise UserError(
+                f"the exported network does not run on images of {size}: "
+                f"{on_one_line(error)[:300]}; choose another format"
+            ) from error
         if wanted.shape != found.shape:
             raise UserError(
                 f"the exported network returns {tuple(found.shape)} in place of "

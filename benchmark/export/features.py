@@ -10,10 +10,12 @@ from torch.export import Dim
 
 from benchmark.export.agreement import Agreement, check
 from benchmark.export.formats import write_json, write_tensors
-from benchmark.export.graph import Entry, Network, sizes_of, traced, write_graph
+from benchmark.export.graph import Entry, Network, read_graph, sizes_of, traced, write_graph
 from benchmark.export.trained import Trained
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.segmenter import Segmenter
+
+DECODER = "decoder.pt2"
 
 
 def maps_of(model: nn.Module, backbone: StagedBackbone, pixels: Tensor) -> list[Tensor]:
@@ -27,18 +29,20 @@ def maps_of(model: nn.Module, backbone: StagedBackbone, pixels: Tensor) -> list[
     )
 
 
-def compare_features(trained: Trained, segmenter: Segmenter, model: nn.Module) -> Agreement:
-    """Compares a timm model, with the decoder behind it, with the network of a run.
+def compare_features(
+    trained: Trained, segmenter: Segmenter, model: nn.Module, path: Path
+) -> Agreement:
+    """Compares a timm model, with the decoder that was written behind it, with the run's network.
 
     Raises:
         UserError: they disagree.
     """
     backbone = segmenter.backbone
-    entry = Entry(backbone)
+    entry, decoder = Entry(backbone), read_graph(path / DECODER)
 
     def exported(image: Tensor) -> Tensor:
         pixels = entry(image)
-        coarse = segmenter.decoder(maps_of(model, backbone, pixels))
+        coarse = decoder(*maps_of(model, backbone, pixels))
         logits = F.interpolate(coarse, pixels.shape[-2:], mode="bilinear")
         return logits[..., : image.shape[-2], : image.shape[-1]]
 
@@ -58,21 +62,8 @@ class _Decoder(nn.Module):
         return self.decoder(list(maps))
 
 
-def write_decoder(
-    trained: Trained, segmenter: Segmenter, path: Path, recipe: dict[str, Any], agreement: Agreement
-) -> str:
-    """Writes the decoder's weights, its graph, and `task.json`, which says how to use them.
-
-    Args:
-        trained: the run.
-        segmenter: its network.
-        path: the folder.
-        recipe: of the timm model; see `Trained.timm_model`.
-        agreement: that was found.
-
-    Returns:
-        What there is, for people.
-    """
+def write_decoder(trained: Trained, segmenter: Segmenter, path: Path) -> None:
+    """Writes the decoder's weights and its graph into a folder."""
     backbone = segmenter.backbone
     state, name = segmenter.decoder.state_dict(), trained.run.spec.protocol.decoder
     write_tensors(path / "decoder.safetensors", state, {"decoder": name})
@@ -83,6 +74,20 @@ def write_decoder(
     )
     shapes = (tuple({0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO} for _ in maps),)
     program = traced(_Decoder(segmenter.decoder).eval(), maps, shapes)
-    write_graph(program, path / "decoder.pt2")
+    write_graph(program, path / DECODER)
+
+
+def write_task(trained: Trained, path: Path, recipe: dict[str, Any], agreement: Agreement) -> str:
+    """Writes `task.json`, which says how to use what is in a folder.
+
+    Args:
+        trained: the run.
+        path: the folder.
+        recipe: of the timm model; see `Trained.timm_model`.
+        agreement: that was found.
+
+    Returns:
+        What there is, for people.
+    """
     write_json(path / "task.json", trained.about() | recipe | {"agreement": str(agreement)})
-    return "decoder.pt2 takes the maps of the timm model (task.json says which)"
+    return f"{DECODER} takes the maps of the timm model (task.json says which)"

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from benchmark.core.errors import UserError
-from benchmark.export.features import compare_features, write_decoder
+from benchmark.export.features import compare_features, write_decoder, write_task
 from benchmark.export.formats import Written, register_format, write_tensors
 from benchmark.export.trained import Trained
 from methods.base import Unsupported
@@ -54,5 +54,6 @@ def write_merged(trained: Trained, path: Path) -> Written:
     }
     write_tensors(path / "backbone.safetensors", state, metadata)
     model.load_state_dict(state, strict=True)
-    agreement = compare_features(trained, segmenter, model.eval())
-    return Written(agreement, (write_decoder(trained, segmenter, path, recipe, agreement),))
+    write_decoder(trained, segmenter, path)
+    agreement = compare_features(trained, segmenter, model.eval(), path)
+    return Written(agreement, (write_task(trained, path, recipe, agreement),))

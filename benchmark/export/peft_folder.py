@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from benchmark.core.errors import UserError
 from benchmark.core.files import write_atomic
-from benchmark.export.features import compare_features, write_decoder
+from benchmark.export.features import compare_features, write_decoder, write_task
 from benchmark.export.formats import Written, register_format, write_tensors
 from benchmark.export.trained import Trained
 from benchmark.models.segmenter import Segmenter
@@ -45,13 +45,14 @@ def write_peft(trained: Trained, path: Path) -> Written:
         _note_base(path, recipe["timm_model"])
         again, _ = trained.timm_model(segmenter.backbone)
         loaded = PeftModel.from_pretrained(cast(Any, again), str(path)).eval()
+    write_decoder(trained, segmenter, path)
     try:
-        agreement = compare_features(trained, segmenter, cast(Any, loaded).base_model.model)
+        agreement = compare_features(trained, segmenter, cast(Any, loaded).base_model.model, path)
     except UserError as error:
         left = _left_out(trained, path)
         more = f" (peft leaves out {left[0]} and {len(left) - 1} more tensors)" if left else ""
         raise UserError(f"{error}{more}") from error
-    notes = [write_decoder(trained, segmenter, path, recipe, agreement)]
+    notes = [write_task(trained, path, recipe, agreement)]
     if trained.run.spec.weights == "none":
         base = trained.backbone().model.state_dict()
         write_tensors(path / "backbone.safetensors", base)

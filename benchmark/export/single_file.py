@@ -14,7 +14,7 @@ from benchmark.export.graph import (
     OUTPUT,
     Graph,
     Network,
-    quiet,
+    read_graph,
     sizes_of,
     takes_sizes,
     trace,
@@ -69,9 +69,7 @@ def write_program(trained: Trained, path: Path) -> Written:
     """One .pt2 file; it is loaded again and checked."""
     network, graph, metadata = _traced(trained)
     write_graph(graph.program, path)
-    with path.open("rb") as file, quiet():
-        exported = torch.export.load(file).module()
-    agreement = _check(trained, network, graph, exported)
+    agreement = _check(trained, network, graph, read_graph(path))
     write_graph(graph.program, path, metadata | {"agreement": str(agreement)})
     return _written(agreement, graph)
 
