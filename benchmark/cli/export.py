@@ -16,7 +16,7 @@ FORMATS = "onnx, torch-export, openvino, merged, peft or folder"
 """What `benchmark.export.formats` knows, which takes torch to ask."""
 
 
-@options.takes("results", "weights", "plugin")
+@options.takes("results", "data", "weights", "plugin")
 def export(
     request: "Request",
     run: Annotated[
@@ -45,7 +45,7 @@ def export(
     onnx, torch-export and openvino hold the whole network: they take images in [0, 1] and return
     logits at the size of the image. merged is a plain timm state dict, peft a folder that peft
     loads onto a timm model; both come with the decoder. folder is for a model hub. What was written
-    is compared with the network before it is kept.
+    is compared with the network before it is kept, on test images where the data are here.
 
     --stages writes the backbone once, as one ONNX file a stage. Another run on the same backbone,
     exported to the same folder, adds only what its task needs.
@@ -70,7 +70,7 @@ def export(
         formats.format_named(form)
     from benchmark.export.trained import open_run
 
-    trained = open_run(run, request.results, request.weights)
+    trained = open_run(run, request.results, request.weights, request.data)
     if form is None:
         from benchmark.export.stage_files import export_stages
 

@@ -108,6 +108,9 @@ class Lines:
             pace = f"loss {loss:.3f}, {images_per_second:.0f} images/s"
             self._print(f"  {label(spec)}: step {step}/{steps}, {pace}")
 
+    def validated(self, spec: RunSpec, step: int, miou: float) -> None:
+        """Prints nothing: loggers do."""
+
     def cell_finished(self, record: Record) -> None:
         """Prints the outcome and about what is left, unless `refused` did."""
         self.finished += 1
@@ -176,6 +179,9 @@ class Bars:
         detail = f"loss {loss:.3f}, {images_per_second:.0f} images/s"
         if spec.run_id in self.bars:
             self.progress.update(self.bars[spec.run_id], completed=step, detail=detail)
+
+    def validated(self, spec: RunSpec, step: int, miou: float) -> None:
+        """Prints nothing: loggers do."""
 
     def cell_finished(self, record: Record) -> None:
         """Moves the grid's bar and prints the outcome above the bars, unless `refused` did."""

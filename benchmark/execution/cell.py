@@ -64,6 +64,9 @@ from methods.base import Unsupported
 _WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 """Errors of the disk, on which no record of the cell can be stored."""
 
+Validated = Callable[[int, float], None]
+"""Called with the step (from 1) and the mIoU on the validation split."""
+
 VERIFIED_IMAGES = 4
 """Test images, spread over the split, whose batches the stored delta is evaluated on again."""
 _CHECK = "the check of the stored delta"
@@ -77,6 +80,7 @@ def run_cell(
     findings: Sequence[str] = (),
     resumed: Callable[[int], None] | None = None,
     near_copies: int | None = None,
+    validated: Validated | None = None,
 ) -> Record:
     """Runs one cell and stores it; an exception becomes a record with a status.
 
@@ -92,6 +96,7 @@ def run_cell(
         findings: of the audit, which the user accepted; the record names them.
         resumed: called with the step that a checkpoint was taken at.
         near_copies: see `Record.near_copies`.
+        validated: called after each evaluation on the validation split during training.
 
     Raises:
         UserError: there is no such method, or the results cannot be written; nothing is stored.
@@ -105,10 +110,10 @@ def run_cell(
         try:
             with seal_test() if spec.protocol.eval_split == "val" else contextlib.nullcontext():
                 try:
-                    record = _run(run, folder, environment, progress, resumed)
+                    record = _run(run, folder, environment, progress, resumed, validated)
                 except checkpoint.Unfit as reason:
                     checkpoint.set_aside(run.checkpoint, f"of other code: {reason}")
-                    record = _run(run, folder, environment, progress, resumed)
+                    record = _run(run, folder, environment, progress, resumed, validated)
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _WRITING:
                 raise
@@ -223,13 +228,14 @@ def _run(
     environment: Environment,
     progress: Progress | None,
     resumed: Callable[[int], None] | None,
+    validated: Validated | None,
 ) -> Record:
     """A cell from its beginning, or its checkpoint, to its record; files go to a folder."""
     phases, protocol = run.phases, run.spec.protocol
     prepared = _prepare(run, environment)
     if prepared.saved and resumed:
         resumed(prepared.saved.progress.step)
-    trained = _train(run, prepared, environment, progress)
+    trained = _train(run, prepared, environment, progress, validated)
     with phases("evaluate"):
         scored = _evaluate(run.spec, prepared, environment)
     precision = prepared.compute.precision
@@ -311,7 +317,11 @@ def _build(run: RunState, environment: Environment) -> tuple[Segmenter, deltas.P
 
 
 def _train(
-    run: RunState, prepared: _Prepared, environment: Environment, progress: Progress | None
+    run: RunState,
+    prepared: _Prepared,
+    environment: Environment,
+    progress: Progress | None,
+    validated: Validated | None,
 ) -> Trained:
     """Trains to the end of the protocol, on as many threads as help."""
     segmenter, protocol = prepared.segmenter, run.spec.protocol
@@ -347,12 +357,12 @@ def _train(
             pays=pays,
             replicas=replicas,
             criterion=prepared.criterion,
-            validate=_validation(run, prepared, environment),
+            validate=_validation(run, prepared, environment, validated),
         )
 
 
 def _validation(
-    run: RunState, prepared: _Prepared, environment: Environment
+    run: RunState, prepared: _Prepared, environment: Environment, validated: Validated | None
 ) -> Callable[[], float] | None:
     """The mIoU on the validation split; None where the protocol asks for none."""
     what = "the validation during training"
@@ -369,7 +379,10 @@ def _validation(
             full=False,
         )
         run.opens("val")
-        return float(mean_iou(*(counts[name].sum(0) for name in CLASS_COUNTS)))
+        found = float(mean_iou(*(counts[name].sum(0) for name in CLASS_COUNTS)))
+        if validated:
+            validated(run.training.step, found)
+        return found
 
     return validate
 

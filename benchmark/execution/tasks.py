@@ -51,6 +51,9 @@ class Listener(Protocol):
     def step(self, spec: RunSpec, step: int, loss: float, images_per_second: float) -> None:
         """A cell made a training step."""
 
+    def validated(self, spec: RunSpec, step: int, miou: float) -> None:
+        """A cell was evaluated on the validation split after a step; before `step` tells of it."""
+
     def cell_finished(self, record: Record) -> None:
         """A cell is stored."""
 
@@ -265,6 +268,7 @@ class Train:
                 self.findings,
                 lambda step: listener.resumed(cell, step),
                 self.near_copies,
+                lambda *score: listener.validated(cell, *score),
             )
 
 

@@ -5,16 +5,17 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.export import Dim
 
-from benchmark.export.agreement import Agreement, compare
-from benchmark.export.formats import write_json
-from benchmark.export.graph import Entry, Network, quiet, sizes_of, traced
+from benchmark.export.agreement import Agreement, check
+from benchmark.export.formats import write_json, write_tensors
+from benchmark.export.graph import Entry, Network, read_graph, sizes_of, traced, write_graph
 from benchmark.export.trained import Trained
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.segmenter import Segmenter
+
+DECODER = "decoder.pt2"
 
 
 def maps_of(model: nn.Module, backbone: StagedBackbone, pixels: Tensor) -> list[Tensor]:
@@ -28,23 +29,25 @@ def maps_of(model: nn.Module, backbone: StagedBackbone, pixels: Tensor) -> list[
     )
 
 
-def compare_features(trained: Trained, segmenter: Segmenter, model: nn.Module) -> Agreement:
-    """Compares a timm model, with the decoder behind it, with the network of a run.
+def compare_features(
+    trained: Trained, segmenter: Segmenter, model: nn.Module, path: Path
+) -> Agreement:
+    """Compares a timm model, with the decoder that was written behind it, with the run's network.
 
     Raises:
         UserError: they disagree.
     """
     backbone = segmenter.backbone
-    entry = Entry(backbone)
+    entry, decoder = Entry(backbone), read_graph(path / DECODER)
 
     def exported(image: Tensor) -> Tensor:
         pixels = entry(image)
-        coarse = segmenter.decoder(maps_of(model, backbone, pixels))
+        coarse = decoder(*maps_of(model, backbone, pixels))
         logits = F.interpolate(coarse, pixels.shape[-2:], mode="bilinear")
         return logits[..., : image.shape[-2], : image.shape[-1]]
 
     sizes = sizes_of(backbone, trained.side)
-    return compare(Network(segmenter).eval(), exported, backbone.in_chans, sizes)
+    return check(trained, Network(segmenter).eval(), exported, sizes)
 
 
 class _Decoder(nn.Module):
@@ -59,23 +62,11 @@ class _Decoder(nn.Module):
         return self.decoder(list(maps))
 
 
-def write_decoder(
-    trained: Trained, segmenter: Segmenter, path: Path, recipe: dict[str, Any]
-) -> str:
-    """Writes the decoder's weights, its graph, and `task.json`, which says how to use them.
-
-    Args:
-        trained: the run.
-        segmenter: its network.
-        path: the folder.
-        recipe: of the timm model; see `Trained.timm_model`.
-
-    Returns:
-        What there is, for people.
-    """
+def write_decoder(trained: Trained, segmenter: Segmenter, path: Path) -> None:
+    """Writes the decoder's weights and its graph into a folder."""
     backbone = segmenter.backbone
-    state = {k: v.contiguous() for k, v in segmenter.decoder.state_dict().items()}
-    save_file(state, path / "decoder.safetensors", {"decoder": trained.run.spec.protocol.decoder})
+    state, name = segmenter.decoder.state_dict(), trained.run.spec.protocol.decoder
+    write_tensors(path / "decoder.safetensors", state, {"decoder": name})
     side = 3 * (backbone.fixed_side or backbone.divisor) // (3 if backbone.fixed_side else 1)
     maps = tuple(
         torch.rand(2, channels, side // stride, side // stride)
@@ -83,7 +74,20 @@ def write_decoder(
     )
     shapes = (tuple({0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO} for _ in maps),)
     program = traced(_Decoder(segmenter.decoder).eval(), maps, shapes)
-    with (path / "decoder.pt2").open("wb") as file, quiet():
-        torch.export.save(program, file)
-    write_json(path / "task.json", trained.about() | recipe)
-    return "decoder.pt2 takes the maps of the timm model (task.json says which)"
+    write_graph(program, path / DECODER)
+
+
+def write_task(trained: Trained, path: Path, recipe: dict[str, Any], agreement: Agreement) -> str:
+    """Writes `task.json`, which says how to use what is in a folder.
+
+    Args:
+        trained: the run.
+        path: the folder.
+        recipe: of the timm model; see `Trained.timm_model`.
+        agreement: that was found.
+
+    Returns:
+        What there is, for people.
+    """
+    write_json(path / "task.json", trained.about() | recipe | {"agreement": str(agreement)})
+    return f"{DECODER} takes the maps of the timm model (task.json says which)"

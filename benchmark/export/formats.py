@@ -4,12 +4,16 @@ import importlib
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors.torch import save
+from torch import Tensor
+
 from benchmark.core.errors import UserError
+from benchmark.core.files import write_atomic
 from benchmark.core.processes import tag
 from benchmark.export.agreement import Agreement
 from benchmark.export.trained import Trained
@@ -167,3 +171,15 @@ def size_of(path: Path) -> int:
 def write_json(path: Path, content: object) -> None:
     """Writes JSON that a person can read."""
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes a safetensors file.
+
+    Not by the library's own writer: its file is for the eyes of its owner alone, and its errors of
+    the disk are no OSError.
+    """
+    state = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    write_atomic(path, save(state, None if metadata is None else dict(metadata)))

@@ -4,14 +4,16 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from benchmark.core.errors import UserError, on_one_line
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.segmenter import Segmenter
 
@@ -159,7 +161,7 @@ def trace(network: Network, backbone: StagedBackbone, side: int) -> Graph:
         example = torch.rand(2, backbone.in_chans, 3 * step + 5, 4 * step - 3)
         with contextlib.suppress(Exception):  # whatever a model does with sizes
             program = traced(network, (example,), {INPUT: {0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO}})
-            if all(isinstance(program_size(program)[axis], torch.SymInt) for axis in (0, 2, 3)):
+            if _is_free(program):
                 return Graph(program, None)
     size = only or backbone.padded(side, side)
     example = torch.rand(2, backbone.in_chans, *size)
@@ -173,10 +175,43 @@ def program_size(program: ExportedProgram) -> Sequence[int | torch.SymInt]:
     return node.meta["val"].shape
 
 
+def _is_free(program: ExportedProgram) -> bool:
+    """Whether number, height and width of images are free, and no two of them tied together."""
+    count, _, height, width = program_size(program)
+    sides = (count, height, width)
+    free = {side.node.expr for side in sides if isinstance(side, torch.SymInt)}
+    return sum(expression.is_symbol for expression in free) == 3
+
+
 def traced(module: nn.Module, example: tuple[Tensor, ...], shapes: object) -> ExportedProgram:
-    """`torch.export.export` without its messages, which are for its developers."""
-    with quiet(), torch.no_grad():
-        return torch.export.export(module, example, dynamic_shapes=shapes, strict=False)  # type: ignore[arg-type]
+    """`torch.export.export` without its messages, which are for its developers.
+
+    Raises:
+        UserError: it cannot trace the module.
+    """
+    try:
+        with quiet(), torch.no_grad():
+            return torch.export.export(module, example, dynamic_shapes=shapes, strict=False)  # type: ignore[arg-type]
+    except Exception as error:  # whatever a model does
+        raise UserError(
+            f"torch.export cannot trace the network ({on_one_line(error)[:300]}); use --format "
+            "folder, or --format merged where the method can be folded into the weights"
+        ) from error
+
+
+def write_graph(
+    program: ExportedProgram, path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes a graph as a .pt2 file."""
+    extra = None if metadata is None else dict(metadata)
+    with path.open("wb") as file, quiet():
+        torch.export.save(program, file, extra_files=extra)
+
+
+def read_graph(path: Path) -> nn.Module:
+    """What a .pt2 file computes."""
+    with path.open("rb") as file, quiet():
+        return torch.export.load(file).module()
 
 
 @contextlib.contextmanager

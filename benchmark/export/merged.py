@@ -3,12 +3,11 @@
 import json
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmark.core.errors import UserError
-from benchmark.export.features import compare_features, write_decoder
-from benchmark.export.formats import Written, register_format
+from benchmark.export.features import compare_features, write_decoder, write_task
+from benchmark.export.formats import Written, register_format, write_tensors
 from benchmark.export.trained import Trained
 from methods.base import Unsupported
 
@@ -43,7 +42,7 @@ def write_merged(trained: Trained, path: Path) -> Written:
             "--format onnx"
         )
     # What comes after the last stage is timm's own: no feature depends on it.
-    state = {name: own.get(name, tensor).contiguous() for name, tensor in plain.items()}
+    state = {name: own.get(name, tensor) for name, tensor in plain.items()}
     path.mkdir()
     metadata = {
         "format": "pt",
@@ -53,7 +52,8 @@ def write_merged(trained: Trained, path: Path) -> Written:
         "std": json.dumps(recipe["std"]),
         "run_id": record.run_id,
     }
-    save_file(state, path / "backbone.safetensors", metadata)
+    write_tensors(path / "backbone.safetensors", state, metadata)
     model.load_state_dict(state, strict=True)
-    agreement = compare_features(trained, segmenter, model.eval())
-    return Written(agreement, (write_decoder(trained, segmenter, path, recipe),))
+    write_decoder(trained, segmenter, path)
+    agreement = compare_features(trained, segmenter, model.eval(), path)
+    return Written(agreement, (write_task(trained, path, recipe, agreement),))

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 
 from benchmark.core.errors import UserError
-from benchmark.export.features import compare_features, write_decoder
-from benchmark.export.formats import Written, register_format
+from benchmark.core.files import write_atomic
+from benchmark.export.features import compare_features, write_decoder, write_task
+from benchmark.export.formats import Written, register_format, write_tensors
 from benchmark.export.trained import Trained
 from benchmark.models.segmenter import Segmenter
 
@@ -39,23 +40,38 @@ def write_peft(trained: Trained, path: Path) -> Written:
         model, recipe = trained.timm_model(segmenter.backbone)
         adapted = PeftModel(cast(Any, model), config)
         _copy(segmenter, adapted)
-        adapted.save_pretrained(str(path))
+        _save(adapted, path)
         (path / "README.md").unlink(missing_ok=True)  # peft's, which describes a language model
         _note_base(path, recipe["timm_model"])
         again, _ = trained.timm_model(segmenter.backbone)
         loaded = PeftModel.from_pretrained(cast(Any, again), str(path)).eval()
+    write_decoder(trained, segmenter, path)
     try:
-        agreement = compare_features(trained, segmenter, cast(Any, loaded).base_model.model)
+        agreement = compare_features(trained, segmenter, cast(Any, loaded).base_model.model, path)
     except UserError as error:
         left = _left_out(trained, path)
         more = f" (peft leaves out {left[0]} and {len(left) - 1} more tensors)" if left else ""
         raise UserError(f"{error}{more}") from error
-    notes = [write_decoder(trained, segmenter, path, recipe)]
+    notes = [write_task(trained, path, recipe, agreement)]
     if trained.run.spec.weights == "none":
         base = trained.backbone().model.state_dict()
-        save_file({k: v.contiguous() for k, v in base.items()}, path / "backbone.safetensors")
+        write_tensors(path / "backbone.safetensors", base)
         notes.append("backbone.safetensors are the random weights that the run began with")
     return Written(agreement, tuple(notes))
+
+
+def _save(adapted: Any, path: Path) -> None:
+    """As peft saves it, but for whom the umask says.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        adapted.save_pretrained(str(path))
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+    file = path / "adapter_model.safetensors"
+    write_atomic(file, file.read_bytes())
 
 
 def _copy(segmenter: Segmenter, adapted: torch.nn.Module) -> None:

@@ -1,25 +1,27 @@
 """Formats that hold the whole network in one graph."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from benchmark.export.agreement import Agreement, compare
+from benchmark.export.agreement import Agreement, check
 from benchmark.export.formats import Written, register_format
 from benchmark.export.graph import (
     INPUT,
     OUTPUT,
     Graph,
     Network,
-    quiet,
+    read_graph,
     sizes_of,
     takes_sizes,
     trace,
+    write_graph,
 )
 from benchmark.export.onnx_file import add_metadata, name_axes, network_in, to_onnx, write_model
 from benchmark.export.trained import Trained
-from benchmark.models.backbone import StagedBackbone
 
 SAYS = {
     "input": "image: float32 (N, C, H, W) in [0, 1], RGB where C is 3; normalised inside",
@@ -27,17 +29,20 @@ SAYS = {
 }
 
 
-def _traced(trained: Trained) -> tuple[Network, StagedBackbone, Graph, dict[str, str]]:
+def _traced(trained: Trained) -> tuple[Network, Graph, dict[str, str]]:
     segmenter = trained.segmenter()
     network, backbone = Network(segmenter).eval(), segmenter.backbone
     graph = trace(network, backbone, trained.side)
     about = trained.about() | {"mean": backbone.mean, "std": backbone.std} | SAYS
     metadata = {k: v if isinstance(v, str) else json.dumps(v) for k, v in about.items()}
-    return network, backbone, graph, metadata
+    return network, graph, metadata
 
 
-def _sizes(trained: Trained, backbone: StagedBackbone, graph: Graph) -> list[tuple[int, int, int]]:
-    return sizes_of(backbone, trained.side, graph.size)
+def _check(
+    trained: Trained, network: Network, graph: Graph, exported: Callable[[Tensor], Tensor]
+) -> Agreement:
+    sizes = sizes_of(network.segmenter.backbone, trained.side, graph.size)
+    return check(trained, network, exported, sizes)
 
 
 def _written(agreement: Agreement, graph: Graph) -> Written:
@@ -49,26 +54,24 @@ def _written(agreement: Agreement, graph: Graph) -> Written:
 )
 def write_onnx(trained: Trained, path: Path) -> Written:
     """One .onnx file; onnxruntime checks it."""
-    network, backbone, graph, metadata = _traced(trained)
+    network, graph, metadata = _traced(trained)
     model = to_onnx(graph.program, [INPUT], [OUTPUT])
     name_axes(model)
-    add_metadata(model, metadata)
     write_model(model, path)
-    sizes = _sizes(trained, backbone, graph)
-    exported = network_in(path, INPUT, OUTPUT)
-    return _written(compare(network, exported, backbone.in_chans, sizes), graph)
+    agreement = _check(trained, network, graph, network_in(path, INPUT, OUTPUT))
+    add_metadata(model, metadata | {"agreement": str(agreement)})
+    write_model(model, path)
+    return _written(agreement, graph)
 
 
 @register_format("torch-export", "a graph of torch.export (.pt2), loads with torch alone")
 def write_program(trained: Trained, path: Path) -> Written:
     """One .pt2 file; it is loaded again and checked."""
-    network, backbone, graph, metadata = _traced(trained)
-    with path.open("wb") as file, quiet():
-        torch.export.save(graph.program, file, extra_files=metadata)
-    with path.open("rb") as file, quiet():
-        exported = torch.export.load(file).module()
-    sizes = _sizes(trained, backbone, graph)
-    return _written(compare(network, exported, backbone.in_chans, sizes), graph)
+    network, graph, metadata = _traced(trained)
+    write_graph(graph.program, path)
+    agreement = _check(trained, network, graph, read_graph(path))
+    write_graph(graph.program, path, metadata | {"agreement": str(agreement)})
+    return _written(agreement, graph)
 
 
 @register_format(
@@ -81,14 +84,12 @@ def write_openvino(trained: Trained, path: Path) -> Written:
     """A folder with `model.xml` and `model.bin`; OpenVINO's CPU device checks it in fp32."""
     import openvino
 
-    network, backbone, graph, metadata = _traced(trained)
+    network, graph, metadata = _traced(trained)
     path.mkdir()
     # By way of ONNX: the reader of torch's own graphs knows fewer operators.
     write_model(to_onnx(graph.program, [INPUT], [OUTPUT]), path / "model.onnx")
     model = openvino.Core().read_model(path / "model.onnx")
     (path / "model.onnx").unlink()
-    for key, text in metadata.items():
-        model.set_rt_info(text, ["petseg-bench", key])
     openvino.save_model(model, path / "model.xml", compress_to_fp16=False)
     core = openvino.Core()
     compiled = core.compile_model(path / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
@@ -96,5 +97,9 @@ def write_openvino(trained: Trained, path: Path) -> Written:
     def exported(image: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(compiled(image.numpy())[0].copy())
 
-    sizes = _sizes(trained, backbone, graph)
-    return _written(compare(network, exported, backbone.in_chans, sizes), graph)
+    agreement = _check(trained, network, graph, exported)
+    for key, text in {**metadata, "agreement": str(agreement)}.items():
+        model.set_rt_info(text, ["petseg-bench", key])
+    (path / "model.bin").unlink()  # what was compiled may still read it
+    openvino.save_model(model, path / "model.xml", compress_to_fp16=False)
+    return _written(agreement, graph)

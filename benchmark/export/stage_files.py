@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmark.core.errors import UserError
-from benchmark.export.agreement import Agreement, compare
+from benchmark.export.agreement import Agreement, check
 from benchmark.export.formats import Written, require_packages, write_json
 from benchmark.export.graph import INPUT, Network, only_size, sizes_of, takes_sizes
 from benchmark.export.onnx_file import to_onnx, write_model
@@ -71,8 +71,10 @@ def export_stages(trained: Trained, out: Path, force: bool = False) -> Written:
         models = _without_unused([_model(piece, only is None) for piece in parts])
         for piece, model in zip(parts, models, strict=True):
             write_model(model, task / f"{piece.name}.onnx")
-        write_json(task / "task.json", trained.about())
+        about = trained.about()
+        write_json(task / "task.json", about)
         agreement = _check(trained, segmenter, folder, task, only)
+        write_json(task / "task.json", about | {"agreement": str(agreement)})
         takes = takes_sizes(only)
         if not out.exists():
             folder.rename(out)
@@ -181,7 +183,7 @@ def _check(
         return torch.from_numpy(pieces.logits(backbone, image.numpy()))
 
     sizes = sizes_of(segmenter.backbone, trained.side, only)
-    return compare(Network(segmenter).eval(), exported, segmenter.backbone.in_chans, sizes)
+    return check(trained, Network(segmenter).eval(), exported, sizes)
 
 
 def _load(path: Path) -> ModuleType:

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmark.core.files import file_sha256
 from benchmark.core.record import Task
 from benchmark.data.task import palette_of
 from benchmark.inference.find import Run, find_run
+from benchmark.inference.predictor import Predictor
 from benchmark.inference.restore import Folders, backbone_of, folders_of, restore, task_in
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.segmenter import Segmenter
@@ -30,12 +32,14 @@ class Trained:
         task: what it is for.
         method: with the settings of the run.
         weights: folders with weights files.
+        data: data root; None = none is named.
     """
 
     run: Run
     task: Task
     method: Method
     weights: Sequence[Path] = ()
+    data: Path | None = None
 
     def segmenter(self) -> Segmenter:
         """Its network, restored once more: in eval mode, in fp32, on the CPU.
@@ -44,6 +48,16 @@ class Trained:
             UserError: see `restore`.
         """
         return restore(self.run, self.task, self.backbone())
+
+    def predictor(self) -> Predictor:
+        """What `predict` computes of images that are resized already, on the CPU.
+
+        Raises:
+            UserError: see `restore`.
+        """
+        record = self.run.record
+        sha256 = file_sha256(self.run.delta)
+        return Predictor(record, self.task, self.segmenter(), lambda height, width: 1.0, sha256)
 
     def backbone(self) -> StagedBackbone:
         """The frozen backbone, as it is before a method is applied.
@@ -112,13 +126,19 @@ class Trained:
         }
 
 
-def open_run(run: str | Path, results: str | Path = "results", weights: Folders = None) -> Trained:
+def open_run(
+    run: str | Path,
+    results: str | Path = "results",
+    weights: Folders = None,
+    data: Path | None = None,
+) -> Trained:
     """A finished run to export.
 
     Args:
         run: as `benchmark.load` takes it.
         results: the results folder that ids are looked up in.
         weights: folders with pretrained weights.
+        data: data root, whose test images are compared; None = that of no files.
 
     Raises:
         UserError: there is no such run, it is not done, or its trained tensors are missing.
@@ -126,4 +146,4 @@ def open_run(run: str | Path, results: str | Path = "results", weights: Folders 
     found = find_run(run, results)
     task = task_in(found)
     method = build_method(found.spec.method, found.spec.method_params)
-    return Trained(found, task, method, tuple(folders_of(weights)))
+    return Trained(found, task, method, tuple(folders_of(weights)), data)

@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
+import timm
 import torch
 from safetensors.torch import save_file
 
-from benchmark.contract.models import FAMILIES, tiny
+from benchmark.contract.models import FAMILIES
 from benchmark.core.record import Task
 from benchmark.core.spec import Protocol
 from benchmark.data.task import task_of
@@ -17,18 +18,24 @@ from benchmark.planning.plan import Selection, plan
 from benchmark.results import store
 from tests.helpers.records import record
 
+SMALL = FAMILIES | {
+    "dinov3": ("vit_small_patch16_dinov3", {"depth": 4, "embed_dim": 64, "num_heads": 2})
+}
+
 
 def small_backbone(family: str, folder: Path) -> str:
     """Puts weights of a tiny model of a family into a folder, and returns the backbone's name."""
-    name, kwargs = FAMILIES[family]
+    name, kwargs = SMALL[family]
     path = folder / f"small_{family}.safetensors"
     if not path.exists():
-        state = {k: v.contiguous() for k, v in tiny(family).model.state_dict().items()}
-        # What a backbone leaves out is in a file of timm, too.
-        import timm
-
-        whole = timm.create_model(name, num_classes=0, **kwargs).state_dict()
-        save_file(whole | state, path, {"timm_model": name, "timm_kwargs": json.dumps(kwargs)})
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = timm.create_model(name, num_classes=0, **kwargs)
+            for parameter in model.parameters():
+                if parameter.ndim <= 1:  # as in `tiny`
+                    torch.nn.init.uniform_(parameter, 0.5, 1.0)
+        about = {"timm_model": name, "timm_kwargs": json.dumps(kwargs)}
+        save_file(model.state_dict(), path, about)
     return path.stem
 
 

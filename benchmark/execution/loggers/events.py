@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,6 +69,21 @@ class Logger(Protocol):
         """Nothing follows."""
 
 
+@dataclass
+class _Followed:
+    """A run that is under way.
+
+    Attributes:
+        told: when its points were handed on, in seconds.
+        points: those since then.
+        validated: steps of the points of its validation curve that there were.
+    """
+
+    told: float
+    points: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
+    validated: set[int] = field(default_factory=set)
+
+
 class Logged:
     """A listener that hands on all events, and tells loggers about runs.
 
@@ -87,8 +102,8 @@ class Logged:
     ) -> None:
         self._listener, self._results, self._data = listener, results, data
         self._threads = [_Thread(name, logger) for name, logger in loggers.items()]
-        self._points: dict[str, list[tuple[int, Mapping[str, float]]]] = {}
-        self._told: dict[str, float] = {}
+        self._runs: dict[str, _Followed] = {}
+        self._resumed: dict[str, int] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._listener, name)
@@ -96,34 +111,51 @@ class Logged:
     def cell_started(self, spec: RunSpec) -> None:
         """Forgets an attempt whose process died."""
         self._listener.cell_started(spec)
-        self._points.pop(spec.run_id, None)
+        self._runs.pop(spec.run_id, None)
+        self._resumed.pop(spec.run_id, None)
+
+    def resumed(self, spec: RunSpec, step: int) -> None:
+        """Remembers that what was before was told by another command."""
+        self._listener.resumed(spec, step)
+        self._resumed[spec.run_id] = step
 
     def step(self, spec: RunSpec, step: int, loss: float, images_per_second: float) -> None:
         """Collects a point of the curve."""
         self._listener.step(spec, step, loss, images_per_second)
-        if spec.run_id not in self._points:
-            self._begin(spec, step)
-        points = self._points[spec.run_id]
-        points.append((step, {"loss": loss, "images_per_second": images_per_second}))
-        if len(points) >= POINTS or time.monotonic() - self._told[spec.run_id] > SECONDS:
+        run = self._followed(spec, step)
+        run.points.append((step, {"loss": loss, "images_per_second": images_per_second}))
+        if len(run.points) >= POINTS or time.monotonic() - run.told > SECONDS:
             self._flush(spec.run_id)
+
+    def validated(self, spec: RunSpec, step: int, miou: float) -> None:
+        """Hands on a point of the validation curve, and what was collected before it."""
+        self._listener.validated(spec, step, miou)
+        run = self._followed(spec, max(step, self._resumed.get(spec.run_id, 0) + 1))
+        run.points.append((step, {VALIDATION: miou}))
+        run.validated.add(step)
+        self._flush(spec.run_id)
 
     def cell_finished(self, record: Record) -> None:
         """Hands on the rest of the curves, scores, costs and pictures."""
         self._listener.cell_finished(record)
-        if record.run_id not in self._points:
-            if record.metrics is None:
-                return  # it never began
-            self._begin(spec_of(record), int(record.protocol["steps"]))
+        if record.run_id not in self._runs and record.metrics is None:
+            return  # it never began
+        run = self._followed(spec_of(record), int(record.protocol["steps"]))
         self._flush(record.run_id)
         if record.metrics is not None:
             folder = self._results / spec_of(record).folder
             steps, scores = read_curve(folder, VALIDATION) or ((), ())
-            points = [(int(s), {VALIDATION: float(v)}) for s, v in zip(steps, scores, strict=True)]
-            self._tell("curve", record.run_id, points)
+            since = self._resumed.get(record.run_id, 0)
+            # Of a run that was trained elsewhere, nothing came while it trained.
+            run.points = [
+                (int(step), {VALIDATION: float(score)})
+                for step, score in zip(steps, scores, strict=True)
+                if step > since and step not in run.validated
+            ]
+            self._flush(record.run_id)
             self._tell("pictures", record.run_id, samples(folder, record.benchmark, self._data))
         self._tell("finish", record.run_id, record, numbers_of(record))
-        del self._points[record.run_id]
+        del self._runs[record.run_id]
 
     def close(self) -> None:
         """Waits for the loggers, but not for ever."""
@@ -136,18 +168,23 @@ class Logged:
                 left = thread.events.qsize()
                 _warn(f"--log {thread.name} took too long and was left; {left} events are missing")
 
-    def _begin(self, spec: RunSpec, step: int) -> None:
-        self._points[spec.run_id], self._told[spec.run_id] = [], time.monotonic()
+    def _followed(self, spec: RunSpec, step: int) -> "_Followed":
+        """A run that loggers know; one that is new begins with a step."""
+        if spec.run_id in self._runs:
+            return self._runs[spec.run_id]
         name = f"{spec.benchmark} / {spec.backbone} / {spec.method_label} / seed {spec.seed}"
         own = spec.model_dump(mode="json", exclude={"tuning", "method_label", "benchmark_version"})
         settings = {key: own[key] for key in own if key not in ("protocol", "method_params")}
         for part, short in (("method_params", spec.method), ("protocol", "protocol")):
             settings |= {f"{short}.{field}": value for field, value in own[part].items()}
         self._tell("start", LoggedRun(spec.run_id, spec.suite, name, settings, step))
+        return self._runs.setdefault(spec.run_id, _Followed(time.monotonic()))
 
     def _flush(self, run_id: str) -> None:
-        self._tell("curve", run_id, self._points[run_id])
-        self._points[run_id], self._told[run_id] = [], time.monotonic()
+        run = self._runs[run_id]
+        if run.points:
+            self._tell("curve", run_id, run.points)
+        run.points, run.told = [], time.monotonic()
 
     def _tell(self, event: str, *content: Any) -> None:
         for thread in self._threads:

@@ -34,7 +34,7 @@ class WandB:
             reinit="create_new",
             settings=wandb.Settings(console="off", silent=True),
         )
-        # Validation comes after the training, and wandb's own step may not go back.
+        # What resumes comes again, and wandb's own step may not go back.
         made.define_metric(_STEP)
         made.define_metric("training/*", step_metric=_STEP)
         self._runs[run.id] = made

@@ -66,7 +66,7 @@ class SmpDecoder(nn.Module):
             UserError: the batch is too small to train on.
 
         """
-        batch = len(features[0])
+        batch = features[0].shape[0]  # not `len`, which would be a constant of an exported graph
         if self.training and batch < self.min_batch:
             raise UserError(
                 f"{type(self.decoder).__name__} normalises what it pools to one position an image "

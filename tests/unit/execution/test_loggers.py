@@ -24,8 +24,8 @@ STEPS = 4
 class Recorded:
     """Keeps what it is told."""
 
-    def __init__(self):
-        self.told = []
+    def __init__(self, root=None):
+        self.told, self.root = [], root
 
     def __getattr__(self, name):
         return lambda *content, **_: self.told.append((name, content))
@@ -42,7 +42,8 @@ def cell(methods="linear"):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """What a logger was told of a whole run, and its record."""
-    recorded, root = Recorded(), tmp_path_factory.mktemp("results")
+    root = tmp_path_factory.mktemp("results")
+    recorded = Recorded(root)
     told = Logged(Silent(), {"recorded": recorded}, root, None)
     (record,) = grid.run_cells([cell()], root, device="cpu", listener=told, compute=Compute("fp32"))
     told.close()
@@ -66,6 +67,9 @@ def test_a_run_is_told_from_its_settings_to_its_costs(trained):
     losses = {step: values["loss"] for step, values in points if "loss" in values}
     scores = {step: values["val_miou"] for step, values in points if "val_miou" in values}
     assert sorted(losses) == [1, 2, 3, 4] and sorted(scores) == [2, 4]
+    order = [(step, *values) for step, values in points]
+    assert [step for step, name, *_ in order if name == "val_miou"] == [2, 4]  # each once
+    assert order.index((2, "val_miou")) < order.index((3, "loss", "images_per_second"))
     ((_, pictures),) = recorded.of("pictures")
     assert len(pictures) == 3
     for picture in pictures.values():
@@ -121,6 +125,31 @@ def test_an_attempt_whose_process_died_is_begun_again(tmp_path):
     told.step(spec, 3, 1.0, 1.0)
     told.close()
     assert [run.first_step for (run,) in recorded.of("start")] == [1, 3]
+
+
+def test_a_resumed_run_is_told_from_where_it_resumes(tmp_path):
+    recorded, spec = Recorded(), cell()
+    told = Logged(Silent(), {"recorded": recorded}, tmp_path, None)
+    told.cell_started(spec)
+    told.resumed(spec, 2)
+    told.validated(spec, 2, 0.25)  # it had been interrupted
+    told.step(spec, 3, 1.0, 1.0)
+    told.close()
+    assert [run.first_step for (run,) in recorded.of("start")] == [3]
+    assert recorded.of("curve")[0] == (spec.run_id, [(2, {"val_miou": 0.25})])
+
+
+def test_the_validation_curve_of_a_run_trained_elsewhere_is_told_when_it_ends(trained, tmp_path):
+    (own, record), recorded = trained, Recorded()
+    told = Logged(Silent(), {"recorded": recorded}, own.root, None)
+    told.cell_finished(record)
+    told.close()
+    ((_, points),) = recorded.of("curve")
+    assert [(step, list(values)) for step, values in points] == [
+        (2, ["val_miou"]),
+        (4, ["val_miou"]),
+    ]
+    assert len(recorded.of("finish")) == 1
 
 
 def test_loggers_that_are_unknown_or_not_installed_are_one_line(monkeypatch):

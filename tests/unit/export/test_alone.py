@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from benchmark.export.formats import export
-from benchmark.export.graph import Network
+from benchmark.export.graph import Network, takes_sizes
 from benchmark.export.stage_files import export_stages
 from benchmark.export.trained import open_run
 from tests.helpers.trained import small_backbone, trained_run
@@ -91,8 +91,8 @@ def test_a_format_loads_without_this_package(runs, tmp_path, form, method, scrip
     trained = open_run(runs(method))
     out = tmp_path / "out.pt2"
     written = export(trained, form, out)
-    # OpenVINO's arithmetic is farther from torch's than that of the others.
-    most = 0.1 if form == "openvino" else 1e-3
+    # OpenVINO resizes position embeddings without the filter that torch has.
+    most = 0.5 if form == "openvino" else 1e-3
     assert written.agreement.same >= 0.999 and written.agreement.difference < most
     image = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
     np.save(tmp_path / "image.npy", image.numpy())
@@ -107,13 +107,40 @@ def test_a_format_loads_without_this_package(runs, tmp_path, form, method, scrip
     assert (np.load(tmp_path / "labels.npy") == wanted).mean() >= 0.999
 
 
-def test_two_tasks_share_the_files_of_the_stages(tmp_path):
+@pytest.mark.parametrize(
+    ("family", "method", "decoder", "free"),
+    [
+        ("dinov3", "lora", "linear", True),
+        ("swin", "lora", "linear", False),
+        ("convnext", "spm", "upernet", True),
+        ("vit", "spm", "segformer", True),
+    ],
+)
+def test_backbones_and_decoders_in_onnx(tmp_path, family, method, decoder, free):
+    backbone = small_backbone(family, tmp_path)
+    run = trained_run(tmp_path / "results", method, backbone, tmp_path, decoder=decoder)
+    written = export(open_run(run, weights=[tmp_path]), "onnx", tmp_path / "out.onnx")
+    assert written.agreement.same >= 0.999
+    assert written.notes == (takes_sizes(None if free else (64, 64)),)
+
+
+@pytest.mark.parametrize(
+    ("family", "methods", "between"),
+    [
+        ("resnet", ("spm", "linear"), (1, 2, 3, 4)),
+        ("convnext", ("side", "lst"), ()),
+        ("swin", ("lst", "spm"), (1, 2, 3, 4)),
+        ("vit", ("linear", "side"), ()),
+    ],
+)
+def test_two_tasks_share_the_files_of_the_stages(tmp_path, family, methods, between):
     """The second is written by `export_stages` only if its stages equal the first's, and here read
-    again: bytes, names and all."""
-    backbone = small_backbone("resnet", tmp_path)
+    again: bytes, names and all. That every method's pieces give its network: test_stages.py."""
+    backbone = small_backbone(family, tmp_path)
     served = tmp_path / "served"
+    height, width = (64, 64) if family == "swin" else (70, 100)
     before = {}
-    for method in ("spm", "linear"):
+    for method in methods:
         run = trained_run(tmp_path / "results", method, backbone, tmp_path)
         trained = open_run(run, weights=[tmp_path])
         written = export_stages(trained, served)
@@ -123,7 +150,7 @@ def test_two_tasks_share_the_files_of_the_stages(tmp_path):
         before = files
         for content in files.values():
             assert run.name.encode() not in content and str(tmp_path).encode() not in content
-        pixels = np.random.default_rng(0).integers(0, 256, (70, 100, 3), np.uint8)
+        pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / "image.png")
         subprocess.run(
             [sys.executable, "-I", "run_stages.py", f"tasks/{run.name}", "../image.png", "m.png"],
@@ -138,5 +165,5 @@ def test_two_tasks_share_the_files_of_the_stages(tmp_path):
         assert about["method"] == method
     assert len((served / "run_stages.py").read_text().splitlines()) <= 60
     assert {path.name for path in served.glob("tasks/*/between*.onnx")} == {
-        f"between{number}.onnx" for number in (1, 2, 3, 4)
+        f"between{number}.onnx" for number in between
     }

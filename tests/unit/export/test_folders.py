@@ -1,6 +1,7 @@
 """What is exported as a folder: loaded by timm, by peft, and by `benchmark.load`."""
 
 import json
+import os
 
 import pytest
 import timm
@@ -45,7 +46,12 @@ def image():
 @torch.no_grad()
 def test_a_folded_run_is_a_plain_timm_model(runs, tmp_path, image):
     trained = open_run(runs("ssf"))
+    before = os.umask(0o027)
     written = export(trained, "merged", tmp_path / "out")
+    os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()} == {0o640}
+    about = json.loads((tmp_path / "out" / "task.json").read_text())
+    assert about["agreement"] == str(written.agreement)
     assert written.agreement.same == 1
     model = timm_model(tmp_path / "out")
     model.load_state_dict(load_file(tmp_path / "out" / "backbone.safetensors"), strict=True)
@@ -58,6 +64,8 @@ def test_a_folded_run_is_a_plain_timm_model(runs, tmp_path, image):
 def test_peft_loads_the_adapter(runs, tmp_path, image, method):
     trained = open_run(runs(method))
     export(trained, "peft", tmp_path / "out")
+    mode = (tmp_path / "out" / "task.json").stat().st_mode
+    assert {path.stat().st_mode for path in (tmp_path / "out").iterdir()} == {mode}
     model = timm_model(tmp_path / "out")
     model.load_state_dict(trained.backbone().model.state_dict(), strict=False)
     frozen = logits_of(model, tmp_path / "out", image)
@@ -90,6 +98,7 @@ def test_a_folder_for_a_hub_loads_and_has_a_card(runs, tmp_path):
     text = (tmp_path / "out" / "README.md").read_text()
     _, front, body = text.split("---\n", 2)
     card = yaml.safe_load(front)
+    assert "Precision: predict computes in fp32." in body
     assert card["pipeline_tag"] == "image-segmentation"
     assert "base_model" not in card  # the demo's backbone is on no hub
     (result,) = card["model-index"][0]["results"]

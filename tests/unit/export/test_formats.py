@@ -2,15 +2,18 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 
-from benchmark.core.errors import UserError
+from benchmark.core.errors import DataError, UserError
 from benchmark.export import formats
-from benchmark.export.agreement import compare
+from benchmark.export.agreement import compare, percent
 from benchmark.export.formats import draft, export, format_named
+from benchmark.export.pictures import drawn, pictures_of
 from benchmark.export.stage_files import export_stages
 from benchmark.export.trained import open_run
+from benchmark.planning.catalogue import BENCHMARKS
 
 
 def test_an_unknown_format_names_all():
@@ -57,21 +60,59 @@ def test_networks_that_disagree_are_refused():
     def network(image):
         return torch.cat([image, 1 - image], dim=1)
 
-    sizes = [(1, 20, 30), (2, 10, 10)]
-    agreement = compare(network, network, 1, sizes)
+    def predict(image):  # bright below, where the network says dark
+        return np.where(
+            np.arange(len(image))[:, None] < 5, image[..., 0] < 128, image[..., 0] > 127
+        )
+
+    pictures = drawn([(1, 20, 30), (2, 10, 10)], 1)
+
+    def compared(exported):
+        return compare(network, exported, pictures, predict, "bf16")
+
+    agreement = compared(network)
     assert (agreement.difference, agreement.same) == (0, 1)
+    assert agreement.predicted == (5 * 30 + 2 * 5 * 10) / (20 * 30 + 2 * 10 * 10)
+    text = (
+        "same labels as torch in fp32 on 100.00 % of the pixels (logits differ by at most 0.0e+00)"
+    )
+    assert str(agreement).startswith(f"{text}, as predict in bf16 on 31.25 %; compared on drawn")
 
     def shifted(image):
         logits = network(image)
         logits[:, 0] += 0.05
         return logits
 
-    with pytest.raises(UserError, match="does not agree with torch: same labels on 9"):
-        compare(network, shifted, 1, sizes)
+    with pytest.raises(UserError, match="agree with torch: same labels as torch in fp32 on 96"):
+        compared(shifted)
     with pytest.raises(UserError, match="does not agree"):
-        compare(network, lambda image: network(image) * float("nan"), 1, sizes)
+        compared(lambda image: network(image) * float("nan"))
     with pytest.raises(UserError, match="in place of"):
-        compare(network, lambda image: network(image)[..., :5], 1, sizes)
+        compared(lambda image: network(image)[..., :5])
+
+
+def test_test_images_are_compared_where_they_are_here(runs, monkeypatch):
+    trained = open_run(runs("linear"))
+    pictures = pictures_of(trained, [(1, 40, 50), (4, 200, 30)])
+    benchmark = BENCHMARKS.get("figures")(None)
+    image, _ = benchmark.read(benchmark.ids("test")[0])
+    top, left = (image.shape[0] - 40) // 2, (image.shape[1] - 50) // 2
+    first, tall = pictures.batches
+    assert np.array_equal(first[0], image[top : top + 40, left : left + 50])
+    assert tall.shape == (4, 200, 30, 3) and not np.array_equal(tall[0], tall[1])
+    assert str(pictures) == "crops of test images of figures (1 x 40x50, 4 x 200x30 px)"
+
+    def no_data(*_):
+        raise DataError("BENCHMARK_DATA is not set")
+
+    monkeypatch.setattr(type(benchmark), "ids", no_data)
+    pictures = pictures_of(trained, [(2, 40, 50)])
+    assert str(pictures) == "drawn images: those of figures are not here (2 x 40x50 px)"
+    assert pictures.batches[0].shape == (2, 40, 50, 3)
+
+
+def test_a_share_is_not_rounded_up():
+    assert [percent(share) for share in (1, 0.99999, 0.99914)] == ["100.00 %", "99.99 %", "99.91 %"]
 
 
 def test_a_method_that_changes_stages_is_not_served_in_stages(runs, tmp_path):

@@ -18,7 +18,7 @@ def moved(segmenter):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", KINDS)
+@pytest.mark.parametrize("family", [*KINDS, "convnext"])
 @pytest.mark.parametrize("method", ["linear", "spm", "lst", "side"])
 def test_pieces_give_what_the_network_gives(family, method):
     segmenter = moved(tiny_segmenter(family, build_method(method, {})))
