@@ -52,7 +52,7 @@ def evaluate(
     progress.print(f"{len(done)} of {len(cells)} runs have finished", highlight=False)
     if not done:
         raise UserError(
-            f"none of the selected runs has finished in {request.results}; `run` them first"
+            f"none of the selected runs has finished in {request.place}; `run` them first"
         )
     if corruptions:
         _stress(console, progress, done, request, only, _severities(severities))

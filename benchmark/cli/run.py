@@ -121,7 +121,7 @@ def run(
     from benchmark.execution import grid
     from benchmark.execution.executors.worker import start_server
     from benchmark.execution.loggers.events import logged
-    from benchmark.results import asked, store
+    from benchmark.results import asked, remote, store
 
     console, progress = Console(), Console(quiet=quiet)
     here = executor == "local"
@@ -192,6 +192,7 @@ def run(
                 records = elsewhere.run_cells(
                     travelling, engine, request.results.absolute(), listening, watch
                 )
+                remote.renew(request.results)
         refusals = watcher.refusals
         signal = watch.exit_code
     else:
@@ -316,7 +317,7 @@ def _summary(console: "Console", request: "Request", cells: "list[RunSpec]") -> 
     if own.any():
         suite = request.selection.suite
         console.print(
-            f"records in {request.results / suite}; `python -m benchmark report --suite {suite}"
+            f"records in {request.place}/{suite}; `python -m benchmark report --suite {suite}"
             f"{request.repeated}` writes {request.reports / suite}/index.html",
             markup=False,
             highlight=False,

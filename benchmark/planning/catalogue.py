@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -10,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from benchmark.core.errors import UserError
 from benchmark.core.selectors import Registry, did_you_mean
 from benchmark.core.spec import Suite, load_suites, one_line
+from benchmark.data.acquire import at_url
 from benchmark.planning import plugins
 
 if TYPE_CHECKING:
@@ -49,6 +51,26 @@ DECODERS: "Registry[Callable[[Sequence[int], Sequence[int], int], nn.Module]]" =
     "decoder", _decoders
 )
 SUITES: Registry[Suite] = Registry("suite", load_suites)
+
+
+def open_set(name: str, data: Path | None) -> "Benchmark":
+    """A benchmark, opened; what is missing of it here is copied first where it is at a URL.
+
+    Args:
+        name: of the benchmark.
+        data: data root; None = there is none.
+
+    Raises:
+        UserError: its files are missing, or cannot be copied.
+    """
+    kind = BENCHMARKS.get(name)
+    described = getattr(kind, "description", None)
+    own = described.folder if described else None
+    if kind.folder is not None and data is not None:
+        at_url.bring(data / kind.folder, name)
+    elif own is not None and Path(own).is_absolute():
+        at_url.bring(Path(own), name)
+    return kind(data)
 
 
 def build_method(name: str, params: Mapping[str, Any]) -> "Method":
