@@ -55,7 +55,8 @@ def merge(
     typer.echo(
         f"{told(into or request.url or target)}: {len(merged.copied)} copied, "
         f"{len(merged.same)} there already, {len(merged.conflicts)} conflicts, "
-        f"{len(merged.broken)} broken, {len(merged.busy)} busy, {len(merged.unfinished)} unfinished left out"
+        f"{len(merged.broken)} broken, {len(merged.busy)} busy, "
+        f"{len(merged.unfinished)} unfinished left out"
         + (f"; {len(merged.timings)} timings copied" if merged.timings else "")
     )
     if merged.conflicts or merged.broken or merged.busy:
