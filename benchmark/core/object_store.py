@@ -204,7 +204,7 @@ def patiently(
     Raises:
         Away: the store did not answer in that time.
     """
-    end, pause = time.monotonic() + seconds, FIRST_SECONDS
+    end, pause, told = time.monotonic() + seconds, FIRST_SECONDS, False
     while True:
         try:
             return action()
@@ -212,7 +212,8 @@ def patiently(
             left = end - time.monotonic()
             if left <= 0 or stop():
                 raise
-            if pause == FIRST_SECONDS:
+            if not told:
+                told = True
                 say(f"{error}; trying again for {left:.0f} s")
             awake = time.monotonic() + min(pause, left)
             while time.monotonic() < awake and not stop():

@@ -323,8 +323,8 @@ class Remote:
         there = self._there(run)
         if there is not None and there.version != own.version:
             begun_with = known is not None and known.marker.version == there.version
-            better = own.status in FINAL and there.status not in FINAL
-            if not (begun_with or better):
+            ours, theirs = own.status in FINAL, there.status in FINAL
+            if ours < theirs or (ours == theirs and not begun_with):
                 self._lose(run, there, say)
                 return
         if there is None or there.version != own.version:
