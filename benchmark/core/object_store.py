@@ -149,6 +149,7 @@ class Store:
         if scheme in ("s3", "s3a"):
             # Whoever asks repeats the question itself, and says so.
             options["config_kwargs"] = {"retries": {"max_attempts": 1}}
+            options["max_concurrency"] = 1  # else the size of each small object is asked for first
         if scheme in ("file", "local"):
             options["auto_mkdir"] = True
         try:
