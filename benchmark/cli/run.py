@@ -121,7 +121,7 @@ def run(
     from benchmark.execution import grid
     from benchmark.execution.executors.worker import start_server
     from benchmark.execution.loggers.events import logged
-    from benchmark.results import asked, remote, store
+    from benchmark.results import asked, store
 
     console, progress = Console(), Console(quiet=quiet)
     here = executor == "local"
@@ -154,8 +154,9 @@ def run(
             # The summary needs these, and a core is idle while the server starts.
             for name in ("benchmark.reporting.terminal", "scipy.stats"):
                 importlib.import_module(name)
-        detaches = not here and (executor != "ray" or address is not None)
-        watch = StopSignal(max_seconds, leaving if detaches else stopping)
+        watch = StopSignal(
+            max_seconds, leaving if executors.detaches(executor, address) else stopping
+        )
         seconds = 60.0 if checkpoint is None else checkpoint
         again = outdated if rerun else ()
         with (
@@ -180,19 +181,21 @@ def run(
                     grid=cells,
                 )
             else:
-                from benchmark.execution import elsewhere
-
                 asked.note(request.results, cells)
-                engine = executors.engine(
-                    request, executor, address, ray, slurm, watch, seconds, compiling
+                records = executors.run(
+                    request,
+                    todo,
+                    executor,
+                    address,
+                    ray,
+                    slurm,
+                    listening,
+                    watch,
+                    seconds,
+                    compiling,
+                    rerun=again,
+                    accept_audit=accept_audit,
                 )
-                travelling = executors.cells_for(
-                    request, todo, executor, ray, slurm, rerun=again, accept_audit=accept_audit
-                )
-                records = elsewhere.run_cells(
-                    travelling, engine, request.results.absolute(), listening, watch
-                )
-                remote.renew(request.results)
         refusals = watcher.refusals
         signal = watch.exit_code
     else:

@@ -184,13 +184,12 @@ def unsent(results: Path, cell: RunSpec) -> str:
 
 
 def renew(results: Path) -> None:
-    """Makes a results folder that mirrors a store show what that has by now.
-
-    Raises:
-        UserError: the store does not answer, or refuses.
-    """
+    """Makes a results folder that mirrors a store show what that has by now, if it answers."""
     if there := of(results):
-        there.update()
+        try:
+            there.update()
+        except UserError as error:
+            _warn(f"{error}; what other machines did last is not shown")
 
 
 def finish(results: Path) -> None:
