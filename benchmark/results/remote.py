@@ -211,8 +211,14 @@ def fetch(results: Path, folders: Iterable[Path], deltas: bool = False) -> None:
         UserError: the store does not answer, or has another version now.
     """
     if there := of(results):
-        runs = [folder.absolute().relative_to(there.folder).as_posix() for folder in folders]
+        runs = [there.run_of(folder.absolute()) for folder in folders]
         patiently(lambda: there.fetch(runs, deltas), SHORT_SECONDS, _warn)
+
+
+def holds(path: Path) -> bool:
+    """Whether a file of a run that is not here can be fetched."""
+    there = of(path)
+    return there is not None and there.holds(path.absolute())
 
 
 class Remote:
@@ -346,6 +352,11 @@ class Remote:
                 self._store.remove(self._name(run, there, name) for name in there.files)
         self._keep(run, own, "")
 
+    def holds(self, path: Path) -> bool:
+        """See `holds`."""
+        known = self._known(self.run_of(path.parent))
+        return known is not None and path.name in known.marker.files
+
     def fetch(self, runs: Iterable[str], deltas: bool) -> None:
         """See `fetch`."""
         missing: dict[str, tuple[Path, str]] = {}
@@ -368,7 +379,7 @@ class Remote:
                 if not path.exists() or file_sha256(path) != digest:
                     path.unlink(missing_ok=True)
                     raise FileNotFoundError
-                since = self._beside(self._run(path.parent)).stat().st_mtime_ns
+                since = self._beside(self.run_of(path.parent)).stat().st_mtime_ns
                 os.utime(path, ns=(since, since - 1))  # what was fetched is no change
             except (FileNotFoundError, KeyError):
                 raise UserError(
@@ -430,7 +441,7 @@ class Remote:
 
     def _runs(self) -> list[str]:
         found = self.folder.glob(f"*/*/*/*/[!.]*/{RECORD}")
-        return sorted(self._run(path.parent) for path in found)
+        return sorted(self.run_of(path.parent) for path in found)
 
     def _there(self, run: str) -> Marker | None:
         try:
@@ -452,7 +463,8 @@ class Remote:
         folder = self.folder / run
         return folder.with_name(f".{folder.name}.remote")
 
-    def _run(self, folder: Path) -> str:
+    def run_of(self, folder: Path) -> str:
+        """The name of the run in a folder of the mirror."""
         return folder.relative_to(self.folder).as_posix()
 
     def _name(self, run: str, marker: Marker, file: str) -> str:
