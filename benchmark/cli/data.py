@@ -357,8 +357,8 @@ def _state(kind: "type[Benchmark]", root: Path | None) -> str:
     from benchmark.data.acquire.at_url import url_of
     from benchmark.data.base import SPLITS
 
-    if kind.folder and root and (url := url_of(root)) and not (root / kind.folder).is_dir():
-        return f"not copied from {url} yet"
+    if kind.folder and root and url_of(root) and not (root / kind.folder).is_dir():
+        return "at the URL, not copied yet"
     try:
         benchmark = kind(root)
         return _slashed([len(benchmark.ids(split)) for split in SPLITS])

@@ -25,8 +25,6 @@ def test_results_at_a_url(tmp_path):
     assert f"{url}: 1 copied" in merged.stdout and merged.returncode == 0
     first.update()
     assert (first.folder / own.relative_to(tmp_path / "own")).is_dir()
-    found = call("doctor", "--results", url, cwd=tmp_path, env=env)
-    assert found.returncode == 0 and "no faults, no notes" in found.stdout
 
 
 def test_data_at_a_url(tmp_path):
@@ -34,7 +32,7 @@ def test_data_at_a_url(tmp_path):
     url = (tmp_path / "data").as_uri()
     env = clean(BENCHMARK_CACHE=str(tmp_path / "cache"), BENCHMARK_DATA=url)
     listed = call("data", "list", cwd=tmp_path, env=env)
-    assert f"not copied from {url} yet" in " ".join(listed.stdout.split())
+    assert "at the URL, not copied yet" in listed.stdout
     done = call("data", "verify", "camvid", cwd=tmp_path, env=env)
     assert "camvid: copying" in done.stderr and "camvid:" in done.stdout
     again = call("data", "verify", "camvid", cwd=tmp_path, env=env)

@@ -10,6 +10,7 @@ from benchmark.core.object_store import Away, Store
 from benchmark.core.record import RECORD
 from benchmark.inference.find import find_run
 from benchmark.results import remote, store
+from benchmark.results.doctor import examine
 from benchmark.results.load import load_results
 from benchmark.results.merge import merge
 from benchmark.results.remote import DELTA, MARKERS, Remote
@@ -76,6 +77,7 @@ def test_others_get_the_record_first_and_files_when_they_are_needed(machine):
     assert names(there) == [RECORD]
     assert len(load_results(b.folder)) == 1
     assert names(there) == sorted({*names(folder)} - {DELTA})
+    assert examine(b.folder) == []  # what can be fetched is not missing
     assert find_run(folder.name, b.folder).folder == there
     assert content(there) == content(folder)
     run = folder.relative_to(a.folder).as_posix()
