@@ -425,9 +425,9 @@ class Remote:
         self._keep(run, marker, token)
 
     def _lose(self, run: str, first: Marker, say: Say) -> None:
-        """Another machine was first: its run is taken, and this one's is set aside."""
+        """Takes the run of another machine, and sets that of this one aside."""
         self._take(run, first, self._store.read(self._name(run, first, RECORD)), "")
-        say(f"run {Path(run).name}: another machine's was first at {self.url}, and is kept")
+        say(f"run {Path(run).name}: that of another machine is at {self.url}, and is kept")
 
     def is_due(self, run: str) -> bool:
         """Whether the store lacks a run, or what has changed of it here."""
