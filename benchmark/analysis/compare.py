@@ -15,8 +15,9 @@ import numpy as np
 from benchmark.analysis.uncertainty.bootstrap import bootstrap
 from benchmark.analysis.uncertainty.family import ALPHA, holm
 from benchmark.core.errors import UserError
+from benchmark.core.object_store import is_url
 from benchmark.core.record import Record
-from benchmark.results import store
+from benchmark.results import remote, store
 from benchmark.results.load import RECORD, flat, run_folders
 from benchmark.results.metrics import CLASS_COUNTS, mean_iou
 from benchmark.results.validate import told
@@ -93,12 +94,14 @@ def find(text: str, results: Path) -> Path:
     """The run's folder or the results folder that a user means.
 
     Args:
-        text: id of a run or how it starts, or path of a folder.
+        text: id of a run or how it starts, or path or URL of a folder.
         results: where ids are looked for.
 
     Raises:
         UserError: there is none, or there are several.
     """
+    if is_url(text):
+        return remote.located(text)
     if text and Path(text).is_dir():
         return Path(text)
     found = store.find_runs(results, text) if text else []
@@ -268,6 +271,7 @@ def _with_holm(d: Difference, p_holm: float) -> Difference:
 
 def _counts(folder: Path) -> Counts:
     try:
+        remote.fetch(folder, [folder])
         counts = store.read_counts(folder)
         shape = counts["label"].shape
         fits = len(shape) == 2 and counts["ids"].shape == shape[:1]

@@ -136,12 +136,12 @@ def _benchmark(console: "Console", name: str, data: Path | None) -> bool:
     """Prints whether a benchmark's splits decode and pass the audit."""
     from benchmark.data.base import SPLITS
     from benchmark.data.cache import open_split
-    from benchmark.planning.catalogue import BENCHMARKS
+    from benchmark.planning.catalogue import open_set
 
     sound = True
     for split in SPLITS:
         try:
-            examples = open_split(BENCHMARKS.get(name)(data), split, scaled=split == "train")
+            examples = open_split(open_set(name, data), split, scaled=split == "train")
             _say(console, f"benchmark {name}, {split}: ok, {len(examples)} images")
         except UserError as problem:
             _say(console, f"benchmark {name}, {split}: BROKEN {problem}")

@@ -70,12 +70,17 @@ def prepare(
     """
     from rich.console import Console
 
+    from benchmark.data.acquire.at_url import url_of
     from benchmark.data.acquire.prepare import prepare as get
     from benchmark.data.fake import write_fake
 
     console, kinds, root = Console(), _kinds(names), request.data
     if root is None and any(kind.folder is not None for kind in kinds):
         raise UserError("no data folder; set --data DIR or BENCHMARK_DATA")
+    if url := url_of(root):
+        raise UserError(
+            f"--data {url}: sets are prepared in a folder of this machine; name one, and upload it"
+        )
     sound = True
     for kind in kinds:
         if fake:
@@ -331,8 +336,10 @@ def _kinds(names: str) -> "list[type[Benchmark]]":
 
 
 def _opened(names: str, request: "Request") -> "Iterator[Benchmark]":
+    from benchmark.planning.catalogue import open_set
+
     for kind in _kinds(names):
-        yield kind(request.data)
+        yield open_set(kind.name, request.data)
 
 
 def _suite_of(kind: "type[Benchmark]") -> "Suite | None":
@@ -347,8 +354,11 @@ def _suite_of(kind: "type[Benchmark]") -> "Suite | None":
 
 def _state(kind: "type[Benchmark]", root: Path | None) -> str:
     """How many examples are there, or why there are none."""
+    from benchmark.data.acquire.at_url import url_of
     from benchmark.data.base import SPLITS
 
+    if kind.folder and root and url_of(root) and not (root / kind.folder).is_dir():
+        return "at the URL, not copied yet"
     try:
         benchmark = kind(root)
         return _slashed([len(benchmark.ids(split)) for split in SPLITS])

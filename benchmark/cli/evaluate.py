@@ -32,6 +32,7 @@ def evaluate(
         str | None, typer.Option(metavar="LIST", help="Severities 1 to 5 (default: 1,3,5).")
     ] = None,
     quiet: options.Quiet = False,
+    executor: Annotated[str, typer.Option("--executor", hidden=True)] = "local",
 ) -> None:
     """Evaluate finished runs again from their stored weights.
 
@@ -40,6 +41,12 @@ def evaluate(
 
     Exit code 0: done. 1: a score differs from its record, or weights are missing. 2: bad request.
     """
+    if executor != "local":
+        # It leaves no record by which an engine's lost job could be told from one that is done.
+        raise UserError(
+            f"--executor {executor}: `evaluate` works in this process alone; run it in a job of "
+            "your cluster, for some of the runs each"
+        )
     if (only or severities) and not corruptions:
         raise UserError("--only and --severities need --corruptions")
     from rich.console import Console
@@ -52,7 +59,7 @@ def evaluate(
     progress.print(f"{len(done)} of {len(cells)} runs have finished", highlight=False)
     if not done:
         raise UserError(
-            f"none of the selected runs has finished in {request.results}; `run` them first"
+            f"none of the selected runs has finished in {request.place}; `run` them first"
         )
     if corruptions:
         _stress(console, progress, done, request, only, _severities(severities))

@@ -10,8 +10,10 @@ from benchmark.core.errors import UserError
 if TYPE_CHECKING:
     from benchmark.cli.request import Request
     from benchmark.core.interrupt import StopSignal
+    from benchmark.core.record import Record
     from benchmark.core.spec import RunSpec
     from benchmark.execution.executors.engine import Engine
+    from benchmark.execution.tasks import Listener
 
 NAMES = ("local", "ray", "slurm")
 Name = Annotated[
@@ -120,6 +122,53 @@ def _asks_for_gpus(slurm: str | None) -> bool:
 
     wanted = read_options(slurm)
     return "gpu" in wanted.get("gres", "") or any(name.startswith("gpus") for name in wanted)
+
+
+def detaches(executor: str, address: str | None) -> bool:
+    """Whether runs go on when the command ends."""
+    return executor == "slurm" or (executor == "ray" and address is not None)
+
+
+def run(
+    request: "Request",
+    cells: "Sequence[RunSpec]",
+    executor: str,
+    address: str | None,
+    ray: str | None,
+    slurm: str | None,
+    listener: "Listener",
+    watch: "StopSignal",
+    checkpoint_seconds: float = 60.0,
+    compiling: str = "auto",
+    **options: Any,
+) -> "list[Record]":
+    """Has an engine run cells, waits for them, and gets their records from where they are.
+
+    Args:
+        request: names results, data, weights and device.
+        cells: what to run.
+        executor: of the engine; the next three are its options.
+        address: of a cluster.
+        ray: as typed.
+        slurm: as typed.
+        listener: receives what ends.
+        watch: the first signal leaves the cells to the engine.
+        checkpoint_seconds: between checkpoints.
+        compiling: whether networks are compiled.
+        **options: of `execution.elsewhere.cells_of`.
+
+    Raises:
+        UserError: the engine is not there or refuses, or results cannot be written.
+    """
+    from benchmark.execution import elsewhere
+    from benchmark.results import remote
+
+    there = engine(request, executor, address, ray, slurm, watch, checkpoint_seconds, compiling)
+    travelling = cells_for(request, cells, executor, ray, slurm, **options)
+    results = request.results.absolute()
+    records = elsewhere.run_cells(travelling, there, results, listener, watch)
+    remote.renew(results)
+    return records
 
 
 def engine(

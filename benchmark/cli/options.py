@@ -48,9 +48,14 @@ _SHARED: dict[str, tuple[str, type, str, str]] = {
     "set": (HOW, list[str], "FIELD=VALUE", _SET),
     "config": (HOW, Path, "FILE", "YAML file with these options; the command line overrides it."),
     "weights": (WHERE, list[str], "DIR|none", _WEIGHTS),
-    "data": (WHERE, Path, "DIR", "Data folder (BENCHMARK_DATA)."),
+    "data": (WHERE, str, "DIR|URL", "Data folder, or its URL (BENCHMARK_DATA)."),
     "plugin": (WHERE, list[Path], "FILE", _PLUGIN),
-    "results": (WHERE, Path, "DIR", "Results folder (default: results)."),
+    "results": (
+        WHERE,
+        str,
+        "DIR|URL",
+        "Results folder (default: results), or its URL, as s3://BUCKET/FOLDER.",
+    ),
     "device": (WHERE, str, "NAME", "Device: auto (default), cpu, cuda or cuda:N."),
     "workers": (WHERE, int, "N", _WORKERS),
 }
@@ -79,6 +84,11 @@ def takes(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
                 from benchmark.planning.remembered import explain
 
                 raise explain(error, request.results) from None
+            finally:
+                if request.url and "results" in names:
+                    from benchmark.results import remote
+
+                    remote.finish(request.results)
 
         own = list(inspect.signature(verb).parameters.values())[1:]
         parameters = sorted(

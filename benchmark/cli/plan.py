@@ -135,7 +135,7 @@ def plan(
         terminal.print_json(
             {
                 "suite": request.selection.suite,
-                "results": str(request.results),
+                "results": request.place,
                 "runs": [_row(*pair) for pair in zip(cells, states, strict=True)],
                 "counts": _counts(states),
                 "notes": told,

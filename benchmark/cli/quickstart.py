@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from benchmark.cli import executors
 from benchmark.cli.options import HOW, WHAT, WHERE
 from benchmark.cli.timing import suggest
 from benchmark.core.errors import UserError
@@ -96,6 +97,10 @@ def quickstart(
     weights: Weights = None,
     device: Device = None,
     jobs: Jobs = None,
+    executor: executors.Name = "local",
+    address: executors.Address = None,
+    ray: executors.RayOptions = None,
+    slurm: executors.SlurmOptions = None,
 ) -> None:
     """Find the method for your own images: describe, audit, preview, plan, run and report.
 
@@ -109,6 +114,7 @@ def quickstart(
 
     from benchmark.cli.request import resolve
 
+    executors.check(executor, address, ray, slurm, jobs or "auto")
     console = Console(highlight=False, soft_wrap=True, markup=False)
     typed: dict[str, Any] = {"suite": suite, "methods": methods, "backbones": backbones}
     grid = [word for name, value in typed.items() if value for word in (f"--{name}", value)]
@@ -138,8 +144,13 @@ def quickstart(
     chosen = [*plugin, "--benchmarks", name, *grid, *(["--seeds", seeds] if seeds else [])]
     chosen += files.results
     chosen += ["--jobs", jobs] if jobs else []
-    _call(console, "plan", *chosen, "--probe")
-    run = ["run", *chosen]
+    if executor == "local":
+        _call(console, "plan", *chosen, "--probe")
+    else:
+        chosen += ["--executor", executor]
+        chosen += [word for k, v in (("ray", ray), ("slurm", slurm)) if v for word in (f"--{k}", v)]
+        _call(console, "plan", *chosen)
+    run = ["run", *chosen, *(["--address", address] if address else [])]
     run += ["--accept-audit"] if accept_audit else []
     report = ["report", *plugin, "--suite", request.selection.suite, *files.results, *files.reports]
     if plan_only:

@@ -89,7 +89,7 @@ def recommend(
     if frame.empty:
         SUITES.get(suite)
         raise UserError(
-            f"no run of suite {suite!r} in {request.results}; run `python -m benchmark run` first, "
+            f"no run of suite {suite!r} in {request.place}; run `python -m benchmark run` first, "
             "or name another with --suite or --results"
         )
     problems = recall(request.results, [benchmark] if benchmark else [])
@@ -101,7 +101,7 @@ def recommend(
     made = answer.recommend(runs, found, limits, benchmark)
     if not made:
         raise UserError(
-            f"no method of suite {suite!r} in {request.results} has finished all its benchmarks; "
+            f"no method of suite {suite!r} in {request.place} has finished all its benchmarks; "
             "finish them with `python -m benchmark run`, or name one with --benchmark"
         )
     if all(one.best is None for one in made):

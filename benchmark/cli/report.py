@@ -241,7 +241,7 @@ def _print_json(inputs: "ReportInputs", name: str, files: list[Path]) -> None:
 
 def _gallery(runs: "pd.DataFrame", root: Path, data: Path | None) -> "tuple[list[Item], list[str]]":
     from benchmark.core.selectors import UnknownName
-    from benchmark.planning.catalogue import BENCHMARKS
+    from benchmark.planning.catalogue import open_set
     from benchmark.planning.remembered import explain, recall
     from benchmark.reporting.gallery_items import gallery_items
 
@@ -251,7 +251,7 @@ def _gallery(runs: "pd.DataFrame", root: Path, data: Path | None) -> "tuple[list
         if name in problems:
             raise UserError(f"it {problems[name]}")
         try:
-            return BENCHMARKS.get(name)(data)
+            return open_set(name, data)
         except UnknownName as error:
             raise explain(error, root) from None
 

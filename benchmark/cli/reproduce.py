@@ -34,10 +34,11 @@ def reproduce(
 
     from benchmark.execution import reproduce as again
     from benchmark.planning.remembered import require
-    from benchmark.results import store
+    from benchmark.results import remote, store
 
     console = Console(highlight=False, soft_wrap=True)
     folder, record = store.find_one(request.results, run_id)
+    remote.fetch(folder, [folder])
     recorded = again.read_recorded(folder, record)
     require(record, request.results)
     spec = again.respecify(record)

@@ -17,9 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.cli import petseg_yaml
 from benchmark.core.errors import UserError, on_one_line
+from benchmark.core.object_store import is_url
 from benchmark.core.selectors import UnknownName, did_you_mean, split_selectors
 from benchmark.core.spec import one_line
 from benchmark.core.yaml_file import read_mapping
+from benchmark.data.acquire import at_url
 from benchmark.models.find_weights import expand, find_weights, is_glob
 from benchmark.planning import own_sets, plugins
 from benchmark.planning.catalogue import SUITES, check_names
@@ -59,7 +61,7 @@ class Request:
 
     Attributes:
         selection: which cells.
-        results: the results folder.
+        results: the results folder; where it is at a URL, its mirror.
         reports: the folder for reports.
         data: data root; None where none is named.
         weights: folders of weights.
@@ -69,6 +71,7 @@ class Request:
         repeated: the options that name the same results and plug-ins again, for commands that are
             printed.
         sources: those that name the same weights and data again.
+        url: of the results; empty = they are in a folder of this machine.
     """
 
     selection: Selection
@@ -81,6 +84,12 @@ class Request:
     chosen: str = ""
     repeated: str = ""
     sources: str = ""
+    url: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where the results are, as users named it."""
+        return self.url or str(self.results)
 
     def plan(self) -> "list[RunSpec]":
         """The selected cells; says on one line what was chosen for them."""
@@ -137,7 +146,7 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
         if (isinstance(value, str) and not value.strip()) or value == []:
             raise UserError(f"--{name} is empty; give it a value, or leave it out")
     for name in petseg_yaml.VARIABLES:
-        if name in options and options[name] is here.get(name):
+        if name in options and options[name] is here.get(name) and not is_url(options[name]):
             petseg_yaml.check_folders(name, options[name])
     weights = _strings(options.get("weights"))
     if "none" in weights and len(weights) > 1:
@@ -150,8 +159,9 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
         key: ",".join(_strings(options[key])) if options.get(key) is not None else None
         for key in ("methods", "benchmarks", "backbones", "seeds", "fraction")
     }
-    usual = Path(here.get("results", "results"))
-    results = Path(options.get("results") or usual)  # verbs may take it under another name
+    usual = str(here.get("results", "results"))
+    where = str(options.get("results") or usual)  # verbs may take it under another name
+    results = _results(where, "results" in typed)
     suite, chosen = options.get("suite") or (tuned.suite if tuned else None), ""
     try:
         check_names(text["methods"] or "", protocol.get("decoder", ""))
@@ -181,15 +191,16 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
             weights="none" if random else "pretrained",
             settings=tuned,
         ),
-        results=_no_file("results", results),
+        results=results,
         reports=Path(here.get("reports", "reports")),
-        data=_no_file("data", options["data"]) if options.get("data") else None,
+        data=_data(options["data"]) if options.get("data") else None,
         weights=() if random else tuple(_folder(Path(name)) for name in weights),
         device=options.get("device") or "auto",
         workers=options.get("workers"),
         chosen=chosen,
-        repeated=_typed(results=[] if results == usual else [results], plugin=named),
+        repeated=_typed(results=[] if where == usual else [where], plugin=named),
         sources=_typed(weights=_strings(typed.get("weights")), data=_strings(typed.get("data"))),
+        url=where if is_url(where) else "",
     )
 
 
@@ -281,6 +292,20 @@ def _fractions(text: str | None, protocol: Mapping[str, Any]) -> tuple[str, ...]
     if not fractions:
         raise UserError(f"--fraction {text!r}: write shares in (0, 1], as in 0.1,0.25,1")
     return fractions
+
+
+def _results(where: str, used: bool) -> Path:
+    """The results folder; that of a URL shows what is there now, unless it is not used."""
+    if not is_url(where):
+        return _no_file("results", where)
+    from benchmark.results import remote
+
+    return remote.located(where) if used else remote.mirror(where)
+
+
+def _data(where: str | Path) -> Path | None:
+    """The data root; of a URL its mirror, where `catalogue.open_set` puts what a set needs."""
+    return at_url.located(where) if is_url(where) else _no_file("data", where)
 
 
 def _no_file(name: str, text: str | Path) -> Path:

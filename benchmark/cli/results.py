@@ -21,10 +21,14 @@ app = typer.Typer(
 @options.takes()
 def merge(
     request: "Request",
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR", help="Results folders.")],
+    folders: Annotated[
+        list[str], typer.Argument(metavar="DIR|URL", help="Results folders, or their URLs.")
+    ],
     into: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Target folder; may be one of them (default: results)."),
+        str | None,
+        typer.Option(
+            metavar="DIR|URL", help="Target folder; may be one of them (default: results)."
+        ),
     ] = None,
 ) -> None:
     """Copy the finished runs of results folders into one.
@@ -35,11 +39,13 @@ def merge(
     Exit code 0: done. 1: two finished runs of a cell differ, or a run is broken or in use. 2: bad
     request.
     """
+    from benchmark.results import remote
     from benchmark.results.merge import merge as copy
     from benchmark.results.validate import told
 
-    into = into or request.results
-    merged = copy(folders, into)
+    target = remote.located(into or request.url or request.results)
+    merged = copy([remote.located(folder) for folder in folders], target)
+    remote.finish(target)
     for folder in merged.conflicts:
         typer.echo(f"conflict: {told(folder)} differs from the finished run that was kept")
     for folder in merged.broken:
@@ -47,9 +53,10 @@ def merge(
     for folder in merged.busy:
         typer.echo(f"busy: {told(folder)} is skipped; another process is using it")
     typer.echo(
-        f"{told(into)}: {len(merged.copied)} copied, {len(merged.same)} there already, "
-        f"{len(merged.conflicts)} conflicts, {len(merged.broken)} broken, "
-        f"{len(merged.busy)} busy, {len(merged.unfinished)} unfinished left out"
+        f"{told(into or request.url or target)}: {len(merged.copied)} copied, "
+        f"{len(merged.same)} there already, {len(merged.conflicts)} conflicts, "
+        f"{len(merged.broken)} broken, {len(merged.busy)} busy, "
+        f"{len(merged.unfinished)} unfinished left out"
         + (f"; {len(merged.timings)} timings copied" if merged.timings else "")
     )
     if merged.conflicts or merged.broken or merged.busy:

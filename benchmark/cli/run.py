@@ -154,8 +154,9 @@ def run(
             # The summary needs these, and a core is idle while the server starts.
             for name in ("benchmark.reporting.terminal", "scipy.stats"):
                 importlib.import_module(name)
-        detaches = not here and (executor != "ray" or address is not None)
-        watch = StopSignal(max_seconds, leaving if detaches else stopping)
+        watch = StopSignal(
+            max_seconds, leaving if executors.detaches(executor, address) else stopping
+        )
         seconds = 60.0 if checkpoint is None else checkpoint
         again = outdated if rerun else ()
         with (
@@ -180,17 +181,20 @@ def run(
                     grid=cells,
                 )
             else:
-                from benchmark.execution import elsewhere
-
                 asked.note(request.results, cells, asked.Folders(request.weights, request.data))
-                engine = executors.engine(
-                    request, executor, address, ray, slurm, watch, seconds, compiling
-                )
-                travelling = executors.cells_for(
-                    request, todo, executor, ray, slurm, rerun=again, accept_audit=accept_audit
-                )
-                records = elsewhere.run_cells(
-                    travelling, engine, request.results.absolute(), listening, watch
+                records = executors.run(
+                    request,
+                    todo,
+                    executor,
+                    address,
+                    ray,
+                    slurm,
+                    listening,
+                    watch,
+                    seconds,
+                    compiling,
+                    rerun=again,
+                    accept_audit=accept_audit,
                 )
         refusals = watcher.refusals
         signal = watch.exit_code
@@ -316,7 +320,7 @@ def _summary(console: "Console", request: "Request", cells: "list[RunSpec]") -> 
     if own.any():
         suite = request.selection.suite
         console.print(
-            f"records in {request.results / suite}; `python -m benchmark report --suite {suite}"
+            f"records in {request.place}/{suite}; `python -m benchmark report --suite {suite}"
             f"{request.repeated}` writes {request.reports / suite}/index.html",
             markup=False,
             highlight=False,

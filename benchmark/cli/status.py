@@ -34,7 +34,7 @@ def status(request: "Request", as_json: options.AsJson = False) -> None:
         return
     console = Console(highlight=False, markup=False)
     if not found:
-        console.print(f"no run was handed to an engine from {request.results}", soft_wrap=True)
+        console.print(f"no run was handed to an engine from {request.place}", soft_wrap=True)
         return
     table = Table(box=None)
     for heading in ("state", "engine", "job", "run"):

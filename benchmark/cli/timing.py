@@ -187,7 +187,7 @@ def _groups(request: "Request") -> "list[list[RunSpec]]":
         cells = [cell for cell in cells if cell.weights == "none"]
     if not cells:
         raise UserError(
-            f"no matching finished runs in {request.results / asked.suite}; run them first, "
+            f"no matching finished runs in {request.place}/{asked.suite}; run them first, "
             "or name methods with --methods"
         )
     return groups(cells)

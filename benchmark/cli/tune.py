@@ -1,12 +1,13 @@
 """`tune`: chooses the settings of methods on validation splits."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark.cli import options
+from benchmark.cli import executors, options
 from benchmark.cli.options import how, where
 from benchmark.cli.run import AcceptAudit, Jobs
 from benchmark.core.errors import UserError
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from benchmark.cli.request import Request
+    from benchmark.core.interrupt import StopSignal
     from benchmark.core.spec import RunSpec
+    from benchmark.execution.tasks import Listener
     from benchmark.execution.tune import Progress
     from benchmark.planning.trials import Cells, Rung, Study
 
@@ -43,13 +46,18 @@ def tune(
     plan: Plan = False,
     jobs: Jobs = "auto",
     accept_audit: AcceptAudit = False,
+    executor: executors.Name = "local",
+    address: executors.Address = None,
+    ray: executors.RayOptions = None,
+    slurm: executors.SlurmOptions = None,
 ) -> None:
     """Choose the settings of methods on validation splits; the test splits stay closed.
 
     Every method gets the same number of trials at the same learning rates, and the trial with the
     best mean mIoU over the benchmarks is chosen. `run --settings` then uses the result. A setting
     that diverges counts as a trial that scores 0. Trials are stored in tuning/ of the results
-    folder; to resume, repeat the command.
+    folder; to resume, repeat the command. With --executor ray or slurm, other machines train them,
+    as in `run`.
 
     Exit code 0: all methods have a setting, or are unsupported. 1: some have none. 2: bad request
     or files. 130, 143: stopped by a signal.
@@ -60,6 +68,7 @@ def tune(
 
     if pruning not in planning.PRUNING:
         raise UserError(f"--pruning {pruning!r}: choose from {', '.join(planning.PRUNING)}")
+    executors.check(executor, address, ray, slurm, jobs)
     number = parse_jobs(jobs)
     check_replaceable(out)
     from rich.console import Console
@@ -69,6 +78,7 @@ def tune(
     from benchmark.models.find_weights import expand
     from benchmark.planning.catalogue import SUITES
     from benchmark.planning.own_sets import backbones_of
+    from benchmark.results import remote
 
     console, selection = Console(highlight=False), request.selection
     suite = SUITES.get(selection.suite)
@@ -79,14 +89,39 @@ def tune(
     cells = planning.cells(selection, studies)
     rungs = planning.rungs(trials, len(cells.benchmarks), pruning)
     _check_validation(cells, request.data)
-    results = request.results / TUNING
+    results = remote.within(request.results, TUNING)
     _check_stale(request, cells, results)
     _announce(console, studies, cells, rungs)
     if plan:
         _forecast(console, request, studies, cells, rungs, results)
         return
-    every = _run(console, request, studies, cells, rungs, pruning, number, accept_audit)
-    left = _finish(console, request, every, cells, rungs, out)
+    from benchmark.cli.progress import leaving, stopping
+    from benchmark.core.interrupt import StopSignal
+    from benchmark.execution import grid
+
+    watch = StopSignal(None, leaving if executors.detaches(executor, address) else stopping)
+    inner = dataclasses.replace(request, results=results)
+
+    def train(todo: "Sequence[RunSpec]", watcher: "Listener") -> None:
+        if executor == "local":
+            grid.run_cells(
+                todo,
+                results,
+                request.data,
+                request.weights,
+                request.device,
+                watcher,
+                workers=request.workers,
+                watch=watch,
+                jobs=number,
+                accept_audit=accept_audit,
+            )
+        else:
+            chosen = executor, address, ray, slurm
+            executors.run(inner, todo, *chosen, watcher, watch, accept_audit=accept_audit)
+
+    every = _run(console, results, studies, cells, rungs, pruning, train, watch)
+    left = _finish(console, results, every, cells, rungs, out)
     if left:
         raise typer.Exit(1)
 
@@ -190,41 +225,24 @@ def _forecast(
 
 def _run(
     console: "Console",
-    request: "Request",
+    results: Path,
     studies: "Sequence[Study]",
     cells: "Cells",
     rungs: "Sequence[Rung]",
     pruning: str,
-    jobs: int | None,
-    accept_audit: bool,
+    train: "Callable[[Sequence[RunSpec], Listener], None]",
+    watch: "StopSignal",
 ) -> "list[Progress]":
-    """Runs the trials; a signal ends the command with its exit code."""
-    from benchmark.cli.progress import listener, stopping
-    from benchmark.core.interrupt import StopSignal
-    from benchmark.core.record import TUNING
+    """Runs the trials by `train`; a signal ends the command with its exit code."""
+    from benchmark.cli.progress import listener
     from benchmark.data.base import seal_test
-    from benchmark.execution import grid
     from benchmark.execution.journal import opened
     from benchmark.execution.tune import Stopped
     from benchmark.execution.tune import tune as choose
 
-    results = request.results / TUNING
-    watch = StopSignal(None, stopping)
-
     def run(todo: "Sequence[RunSpec]") -> "Mapping[str, str]":
         with listener(console, len(todo)) as watcher:
-            grid.run_cells(
-                todo,
-                results,
-                request.data,
-                request.weights,
-                request.device,
-                watcher,
-                workers=request.workers,
-                watch=watch,
-                jobs=jobs,
-                accept_audit=accept_audit,
-            )
+            train(todo, watcher)
         if watch.signal:
             raise Stopped
         return watcher.refusals
@@ -239,7 +257,7 @@ def _run(
 
 def _finish(
     console: "Console",
-    request: "Request",
+    results: Path,
     every: "Sequence[Progress]",
     cells: "Cells",
     rungs: "Sequence[Rung]",
@@ -247,7 +265,6 @@ def _finish(
 ) -> bool:
     """Writes settings, tables and figure, and prints them; whether a method has no setting."""
     from benchmark.analysis.regret import regret
-    from benchmark.core.record import TUNING
     from benchmark.execution.tune import common_scores, trials_table, tuning_of
     from benchmark.planning.settings import Settings, write_settings
     from benchmark.reporting.figures.pareto import save_figure
@@ -265,7 +282,7 @@ def _finish(
     left = any(one.problem and not one.unsupported for one in every)
     if left:
         console.print("to try these again, repeat the command")
-    results, suite = request.results / TUNING, cells.first.suite
+    suite = cells.first.suite
     trials = trials_table(every, cells, results)
     if trials.empty:
         console.print(f"nothing to choose from, so {out} was not written")

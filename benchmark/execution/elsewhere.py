@@ -18,6 +18,7 @@ from benchmark.core.interrupt import Interrupted, StopSignal
 from benchmark.core.machine import device_name, find_device
 from benchmark.core.record import Record
 from benchmark.core.spec import RunSpec
+from benchmark.data.acquire import at_url
 from benchmark.execution.executors.here import Here
 from benchmark.execution.executors.needs import Needs, needs_of
 from benchmark.execution.executors.worker import Setup
@@ -36,7 +37,7 @@ from benchmark.execution.tasks import (
 from benchmark.models.find_weights import cached_weights, find_weights
 from benchmark.planning import plugins, published_costs
 from benchmark.planning.forecast import Forecaster
-from benchmark.results import store
+from benchmark.results import remote, store
 from benchmark.results.index import read_index
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Cell:
         accept_audit: train although results on the data would be wrong.
         needs: what it asks of a machine.
         weights_sha256: of the file that this command has; None = it has none.
+        url: of the results; each machine then has a mirror of its own in place of `results`.
     """
 
     cell: RunSpec
@@ -65,6 +67,7 @@ class Cell:
     accept_audit: bool = False
     needs: Needs = field(default_factory=Needs)
     weights_sha256: str | None = None
+    url: str = ""
 
     @property
     def key(self) -> str:
@@ -80,32 +83,41 @@ class Cell:
         self, environment: "Environment", listener: Listener
     ) -> Record | Outcome | Verdict:
         """The record, or why there is none; no exception."""
+        results = self.results
         try:
-            return self._run(environment, listener)
+            if self.url:
+                results = remote.mirror(self.url)
+            found = self._run(results, environment, listener)
+            if unsent := remote.unsent(results, self.cell):
+                return Verdict(f"{unsent} (on {socket.gethostname()})", by_user=True)
+            return found
         except Interrupted as error:
             return Verdict(f"{error} (on {socket.gethostname()})", by_user=True)
         except Exception as error:
             told = str(error) if isinstance(error, UserError) else on_one_line(error)
             return Verdict(f"{told} (on {socket.gethostname()})", by_user=True)
 
-    def _run(self, environment: "Environment", listener: Listener) -> Record | Outcome | Verdict:
+    def _run(
+        self, results: Path, environment: "Environment", listener: Listener
+    ) -> Record | Outcome | Verdict:
         from benchmark.execution.preflight import preflight
 
         cell = self.cell
-        if is_settled(self.results, cell, self.before, self.again):
-            return Outcome.FOUND  # by an attempt whose machine died right after it
+        if is_settled(results, cell, self.before, self.again):
+            remote.finish(results)  # by an attempt that could not upload it
+            return Outcome.FOUND  # or whose machine died right after it
         self._check_weights(environment.weights)
         here, data = Here(environment), environment.data
         found = preflight([cell], here, listener, data, self.needs.cores, self.accept_audit)
         verdict = found.verdicts[cell.run_id]
         if verdict.status is not None:
-            bury = Bury(cell, self.results, verdict.status, verdict.reason, verdict.traceback)
+            bury = Bury(cell, results, verdict.status, verdict.reason, verdict.traceback)
             return bury(environment, listener)
         if verdict.reason:
             reason = f"{verdict.reason} (on {socket.gethostname()})"
             return dataclasses.replace(verdict, reason=reason)
         compute, findings = found.computes[cell.run_id], found.findings[cell.run_id]
-        train = Train(cell, self.results, self.before, self.again, compute, findings)
+        train = Train(cell, results, self.before, self.again, compute, findings)
         return train(environment, listener)
 
     def _check_weights(self, folders: Sequence[Path]) -> None:
@@ -148,6 +160,7 @@ def cells_of(
         kind = find_device(device)
     name = device_name(find_device(device)) if device in ("cpu", "auto") else device
     forecaster, hashes = forecaster_of(results, name), dict[str, str | None]()
+    there = remote.of(results)
     travelling = []
     for cell in cells:
         if cell.backbone not in hashes:
@@ -161,6 +174,7 @@ def cells_of(
                 accept_audit,
                 needs_of(cell, forecaster, kind, cores, gpu_bytes),
                 hashes[cell.backbone],
+                there.url if there else "",
             )
         )
     return travelling
@@ -191,7 +205,7 @@ def run_cells(
     listener, watch = listener or Silent(), watch or StopSignal()
     for cell in cells:
         store.check_replaceable(results / cell.folder)
-    store.check_writable(results)
+    remote.check_writable(results)
     # The longest first, so that the last one does not end long after the others.
     ordered = sorted(cells, key=lambda cell: -(cell.needs.minutes or float("inf")))
     with watch.signals():
@@ -213,7 +227,7 @@ def setup_of(
     return Setup(
         (device,),
         cores,
-        None if data is None else whole(data),
+        None if data is None else at_url.url_of(data) or whole(data),
         tuple(map(whole, weights)),
         workers,
         checkpoint_seconds,

@@ -32,7 +32,7 @@ from benchmark.execution.tasks import (
 from benchmark.planning import plugins
 from benchmark.planning.forecast import Forecaster
 from benchmark.planning.plan import Selection, plan
-from benchmark.results import asked, store
+from benchmark.results import asked, remote, store
 from benchmark.results.index import read_index
 
 POLL_SECONDS = 2.0
@@ -206,7 +206,7 @@ def run_cells(
             return []
         if watch.signal:
             return []
-        store.check_writable(results)
+        remote.check_writable(results)
         asked.note(results, grid, asked.Folders(tuple(weights), data))
         for verdict in dict.fromkeys(found.verdicts.values()):
             if verdict.reason:

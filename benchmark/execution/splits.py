@@ -6,7 +6,7 @@ from pathlib import Path
 from benchmark.data.base import Benchmark, Split, check_seal
 from benchmark.data.cache import open_split
 from benchmark.data.examples import Examples, Progress
-from benchmark.planning.catalogue import BENCHMARKS
+from benchmark.planning.catalogue import open_set
 
 _OPEN: dict[tuple[str, Path | None, Split], Examples] = {}
 
@@ -14,7 +14,7 @@ _OPEN: dict[tuple[str, Path | None, Split], Examples] = {}
 @functools.cache
 def open_benchmark(name: str, root: Path | None) -> Benchmark:
     """The benchmark, once a process."""
-    return BENCHMARKS.get(name)(root)
+    return open_set(name, root)
 
 
 def decoded(

@@ -15,7 +15,7 @@ from benchmark.core.errors import UserError
 from benchmark.core.record import FINAL, Record, Status
 from benchmark.core.spec import Compute, RunSpec
 from benchmark.data.base import Finding
-from benchmark.results import lock, store
+from benchmark.results import lock, remote, store
 
 if TYPE_CHECKING:
     from benchmark.core.interrupt import StopSignal
@@ -257,10 +257,11 @@ class Train:
         with lock.hold(self.results, cell) as mine:
             if not mine:
                 return Outcome.BUSY
+            remote.look(self.results, cell)
             if is_settled(self.results, cell, self.before, self.again):
                 return Outcome.FOUND
             listener.cell_started(cell)
-            return run_cell(
+            record = run_cell(
                 cell,
                 self.results,
                 dataclasses.replace(environment, compute=self.compute),
@@ -270,6 +271,7 @@ class Train:
                 self.near_copies,
                 lambda *score: listener.validated(cell, *score),
             )
+            return _uploaded(self.results, record, cell, environment, listener)
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,9 +299,20 @@ class Bury:
         with lock.hold(self.results, self.cell) as mine:
             if not mine:
                 return Outcome.BUSY
-            return store_failure(
+            record = store_failure(
                 self.cell, self.results, environment, self.status, self.reason, self.traceback
             )
+            return _uploaded(self.results, record, self.cell, environment, listener)
+
+
+def _uploaded(
+    results: Path, record: Record, cell: RunSpec, environment: "Environment", listener: Listener
+) -> Record:
+    """The record of a cell, uploaded where the results are at a URL; of two machines the first."""
+    if remote.of(results) is None:
+        return record
+    remote.upload(results, cell, listener.note, lambda: bool(environment.watch.signal))
+    return record if record.status == "interrupted" else store.record_of(results, cell) or record
 
 
 def is_settled(results: Path, cell: RunSpec, before: Mark, again: bool) -> bool:

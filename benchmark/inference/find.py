@@ -7,10 +7,9 @@ from benchmark.core.errors import UserError
 from benchmark.core.files import file_sha256
 from benchmark.core.record import RECORD, Record, Stored
 from benchmark.core.spec import RunSpec
-from benchmark.results import record_file, store
+from benchmark.results import record_file, remote, store
+from benchmark.results.remote import DELTA
 from benchmark.results.validate import spec_of
-
-DELTA = "delta.safetensors"
 
 
 @dataclass(frozen=True)
@@ -40,13 +39,13 @@ def find_run(run: str | Path, results: str | Path = "results") -> Run:
 
     Args:
         run: the folder of a run, wherever it is; or a run id, or its first characters.
-        results: the results folder that ids are looked up in.
+        results: the results folder, or its URL, that ids are looked up in.
 
     Raises:
         UserError: there is no such run, several match, it is not done, its trained tensors are not
             there, or they are not those of the record.
     """
-    folder, record = _found(run, Path(results))
+    folder, record = _found(run, remote.located(results))
     if record.status != "done" or record.costs is None:
         what = record.status if record.status != "done" else "done, but without costs"
         raise UserError(
@@ -59,6 +58,7 @@ def find_run(run: str | Path, results: str | Path = "results") -> Run:
             f"{folder / RECORD}: its protocol is of another version of petseg-bench; run it again: "
             f"{record.command}"
         ) from error
+    remote.fetch(folder, [folder], deltas=True)
     _check_delta(folder / DELTA, record, record.costs.stored)
     above = folder.resolve().parents
     inside = len(above) > 4 and folder.resolve() == above[4] / spec.folder

@@ -38,7 +38,7 @@ def load(
 
     Args:
         run: a run id, or its first characters; or the folder of a run, wherever it is.
-        results: the results folder that ids are looked up in.
+        results: the results folder, or its URL, that ids are looked up in.
         weights: folders with pretrained weights; None = that of `BENCHMARK_WEIGHTS`, where it is
             set. Then timm's cache is asked.
         device: None = a GPU where there is one.

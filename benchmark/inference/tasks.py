@@ -55,7 +55,7 @@ class Tasks(Mapping[str, Predictor]):
         device: str | torch.device | None = None,
     ) -> None:
         self.backbone_name = backbone
-        self._results, self._weights = Path(results), folders_of(weights)
+        self._results, self._weights = results, folders_of(weights)
         self._device = device_of(device)
         self._lock = threading.Lock()
         self._tasks: dict[str, Predictor] = {}

@@ -15,6 +15,7 @@ from benchmark.core.answer_cache import are_installed
 from benchmark.core.errors import UserError
 from benchmark.core.selectors import Registry, did_you_mean, parse_selector, split_selectors
 from benchmark.core.spec import Suite, load_suites, one_line
+from benchmark.data.acquire import at_url
 from benchmark.planning import plugins
 
 if TYPE_CHECKING:
@@ -92,6 +93,26 @@ def _declared(package: str) -> dict[str, None]:
     folders = [Path(place, *below) for place in (home and home.submodule_search_locations) or ()]
     texts = (path.read_text("utf-8") for folder in folders for path in sorted(folder.glob("*.py")))
     return dict.fromkeys(name for text in texts for name in _REGISTERED.findall(text))
+
+
+def open_set(name: str, data: Path | None) -> "Benchmark":
+    """A benchmark, opened; what is missing of it here is copied first where it is at a URL.
+
+    Args:
+        name: of the benchmark.
+        data: data root; None = there is none.
+
+    Raises:
+        UserError: its files are missing, or cannot be copied.
+    """
+    kind = BENCHMARKS.get(name)
+    described = getattr(kind, "description", None)
+    own = described.folder if described else None
+    if kind.folder is not None and data is not None:
+        at_url.bring(data / kind.folder, name)
+    elif own is not None and Path(own).is_absolute():
+        at_url.bring(Path(own), name)
+    return kind(data)
 
 
 def build_method(name: str, params: Mapping[str, Any]) -> "Method":

@@ -10,7 +10,7 @@ from benchmark.core.errors import UserError
 from benchmark.core.spec import RunSpec
 from benchmark.data.audit.padding import Padding, find_padding, patch_of, sizes_of
 from benchmark.planning import own_sets
-from benchmark.planning.catalogue import BENCHMARKS
+from benchmark.planning.catalogue import open_set
 
 
 def padded(cells: Sequence[RunSpec], data: Path | None) -> dict[str, Padding]:
@@ -26,7 +26,7 @@ def padded(cells: Sequence[RunSpec], data: Path | None) -> dict[str, Padding]:
         if not own:
             continue
         try:
-            sizes = sizes_of(BENCHMARKS.get(name)(data))
+            sizes = sizes_of(open_set(name, data))
         except UserError:
             continue  # the checks of `plan` and `run` say why
         patches = {patch_of(cell.backbone) for cell in own}

@@ -13,6 +13,7 @@ import yaml
 from benchmark.core.answer_cache import GROUP
 from benchmark.core.errors import UserError, on_one_line
 from benchmark.core.files import file_sha256
+from benchmark.core.object_store import is_url
 
 _MOVED = Path(__file__).with_name("moved.yaml")
 _PREFIX = "petseg_plugin_"
@@ -72,6 +73,7 @@ def sha256_of(path: Path) -> str:
 
 def _describe(path: Path, module: str, where: str) -> None:
     """Registers the benchmark that a YAML file describes, as if `module` had defined it."""
+    from benchmark.data.acquire import at_url
     from benchmark.data.base import register
     from benchmark.data.custom.described import DescribedBenchmark
     from benchmark.data.custom.description import read_description
@@ -82,6 +84,11 @@ def _describe(path: Path, module: str, where: str) -> None:
     check_free(description.name, f"{where}: name")
     kind: type[DescribedBenchmark] = HubDataset if description.hub else ImageFolder
     attributes = kind.attributes(description, path.parent) | {"__module__": module}
+    if is_url(description.folder):
+        # Its version is that of the URL; its files are looked for in the mirror.
+        mirror = at_url.located(description.folder)
+        local = description.model_copy(update={"folder": str(mirror)})
+        attributes |= {"description": local, "origin": description.folder}
     register(description.name)(type(description.name, (kind,), attributes))
 
 

@@ -13,7 +13,7 @@ from benchmark.core.spec import RunSpec
 from benchmark.data.base import Split
 from benchmark.data.cache import ids_of
 from benchmark.models.find_weights import check_names, find_weights
-from benchmark.planning.catalogue import BENCHMARKS
+from benchmark.planning.catalogue import open_set
 
 
 class Requirements(NamedTuple):
@@ -68,7 +68,7 @@ def _missing_data(cells: Sequence[RunSpec], data: Path | None) -> dict[tuple[str
     missing = {}
     for name, split in dict.fromkeys((c.benchmark, split) for c in cells for split in _splits(c)):
         try:
-            ids_of(BENCHMARKS.get(name)(data), split)
+            ids_of(open_set(name, data), split)
         except UserError as error:
             missing[name, split] = str(error)
     return missing

@@ -70,11 +70,11 @@ class CurrentHashes:
         return None
 
     def _benchmark(self, name: str) -> str | None:
-        from benchmark.planning.catalogue import BENCHMARKS
+        from benchmark.planning.catalogue import open_set
         from benchmark.results import provenance
 
         with contextlib.suppress(UserError, OSError, SyntaxError):
-            return provenance.benchmark_sha256(BENCHMARKS.get(name)(self._data))
+            return provenance.benchmark_sha256(open_set(name, self._data))
         return None
 
     def _weights(self, backbone: str) -> str | None:

@@ -13,9 +13,9 @@ from pathlib import Path
 from benchmark.core.errors import UserError
 from benchmark.core.processes import LONGEST, TAG, is_alive, writer
 from benchmark.core.record import FINAL
-from benchmark.results import index, lock, store, submitted
+from benchmark.results import index, lock, remote, store, submitted
 from benchmark.results import timing as timings
-from benchmark.results.load import PUBLISHED, RECORD
+from benchmark.results.load import PUBLISHED, RECORD, run_folders
 from benchmark.results.validate import (
     AGAIN,
     ASIDE,
@@ -52,6 +52,7 @@ def examine(root: Path) -> list[Finding]:
     """
     if not root.is_dir():
         raise UserError(f"no results folder {told(root)}; name one with --results DIR")
+    remote.fetch(root, run_folders(root))
     found: list[Finding] = []
     runs: dict[tuple[bool, str], list[Path]] = {}
     for folder, entries in _walk(root, found):

@@ -12,7 +12,7 @@ import pandas as pd
 from benchmark.core.errors import printable
 from benchmark.core.parallel import spread, uncollected
 from benchmark.core.record import PUBLISHED, RECORD, TUNING, Record
-from benchmark.results import record_file
+from benchmark.results import record_file, remote
 from benchmark.results.timing import add_columns
 
 _PARAMS = "method_params."
@@ -38,6 +38,7 @@ def load_results(root: Path, suite: str | None = None) -> pd.DataFrame:
     """
     base = root / suite if suite is not None and (root / suite).is_dir() else root
     folders = list(run_folders(base))
+    remote.fetch(root, folders)
     with uncollected(), spread(partial(_read, root), folders, len(folders) > _FEW) as found:
         read = found()
     rows: list[dict[str, Any]] = []

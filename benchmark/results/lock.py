@@ -10,7 +10,7 @@ refused.
 
 import contextlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -25,18 +25,26 @@ END = ".lock"
 
 def path_of(results: Path, spec: RunSpec) -> Path:
     """Path of a cell's lock."""
-    final = results / spec.folder
-    return final.with_name(f".{final.name}{END}")
+    return _beside(results / spec.folder)
+
+
+def _beside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}{END}")
+
+
+def hold(results: Path, spec: RunSpec) -> AbstractContextManager[bool]:
+    """Holds the lock of a cell inside the block; see `hold_run`."""
+    return hold_run(results / spec.folder)
 
 
 @contextmanager
-def hold(results: Path, spec: RunSpec) -> Iterator[bool]:
-    """Holds the lock of a cell inside the block; yields whether it could be had.
+def hold_run(folder: Path) -> Iterator[bool]:
+    """Holds the lock of the cell whose run is in a folder; yields whether it could be had.
 
     Raises:
         UserError: the folder cannot be written, or its disk has no locks.
     """
-    path = path_of(results, spec)
+    path = _beside(folder)
     lock = _lock(path)
     try:
         make_folder(path.parent)

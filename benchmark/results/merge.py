@@ -17,7 +17,7 @@ from benchmark.core.errors import UserError
 from benchmark.core.files import write_atomic
 from benchmark.core.record import FINAL, Record
 from benchmark.core.spec import RunSpec
-from benchmark.results import lock, store
+from benchmark.results import lock, remote, store
 from benchmark.results import timing as timings
 from benchmark.results.load import RECORD, load_results, run_folders
 from benchmark.results.validate import check_run, spec_of, told
@@ -73,8 +73,9 @@ def merge(sources: Sequence[Path], into: Path) -> Merged:
         here = list(run_folders(source))
         if not here:
             raise UserError(f"no runs in {told(source)}; name a results folder")
+        remote.fetch(source, here, deltas=True)
         folders += here
-    store.check_writable(into)
+    remote.check_writable(into)
     merged = Merged()
     for folder in folders:
         _merge_run(merged, folder, into)

@@ -17,7 +17,7 @@ import numpy as np
 from benchmark.core.errors import printable
 from benchmark.core.record import PUBLISHED, SCHEMA_VERSION, Metrics, Record, UnknownVersion
 from benchmark.core.spec import Protocol, RunSpec
-from benchmark.results import record_file, store
+from benchmark.results import record_file, remote, store
 from benchmark.results import timing as timings
 from benchmark.results.load import RECORD
 from benchmark.results.metrics import CLASS_COUNTS, class_dice, class_iou
@@ -112,7 +112,8 @@ def check_run(folder: Path) -> list[Finding]:
                 text = what or f"cannot be read: {problem}"
                 found.append(fault(folder, f"{name}: {told(text)}"))
         elif name == "delta.safetensors":
-            if PUBLISHED not in folder.resolve().parts:  # those are published without
+            # Those are published without, and a mirror fetches them when they are used.
+            if PUBLISHED not in folder.resolve().parts and not remote.holds(path):
                 fix = "to use it with `evaluate`, copy it here from where the run was made"
                 found.append(Finding("note", folder, f"done, but {name} is missing", fix))
         else:

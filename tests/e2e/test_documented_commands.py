@@ -14,6 +14,7 @@ HERE = ["--weights=weights"]
 DATA = "needs the real data and weights"
 ENGINE = "needs an engine; tests/e2e/test_engines.py runs real ones"
 INSTALL = "installs packages"
+BUCKET = "needs a bucket; tests/fault/test_object_store.py has one"
 TESTS = "is these tests, or starts them"
 SERVES = "serves until it is stopped: tests/e2e/test_serve_verb.py"
 NOT_RUN = {
@@ -35,6 +36,12 @@ NOT_RUN = {
     "ruff check . && ruff format --check . && mypy": "looks at the code, as .ci/run does",
     "python -m pip install 'petseg-bench[ray]'": INSTALL,
     "python -m pip install 'petseg-bench[slurm]'": INSTALL,
+    "python -m pip install 'petseg-bench[s3]'": INSTALL,
+    "python -m benchmark run --methods lora,spm --results s3://my-bucket/grid": BUCKET,
+    "python -m benchmark report --results s3://my-bucket/grid": BUCKET,
+    "python -m benchmark run --suite small --methods lora,spm --data s3://my-bucket/data "
+    "--results s3://my-bucket/grid": BUCKET,
+    "python -m benchmark results merge results --into s3://my-bucket/grid": BUCKET,
     "python -m benchmark run --methods lora,spm --executor ray": ENGINE,
     "python -m benchmark run --methods lora,spm --executor ray --address auto": ENGINE,
     "python -m benchmark run --methods lora,spm --executor slurm "

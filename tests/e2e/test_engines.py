@@ -64,6 +64,17 @@ def test_a_grid_gives_the_same_counts_as_on_this_machine(engine, tmp_path):
     assert {record["execution"]["starts"] for record in records(there).values()} == {1}
 
 
+def test_workers_share_nothing_but_a_url(engine, tmp_path, monkeypatch):
+    """Ray's workers have another cache than the command; what Slurm has, it shares."""
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
+    store = tmp_path / "store"
+    process = start(store.as_uri(), *engine[1], steps=2, methods="linear")
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out
+    assert len(records(store)) == len(records(tmp_path / "cache" / "results")) == 2
+    assert len([path for path in (store / ".complete").rglob("*") if path.is_file()]) == 2
+
+
 def running(results, timeout=120):
     """Waits until a cell is trained; status as a document."""
     deadline = time.monotonic() + timeout

@@ -42,6 +42,15 @@ NOT_RUN |= {
     for command in (
         "run --executor ray --address auto",
         "run --executor slurm --slurm partition=gpu,time=240,gres=gpu:1",
+        "tune --methods lora,spm --executor ray --address auto",
+    )
+}
+
+NOT_RUN |= {
+    f"{B} {command}": "needs a bucket; tests/fault/test_object_store.py has one"
+    for command in (
+        "run --results s3://my-bucket/grid",
+        "results merge results --into s3://my-bucket/grid",
     )
 }
 

@@ -25,7 +25,7 @@ from benchmark.planning.forecast import Expected
 from benchmark.planning.plan import plan
 from benchmark.results import lock, store, submitted
 from tests.helpers.forked import call
-from tests.helpers.tiny import run, same, select
+from tests.helpers.tiny import SIZES, run, same, select
 
 
 class Fake(engine.Engine):
@@ -275,3 +275,31 @@ def test_an_engine_that_is_not_there_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(UserError, match="submitit is not installed"):
         slurm.Slurm(setup, tmp_path, StopSignal(), {})
+
+
+def fake_engine():
+    """Before a command in a process of its own: an engine that does everything there."""
+    executors.engine = lambda request, *options: Fake(options[4])
+
+
+@pytest.mark.slow
+def test_tune_elsewhere_chooses_as_here(tiny, tmp_path):
+    words = ["tune", "--plugin", tiny, "--benchmarks", "tiny", "--methods", "linear,bitfit"]
+    words += ["--trials", "2", "--suite", "demo"]
+    words += [f"--set={k}={v}" for k, v in SIZES.items()]
+    words += ["--set=precision=fp32", "--device", "cpu"]
+    for name, more in (("here", []), ("there", ["--executor", "ray"])):
+        (tmp_path / name).mkdir()
+        done = call(*words, *more, cwd=tmp_path / name, prepare=fake_engine if more else None)
+        assert done.returncode == 0, done
+    here, there = tmp_path / "here", tmp_path / "there"
+    assert (here / "settings.yaml").read_text() == (there / "settings.yaml").read_text()
+    (table,) = here.rglob("trials.csv")
+    assert table.read_bytes() == (there / table.relative_to(here)).read_bytes()
+
+
+def test_a_verb_that_runs_here_alone_says_so():
+    done = call("evaluate", "--executor", "slurm")
+    assert done.returncode == 2 and "works in this process alone" in done.stderr
+    done = call("quickstart", "bolts", "--slurm", "partition=gpu")
+    assert done.returncode == 2 and "--slurm needs --executor slurm" in done.stderr

@@ -35,7 +35,7 @@ class Running:
     def __init__(self, *words, cwd=ROOT, env=None, prepare=None):
         # Processes of its own would each import torch, and there is a test on every core.
         runs = words[0] in ("run", "tune", "quickstart")
-        jobs = ["--jobs", "1"] if runs and "--jobs" not in words else []
+        jobs = ["--jobs", "1"] if runs and not {"--jobs", "--executor"} & {*words} else []
         self.command = ["-m benchmark", *map(str, words), *jobs]
         self._folder = tempfile.TemporaryDirectory()
         self._paths = [Path(self._folder.name, name) for name in ("out", "err")]

@@ -37,7 +37,7 @@ class Setup:
     Attributes:
         devices: of the processes, in turn, as users type them.
         threads: of each.
-        data: data root of benchmarks that read files.
+        data: data root of benchmarks that read files; or its URL, for other machines.
         weights: folders with weight files.
         workers: processes that cut training crops.
         checkpoint_seconds: between checkpoints.
@@ -50,7 +50,7 @@ class Setup:
 
     devices: Sequence[str]
     threads: int
-    data: Path | None
+    data: Path | str | None
     weights: Sequence[Path]
     workers: int | None
     checkpoint_seconds: float | None
@@ -75,10 +75,11 @@ class Setup:
         Raises:
             UserError: the device does not exist.
         """
+        from benchmark.data.acquire.at_url import located
         from benchmark.execution.environment import prepare
 
         return prepare(
-            self.data,
+            located(self.data),
             self.weights,
             self.devices[number % len(self.devices)],
             self.workers,
