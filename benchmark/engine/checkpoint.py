@@ -24,6 +24,9 @@ from benchmark.engine.out_of_memory import is_out_of_memory
 from benchmark.models.segmenter import Segmenter
 from methods.base import Method
 
+ANY = "any"
+"""In an identity: equal to everything, because it changes rounding alone."""
+
 
 @dataclass
 class TrainState:
@@ -214,7 +217,7 @@ def load(path: Path, identity: Mapping[str, str]) -> Checkpoint | None:
         content: Mapping[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         then = content["progress"]["identity"]
         # Of another state of the code, it may hold other fields, too.
-        other = [n for n in {**then, **identity} if then.get(n) != identity.get(n)]
+        other = [n for n in {**then, **identity} if _differ(then.get(n), identity.get(n))]
         if not other:
             rest = {key: content[key] for key in Checkpoint.__dataclass_fields__}
             return Checkpoint(**rest | {"progress": TrainState(**rest["progress"])})
@@ -226,6 +229,10 @@ def load(path: Path, identity: Mapping[str, str]) -> Checkpoint | None:
         return None
     set_aside(path, f"of a run with other {', '.join(other)}")
     return None
+
+
+def _differ(then: str | None, now: str | None) -> bool:
+    return then != now and ANY not in (then, now)
 
 
 def set_aside(path: Path, reason: str) -> None:
@@ -267,7 +274,7 @@ def restore(
         for name, tensor in own.items():
             tensor.copy_(checkpoint.tensors[name])
         set_random_state(checkpoint.random, next(segmenter.parameters()).device)
-        vars(state).update(vars(checkpoint.progress))
+        vars(state).update(vars(checkpoint.progress) | {"identity": state.identity})
         state.resumed_at.append(state.step)
     except Exception as error:
         # The optimiser, the schedule and the method each refuse in a way of their own.

@@ -43,6 +43,8 @@ class Setup:
         max_seconds: of one cell.
         plugins: files to load first.
         compiling: whether networks are compiled.
+        meeting: where the processes meet that train each cell together, one on each of `devices`;
+            None = each trains cells of its own.
     """
 
     devices: Sequence[str]
@@ -55,6 +57,7 @@ class Setup:
     plugins: Sequence[Path]
     compiling: str
     compute: Compute | None = None
+    meeting: Path | None = None
 
     def environment(self, number: int, watch: "StopSignal") -> "Environment":
         """That of a process.
@@ -66,17 +69,26 @@ class Setup:
         Raises:
             UserError: the device does not exist.
         """
+        import torch
+
+        from benchmark.core.machine import find_device
+        from benchmark.engine.ranks import ALONE, join
         from benchmark.execution.environment import prepare
 
+        device, ranks = self.devices[number % len(self.devices)], ALONE
+        if self.meeting is not None:
+            where = torch.device(find_device(device))
+            ranks = join(number, len(self.devices), self.meeting, where)
         return prepare(
             self.data,
             self.weights,
-            self.devices[number % len(self.devices)],
+            device,
             self.workers,
             self.checkpoint_seconds,
             watch,
             self.compiling,
             self.compute,
+            ranks,
         )
 
 
