@@ -14,6 +14,7 @@ from benchmark.core.record import FINAL, Record, Status
 from benchmark.core.spec import Compute, RunSpec
 from benchmark.execution.executors.base import Executor, Lost, died
 from benchmark.execution.executors.devices import Devices
+from benchmark.execution.executors.here import Here
 from benchmark.execution.executors.local import Pool
 from benchmark.execution.executors.local import workers as opened
 from benchmark.execution.executors.worker import Setup
@@ -225,7 +226,7 @@ def run_cells(
                 labels = ", ".join(dict.fromkeys(cell.method_label for cell in alike))
                 listener.note(f"{labels}: some costs will be missing: {verdict.unmeasured}")
         able = [cell for cell in cells if cell.run_id in found.computes]
-        if isinstance(pool, Pool):
+        if not isinstance(pool, Here | Devices):
             _limit(pool, parts, able, results, found, listener)
         tasks = [
             Train(

@@ -70,51 +70,58 @@ class Devices:
     def _do(self, task: Task, listener: Listener) -> Any:
         """The result of a task, or why there is none."""
         self._start()
-        first, *others = self._workers
+        first, why, until = self._workers[0], None, float("inf")
         first.give(task)
-        why: Failure | None = None
-        until = float("inf")
         while time.monotonic() < until:
-            busy = [worker for worker in self._workers if worker.task is not None]
-            if self._watch.signal:
-                for worker in busy:
-                    worker.signal(signal.Signals[self._watch.signal])
-            heard = wait([worker.connection for worker in busy], LOOK_SECONDS)
-            for number, worker in enumerate(self._workers):
-                if worker.connection not in heard:
-                    continue
+            for number, worker in self._heard():
                 try:
                     kind, *content = worker.connection.recv()
                 except (EOFError, OSError):
-                    worker.process.join()
-                    why = _death(number, len(self._workers), worker.process.exitcode or 0)
-                    self._end()
-                    if not isinstance(task, Train):
-                        return Lost(worker.process.exitcode or 0)
-                    return why
+                    return self._died(number, task)
                 if kind == "event":
-                    name, arguments = content
-                    getattr(listener, name)(*arguments)
-                    if name == "cell_started" and isinstance(task, Train):
-                        for other in others:
-                            other.give(task.following)
+                    self._tell(listener, task, *content)
                     continue
-                worker.task = None
                 if kind == "raised":
                     self._end()
                     raise content[0]
-                (result,) = content
+                (result,), worker.task = content, None
                 if worker is first and result is not Outcome.LEFT:
                     self._settle(result)
                     return result
                 if isinstance(result, Failure):
                     why = why or replace(result, reason=f"{result.reason} (on device {number + 1})")
                 if result is not Outcome.FOLLOWED:
-                    until = min(until, time.monotonic() + GRACE_SECONDS)
-                if first.task is None and why:
-                    until = 0.0
+                    until = min(until, time.monotonic() + _grace(result))
         self._end()
         return why or Failure("failed", "the connection between its processes broke")
+
+    def _heard(self) -> list[tuple[int, Worker]]:
+        """Processes that have something to say; a signal is passed on."""
+        busy = [pair for pair in enumerate(self._workers) if pair[1].task is not None]
+        if self._watch.signal:
+            for _, worker in busy:
+                worker.signal(signal.Signals[self._watch.signal])
+        heard = wait([worker.connection for _, worker in busy], LOOK_SECONDS)
+        return [pair for pair in busy if pair[1].connection in heard]
+
+    def _tell(self, listener: Listener, task: Task, name: str, arguments: Any) -> None:
+        """Passes an event on; when a cell begins, the other processes begin it, too."""
+        getattr(listener, name)(*arguments)
+        if name == "cell_started" and isinstance(task, Train):
+            for other in self._workers[1:]:
+                other.give(task.following)
+
+    def _died(self, number: int, task: Task) -> Failure | Lost:
+        """A process is dead: ends the others, and says why the task has no result."""
+        process, count = self._workers[number].process, len(self._workers)
+        process.join()
+        lost = Lost(process.exitcode or 0)
+        self._end()
+        if not isinstance(task, Train):
+            return lost
+        status: Status = "oom" if lost.exit_code == -signal.SIGKILL else "failed"
+        where = f"device {number + 1} of {count}"
+        return Failure(status, f"{where}: {died(lost)}; to resume, use --retry {status}")
 
     def _start(self) -> None:
         """Starts the processes, where they do not run."""
@@ -150,11 +157,11 @@ class Devices:
         self._workers = []
 
 
-def _death(number: int, count: int, code: int) -> Failure:
-    """Why a cell ended one of whose processes died."""
-    status: Status = "oom" if code == -signal.SIGKILL else "failed"
-    what = died(Lost(code)).removeprefix("its ")
-    return Failure(
-        status,
-        f"device {number + 1} of {count}: {what}; to resume, use --retry {status}",
-    )
+def _grace(result: Failure | Outcome) -> float:
+    """Seconds for the first process to end, after what another one said.
+
+    At a signal, a limit of time or a loss that is not finite all of them stop; the first one has
+    to store the record. Whatever else one fails at, the others wait for it in vain.
+    """
+    alone = isinstance(result, Failure) and result.status in ("failed", "oom")
+    return 0.0 if alone else GRACE_SECONDS
