@@ -12,6 +12,7 @@ from benchmark.core.interrupt import OutOfMemory
 from benchmark.core.spec import Protocol
 from benchmark.data.batches import Batch
 from benchmark.engine import checkpoint
+from benchmark.engine.activations import checkpointed
 from benchmark.engine.checkpoint import TrainState
 from benchmark.engine.losses import Criterion, labelled
 from benchmark.engine.out_of_memory import is_out_of_memory
@@ -52,6 +53,7 @@ class Stepper:
         ranks: Ranks = ALONE,
     ) -> None:
         self._ranks, self._trained = ranks, trained(optimiser)
+        self._saving = protocol.checkpoint_activations == "on"
         self._replicas, self._method, self._protocol = replicas, method, protocol
         self._precision, self._optimiser, self._state = precision, optimiser, state
         self._criterion, self._whole = criterion, state.micro_batch
@@ -135,8 +137,9 @@ class Stepper:
                 own = labels[
                     part.own
                 ]  # one tensor for both losses, which share what they make of it
-                seen = self._whole_batch(part)
-                with seen, autocast(device, self._precision, cached=replicas.count == 1):
+                seen, saving = self._whole_batch(part), checkpointed(segmenter, self._saving)
+                casts = autocast(device, self._precision, cached=replicas.count == 1)
+                with seen, saving, casts:
                     logits = (segmenter if number else network)(images[part.own])
                 with phase("loss"):
                     loss = self._criterion(logits, own, whole)

@@ -347,8 +347,10 @@ def _train(
     if environment.compiling != "always" and ranks.count == 1:
         replicas = replicate(segmenter, lambda: _build(run, environment)[0], run.method, protocol)
     pays: Pays | None = None
-    # With cached stages only a part of the network runs, and copies are not compiled.
-    if not run.known_stages and len(replicas.segmenters) == 1 and ranks.count == 1:
+    # With cached stages only a part of the network runs; copies, and blocks that are computed
+    # twice, are not compiled.
+    whole = len(replicas.segmenters) == 1 and protocol.checkpoint_activations == "off"
+    if whole and not run.known_stages and ranks.count == 1:
         device = device_name(str(environment.device))
         pays = payback(environment.compiling, run.spec, run.results, device)
     seconds = environment.checkpoint_seconds

@@ -12,6 +12,7 @@ from benchmark.core.interrupt import Diverged, OutOfMemory
 from benchmark.core.seeding import torch_stream
 from benchmark.core.spec import RunSpec
 from benchmark.data.batches import Batch
+from benchmark.engine.activations import is_exact
 from benchmark.engine.build import build_segmenter
 from benchmark.engine.losses import Criterion
 from benchmark.engine.measure import count_flops, flops_by_shape
@@ -126,6 +127,15 @@ def rehearse(cell: RunSpec, environment: Environment) -> str:
     method.before_training(segmenter.backbone, _Equal(classes))
     criterion = Criterion.of(protocol, _Equal(classes))
     size = images, segmenter.backbone.in_chans, protocol.crop, protocol.crop
+    if protocol.checkpoint_activations == "on":
+        pixels, labels, _ = _noise(size, classes)
+        device = environment.device
+        seen = pixels.to(device), labels.to(device).long()
+        if not is_exact(segmenter, method, *seen, criterion):
+            raise UserError(
+                f"{cell.method_label} hands on what it computes inside a block, so "
+                "checkpoint_activations=on would change its gradients; leave it out"
+            )
     with torch_stream(cell.seed, "training"):
         crops = iter([_noise(size, classes)])
         train(segmenter, method, crops, protocol, "fp32", criterion=criterion)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
+from benchmark.core.errors import UserError
 from benchmark.core.format import size_text
 from benchmark.core.interrupt import Interrupted, StopSignal
 from benchmark.core.machine import available_memory, device_name, find_device
@@ -191,6 +192,10 @@ def run_cells(
     for cell in cells:
         store.check_replaceable(results / cell.folder)
     listener, watch = listener or Silent(), watch or StopSignal()
+    if compiling == "always" and any(c.protocol.checkpoint_activations == "on" for c in cells):
+        raise UserError(
+            "--compile always does not go with checkpoint_activations=on; leave one of them out"
+        )
     if devices > 1:
         parts = share_devices(devices, cells, device)
     else:
