@@ -80,12 +80,21 @@ Devices = Annotated[
     ),
 ]
 
+Shard = Annotated[
+    bool,
+    where(
+        "--shard",
+        help="With --devices: spread the network, too (FSDP), where all of it is trained.",
+    ),
+]
+
 
 @options.takes(*options.ALL)
 def run(
     request: "Request",
     jobs: Jobs = "auto",
     devices: Devices = "1",
+    shard: Shard = False,
     retry: Retry = None,
     rerun: Rerun = None,
     max_seconds: MaxSeconds = None,
@@ -124,7 +133,7 @@ def run(
         raise UserError(f"--rerun {rerun!r}: choose stale")
     check(compiling)
     executors.check(executor, address, ray, slurm, jobs)
-    number, together = parse_jobs(jobs), parse_devices(devices, jobs, executor, compiling)
+    number, together = parse_jobs(jobs), parse_devices(devices, jobs, executor, compiling, shard)
     loggers = _loggers(log or [])
     from rich.console import Console
 
@@ -192,6 +201,7 @@ def run(
                     accept_audit=accept_audit,
                     grid=cells,
                     devices=together,
+                    shard=shard,
                 )
             else:
                 from benchmark.execution import elsewhere

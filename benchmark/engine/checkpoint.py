@@ -21,6 +21,7 @@ from torch import Tensor
 
 from benchmark.core.files import make_folder, unused, write_atomic
 from benchmark.engine.out_of_memory import is_out_of_memory
+from benchmark.engine.sharding import is_sharded, spread_as, spread_state, whole, whole_in
 from benchmark.models.segmenter import Segmenter
 from methods.base import Method
 
@@ -134,23 +135,26 @@ class Saving:
         schedule: torch.optim.lr_scheduler.LRScheduler,
         evaluated: Mapping[str, Mapping[str, Tensor]],
     ) -> None:
-        """Replaces the checkpoint, where there is to be one.
+        """Replaces the checkpoint, where there is to be one; of a sharded network in all processes.
 
         Raises:
             OSError: it cannot be written; the former one is as it was.
         """
         self._last = time.perf_counter()
-        if self.path is None:
+        if self.path is None and not is_sharded(segmenter):
             return
+        tensors = {name: whole(tensor.detach()).cpu() for name, tensor in moving(segmenter).items()}
         content = {
             "progress": asdict(state),
-            "tensors": {name: tensor.detach().cpu() for name, tensor in moving(segmenter).items()},
-            "optimiser": optimiser.state_dict(),
+            "tensors": tensors,
+            "optimiser": whole_in(optimiser.state_dict()),
             "schedule": schedule.state_dict(),
             "method": method.state_dict(segmenter.backbone),
             "evaluated": dict(evaluated),
             "random": random_state(next(segmenter.parameters()).device),
         }
+        if self.path is None:
+            return  # this process was needed to put tensors together
         buffer = io.BytesIO()
         torch.save(content, buffer)
         make_folder(self.path.parent)
@@ -269,10 +273,11 @@ def restore(
         raise Unfit("the checkpoint holds other tensors than the run trains")
     try:
         optimiser.load_state_dict(checkpoint.optimiser)
+        spread_state(optimiser)
         schedule.load_state_dict(checkpoint.schedule)
         method.load_state_dict(segmenter.backbone, checkpoint.method)
         for name, tensor in own.items():
-            tensor.copy_(checkpoint.tensors[name])
+            tensor.copy_(spread_as(checkpoint.tensors[name], tensor))
         set_random_state(checkpoint.random, next(segmenter.parameters()).device)
         vars(state).update(vars(checkpoint.progress) | {"identity": state.identity})
         state.resumed_at.append(state.step)

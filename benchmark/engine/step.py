@@ -18,6 +18,7 @@ from benchmark.engine.losses import Criterion, labelled
 from benchmark.engine.out_of_memory import is_out_of_memory
 from benchmark.engine.ranks import ALONE, Part, Ranks
 from benchmark.engine.replicas import Replicas
+from benchmark.engine.sharding import is_sharded, whole
 from benchmark.engine.whole_batch import WholeBatch
 from benchmark.models.precision import autocast
 from benchmark.models.segmenter import Segmenter, phase
@@ -53,6 +54,7 @@ class Stepper:
         ranks: Ranks = ALONE,
     ) -> None:
         self._ranks, self._trained = ranks, trained(optimiser)
+        self._sharded = is_sharded(replicas.segmenters[0])
         self._saving = protocol.checkpoint_activations == "on"
         self._replicas, self._method, self._protocol = replicas, method, protocol
         self._precision, self._optimiser, self._state = precision, optimiser, state
@@ -98,7 +100,7 @@ class Stepper:
             snapshot.restore()
         with phase("gradient norm"):
             most = self._protocol.grad_clip
-            norms = [nn.utils.clip_grad_norm_(part, most) for part in self._clipped]
+            norms = [whole(nn.utils.clip_grad_norm_(part, most)) for part in self._clipped]
             norm = torch.linalg.vector_norm(torch.stack(norms))
         with phase("optimiser"):
             self._optimiser.step()
@@ -155,7 +157,8 @@ class Stepper:
 
         found = replicas.each(add_up)
         replicas.add_gradients()
-        self._ranks.add_gradients(self._trained)
+        if not self._sharded:  # else they are summed where they are computed
+            self._ranks.add_gradients(self._trained)
         return self._ranks.sum(torch.stack(found).sum(0))
 
     def _whole_batch(self, part: Part) -> AbstractContextManager[object]:

@@ -20,6 +20,7 @@ from benchmark.engine.evaluated_weights import EvaluatedWeights
 from benchmark.engine.losses import Criterion, Losses
 from benchmark.engine.ranks import ALONE, Ranks
 from benchmark.engine.replicas import Replicas
+from benchmark.engine.sharding import is_sharded, whole
 from benchmark.engine.step import Stepper, trained
 from benchmark.models.segmenter import Segmenter, phase
 from benchmark.planning.compile_policy import Pays
@@ -139,7 +140,7 @@ def train(
 
     def save() -> None:
         losses.look()
-        if ranks.is_first:
+        if ranks.is_first or is_sharded(segmenter):
             saving.save(state, segmenter, method, optimiser, schedule, evaluated.state_dict())
         ranks.wait()  # none ends before it is saved
 
@@ -176,7 +177,7 @@ def train(
         if step < steps:
             _save_where_due(save, saving.is_due(begun), watch, f"at step {step} of {steps}", ranks)
     optimiser.zero_grad(set_to_none=True)
-    if not all(torch.isfinite(parameter).all() for parameter in trained(optimiser)):
+    if not all(whole(torch.isfinite(parameter).all()) for parameter in trained(optimiser)):
         raise Diverged("the last step made a parameter infinite; lower the learning rate")
     save()  # evaluation may be interrupted, too
     evaluated.put_in_place()

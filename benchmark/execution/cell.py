@@ -48,6 +48,7 @@ from benchmark.engine.memory import known_memory
 from benchmark.engine.out_of_memory import is_out_of_memory
 from benchmark.engine.ranks import RankLost
 from benchmark.engine.replicas import Replicas, replicate
+from benchmark.engine.sharding import put_together, shard
 from benchmark.engine.train import Progress, Trained, train
 from benchmark.engine.training_data import TrainingSplit
 from benchmark.execution.environment import Environment
@@ -272,7 +273,9 @@ def _run(
         del again
         # Last, since it trains on.
         at_once = -(-run.training.micro_batch // environment.ranks.count)
-        memory = known_memory(prepared.feed, run.method, at_once, prepared.criterion)
+        memory = None
+        if not environment.shard:
+            memory = known_memory(prepared.feed, run.method, at_once, prepared.criterion)
     # From here on there are numbers that outlast this process, whatever ends it.
     run.opens(protocol.eval_split)
     store.write_curve(folder, run.training.curve)
@@ -359,29 +362,37 @@ def _train(
     part = -(-protocol.batch_size // protocol.accumulate)
     places = ranks.places(protocol.batch_size, part)
     crops = prepared.feed.batches(environment.workers, skip=made, places=places)
-    with (
-        run.phases("train"),
-        replicas.sharing(prepared.compute),
-        torch_stream(run.spec.seed, "training"),
-        contextlib.closing(crops),
-    ):
-        return train(
-            segmenter,
-            run.method,
-            crops,
-            protocol,
-            prepared.compute.precision,
-            progress,
-            state=run.training,
-            saved=prepared.saved,
-            saving=saving,
-            watch=environment.watch,
-            pays=pays,
-            replicas=replicas,
-            criterion=prepared.criterion,
-            validate=_validation(run, prepared, environment),
-            ranks=ranks,
-        )
+    with run.phases("train"):
+        if environment.shard:
+            network, _ = _build(run, environment)
+            shard(network, ranks)
+            segmenter.to("cpu")
+            replicas = Replicas(network)
+        with (
+            replicas.sharing(prepared.compute),
+            torch_stream(run.spec.seed, "training"),
+            contextlib.closing(crops),
+        ):
+            trained = train(
+                replicas.segmenters[0],
+                run.method,
+                crops,
+                protocol,
+                prepared.compute.precision,
+                progress,
+                state=run.training,
+                saved=prepared.saved,
+                saving=saving,
+                watch=environment.watch,
+                pays=pays,
+                replicas=replicas,
+                criterion=prepared.criterion,
+                validate=_validation(run, prepared, environment),
+                ranks=ranks,
+            )
+        if environment.shard:
+            put_together(replicas.segmenters[0], segmenter.eval().to(environment.device))
+    return trained
 
 
 def _validation(

@@ -28,6 +28,7 @@ class Environment:
         compiling: whether networks are compiled, one of `compile_policy.CHOICES`.
         compute: precision and attention of every run; None = what is fast for each.
         ranks: the processes that train each run together, this one among them.
+        shard: the network is spread over them.
     """
 
     data: Path | None = None
@@ -39,6 +40,7 @@ class Environment:
     compiling: str = "auto"
     compute: Compute | None = None
     ranks: Ranks = ALONE
+    shard: bool = False
 
     def compute_of(self, cell: RunSpec) -> Compute:
         """How a run computes; measured where that is neither fixed nor known.
@@ -59,6 +61,7 @@ def prepare(
     compiling: str = "auto",
     compute: Compute | None = None,
     ranks: Ranks = ALONE,
+    shard: bool = False,
 ) -> Environment:
     """The environment that options name; by default some workers where a GPU trains, else none.
 
@@ -69,7 +72,15 @@ def prepare(
     if workers is None:
         cores = ((os.cpu_count() or 1) - 1) // ranks.count
         workers = min(8, cores) if where.type == "cuda" else 0
-    watch = watch or StopSignal()
     return Environment(
-        data, tuple(weights), where, workers, checkpoint_seconds, watch, compiling, compute, ranks
+        data=data,
+        weights=tuple(weights),
+        device=where,
+        workers=workers,
+        checkpoint_seconds=checkpoint_seconds,
+        watch=watch or StopSignal(),
+        compiling=compiling,
+        compute=compute,
+        ranks=ranks,
+        shard=shard,
     )

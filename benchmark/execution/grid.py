@@ -150,6 +150,7 @@ def run_cells(
     accept_audit: bool = False,
     grid: Sequence[RunSpec] = (),
     devices: int = 1,
+    shard: bool = False,
 ) -> list[Record]:
     """Checks everything that cells need, then runs them, beside other commands that do the same.
 
@@ -177,6 +178,7 @@ def run_cells(
         grid: what was asked for, finished cells included: of it a report says what is missing.
         devices: that train each cell together, with a process on each; then one cell at a time.
             As `jobs`, more than one asks for the guard.
+        shard: spread each network over the devices; for methods that train all of the backbone.
 
     Returns:
         The records of the cells that this command ran, in order of their ends.
@@ -211,6 +213,7 @@ def run_cells(
         tuple(plugins.loaded()),
         compiling,
         compute,
+        shard=shard,
     )
     together = Devices(setup, watch) if devices > 1 else opened(setup, parts.jobs, watch)
     with watch.signals(), together as pool:

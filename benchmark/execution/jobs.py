@@ -68,7 +68,7 @@ def share(wanted: int | None, cells: int, device: str) -> Share:
     return Share(jobs, own or max(1, cores // jobs), devices)
 
 
-def parse_devices(text: str, jobs: str, executor: str, compiling: str) -> int:
+def parse_devices(text: str, jobs: str, executor: str, compiling: str, shard: bool = False) -> int:
     """The number that `--devices` names.
 
     Args:
@@ -76,6 +76,7 @@ def parse_devices(text: str, jobs: str, executor: str, compiling: str) -> int:
         jobs: `--jobs`, which cannot be typed beside it.
         executor: `--executor`, likewise.
         compiling: `--compile`, likewise.
+        shard: `--shard`, which needs several.
 
     Raises:
         UserError: it is no number, or contradicts another option.
@@ -83,6 +84,8 @@ def parse_devices(text: str, jobs: str, executor: str, compiling: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise UserError(f"--devices {text!r}: write a whole number of at least 1")
     if (number := int(text)) == 1:
+        if shard:
+            raise UserError("--shard spreads a run over several devices; add --devices N")
         return 1
     if jobs != "auto":
         raise UserError("--devices trains one run at a time, on all of them; leave --jobs out")

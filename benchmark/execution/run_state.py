@@ -154,6 +154,7 @@ class RunState:
                 device=device_name(str(device)),
                 threads=torch.get_num_threads(),
                 devices=environment.ranks.count,
+                sharded=environment.shard,
                 precision=compute.precision,
                 attention=compute.attention,
                 weights="none (random)" if spec.weights == "none" else spec.backbone,

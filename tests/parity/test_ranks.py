@@ -161,3 +161,19 @@ def test_a_mean_over_labelled_pixels_is_that_of_all_processes(tmp_path):
 )
 def test_what_depends_on_the_whole_batch(tmp_path, method, backbone, protocol):
     compare(cell(method, backbone, **protocol), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    ("backbone", "protocol"),
+    [("test_vit", {"accumulate": 2, "checkpoint_activations": "on"}), ("test_resnet", {})],
+)
+def test_a_network_that_is_spread_makes_the_same_steps(tmp_path, backbone, protocol):
+    spec = cell("full", backbone, **protocol)
+    curve, pixels, _ = ran(spec, 1, tmp_path / "alone")
+    ours, theirs, record = ran(spec, 2, tmp_path / "spread", shard=True)
+    assert record.provenance.sharded and record.costs.train.memory is None
+    for a, b in zip(curve, ours, strict=True):
+        assert b["total"] == pytest.approx(a["total"], abs=1e-5)
+    assert np.abs(pixels["prediction"] - theirs["prediction"]).sum() <= 0.02 * pixels["label"].sum()

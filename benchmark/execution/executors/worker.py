@@ -45,6 +45,7 @@ class Setup:
         compiling: whether networks are compiled.
         meeting: where the processes meet that train each cell together, one on each of `devices`;
             None = each trains cells of its own.
+        shard: networks are spread over these processes.
     """
 
     devices: Sequence[str]
@@ -58,6 +59,7 @@ class Setup:
     compiling: str
     compute: Compute | None = None
     meeting: Path | None = None
+    shard: bool = False
 
     def environment(self, number: int, watch: "StopSignal") -> "Environment":
         """That of a process.
@@ -89,6 +91,7 @@ class Setup:
             self.compiling,
             self.compute,
             ranks,
+            self.shard,
         )
 
 
