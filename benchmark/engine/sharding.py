@@ -7,17 +7,20 @@ not averaged (`engine.ranks` says why). Checkpoints hold whole tensors, so any n
 resumes them, sharded or not.
 """
 
+import sys
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from benchmark.core.spec import Protocol
 from benchmark.engine.ranks import Ranks
 from benchmark.models.segmenter import Segmenter
 from methods.base import Method
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 
 def refusal(segmenter: Segmenter, method: Method, protocol: Protocol) -> str:
@@ -70,12 +73,18 @@ def shard(segmenter: Segmenter, ranks: Ranks) -> None:
 
 def is_sharded(segmenter: nn.Module) -> bool:
     """Whether `shard` was called on it."""
-    return any(isinstance(parameter, DTensor) for parameter in segmenter.parameters())
+    return any(_is_spread(parameter) for parameter in segmenter.parameters())
+
+
+def _is_spread(value: Tensor) -> "TypeGuard[DTensor]":
+    # Its module takes long to load, and has been where there is such a tensor.
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(value, module.DTensor)
 
 
 def whole(value: Tensor) -> Tensor:
     """A tensor put together, in all processes; others are returned as they are."""
-    return value.full_tensor() if isinstance(value, DTensor) else value
+    return value.full_tensor() if _is_spread(value) else value
 
 
 def whole_in(state: Any) -> Any:
@@ -89,8 +98,10 @@ def whole_in(state: Any) -> Any:
 
 def spread_as(value: Tensor, like: Tensor) -> Tensor:
     """A whole tensor, spread as another one of its shape is; where that is whole, as it is."""
-    if not isinstance(like, DTensor) or value.shape != like.shape:
+    if not _is_spread(like) or value.shape != like.shape:
         return value
+    from torch.distributed.tensor import distribute_tensor
+
     value = value.to(like.device)
     return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import tempfile
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +14,16 @@ from timm.layers import DropPath
 from torch import nn
 
 from benchmark.core.errors import UserError
+from benchmark.core.interrupt import Interrupted, StopSignal
 from benchmark.core.spec import Compute
+from benchmark.engine.build import build_segmenter
 from benchmark.engine.losses import Criterion
 from benchmark.engine.ranks import Part, Ranks
+from benchmark.engine.sharding import refusal, shard
 from benchmark.engine.whole_batch import WholeBatch
 from benchmark.execution.cell import follow_cell, run_cell
 from benchmark.execution.environment import prepare
+from benchmark.planning.catalogue import build_method
 from benchmark.planning.plan import Selection, plan
 from benchmark.results import store
 from tests.helpers.ranks import together
@@ -33,19 +38,32 @@ def cell(method="linear", backbone="test_vit", **protocol):
     return plan(Selection(**choice, protocol=sizes))[0]
 
 
-def ran(spec, count, folder, **changes):
-    """Curve and counts of a cell that some processes train together."""
+def attempt(spec, count, folder, stop=0, **changes):
+    """The record of a cell that some processes train together, and what the others return."""
 
     def work(ranks):
         torch.set_num_threads(1)
-        environment = prepare(None, (), "cpu", compute=Compute("fp32"), ranks=ranks)
+        watch = StopSignal()
+        environment = prepare(None, (), "cpu", watch=watch, compute=Compute("fp32"), ranks=ranks)
         environment = replace(environment, **changes)
-        if ranks.is_first:
-            return run_cell(spec, folder / "results", environment)
-        return follow_cell(spec, folder / "results", environment)
 
-    (folder / str(count)).mkdir(parents=True)
-    record, *others = together(count, folder / str(count), work)
+        def progress(step, *_):
+            watch.signal = "SIGTERM" if step == stop else ""
+
+        if ranks.is_first:
+            return run_cell(spec, folder / "results", environment, progress)
+        try:
+            return follow_cell(spec, folder / "results", environment)
+        except Interrupted as reason:
+            return str(reason)
+
+    return together(count, Path(tempfile.mkdtemp(dir=folder)), work)
+
+
+def ran(spec, count, folder, **changes):
+    """Curve and counts of a cell that some processes train together."""
+    folder.mkdir(exist_ok=True)
+    record, *others = attempt(spec, count, folder, **changes)
     assert record.status == "done", record.reason
     assert record.provenance.devices == count and others == [None] * (count - 1)
     here = folder / "results" / spec.folder
@@ -177,3 +195,47 @@ def test_a_network_that_is_spread_makes_the_same_steps(tmp_path, backbone, proto
     for a, b in zip(curve, ours, strict=True):
         assert b["total"] == pytest.approx(a["total"], abs=1e-5)
     assert np.abs(pixels["prediction"] - theirs["prediction"]).sum() <= 0.02 * pixels["label"].sum()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny")
+def test_any_number_of_processes_resumes_what_another_began(tmp_path):
+    spec = cell("full", steps=6)
+    for count, stop, changes in ((2, 2, {"shard": True}), (3, 4, {}), (4, 5, {"shard": True})):
+        record, *others = attempt(spec, count, tmp_path, stop, **changes)
+        assert record.status == "interrupted"
+        assert set(others) == {record.reason} and f"at step {stop} of 6" in record.reason
+    curve, pixels, record = ran(spec, 1, tmp_path)
+    assert record.execution.resumed_at == (2, 4, 5)
+    whole, same, _ = ran(spec, 1, tmp_path / "whole")
+    for a, b in zip(curve, whole, strict=True):
+        assert a["total"] == pytest.approx(b["total"], abs=1e-5)
+    assert np.abs(pixels["prediction"] - same["prediction"]).sum() <= 0.02 * same["label"].sum()
+
+
+def test_each_process_holds_its_share_of_what_is_spread(tmp_path):
+    spec = cell("full")
+
+    def work(ranks):
+        method = build_method("full", {})
+        segmenter, _ = build_segmenter(spec, method, (), torch.device("cpu"))
+        every = sum(parameter.numel() for parameter in segmenter.parameters())
+        shard(segmenter, ranks)
+        return sum(p.to_local().numel() for p in segmenter.parameters()) / every
+
+    assert all(0.4 < share < 0.6 for share in together(2, tmp_path, work))
+
+
+@pytest.mark.parametrize(
+    ("name", "protocol", "reason"),
+    [
+        ("full", {}, ""),
+        ("lora", {}, "methods that train the whole backbone"),
+        ("full", {"ema": 0.9}, "does not go with ema"),
+    ],
+)
+def test_what_cannot_be_spread_is_refused(name, protocol, reason):
+    spec, method = cell(name, **protocol), build_method(name, {})
+    segmenter, _ = build_segmenter(spec, method, (), torch.device("cpu"))
+    found = refusal(segmenter, method, spec.protocol)
+    assert reason in found and bool(reason) == bool(found)
