@@ -72,10 +72,29 @@ Jobs = Annotated[
 ]
 
 
+Devices = Annotated[
+    str,
+    where(
+        metavar="N",
+        help="Devices that train each run together: GPUs, or processes with --device cpu.",
+    ),
+]
+
+Shard = Annotated[
+    bool,
+    where(
+        "--shard",
+        help="With --devices: spread the network, too (FSDP), where all of it is trained.",
+    ),
+]
+
+
 @options.takes(*options.ALL)
 def run(
     request: "Request",
     jobs: Jobs = "auto",
+    devices: Devices = "1",
+    shard: Shard = False,
     retry: Retry = None,
     rerun: Rerun = None,
     max_seconds: MaxSeconds = None,
@@ -96,13 +115,16 @@ def run(
     core. Several commands may share one results folder. Ctrl-C (SIGINT) and SIGTERM save a
     checkpoint; to resume, repeat the command.
 
+    With --devices 4, four devices share the batches of each run; the results are those of one, to
+    rounding.
+
     With --executor ray or slurm, other machines train the runs. Ctrl-C then leaves them running:
     the same command waits for them again, and `status` shows them. A second Ctrl-C cancels them.
 
     Exit code 0: all runs are done or unsupported. 1: some are not. 2: bad request or files.
     130, 143: stopped by a signal.
     """
-    from benchmark.execution.jobs import parse_jobs
+    from benchmark.execution.jobs import parse_devices, parse_jobs
     from benchmark.planning.compile_policy import check
 
     if retry not in (None, "failed", "oom", "all"):
@@ -111,7 +133,7 @@ def run(
         raise UserError(f"--rerun {rerun!r}: choose stale")
     check(compiling)
     executors.check(executor, address, ray, slurm, jobs)
-    number = parse_jobs(jobs)
+    number, together = parse_jobs(jobs), parse_devices(devices, jobs, executor, compiling, shard)
     loggers = _loggers(log or [])
     from rich.console import Console
 
@@ -179,6 +201,8 @@ def run(
                     compiling=compiling,
                     accept_audit=accept_audit,
                     grid=cells,
+                    devices=together,
+                    shard=shard,
                 )
             else:
                 asked.note(request.results, cells, asked.Folders(request.weights, request.data))

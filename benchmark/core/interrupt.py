@@ -61,6 +61,14 @@ class StopSignal:
                 "--max-seconds"
             )
 
+    def stopping(self, where: str) -> Interrupted | TimedOut | None:
+        """What `check` would raise; None where the run need not stop."""
+        try:
+            self.check(where)
+        except (Interrupted, TimedOut) as reason:
+            return reason
+        return None
+
     def check_signal(self, where: str) -> None:
         """As `check`, but without the time limit.
 

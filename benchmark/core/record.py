@@ -148,6 +148,8 @@ class Provenance(_Part):
     platform: str
     device: str
     threads: int
+    devices: int = 1  # that shared each batch, with a process of so many threads on each
+    sharded: bool = False  # parameters, gradients and optimiser spread over the devices
     precision: str  # fp32 | bf16, as chosen on this machine
     attention: str | None = None  # fused | explicit, as chosen here; None: older than the field
     weights: str  # "<file or source>" | "none (random)"

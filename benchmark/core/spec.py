@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from benchmark.core.errors import UserError, plain, shown
 
@@ -37,6 +37,7 @@ def _digits(text: str) -> str:
 _LATER = {
     *("schedule", "fraction", "views", "loss", "class_weights", "accumulate", "layer_decay"),
     *("ema", "val_every", "checkpoint", "tta", "weight_decay_on", "grad_clip_on"),
+    "checkpoint_activations",
 }
 
 
@@ -72,6 +73,9 @@ class Protocol(BaseModel):
     accumulate: int = Field(
         1, ge=1, description="parts that a batch passes in, one after the other, to save memory"
     )
+    checkpoint_activations: Literal["off", "on"] = Field(
+        "off", description="on: blocks are computed again on the way back, to save memory"
+    )
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="factor on the rate of pretrained layers, per block downwards"
     )
@@ -106,6 +110,11 @@ class Protocol(BaseModel):
     tta: Literal["none", "flip"] = Field(
         "none", description="flip: average the logits of an image and of its mirror image"
     )
+
+    @field_validator("checkpoint_activations", mode="before")
+    @classmethod
+    def _as_yaml_reads_it(cls, value: Any) -> Any:
+        return ("off", "on")[value] if isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _consistent(self) -> "Protocol":

@@ -144,6 +144,11 @@ def draws(
             yield batch
 
 
+def own_of(drawn: Iterator[list[Crop]], places: Sequence[int] | None) -> Iterator[list[Crop]]:
+    """Of each batch the draws at some places, in their order; None = all of them."""
+    return drawn if places is None else ([batch[place] for place in places] for batch in drawn)
+
+
 Piece = tuple[Tensor, Tensor, str]
 
 
@@ -189,6 +194,7 @@ def batches(
     workers: int = 0,
     skip: int = 0,
     pinned: bool = False,
+    places: Sequence[int] | None = None,
 ) -> Generator[Batch]:
     """Endless batches, the same for every method of a seed and any number of workers.
 
@@ -199,15 +205,15 @@ def batches(
         workers: processes that cut crops ahead; 0 = this one does.
         skip: batches to leave out at the beginning, of a resumed training.
         pinned: in memory that a GPU reads while the processor continues.
+        places: in each batch, of the crops that are cut, in this order; None = all of them.
 
     Raises:
         DataError: an example that is decoded only now is damaged.
     """
+    drawn = draws(len(examples), protocol.batch_size, seed, skip, protocol.views)
     loader = DataLoader(
         Crops(examples, protocol),
-        batch_sampler=draws(  # type: ignore[arg-type]
-            len(examples), protocol.batch_size, seed, skip, protocol.views
-        ),
+        batch_sampler=own_of(drawn, places),  # type: ignore[arg-type]
         collate_fn=_stack,
         num_workers=workers,
         # Forked ones share what is loaded already; others take 300 MB each for the libraries.

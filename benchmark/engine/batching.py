@@ -14,6 +14,7 @@ import torch
 
 from benchmark.core.spec import Protocol
 from benchmark.data.base import Example
+from benchmark.engine.ranks import Ranks
 
 IMAGES = 16
 """Images of a block on a GPU, which a single small image does not keep busy."""
@@ -43,6 +44,18 @@ def limit_on(device: torch.device, protocol: Protocol) -> Limit:
     if device.type != "cuda":
         return Limit(1, protocol.eval_max_pixels)
     return Limit(IMAGES, max(protocol.eval_max_pixels, protocol.batch_size * protocol.crop**2))
+
+
+def shared_out(count: int, limit: Limit, ranks: Ranks) -> np.ndarray:
+    """Which of so many images a process evaluates: whole blocks, so that batches stay the same.
+
+    Args:
+        count: of the images.
+        limit: of a batch.
+        ranks: the processes.
+    """
+    numbers = np.arange(count)
+    return numbers[numbers // limit.images % ranks.count == ranks.rank]
 
 
 def grouped(

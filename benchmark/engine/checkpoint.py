@@ -21,8 +21,12 @@ from torch import Tensor
 
 from benchmark.core.files import make_folder, unused, write_atomic
 from benchmark.engine.out_of_memory import is_out_of_memory
+from benchmark.engine.sharding import is_sharded, spread_as, spread_state, whole, whole_in
 from benchmark.models.segmenter import Segmenter
 from methods.base import Method
+
+ANY = "any"
+"""In an identity: equal to everything, because it changes rounding alone."""
 
 
 @dataclass
@@ -131,23 +135,26 @@ class Saving:
         schedule: torch.optim.lr_scheduler.LRScheduler,
         evaluated: Mapping[str, Mapping[str, Tensor]],
     ) -> None:
-        """Replaces the checkpoint, where there is to be one.
+        """Replaces the checkpoint, where there is to be one; of a sharded network in all processes.
 
         Raises:
             OSError: it cannot be written; the former one is as it was.
         """
         self._last = time.perf_counter()
-        if self.path is None:
+        if self.path is None and not is_sharded(segmenter):
             return
+        tensors = {name: whole(tensor.detach()).cpu() for name, tensor in moving(segmenter).items()}
         content = {
             "progress": asdict(state),
-            "tensors": {name: tensor.detach().cpu() for name, tensor in moving(segmenter).items()},
-            "optimiser": optimiser.state_dict(),
+            "tensors": tensors,
+            "optimiser": whole_in(optimiser.state_dict()),
             "schedule": schedule.state_dict(),
             "method": method.state_dict(segmenter.backbone),
             "evaluated": dict(evaluated),
             "random": random_state(next(segmenter.parameters()).device),
         }
+        if self.path is None:
+            return  # this process was needed to put tensors together
         buffer = io.BytesIO()
         torch.save(content, buffer)
         make_folder(self.path.parent)
@@ -214,7 +221,7 @@ def load(path: Path, identity: Mapping[str, str]) -> Checkpoint | None:
         content: Mapping[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         then = content["progress"]["identity"]
         # Of another state of the code, it may hold other fields, too.
-        other = [n for n in {**then, **identity} if then.get(n) != identity.get(n)]
+        other = [n for n in {**then, **identity} if _differ(then.get(n), identity.get(n))]
         if not other:
             rest = {key: content[key] for key in Checkpoint.__dataclass_fields__}
             return Checkpoint(**rest | {"progress": TrainState(**rest["progress"])})
@@ -226,6 +233,10 @@ def load(path: Path, identity: Mapping[str, str]) -> Checkpoint | None:
         return None
     set_aside(path, f"of a run with other {', '.join(other)}")
     return None
+
+
+def _differ(then: str | None, now: str | None) -> bool:
+    return then != now and ANY not in (then, now)
 
 
 def set_aside(path: Path, reason: str) -> None:
@@ -262,12 +273,13 @@ def restore(
         raise Unfit("the checkpoint holds other tensors than the run trains")
     try:
         optimiser.load_state_dict(checkpoint.optimiser)
+        spread_state(optimiser)
         schedule.load_state_dict(checkpoint.schedule)
         method.load_state_dict(segmenter.backbone, checkpoint.method)
         for name, tensor in own.items():
-            tensor.copy_(checkpoint.tensors[name])
+            tensor.copy_(spread_as(checkpoint.tensors[name], tensor))
         set_random_state(checkpoint.random, next(segmenter.parameters()).device)
-        vars(state).update(vars(checkpoint.progress))
+        vars(state).update(vars(checkpoint.progress) | {"identity": state.identity})
         state.resumed_at.append(state.step)
     except Exception as error:
         # The optimiser, the schedule and the method each refuse in a way of their own.

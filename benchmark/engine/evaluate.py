@@ -89,6 +89,17 @@ def evaluate(
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
 
 
+def joined(parts: Sequence[tuple[np.ndarray, Counts]]) -> Counts:
+    """Counts of a split from those of its parts, in the order of the images.
+
+    Args:
+        parts: numbers of images, and their counts; empty where there are no images.
+    """
+    numbers, counts = zip(*((images, one) for images, one in parts if len(images)), strict=True)
+    order = np.argsort(np.concatenate(numbers))
+    return {key: np.concatenate([one[key] for one in counts])[order] for key in counts[0]}
+
+
 def input_sizes(
     segmenter: Segmenter, scale: Scale, shape: Sequence[int]
 ) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -6,7 +6,7 @@ methods, seeds and learning rates: the same numbers, without the work.
 """
 
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmark.core.cache_folder import cache_folder
 from benchmark.core.spec import Compute, Protocol, short_hash
 from benchmark.data.base import Example
-from benchmark.data.batches import Batch, Prefix, batches, cut, draws, view_of
+from benchmark.data.batches import Batch, Prefix, batches, cut, draws, own_of, view_of
 from benchmark.data.examples import Examples
 from benchmark.data.row_cache import Rows, create
 from benchmark.data.subsample import take
@@ -67,12 +67,14 @@ class FeatureCacheLoader:
             if depth and where.folder is not None:
                 self._open(depth, pristine)
 
-    def batches(self, workers: int = 0, skip: int = 0) -> Generator[Batch]:
+    def batches(
+        self, workers: int = 0, skip: int = 0, places: Sequence[int] | None = None
+    ) -> Generator[Batch]:
         """Endless batches, from the batch `skip` on; see `benchmark.data.batches.batches`."""
         used = take(self._training, self.protocol.fraction, self.seed)
         if self.known_stages:
-            return self._known(used, skip)
-        return batches(used, self.protocol, self.seed, workers, skip, self._pinned)
+            return self._known(used, skip, places)
+        return batches(used, self.protocol, self.seed, workers, skip, self._pinned, places)
 
     def _open(self, depth: int, pristine: Pristine) -> None:
         """Opens a file a stage, and one of labels; or leaves it, with a warning."""
@@ -105,10 +107,11 @@ class FeatureCacheLoader:
             return
         self.known_stages = depth
 
-    def _known(self, used: Examples, skip: int) -> Generator[Batch]:
+    def _known(self, used: Examples, skip: int, places: Sequence[int] | None) -> Generator[Batch]:
         positions = {id: number for number, id in enumerate(self._training.ids)}
         protocol, views, side = self.protocol, self.protocol.views, self.protocol.crop
-        for crops in draws(len(used), protocol.batch_size, self.seed, skip, views):
+        drawn = draws(len(used), protocol.batch_size, self.seed, skip, views)
+        for crops in own_of(drawn, places):
             ids = tuple(used.ids[crop.example] for crop in crops)
             numbers = [
                 positions[id] * views + crop.view for id, crop in zip(ids, crops, strict=True)

@@ -12,6 +12,7 @@ from benchmark.core.spec import Protocol
 from benchmark.data.base import IGNORE
 from benchmark.engine import image_losses
 from benchmark.engine.image_losses import summed_over_images
+from benchmark.engine.ranks import ALONE, Ranks
 from methods.base import TrainingData
 from methods.pixelwise import upsampled_cross_entropy
 
@@ -85,6 +86,23 @@ class Criterion:
         each = self.weights.to(labels.device)[labels[labels != IGNORE]]
         return Total(len(labels), pixels, each.sum() if len(each) else torch.ones_like(pixels))
 
+    def shared_total(self, labels: Tensor, images: int, ranks: Ranks) -> "Total":
+        """As `total`, of a batch that processes share; a mean of their means would not be it.
+
+        Args:
+            labels: of the images of this process.
+            images: of the batch.
+            ranks: the processes.
+        """
+        own = weight = (labels != IGNORE).sum().double()
+        if self.weights is not None:
+            weight = self.weights.to(labels.device)[labels[labels != IGNORE]].double().sum()
+        pixels, weight = ranks.sum(torch.stack([own, weight]))
+        counted = pixels.clamp(min=1).long()
+        if self.weights is None:
+            return Total(images, counted, counted)
+        return Total(images, counted, torch.where(pixels > 0, weight, 1).float())
+
 
 @dataclass(frozen=True)
 class Total:
@@ -129,10 +147,11 @@ class Losses:
     Args:
         curve: a dict a step.
         every: steps after which they are due.
+        ranks: the processes that share each batch.
     """
 
-    def __init__(self, curve: list[dict[str, float]], every: int = 1) -> None:
-        self._curve, self._every = curve, every
+    def __init__(self, curve: list[dict[str, float]], every: int = 1, ranks: Ranks = ALONE) -> None:
+        self._curve, self._every, self._ranks = curve, every, ranks
         self.waiting: list[tuple[int, tuple[str, ...], Tensor]] = []
 
     @property
@@ -156,7 +175,8 @@ class Losses:
         for (step, ids, _), (loss, total, norm) in zip(self.waiting, values, strict=True):
             for what, value in (("loss", total), ("norm of the gradient", norm)):
                 if not math.isfinite(value):
-                    raise _diverged(f"the {what} is {value}", step, ids)
+                    every = sum(self._ranks.gather(ids), ())
+                    raise _diverged(f"the {what} is {value}", step, every)
             self._curve.append({"step": step, "loss": loss, "total": total})
         self.waiting.clear()
 

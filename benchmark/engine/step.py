@@ -1,19 +1,25 @@
 """One optimiser step: the gradients of a batch, in as many parts as threads and memory ask for."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.core.errors import UserError
+from benchmark.core.format import counted
 from benchmark.core.interrupt import OutOfMemory
 from benchmark.core.spec import Protocol
 from benchmark.data.batches import Batch
 from benchmark.engine import checkpoint
+from benchmark.engine.activations import checkpointed
 from benchmark.engine.checkpoint import TrainState
 from benchmark.engine.losses import Criterion, labelled
 from benchmark.engine.out_of_memory import is_out_of_memory
+from benchmark.engine.ranks import ALONE, Part, Ranks
 from benchmark.engine.replicas import Replicas
+from benchmark.engine.sharding import is_sharded, whole
+from benchmark.engine.whole_batch import WholeBatch
 from benchmark.models.precision import autocast
 from benchmark.models.segmenter import Segmenter, phase
 from methods.base import Method
@@ -33,6 +39,7 @@ class Stepper:
         optimiser: of the parameters that are trained.
         state: holds the images a forward pass.
         criterion: the loss.
+        ranks: the processes that share each batch; with copies of the segmenter, this one alone.
     """
 
     def __init__(
@@ -44,11 +51,15 @@ class Stepper:
         optimiser: torch.optim.Optimizer,
         state: TrainState,
         criterion: Criterion,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self._ranks, self._trained = ranks, trained(optimiser)
+        self._sharded = is_sharded(replicas.segmenters[0])
+        self._saving = protocol.checkpoint_activations == "on"
         self._replicas, self._method, self._protocol = replicas, method, protocol
         self._precision, self._optimiser, self._state = precision, optimiser, state
         self._criterion, self._whole = criterion, state.micro_batch
-        self._clipped = _clipped(replicas.segmenters[0], trained(optimiser), protocol)
+        self._clipped = _clipped(replicas.segmenters[0], self._trained, protocol)
         self._device = next(replicas.segmenters[0].parameters()).device
         self._statistics = batch_statistics(replicas.segmenters[0])
 
@@ -57,7 +68,7 @@ class Stepper:
 
         Args:
             network: the segmenter, or what it was compiled to.
-            batch: images and labels.
+            batch: images and labels, of this process.
             step: its number, for errors.
 
         Returns:
@@ -81,17 +92,26 @@ class Stepper:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
+                if self._ranks.count > 1:  # the others are at another place
+                    raise OutOfMemory(self._too_large(step)) from error
                 self._halve(step, error)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             snapshot.restore()
         with phase("gradient norm"):
             most = self._protocol.grad_clip
-            norms = [nn.utils.clip_grad_norm_(part, most) for part in self._clipped]
+            norms = [whole(nn.utils.clip_grad_norm_(part, most)) for part in self._clipped]
             norm = torch.linalg.vector_norm(torch.stack(norms))
         with phase("optimiser"):
             self._optimiser.step()
         return torch.cat([sums, norm.detach().double()[None]])
+
+    def _too_large(self, step: int) -> str:
+        images = -(-self._state.micro_batch // self._ranks.count)
+        return (
+            f"{counted(images, 'image')} at once did not fit on a device at step {step}; use "
+            f"--set accumulate={2 * self._protocol.accumulate}, or more devices"
+        )
 
     def _halve(self, step: int, error: Exception) -> None:
         if self._state.micro_batch == 1:
@@ -104,17 +124,25 @@ class Stepper:
         with phase("transfer"):
             images = batch.images.to(device, non_blocking=True)
             labels = batch.labels.to(device, non_blocking=True).long()
-        whole, count = self._criterion.total(labels), len(labels)
+        if self._ranks.count == 1:
+            whole, count = self._criterion.total(labels), len(labels)
+        else:
+            count = self._protocol.batch_size
+            whole = self._criterion.shared_total(labels, count, self._ranks)
         size = min(self._state.micro_batch, -(-count // replicas.count))
-        parts = [slice(first, first + size) for first in range(0, count, size)]
+        parts = self._ranks.parts(count, size)
 
         def add_up(number: int, segmenter: Segmenter) -> Tensor:
             # Parts of a batch add up without rounding of their own.
             sums = torch.zeros(2, dtype=torch.float64, device=device)
             for part in parts[number :: replicas.count]:
-                own = labels[part]  # one tensor for both losses, which share what they make of it
-                with autocast(device, self._precision, cached=replicas.count == 1):
-                    logits = (segmenter if number else network)(images[part])
+                own = labels[
+                    part.own
+                ]  # one tensor for both losses, which share what they make of it
+                seen, saving = self._whole_batch(part), checkpointed(segmenter, self._saving)
+                casts = autocast(device, self._precision, cached=replicas.count == 1)
+                with seen, saving, casts:
+                    logits = (segmenter if number else network)(images[part.own])
                 with phase("loss"):
                     loss = self._criterion(logits, own, whole)
                 with phase("auxiliary loss"):
@@ -123,13 +151,19 @@ class Stepper:
                 share = labelled(own) / whole.pixels
                 total = loss if auxiliary is None else loss + auxiliary * share
                 sums += torch.stack([loss.detach().double(), total.detach().double()])
-                with phase("backward"):
+                with phase("backward"), seen:  # which may repeat parts of the forward pass
                     total.backward()
             return sums
 
         found = replicas.each(add_up)
         replicas.add_gradients()
-        return torch.stack(found).sum(0)
+        if not self._sharded:  # else they are summed where they are computed
+            self._ranks.add_gradients(self._trained)
+        return self._ranks.sum(torch.stack(found).sum(0))
+
+    def _whole_batch(self, part: Part) -> AbstractContextManager[object]:
+        """In it, what depends on a whole batch does so where processes share it."""
+        return nullcontext() if self._ranks.count == 1 else WholeBatch(self._ranks, part)
 
 
 def trained(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:

@@ -18,7 +18,9 @@ from benchmark.engine.checkpoint import Checkpoint, Saving, TrainState
 from benchmark.engine.decay import by_depth, only_weights
 from benchmark.engine.evaluated_weights import EvaluatedWeights
 from benchmark.engine.losses import Criterion, Losses
+from benchmark.engine.ranks import ALONE, Ranks
 from benchmark.engine.replicas import Replicas
+from benchmark.engine.sharding import is_sharded, whole
 from benchmark.engine.step import Stepper, trained
 from benchmark.models.segmenter import Segmenter, phase
 from benchmark.planning.compile_policy import Pays
@@ -87,6 +89,7 @@ def train(
     replicas: Replicas | None = None,
     criterion: Criterion | None = None,
     validate: Callable[[], float] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Trained:
     """Trains what requires gradients, in place, for the protocol's steps.
 
@@ -96,7 +99,7 @@ def train(
     Args:
         segmenter: on its device.
         method: that was applied to its backbone.
-        data: batches, from the first step on that is left.
+        data: batches, from the first step on that is left; of each what this process takes.
         protocol: steps, rates, batch size.
         precision: fp32 or bf16.
         progress: called after each step.
@@ -108,6 +111,8 @@ def train(
         replicas: the segmenter and copies that share its tensors; None = no copies.
         criterion: the loss; None = that of the protocol, which then weights no classes.
         validate: mIoU of the segmenter on the validation split; where the protocol asks for it.
+        ranks: the processes that share each batch. All of them call this, with equal arguments but
+            for `data`; the first one saves.
 
     Raises:
         Diverged: a loss, gradient or parameter is no finite number.
@@ -124,15 +129,20 @@ def train(
         checkpoint.restore(saved, state, segmenter, method, optimiser, schedule)
         evaluated.load_state_dict(saved.evaluated)
     part = -(-protocol.batch_size // protocol.accumulate)
+    if ranks.count > 1:  # what one device could not hold, several may
+        state.micro_batch = part
     state.starts, state.micro_batch = state.starts + 1, state.micro_batch or part
+    device = next(segmenter.parameters()).device
     copies, criterion = replicas or Replicas(segmenter), criterion or Criterion.of(protocol)
-    make_step = Stepper(copies, method, protocol, precision, optimiser, state, criterion)
+    make_step = Stepper(copies, method, protocol, precision, optimiser, state, criterion, ranks)
     network = _compiled(segmenter) if state.compiled_after else segmenter
-    losses = Losses(state.curve, LOOKED_AT.get(next(segmenter.parameters()).device.type, 1))
+    losses = Losses(state.curve, LOOKED_AT.get(device.type, 1), ranks)
 
     def save() -> None:
         losses.look()
-        saving.save(state, segmenter, method, optimiser, schedule, evaluated.state_dict())
+        if ranks.is_first or is_sharded(segmenter):
+            saving.save(state, segmenter, method, optimiser, schedule, evaluated.state_dict())
+        ranks.wait()  # none ends before it is saved
 
     def validate_where_due() -> None:
         if evaluated.is_due(state.step):
@@ -149,7 +159,7 @@ def train(
     settling, begun, steps = state.step, time.perf_counter(), protocol.steps
     for step in range(state.step + 1, steps + 1):
         start = time.perf_counter()
-        batch = _next(data, watch, save, f"at step {step - 1} of {steps}")
+        batch = _next(data, watch, save, f"at step {step - 1} of {steps}", ranks)
         losses.add(step, batch.ids, make_step(network, batch, step))
         settled = step - settling > WARM_UP_STEPS  # what settles falls on no step that is timed
         asked = step == ASKED_AFTER and not state.compiled_after
@@ -165,9 +175,9 @@ def train(
         if asked and pays and pays(state.pace, steps - step):
             network, settling, state.compiled_after = _compiled(segmenter), step, step
         if step < steps:
-            _save_where_due(save, saving.is_due(begun), watch, f"at step {step} of {steps}")
+            _save_where_due(save, saving.is_due(begun), watch, f"at step {step} of {steps}", ranks)
     optimiser.zero_grad(set_to_none=True)
-    if not all(torch.isfinite(parameter).all() for parameter in trained(optimiser)):
+    if not all(whole(torch.isfinite(parameter).all()) for parameter in trained(optimiser)):
         raise Diverged("the last step made a parameter infinite; lower the learning rate")
     save()  # evaluation may be interrupted, too
     evaluated.put_in_place()
@@ -190,27 +200,29 @@ def optimisation(
     return optimiser, LambdaLR(optimiser, lambda step: learning_rate_factor(step, protocol))
 
 
-def _next(data: Iterator[Batch], watch: StopSignal, save: Callable[[], None], where: str) -> Batch:
+def _next(
+    data: Iterator[Batch], watch: StopSignal, save: Callable[[], None], where: str, ranks: Ranks
+) -> Batch:
     """The next batch; where a signal ended the processes that cut crops, saves and stops."""
     try:
         with phase("data"):
             return next(data)
     except Exception as error:
-        if not watch.signal:
+        if not watch.signal or ranks.count > 1:  # the others may have their crops
             raise
         save()
         watch.check_signal(where)
         raise AssertionError from error
 
 
-def _save_where_due(save: Callable[[], None], due: bool, watch: StopSignal, where: str) -> None:
+def _save_where_due(
+    save: Callable[[], None], due: bool, watch: StopSignal, where: str, ranks: Ranks
+) -> None:
     """Saves where it is time to, and where a signal or a limit stops the training."""
-    try:
-        watch.check(where)
-    except (Interrupted, TimedOut):
+    if stop := ranks.agreed(watch.stopping(where)):
         save()
-        raise
-    if due:
+        raise stop
+    if ranks.any(due and ranks.is_first):
         save()
 
 

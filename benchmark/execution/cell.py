@@ -37,16 +37,18 @@ from benchmark.data.examples import Examples, Part
 from benchmark.data.subsample import take
 from benchmark.data.task import task_of
 from benchmark.engine import checkpoint
-from benchmark.engine.batching import spread
+from benchmark.engine.batching import limit_on, shared_out, spread
 from benchmark.engine.build import build_segmenter
 from benchmark.engine.checkpoint import Checkpoint, Saving, TrainState
-from benchmark.engine.evaluate import evaluate, same_class_counts
+from benchmark.engine.evaluate import Counts, evaluate, joined, same_class_counts
 from benchmark.engine.feature_cache import FeatureCacheLoader
 from benchmark.engine.losses import Criterion
 from benchmark.engine.measure import first_trainable_depth, measure_inference
 from benchmark.engine.memory import known_memory
 from benchmark.engine.out_of_memory import is_out_of_memory
+from benchmark.engine.ranks import RankLost
 from benchmark.engine.replicas import Replicas, replicate
+from benchmark.engine.sharding import put_together, shard
 from benchmark.engine.train import Progress, Trained, train
 from benchmark.engine.training_data import TrainingSplit
 from benchmark.execution.environment import Environment
@@ -114,21 +116,15 @@ def run_cell(
                 except checkpoint.Unfit as reason:
                     checkpoint.set_aside(run.checkpoint, f"of other code: {reason}")
                     record = _run(run, folder, environment, progress, resumed, validated)
+        except RankLost:
+            raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _WRITING:
                 raise
             if not folder.is_dir():
                 raise OSError(errno.ENOENT, "the folder was removed during the run") from None
-            tail = traceback.format_exc().splitlines()
-            (folder / "log.txt").write_text("\n".join(tail) + "\n")
-            status = status_of(error)
-            expected = status not in ("failed", "oom") or isinstance(error, UserError)
-            record = run.record(
-                environment,
-                status,
-                str(error) if expected else on_one_line(error),
-                "" if expected else "\n".join(tail[-TRACEBACK_LINES:]),
-            )
+            (folder / "log.txt").write_text(traceback.format_exc())
+            record = run.record(environment, *failure_of(error))
         store.write_record(folder, record)
         if record.status not in FINAL and store.is_done(results, spec):
             raise store.Discard
@@ -163,6 +159,39 @@ def store_failure(
         if store.is_done(results, spec):
             raise store.Discard
     return record
+
+
+def follow_cell(spec: RunSpec, results: Path, environment: Environment) -> None:
+    """Trains and evaluates a cell beside the process that runs and stores it (`run_cell`).
+
+    Args:
+        spec: what that process runs.
+        results: folder of the results; nothing is written to it.
+        environment: where; its `ranks` say which process this is.
+    """
+    method = build_method(spec.method, spec.method_params)
+    environment = replace(environment, compute=environment.compute_of(spec))
+    environment.watch.restart()
+    with seal_test() if spec.protocol.eval_split == "val" else contextlib.nullcontext():
+        try:
+            _follow(RunState(results, spec, method), environment)
+        except checkpoint.Unfit:  # in all of the processes; the other one sets it aside
+            _follow(RunState(results, spec, method), environment)
+
+
+def _follow(run: RunState, environment: Environment) -> None:
+    prepared = _prepare(run, environment)
+    _train(run, prepared, environment, None, None)
+    _evaluate(run.spec, prepared, prepared.examples, environment)
+
+
+def failure_of(error: Exception) -> tuple[Status, str, str]:
+    """Status, reason and traceback of a run that ended with an exception, as records have them."""
+    status = status_of(error)
+    if status not in ("failed", "oom") or isinstance(error, UserError):
+        return status, str(error), ""
+    tail = traceback.format_exception(error)
+    return status, on_one_line(error), "\n".join("".join(tail).splitlines()[-TRACEBACK_LINES:])
 
 
 def status_of(error: Exception) -> Status:
@@ -237,7 +266,7 @@ def _run(
         resumed(prepared.saved.progress.step)
     trained = _train(run, prepared, environment, progress, validated)
     with phases("evaluate"):
-        scored = _evaluate(run.spec, prepared, environment)
+        scored = _evaluate(run.spec, prepared, prepared.examples, environment)
     precision = prepared.compute.precision
     with phases("costs"):
         infer = measure_inference(prepared.segmenter, protocol, precision)
@@ -249,9 +278,10 @@ def _run(
             merged = measure_inference(again, protocol, precision, merging=run.method)
         del again
         # Last, since it trains on.
-        memory = known_memory(
-            prepared.feed, run.method, run.training.micro_batch, prepared.criterion
-        )
+        at_once = -(-run.training.micro_batch // environment.ranks.count)
+        memory = None
+        if not environment.shard:
+            memory = known_memory(prepared.feed, run.method, at_once, prepared.criterion)
     # From here on there are numbers that outlast this process, whatever ends it.
     run.opens(protocol.eval_split)
     store.write_curve(folder, run.training.curve)
@@ -294,6 +324,7 @@ def _prepare(run: RunState, environment: Environment) -> _Prepared:
             precision=compute.precision,
             attention=compute.attention,
             device=environment.device.type,
+            devices=environment.ranks.count,
         )
         run.training, run.known_stages = TrainState(identity), feed.known_stages
         return _Prepared(
@@ -308,7 +339,7 @@ def _prepare(run: RunState, environment: Environment) -> _Prepared:
             validation=validation,
             criterion=Criterion.of(protocol, own),
             feed=feed,
-            saved=checkpoint.load(run.checkpoint, identity),
+            saved=environment.ranks.first(lambda: checkpoint.load(run.checkpoint, identity)),
         )
 
 
@@ -324,41 +355,54 @@ def _train(
     validated: Validated | None,
 ) -> Trained:
     """Trains to the end of the protocol, on as many threads as help."""
-    segmenter, protocol = prepared.segmenter, run.spec.protocol
+    segmenter, protocol, ranks = prepared.segmenter, run.spec.protocol, environment.ranks
     replicas = Replicas(segmenter)
-    if environment.compiling != "always":
+    if environment.compiling != "always" and ranks.count == 1:
         replicas = replicate(segmenter, lambda: _build(run, environment)[0], run.method, protocol)
     pays: Pays | None = None
-    # With cached stages only a part of the network runs, and copies are not compiled.
-    if not run.known_stages and len(replicas.segmenters) == 1:
+    # With cached stages only a part of the network runs; copies, and blocks that are computed
+    # twice, are not compiled.
+    whole = len(replicas.segmenters) == 1 and protocol.checkpoint_activations == "off"
+    if whole and not run.known_stages and ranks.count == 1:
         device = device_name(str(environment.device))
         pays = payback(environment.compiling, run.spec, run.results, device)
     seconds = environment.checkpoint_seconds
     saving = Saving() if seconds is None else Saving(run.checkpoint, seconds)
     made = prepared.saved.progress.step if prepared.saved else 0
-    crops = prepared.feed.batches(environment.workers, skip=made)
-    with (
-        run.phases("train"),
-        replicas.sharing(prepared.compute),
-        torch_stream(run.spec.seed, "training"),
-        contextlib.closing(crops),
-    ):
-        return train(
-            segmenter,
-            run.method,
-            crops,
-            protocol,
-            prepared.compute.precision,
-            progress,
-            state=run.training,
-            saved=prepared.saved,
-            saving=saving,
-            watch=environment.watch,
-            pays=pays,
-            replicas=replicas,
-            criterion=prepared.criterion,
-            validate=_validation(run, prepared, environment, validated),
-        )
+    part = -(-protocol.batch_size // protocol.accumulate)
+    places = ranks.places(protocol.batch_size, part)
+    crops = prepared.feed.batches(environment.workers, skip=made, places=places)
+    with run.phases("train"):
+        if environment.shard:
+            network, _ = _build(run, environment)
+            shard(network, ranks)
+            segmenter.to("cpu")
+            replicas = Replicas(network)
+        with (
+            replicas.sharing(prepared.compute),
+            torch_stream(run.spec.seed, "training"),
+            contextlib.closing(crops),
+        ):
+            trained = train(
+                replicas.segmenters[0],
+                run.method,
+                crops,
+                protocol,
+                prepared.compute.precision,
+                progress,
+                state=run.training,
+                saved=prepared.saved,
+                saving=saving,
+                watch=environment.watch,
+                pays=pays,
+                replicas=replicas,
+                criterion=prepared.criterion,
+                validate=_validation(run, prepared, environment, validated),
+                ranks=ranks,
+            )
+        if environment.shard:
+            put_together(replicas.segmenters[0], segmenter.eval().to(environment.device))
+    return trained
 
 
 def _validation(
@@ -370,15 +414,9 @@ def _validation(
         return None
 
     def validate() -> float:
-        counts = evaluate(
-            prepared.segmenter,
-            prepared.benchmark,
-            _watched(examples, environment.watch, what),
-            run.spec.protocol,
-            prepared.compute.precision,
-            full=False,
-        )
-        run.opens("val")
+        counts = _evaluate(run.spec, prepared, examples, environment, what, full=False).counts
+        if environment.ranks.is_first:
+            run.opens("val")
         found = float(mean_iou(*(counts[name].sum(0) for name in CLASS_COUNTS)))
         if validated:
             validated(run.training.step, found)
@@ -387,20 +425,48 @@ def _validation(
     return validate
 
 
-def _evaluate(spec: RunSpec, prepared: _Prepared, environment: Environment) -> _Scored:
-    """Scores every image of the split, and keeps some predictions."""
-    keeper = predictions.PredictionRecorder(prepared.examples.ids, spec.benchmark)
+def _evaluate(
+    spec: RunSpec,
+    prepared: _Prepared,
+    examples: Examples,
+    environment: Environment,
+    what: str = "the evaluation",
+    full: bool = True,
+) -> _Scored:
+    """Scores every image of a split, each in one of the processes, and keeps some predictions."""
+    ranks = environment.ranks
+    keeper = predictions.PredictionRecorder(examples.ids, spec.benchmark)
+    own = shared_out(len(examples), limit_on(environment.device, spec.protocol), ranks)
     batches: list[list[int]] = []
-    counts = evaluate(
-        prepared.segmenter,
-        prepared.benchmark,
-        _watched(prepared.examples, environment.watch),
-        spec.protocol,
-        prepared.compute.precision,
-        seen=keeper,
-        passed=batches.append,
-    )
-    return _Scored(counts, keeper, batches)
+    counts: Counts = {}
+    stop: Interrupted | TimedOut | None = None
+    try:
+        if len(own):
+            counts = evaluate(
+                prepared.segmenter,
+                prepared.benchmark,
+                _watched(
+                    examples if ranks.count == 1 else Part(examples, own), environment.watch, what
+                ),
+                spec.protocol,
+                prepared.compute.precision,
+                full=full,
+                seen=keeper,
+                passed=lambda numbers: batches.append([int(own[number]) for number in numbers]),
+            )
+    except (Interrupted, TimedOut) as reason:
+        if ranks.count == 1:
+            raise
+        stop = reason
+    if why := ranks.agreed(stop):
+        raise why
+    if ranks.count == 1:
+        return _Scored(counts, keeper, batches)
+    found = ranks.gather((own, counts, keeper.maps, batches))
+    for _, _, maps, _ in found:
+        keeper.take(maps)
+    every = sorted(batch for *_, some in found for batch in some)
+    return _Scored(joined([(images, some) for images, some, *_ in found]), keeper, every)
 
 
 def _verify(

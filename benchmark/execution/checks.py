@@ -12,10 +12,12 @@ from benchmark.core.interrupt import Diverged, OutOfMemory
 from benchmark.core.seeding import torch_stream
 from benchmark.core.spec import RunSpec
 from benchmark.data.batches import Batch
+from benchmark.engine.activations import is_exact
 from benchmark.engine.build import build_segmenter
 from benchmark.engine.losses import Criterion
 from benchmark.engine.measure import count_flops, flops_by_shape
 from benchmark.engine.out_of_memory import is_out_of_memory
+from benchmark.engine.sharding import refusal
 from benchmark.engine.train import train
 from benchmark.execution.environment import Environment
 from benchmark.execution.tasks import TRACEBACK_LINES, Verdict
@@ -120,12 +122,23 @@ def rehearse(cell: RunSpec, environment: Environment) -> str:
     """
     method = build_method(cell.method, cell.method_params)
     segmenter, pristine = build_segmenter(cell, method, environment.weights, environment.device)
+    if environment.shard and (reason := refusal(segmenter, method, cell.protocol)):
+        raise UserError(reason)
     images = min(IMAGES, cell.protocol.batch_size)
     protocol = cell.protocol.shortened(1, images)
     classes = len(BENCHMARKS.get(cell.benchmark).classes)
     method.before_training(segmenter.backbone, _Equal(classes))
     criterion = Criterion.of(protocol, _Equal(classes))
     size = images, segmenter.backbone.in_chans, protocol.crop, protocol.crop
+    if protocol.checkpoint_activations == "on":
+        pixels, labels, _ = _noise(size, classes)
+        assert isinstance(pixels, Tensor)
+        seen, device = pixels.to(environment.device), environment.device
+        if not is_exact(segmenter, method, seen, labels.to(device).long(), criterion):
+            raise UserError(
+                f"{cell.method_label} hands on what it computes inside a block, so "
+                "checkpoint_activations=on would change its gradients; leave it out"
+            )
     with torch_stream(cell.seed, "training"):
         crops = iter([_noise(size, classes)])
         train(segmenter, method, crops, protocol, "fp32", criterion=criterion)

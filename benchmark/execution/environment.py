@@ -11,6 +11,7 @@ from benchmark.core.interrupt import StopSignal
 from benchmark.core.machine import find_device
 from benchmark.core.spec import Compute, RunSpec
 from benchmark.engine.compute import choose
+from benchmark.engine.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Environment:
         watch: says when a run must stop.
         compiling: whether networks are compiled, one of `compile_policy.CHOICES`.
         compute: precision and attention of every run; None = what is fast for each.
+        ranks: the processes that train each run together, this one among them.
+        shard: the network is spread over them.
     """
 
     data: Path | None = None
@@ -36,6 +39,8 @@ class Environment:
     watch: StopSignal = field(default_factory=StopSignal)
     compiling: str = "auto"
     compute: Compute | None = None
+    ranks: Ranks = ALONE
+    shard: bool = False
 
     def compute_of(self, cell: RunSpec) -> Compute:
         """How a run computes; measured where that is neither fixed nor known.
@@ -55,6 +60,8 @@ def prepare(
     watch: StopSignal | None = None,
     compiling: str = "auto",
     compute: Compute | None = None,
+    ranks: Ranks = ALONE,
+    shard: bool = False,
 ) -> Environment:
     """The environment that options name; by default some workers where a GPU trains, else none.
 
@@ -63,8 +70,17 @@ def prepare(
     """
     where = torch.device(find_device(device))
     if workers is None:
-        workers = min(8, (os.cpu_count() or 1) - 1) if where.type == "cuda" else 0
-    watch = watch or StopSignal()
+        cores = ((os.cpu_count() or 1) - 1) // ranks.count
+        workers = min(8, cores) if where.type == "cuda" else 0
     return Environment(
-        data, tuple(weights), where, workers, checkpoint_seconds, watch, compiling, compute
+        data=data,
+        weights=tuple(weights),
+        device=where,
+        workers=workers,
+        checkpoint_seconds=checkpoint_seconds,
+        watch=watch or StopSignal(),
+        compiling=compiling,
+        compute=compute,
+        ranks=ranks,
+        shard=shard,
     )

@@ -7,20 +7,23 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
+from benchmark.core.errors import UserError
 from benchmark.core.format import size_text
 from benchmark.core.interrupt import Interrupted, StopSignal
 from benchmark.core.machine import available_memory, device_name, find_device
 from benchmark.core.record import FINAL, Record, Status
 from benchmark.core.spec import Compute, RunSpec
 from benchmark.execution.executors.base import Executor, Lost, died
+from benchmark.execution.executors.devices import Devices
 from benchmark.execution.executors.here import Here
 from benchmark.execution.executors.local import Pool
 from benchmark.execution.executors.local import workers as opened
 from benchmark.execution.executors.worker import Setup
-from benchmark.execution.jobs import Share, fitting, share
+from benchmark.execution.jobs import Share, fitting, share, share_devices
 from benchmark.execution.preflight import Preflight, preflight
 from benchmark.execution.tasks import (
     Bury,
+    Failure,
     Listener,
     Outcome,
     Silent,
@@ -146,6 +149,8 @@ def run_cells(
     compute: Compute | None = None,
     accept_audit: bool = False,
     grid: Sequence[RunSpec] = (),
+    devices: int = 1,
+    shard: bool = False,
 ) -> list[Record]:
     """Checks everything that cells need, then runs them, beside other commands that do the same.
 
@@ -171,6 +176,9 @@ def run_cells(
         compute: precision and attention; None = what is fast here.
         accept_audit: train although an audit finds that results on the data would be wrong.
         grid: what was asked for, finished cells included: of it a report says what is missing.
+        devices: that train each cell together, with a process on each; then one cell at a time.
+            As `jobs`, more than one asks for the guard.
+        shard: spread each network over the devices; for methods that train all of the backbone.
 
     Returns:
         The records of the cells that this command ran, in order of their ends.
@@ -186,7 +194,14 @@ def run_cells(
     for cell in cells:
         store.check_replaceable(results / cell.folder)
     listener, watch = listener or Silent(), watch or StopSignal()
-    parts = share(jobs, len(cells), device)
+    if compiling == "always" and any(c.protocol.checkpoint_activations == "on" for c in cells):
+        raise UserError(
+            "--compile always does not go with checkpoint_activations=on; leave one of them out"
+        )
+    if devices > 1:
+        parts = share_devices(devices, cells, device)
+    else:
+        parts = share(jobs, len(cells), device)
     setup = Setup(
         parts.devices,
         parts.threads,
@@ -198,8 +213,10 @@ def run_cells(
         tuple(plugins.loaded()),
         compiling,
         compute,
+        shard=shard,
     )
-    with watch.signals(), opened(setup, parts.jobs, watch) as pool:
+    together = Devices(setup, watch) if devices > 1 else opened(setup, parts.jobs, watch)
+    with watch.signals(), together as pool:
         try:
             found = preflight(cells, pool, listener, data, parts.threads, accept_audit)
         except Interrupted:
@@ -217,7 +234,7 @@ def run_cells(
                 labels = ", ".join(dict.fromkeys(cell.method_label for cell in alike))
                 listener.note(f"{labels}: some costs will be missing: {verdict.unmeasured}")
         able = [cell for cell in cells if cell.run_id in found.computes]
-        if not isinstance(pool, Here):
+        if not isinstance(pool, Here | Devices):
             _limit(pool, parts, able, results, found, listener)
         tasks = [
             Train(
@@ -309,6 +326,16 @@ def execute(
                     listener.cell_found(record)
             elif isinstance(outcome, Verdict):
                 listener.refused([task.cell], outcome)
+            elif isinstance(outcome, Failure) and not watch.signal:
+                queue.append(
+                    Bury(
+                        task.cell,
+                        task.results,
+                        outcome.status,
+                        outcome.reason,
+                        outcome.traceback,
+                    )
+                )
             elif isinstance(outcome, Lost) and not watch.signal:
                 deaths[task] += 1
                 if deaths[task] < TRIES:

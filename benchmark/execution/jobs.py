@@ -1,11 +1,12 @@
 """How many processes share a grid, with how many threads each, and where they compute."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.core import machine
 from benchmark.core.errors import UserError
+from benchmark.core.format import counted
 from benchmark.core.spec import Compute, RunSpec
 from benchmark.planning.forecast import Forecaster
 
@@ -65,6 +66,66 @@ def share(wanted: int | None, cells: int, device: str) -> Share:
     jobs = min(wanted or gpus, cells)
     devices = tuple(f"cuda:{number}" for number in range(gpus)) if gpus > 1 else (device,)
     return Share(jobs, own or max(1, cores // jobs), devices)
+
+
+def parse_devices(text: str, jobs: str, executor: str, compiling: str, shard: bool = False) -> int:
+    """The number that `--devices` names.
+
+    Args:
+        text: as it was typed.
+        jobs: `--jobs`, which cannot be typed beside it.
+        executor: `--executor`, likewise.
+        compiling: `--compile`, likewise.
+        shard: `--shard`, which needs several.
+
+    Raises:
+        UserError: it is no number, or contradicts another option.
+    """
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise UserError(f"--devices {text!r}: write a whole number of at least 1")
+    if (number := int(text)) == 1:
+        if shard:
+            raise UserError("--shard spreads a run over several devices; add --devices N")
+        return 1
+    if jobs != "auto":
+        raise UserError("--devices trains one run at a time, on all of them; leave --jobs out")
+    if executor != "local":
+        raise UserError(f"--devices is for --executor local, not {executor}; leave one of them out")
+    if compiling == "always":
+        raise UserError("--devices trains without torch.compile; leave --compile out")
+    return number
+
+
+def share_devices(count: int, cells: Sequence[RunSpec], device: str) -> Share:
+    """All devices for one cell at a time, with a process on each and its part of the cores.
+
+    Args:
+        count: of the devices.
+        cells: that are to be run.
+        device: as it was typed.
+
+    Raises:
+        UserError: the machine has fewer, cannot connect them, or a batch is too small for them.
+    """
+    from benchmark.engine import ranks
+
+    kind, _, one = machine.find_device(device).partition(":")
+    if one:
+        raise UserError(f"--devices {count}: --device {device} names one; write --device cuda")
+    if kind == "cuda":
+        import torch
+
+        if (gpus := torch.cuda.device_count()) < count:
+            raise UserError(
+                f"--devices {count}: this machine has {counted(gpus, 'GPU')}; use --devices "
+                f"{gpus}, or --device cpu"
+            )
+    ranks.check(kind)
+    for protocol in {cell.protocol.hash: cell.protocol for cell in cells}.values():
+        size = -(-protocol.batch_size // protocol.accumulate)
+        ranks.Ranks(0, count).parts(protocol.batch_size, size)
+    devices = tuple(f"cuda:{n}" if kind == "cuda" else kind for n in range(count))
+    return Share(1, _own_threads() or max(1, machine.cores() // count), devices)
 
 
 def fitting(

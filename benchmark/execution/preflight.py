@@ -70,9 +70,10 @@ def preflight(
 
     def kind(cell: RunSpec) -> tuple[object, ...]:
         protocol = cell.protocol
-        size = protocol.crop, protocol.decoder, min(protocol.batch_size, 2)
+        size = protocol.crop, min(protocol.batch_size, 2)
+        passes = protocol.decoder, protocol.checkpoint_activations
         channels = BENCHMARKS.get(cell.benchmark).channels
-        return cell.method_label, cell.backbone, cell.weights, channels, *size
+        return cell.method_label, cell.backbone, cell.weights, channels, *size, *passes
 
     def shape(cell: RunSpec) -> tuple[object, ...]:
         protocol = cell.protocol

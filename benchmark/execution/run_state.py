@@ -10,6 +10,7 @@ import torch
 from benchmark.core.machine import device_name
 from benchmark.core.record import Compiled, Execution, Provenance, Record, Status
 from benchmark.core.spec import RunSpec, short_hash
+from benchmark.engine import checkpoint
 from benchmark.engine.checkpoint import TrainState
 from benchmark.engine.measure import Phases
 from benchmark.execution.environment import Environment
@@ -56,10 +57,13 @@ class RunState:
         """Its file, beside the run's folder."""
         return store.checkpoint_of(self.results, self.spec)
 
-    def identity(self, **found: str | None) -> dict[str, str]:
+    def identity(self, devices: int = 1, **found: str | None) -> dict[str, str]:
         """Everything that training depends on: a checkpoint of anything else is not taken.
 
+        Any number of devices resumes what any other began, up to rounding.
+
         Args:
+            devices: that share each batch.
             **found: hashes of weights and data, how it computes and the type of the device.
         """
         decoder = DECODERS.get(self.spec.protocol.decoder)
@@ -68,7 +72,7 @@ class RunState:
             "method": provenance.method_sha256(type(self.method)),
             "code": provenance.training_sha256(decoder),
             "packages": short_hash(provenance.package_versions()),
-            "threads": str(torch.get_num_threads()),
+            "threads": str(torch.get_num_threads()) if devices == 1 else checkpoint.ANY,
         }
 
     def opens(self, split: str) -> None:
@@ -149,6 +153,8 @@ class RunState:
                 platform=f"{platform.system()} {platform.machine()}",
                 device=device_name(str(device)),
                 threads=torch.get_num_threads(),
+                devices=environment.ranks.count,
+                sharded=environment.shard,
                 precision=compute.precision,
                 attention=compute.attention,
                 weights="none (random)" if spec.weights == "none" else spec.backbone,

@@ -5,6 +5,7 @@ Each is itself alone: two of the same content are two tasks.
 """
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -91,6 +92,8 @@ class Outcome(Enum):
 
     BUSY = "another command works on it"
     FOUND = "another command has finished it"
+    FOLLOWED = "the first of its processes stores it"
+    LEFT = "another of its processes has ended"
 
 
 @dataclass(frozen=True)
@@ -227,6 +230,46 @@ class Choose:
             return None
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Why a cell ended where its record could not be stored: as the record has it."""
+
+    status: Status
+    reason: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Follow:
+    """Trains and evaluates a cell beside the process that runs `Train`.
+
+    Attributes:
+        cell: what that process runs.
+        results: folder of the results; nothing is written to it.
+        compute: how.
+    """
+
+    cell: RunSpec
+    results: Path
+    compute: Compute
+
+    def __call__(self, environment: "Environment", listener: Listener) -> Failure | Outcome:
+        """Why it ended early, if it did; an exception of the cell is a failure."""
+        from benchmark.engine.ranks import RankLost
+        from benchmark.execution.cell import failure_of, follow_cell
+
+        environment = dataclasses.replace(environment, compute=self.compute)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the first process gives the same ones
+                follow_cell(self.cell, self.results, environment)
+        except RankLost:
+            return Outcome.LEFT
+        except Exception as error:
+            return Failure(*failure_of(error))
+        return Outcome.FOLLOWED
+
+
 @dataclass(frozen=True, eq=False)
 class Train:
     """Runs a cell that no other command works on.
@@ -251,6 +294,7 @@ class Train:
 
     def __call__(self, environment: "Environment", listener: Listener) -> Record | Outcome:
         """The record; an exception in the cell is a record with a status."""
+        from benchmark.engine.ranks import RankLost
         from benchmark.execution.cell import run_cell
 
         cell = self.cell
@@ -261,17 +305,25 @@ class Train:
             if is_settled(self.results, cell, self.before, self.again):
                 return Outcome.FOUND
             listener.cell_started(cell)
-            record = run_cell(
-                cell,
-                self.results,
-                dataclasses.replace(environment, compute=self.compute),
-                lambda *progress: listener.step(cell, *progress),
-                self.findings,
-                lambda step: listener.resumed(cell, step),
-                self.near_copies,
-                lambda *score: listener.validated(cell, *score),
-            )
+            try:
+                record = run_cell(
+                    cell,
+                    self.results,
+                    dataclasses.replace(environment, compute=self.compute),
+                    lambda *progress: listener.step(cell, *progress),
+                    self.findings,
+                    lambda step: listener.resumed(cell, step),
+                    self.near_copies,
+                    lambda *score: listener.validated(cell, *score),
+                )
+            except RankLost:
+                return Outcome.LEFT
             return _uploaded(self.results, record, cell, environment, listener)
+
+    @property
+    def following(self) -> Follow:
+        """What the other processes do that train the cell with this one, each on its device."""
+        return Follow(self.cell, self.results, self.compute)
 
 
 @dataclass(frozen=True, eq=False)

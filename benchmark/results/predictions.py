@@ -4,7 +4,7 @@ All runs of a benchmark keep the same images. `predictions.npz` is beside a reco
 one array `0`, `1`, ... (h, w) uint8 of class indices for each, no longer than `LONGEST_SIDE`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +42,18 @@ class PredictionRecorder:
 
     def __init__(self, ids: Sequence[str], benchmark: str) -> None:
         self.maps: dict[str, np.ndarray] = {}
+        self._ids = ids
         self._chosen = choose(ids, benchmark)
 
     def __call__(self, example: Example, predicted: np.ndarray) -> None:
         """Takes the prediction (H, W) of an image."""
         if example.id in self._chosen:
             self.maps[example.id] = thin(predicted).astype(np.uint8)
+
+    def take(self, maps: Mapping[str, np.ndarray]) -> None:
+        """Takes what recorders of other parts of the split keep, too; in the split's order."""
+        every = self.maps | dict(maps)
+        self.maps = {id: every[id] for id in self._ids if id in every}
 
     def write(self, folder: Path) -> None:
         """Writes predictions.npz."""

@@ -138,12 +138,12 @@ def starting(tmp_path, monkeypatch):
     """Processes start no sooner than this event is set; nothing is decoded yet."""
     event = threading.Event()
 
-    class Late(local._Worker):
+    class Late(local.Worker):
         def __init__(self, *arguments):
             assert event.wait(30)
             super().__init__(*arguments)
 
-    monkeypatch.setattr(local, "_Worker", Late)
+    monkeypatch.setattr(local, "Worker", Late)
     monkeypatch.setattr(splits, "_OPEN", {})
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
     return event

@@ -38,8 +38,13 @@ STARTING_SECONDS = 0.02
 """The same while processes start."""
 
 
-class _Worker:
-    """A process and the task that it is at."""
+class Worker:
+    """A process and the task that it is at.
+
+    Args:
+        setup: of the process.
+        number: of the process, from 0.
+    """
 
     def __init__(self, setup: Setup, number: int) -> None:
         context: Any = multiprocessing.get_context(START)
@@ -51,6 +56,7 @@ class _Worker:
         self.signalled = False
 
     def give(self, task: Task) -> None:
+        """Begins a task; its end is heard from `connection`."""
         with contextlib.suppress(OSError):  # it is dead, which shows when it is heard next
             self.connection.send(task)
         self.task = task
@@ -77,9 +83,9 @@ class Pool:
         start_server()
         # The first process is there when the server has imported torch, which takes seconds.
         starter = ThreadPoolExecutor(1)
-        self._starting = starter.submit(lambda: [_Worker(setup, n) for n in range(count)])
+        self._starting = starter.submit(lambda: [Worker(setup, n) for n in range(count)])
         starter.shutdown(wait=False)
-        self._workers: list[_Worker] = []
+        self._workers: list[Worker] = []
         self._helper = Helper(watch)
         self._used = self._count = count
 
@@ -112,7 +118,7 @@ class Pool:
             starting = not self._starting.done()
             if not self._watch.signal:
                 self._share_out(tasks, starting)
-            everyone: list[_Worker | Helper] = [*self._workers, self._helper]
+            everyone: list[Worker | Helper] = [*self._workers, self._helper]
             busy = [worker for worker in everyone if worker.task is not None]
             if not busy and not (starting and tasks and not self._watch.signal):
                 return
@@ -139,16 +145,16 @@ class Pool:
                 worker.give(tasks.popleft())
 
     def _hear(
-        self, number: int, worker: _Worker | Helper, listener: Listener
+        self, number: int, worker: Worker | Helper, listener: Listener
     ) -> Iterator[tuple[Task, Any]]:
         try:
             kind, *content = worker.connection.recv()
         except (EOFError, OSError):
-            assert isinstance(worker, _Worker)
+            assert isinstance(worker, Worker)
             worker.process.join()
             task, code = worker.task, worker.process.exitcode or 0
             worker.connection.close()
-            self._workers[number] = _Worker(self._setup, number)
+            self._workers[number] = Worker(self._setup, number)
             assert task is not None
             yield task, Lost(code)
             return

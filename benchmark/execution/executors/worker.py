@@ -46,6 +46,9 @@ class Setup:
         compiling: whether networks are compiled.
         compute: precision and attention; None = what is fast.
         versions: of the sets that the plug-in files describe, as the runs were planned.
+        meeting: where the processes meet that train each cell together, one on each of `devices`;
+            None = each trains cells of its own.
+        shard: networks are spread over these processes.
     """
 
     devices: Sequence[str]
@@ -59,6 +62,8 @@ class Setup:
     compiling: str
     compute: Compute | None = None
     versions: Mapping[str, str] = field(default_factory=renamed.versions)
+    meeting: Path | None = None
+    shard: bool = False
 
     def load_plugins(self) -> None:
         """Makes everything known that runs take from plug-in files."""
@@ -75,18 +80,28 @@ class Setup:
         Raises:
             UserError: the device does not exist.
         """
+        import torch
+
+        from benchmark.core.machine import find_device
         from benchmark.data.acquire.at_url import located
+        from benchmark.engine.ranks import ALONE, join
         from benchmark.execution.environment import prepare
 
+        device, ranks = self.devices[number % len(self.devices)], ALONE
+        if self.meeting is not None:
+            where = torch.device(find_device(device))
+            ranks = join(number, len(self.devices), self.meeting, where)
         return prepare(
             located(self.data),
             self.weights,
-            self.devices[number % len(self.devices)],
+            device,
             self.workers,
             self.checkpoint_seconds,
             watch,
             self.compiling,
             self.compute,
+            ranks,
+            self.shard,
         )
 
 
