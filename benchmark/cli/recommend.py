@@ -210,7 +210,7 @@ def print_next(
         ["recommend", "--suite", request.selection.suite, *weights],
     )
     say(
-        f"to label images with {one.best['method']} (run {ids[0]})",
+        f"to label images with {one.best['method']}, which is recommended (run {ids[0]})",
         ["predict", ids[0], _images(name, request), "--out", "labelled", "--overlay", *weights],
     )
     say(
