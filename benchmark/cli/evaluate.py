@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 GROUPS = ("noise", "blur", "weather", "digital")
 
 
-@options.takes(*options.without("workers"))
+@options.takes(*options.without("workers"), finished=True)
 def evaluate(
     request: "Request",
     corruptions: Annotated[

@@ -64,11 +64,14 @@ _SHARED: dict[str, tuple[str, type, str, str]] = {
 ALL = tuple(_SHARED)
 
 
-def takes(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes(
+    *names: str, finished: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Gives a verb shared options, and their values as its first argument, a `Request`.
 
     Args:
         *names: of the options, in the order of the help page.
+        finished: whether the verb is about finished runs: the suite is then that of the results.
     """
 
     def decorate(verb: Callable[..., None]) -> Callable[..., None]:
@@ -77,7 +80,7 @@ def takes(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
             from benchmark.cli.request import resolve
             from benchmark.core.selectors import UnknownName
 
-            request = resolve(**{name: typed.pop(name) for name in names})
+            request = resolve(finished=finished, **{name: typed.pop(name) for name in names})
             try:
                 verb(request, **typed)
             except UnknownName as error:

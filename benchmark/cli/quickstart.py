@@ -107,7 +107,7 @@ def quickstart(
     Prints each command before it runs, so that you can type it yourself. Repeat the command to
     resume: what is finished is kept, and so is a YAML file that you have edited.
 
-    Exit code 0: done. 1: some cells did not finish. 2: bad request or files, or serious faults in
+    Exit code 0: done. 1: some runs did not finish. 2: bad request or files, or serious faults in
     the data. 130, 143: stopped by a signal.
     """
     from rich.console import Console
@@ -240,13 +240,16 @@ def _check(suite: str | None, set: list[str] | None, **typed: Any) -> None:
     """Raises UserError where options are wrong, before the long look at the folder."""
     from benchmark.cli.request import resolve
     from benchmark.planning.catalogue import SUITES
-    from benchmark.planning.own_sets import USUAL
+    from benchmark.planning.own_sets import SUITE, USUAL, backbones_of
     from benchmark.planning.plan import plan
 
-    known = SUITES.get(suite).benchmarks if suite else ()
+    chosen = SUITES.get(suite or SUITE)
+    known = chosen.benchmarks
     # The set is not known yet: that of generated images stands for it.
     request = resolve(suite=suite if known else USUAL, set=set, **typed)
     plan(request.selection, request.weights)
+    if not typed.get("backbones"):
+        backbones_of(chosen, request.selection.weights, request.weights)
 
 
 def _fitting_crop(console: "Console", request: "Request") -> str:

@@ -210,7 +210,7 @@ def print_next(
         ["recommend", "--suite", request.selection.suite, *weights],
     )
     say(
-        f"to label images with {one.best['method']} (run {ids[0]})",
+        f"to label images with {one.best['method']}, which is recommended (run {ids[0]})",
         ["predict", ids[0], _images(name, request), "--out", "labelled", "--overlay", *weights],
     )
     say(
@@ -310,7 +310,11 @@ def _command(
         words[words.index("--benchmarks") + 1] = _NAME
         words += ["--plugin", _FILE]
     weights, data = _sources(one, request)
-    return shlex.join([*words, *weights, *data]) + request.repeated
+    again = shlex.split(request.repeated)
+    for place in range(0, len(again), 2):  # a plug-in file may be named already
+        option = again[place : place + 2]
+        words += [] if option[0] == "--plugin" and option[1] in words else option
+    return shlex.join([*words, *weights, *data])
 
 
 def _sources(one: "Recommendation", request: "Request") -> tuple[list[str], list[str]]:

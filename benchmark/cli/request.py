@@ -115,13 +115,15 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def resolve(config: Path | None = None, **typed: Any) -> Request:
+def resolve(config: Path | None = None, *, finished: bool = False, **typed: Any) -> Request:
     """Merges what is typed over all else that states options; see the module.
 
     Plug-ins are loaded here, so that what they register can be selected.
 
     Args:
         config: YAML file, or None.
+        finished: whether it is about finished runs; where no suite and no benchmark is named, it is
+            then the only one that has some.
         **typed: the options of the verb by name; None where the user typed nothing.
 
     Raises:
@@ -165,6 +167,8 @@ def resolve(config: Path | None = None, **typed: Any) -> Request:
     suite, chosen = options.get("suite") or (tuned.suite if tuned else None), ""
     try:
         check_names(text["methods"] or "", protocol.get("decoder", ""))
+        if finished and not (suite or text["benchmarks"] or own_sets.given()):
+            suite = _only_suite(results)
         _recall(results, text["benchmarks"], suite if "benchmarks" in typed else None)
         if suite is None and "benchmarks" in typed:
             suite = own_sets.suite_for(text["benchmarks"])
@@ -224,10 +228,15 @@ def _recall(results: Path, benchmarks: str | None, suite: str | None) -> None:
 
 def _suite_of(results: Path) -> str:
     """The suite that a report is about, where none is named."""
+    return _only_suite(results) or own_sets.suite_for(None)
+
+
+def _only_suite(results: Path) -> str | None:
+    """The suite of the results; None where there are several, or none."""
     from benchmark.results.load import suites_of
 
     there = suites_of(results)
-    return there[0] if len(there) == 1 else own_sets.suite_for(None)
+    return there[0] if len(there) == 1 else None
 
 
 def _typed(**options: Sequence[str | Path]) -> str:

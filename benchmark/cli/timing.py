@@ -33,7 +33,7 @@ WORDS = {
 """What is measured, as it is printed."""
 
 
-@options.takes(*options.without("seeds", "fraction", "workers"))
+@options.takes(*options.without("seeds", "fraction", "workers"), finished=True)
 def timing(
     request: "Request",
     threads: Annotated[

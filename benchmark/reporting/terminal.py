@@ -99,7 +99,8 @@ def print_answers(
         caveats: of all groups.
     """
     for title, answer in headed(runs, assessment):
-        console.print(f"Answer: {title}", style="italic", highlight=False, markup=False)
+        heading = f"Answer: {title}"
+        console.print(heading, style="italic", highlight=False, markup=False, soft_wrap=True)
         for finding in answer.findings:
             console.print(f"  {finding}", highlight=False, markup=False, soft_wrap=True)
         for text in answer.caveats:

@@ -121,7 +121,9 @@ def _seen_from(root: Path, path: Path) -> str:
 
 
 def _seen_from_here(root: Path, text: str) -> Path:
-    return Path(os.path.relpath(root.resolve() / text))
+    path = Path(os.path.normpath(root.resolve() / text))
+    near = Path(os.path.relpath(path))
+    return near if near.parts.count("..") <= 1 else path
 
 
 def _path(root: Path, suite: str) -> Path:

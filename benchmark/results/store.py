@@ -21,7 +21,7 @@ import numpy as np
 from benchmark.core.errors import UserError
 from benchmark.core.files import make_folder, sync, sync_folder, unused, write_atomic
 from benchmark.core.processes import is_alive, tag, writer
-from benchmark.core.record import FINAL, Record, UnknownVersion
+from benchmark.core.record import FINAL, RECORD, Record, UnknownVersion
 from benchmark.core.spec import RunSpec
 from benchmark.results import record_file
 
@@ -325,7 +325,7 @@ def find_one(root: Path, prefix: str) -> tuple[Path, Record]:
         raise UserError("the run id is empty; `plan` lists the ids of runs")
     found = find_runs(root, prefix)
     if not found:
-        raise UserError(f"no run {prefix!r} has finished in {root}; `plan` lists planned runs")
+        raise UserError(f"no run {prefix!r} has finished in {root}; {_finished(root, prefix)}")
     if len(found) > 1:
         ids = ", ".join(folder.name for folder in found[:6])
         raise UserError(f"run id {prefix!r} matches {len(found)} runs ({ids}); type more of it")
@@ -333,6 +333,20 @@ def find_one(root: Path, prefix: str) -> tuple[Path, Record]:
     if record is None:
         raise UserError(f"{found[0] / 'record.json'} cannot be read; `doctor` says why")
     return found[0], record
+
+
+def _finished(root: Path, name: str) -> str:
+    """Some ids of finished runs, first those of a method of that name; else what lists others."""
+    folders = [path.parent for path in sorted(root.glob(f"*/*/*/*/[!.]*/{RECORD}"))]
+    if not folders:
+        return "`plan` lists planned runs"
+    folders.sort(key=lambda folder: folder.parent.name != name)
+    ids = [f"{one.name} ({one.parts[-2]} on {one.parts[-4]})" for one in folders[:_MOST_NAMED]]
+    more = len(folders) - len(ids)
+    return f"finished are {', '.join(ids)}{f' and {more} more' if more else ''}"
+
+
+_MOST_NAMED = 3
 
 
 def find_runs(root: Path, prefix: str) -> list[Path]:

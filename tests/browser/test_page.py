@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 from benchmark.analysis.pareto import pareto_front
+from benchmark.analysis.runs import Runs
+from benchmark.analysis.uncertainty import assess
+from benchmark.reporting.html.page import render
 from benchmark.results.timing_columns import TRAINING
 from tests.browser.conftest import EVIL
+from tests.helpers import records
 
 pytest.importorskip("selenium", reason="selenium is not installed")
 
@@ -284,3 +288,20 @@ def test_print_is_light_and_the_screen_comes_back(visit, page_file):
     assert page.execute_script("return document.documentElement.dataset.theme") == "dark"
     width = "return document.getElementById('pareto-plot').layout.width"
     assert page.execute_script(width) > 1000
+
+
+def test_on_one_benchmark_there_are_no_ranks_and_commands_are_code(visit, tmp_path):
+    runs = records.frame(records.grid(["spm", "linear"], 2, ["camvid"]))
+    words = "python -m benchmark run --benchmarks camvid --methods {} --seeds 0 --weights none"
+    runs["command"] = [words.format(name) for name in runs["method"]]
+    runs["weights"] = "none"
+    found = assess(Runs(runs), replicates=20)
+    found.pairs["significant"] = False
+    path = tmp_path / "index.html"
+    path.write_text(render("t", Runs(runs), found), encoding="utf-8")
+    page = visit(path)
+    assert page.find_element(By.ID, "pair-table").is_displayed()
+    assert not page.find_element(By.ID, "rank-part").is_displayed()
+    codes = page.find_elements(By.CSS_SELECTOR, ".lead .caveats code")
+    assert any(code.text.startswith("python -m benchmark run ") for code in codes)
+    assert "`" not in page.find_element(By.CSS_SELECTOR, ".lead").text

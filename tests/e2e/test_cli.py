@@ -190,11 +190,16 @@ def test_a_config_file_says_the_same_and_what_is_typed_wins(tmp_path):
     config.write_text("methods: [linear, spm]\nbenchmarks: cells\nset: {steps: 3, crop: 48}\n")
     done = call("plan", "--config", config, "--methods", "lora", "--set", "steps=2")
     assert done.returncode == 0, done.stderr
-    assert "lora" in done.stdout and "linear" not in done.stdout
+    assert "lora" in done.stdout and "spm" not in done.stdout
     typed_all = call(
         "plan", "--methods=lora", "--benchmarks=cells", "--set=steps=2", "--set=crop=48"
     )
-    assert done.stdout == typed_all.stdout
+    assert _at_any_load(done.stdout) == _at_any_load(typed_all.stdout)
+
+
+def _at_any_load(text):
+    """What `plan` printed, without what other processes add."""
+    return [line for line in text.splitlines() if not line.startswith("This machine is busy")]
 
 
 @pytest.mark.parametrize("verb", [[], ["run"], ["plan"], ["data"], ["data", "audit"]])

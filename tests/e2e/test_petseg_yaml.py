@@ -1,5 +1,6 @@
 """`petseg.yaml`: what it states, what wins over it, and what is wrong with it."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from benchmark.cli.request import resolve
 from benchmark.core.errors import UserError
 from benchmark.planning import plugins
 from tests.helpers.forked import call, clean
+from tests.helpers.simulated import World, write_grid
 
 pytestmark = pytest.mark.no_torch
 VARIABLES = ("BENCHMARK_DATA", "BENCHMARK_WEIGHTS")
@@ -26,9 +28,9 @@ def here(tmp_path, monkeypatch):
     return lambda text: (tmp_path / "petseg.yaml").write_text(text)
 
 
-def asked(**typed):
+def asked(finished=False, **typed):
     names = ("suite", "benchmarks", "backbones", "set", "weights", "data", "plugin", "results")
-    return resolve(**(dict.fromkeys(names) | typed))
+    return resolve(finished=finished, **(dict.fromkeys(names) | typed))
 
 
 def test_what_is_typed_beats_the_environment_beats_the_file_beats_defaults(here, monkeypatch):
@@ -120,3 +122,13 @@ def test_doctor_shows_what_is_read(here, tmp_path):
         "petseg.yaml is read: data: a (but BENCHMARK_DATA is set); results: mine\n"
         "mine: no faults, no notes\n"
     )
+
+
+def test_what_is_about_finished_runs_takes_the_only_suite_that_has_some(here, tmp_path):
+    write_grid(tmp_path / "results", ["a"], ["x"], images=2, world=World(classes=2))
+    assert asked(finished=True).selection.suite == "small"
+    assert asked(finished=True, benchmarks="cells").selection.suite == "demo"
+    assert asked(finished=True, suite="demo").selection.suite == "demo"
+    assert asked().selection.suite == "demo"  # what is to be run is another matter
+    shutil.copytree(tmp_path / "results/small", tmp_path / "results/other")
+    assert asked(finished=True).selection.suite == "demo"

@@ -304,3 +304,17 @@ def test_seeds_that_tell_a_difference_are_estimated_from_published_runs(tmp_path
     assert done.returncode == 0 and "run two methods with two seeds first" in done.stdout
     done = forked.call("plan", "--detect", "0", "--results", tmp_path)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="no published results here")
+def test_two_seeds_estimate_no_number_of_seeds(tmp_path):
+    for path in PUBLISHED.glob("cells/demo_vit/*/*/record.json"):
+        made = json.loads(path.read_text())
+        if made["method"] in ("lora", "spm") and made["seed"] < 2:
+            place = tmp_path / "demo" / path.parent.relative_to(PUBLISHED)
+            shutil.copytree(path.parent, place)
+    grid = ("--benchmarks=cells", "--methods=lora,spm", "--seeds=0,1", "--results", tmp_path)
+    told = stdout(forked.call("plan", *grid, "--detect=1", env=forked.clean()))
+    (row,) = [line for line in told.splitlines() if re.match(r" *cells +\d+ ", line)]
+    assert row.split()[2:] == ["not", "known", "not", "known"]
+    assert "2 seeds are too few for an estimate; to add 2: `python -m benchmark run" in told

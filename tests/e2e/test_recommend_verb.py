@@ -68,6 +68,9 @@ def test_own_images_to_the_printed_command(tmp_path):
     assert done.returncode == 0, done.stderr
     found = call("recommend", "--suite=own", "--weights=weights", cwd=home)
     assert found.returncode == 0, found.stderr
+    given = call("recommend", "--plugin=bolts.yaml", "--weights=weights", cwd=home).stdout
+    commands = [line for line in given.splitlines() if line.startswith("$ ")]
+    assert [command.count("--plugin") for command in commands] == [1, 1]
     # The results folder knows which weights its runs were made with.
     assert (
         call("recommend", "--plugin=bolts.yaml", cwd=home).stdout

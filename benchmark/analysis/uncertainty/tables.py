@@ -204,7 +204,7 @@ def notes(group: GroupSample, where: str) -> list[str]:
             "seed: their intervals do not include variation between trainings, and their "
             "differences are not tested"
         )
-    if group.complete and len(group.benchmarks) < ranks.FEWEST_CELLS:
+    if group.complete and 1 < len(group.benchmarks) < ranks.FEWEST_CELLS:
         lines.append(
             f"{where}: average ranks have no critical difference, which takes "
             f"{ranks.FEWEST_CELLS} benchmarks or more (here: {len(group.benchmarks)}); differences "

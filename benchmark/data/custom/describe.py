@@ -191,8 +191,8 @@ def _add_groups(guess: Guess, described: ImageFolder, progress: Progress | None)
 def _named_groups(stems: Sequence[str]) -> list[str]:
     """What names say of groups, as of frames of a sequence, and the line of the YAML file for it.
 
-    Only where they say it clearly: most images are in a group of several, and no group is so large
-    that it would leave a split empty.
+    Only where they say it clearly: most images are in a group of several, and there are groups
+    enough for three splits, none larger than the images for training.
     """
     for form in FORMS:
         try:
@@ -200,7 +200,8 @@ def _named_groups(stems: Sequence[str]) -> list[str]:
         except DataError:
             continue
         several = sum(size for size in groups.values() if size > 1)
-        if 2 * several > len(stems) and max(groups.values()) <= SHARES[0] / 2 * len(stems):
+        few = len(groups) < len(SHARES) or max(groups.values()) > SHARES[0] * len(stems)
+        if 2 * several > len(stems) and not few:
             sizes = sorted(groups.values())
             span = f"{sizes[0]} to {sizes[-1]}" if sizes[0] < sizes[-1] else f"{sizes[0]}"
             first = min(groups, key=lambda group: (-groups[group], group))

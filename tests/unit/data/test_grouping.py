@@ -258,7 +258,12 @@ def test_describe_keeps_near_duplicates_together_by_name_or_by_look(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "group", "scenes"),
-    [("seq{}_{:04}", "seq00", 8), ("patient-{}_left{}", "patient-00", 8), ("p{}/{}", "p00", 8)],
+    [
+        ("seq{}_{:04}", "seq00", 8),
+        ("patient-{}_left{}", "patient-00", 8),
+        ("p{}/{}", "p00", 8),
+        ("s{}_{}", "s00", 3),
+    ],
 )
 def test_describe_says_that_names_tell_groups_and_writes_the_line(tmp_path, name, group, scenes):
     random = np.random.default_rng(0)

@@ -217,3 +217,22 @@ def test_a_judgement_cannot_be_changed():
     found = judge(counts([0.5]), counts([0.5]))
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.verdict = "outside"
+
+
+def test_a_run_that_is_not_there_is_told_with_some_that_are(tmp_path):
+    with pytest.raises(UserError, match="`plan` lists planned runs"):
+        find_one(tmp_path, "lora")
+    for number, name in enumerate(("adapter", "linear", "lora", "spm")):
+        touch(tmp_path, name, f"{number}b1")
+    with pytest.raises(UserError) as told:
+        find_one(tmp_path, "lora")
+    assert str(told.value).endswith(
+        "; finished are 2b1 (lora on cells), 0b1 (adapter on cells), 1b1 (linear on cells) and 1 "
+        "more"
+    )
+
+
+def touch(root, method, run_id):
+    folder = root / "demo" / "cells" / "demo_vit" / method / run_id
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text("{}")

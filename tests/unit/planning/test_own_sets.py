@@ -2,9 +2,13 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
+from PIL import Image
 
+from benchmark.cli.report import _lone_groups
 from benchmark.core.errors import UserError
 from benchmark.core.spec import Suite, load_suites
 from benchmark.models import find_weights
@@ -114,3 +118,18 @@ def test_timm_s_cache_is_found_where_the_hub_put_it(monkeypatch, tmp_path):
     stored.parent.mkdir(parents=True)
     stored.touch()
     assert find_weights.cached_weights(OWN.candidates[2]) == Path(stored)
+
+
+def test_a_report_says_that_all_test_images_are_of_one_group(tmp_path):
+    for name in (f"s{scene}_{shot}" for scene in range(3) for shot in range(4)):
+        for kind in ("images", "labels"):
+            path = tmp_path / "set" / kind / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 8)).save(path)
+    path = tmp_path / "own.yaml"
+    text = "name: mine\nfolder: set\nclasses: [a, b]\nsplits: [0.6, 0.1, 0.3]\n"
+    path.write_text(f'{text}groups: "^(s[0-9])_"\n')
+    plugins.load_files([path])
+    runs = SimpleNamespace(frame=pd.DataFrame({"benchmark": ["mine", "cells"]}), root=tmp_path)
+    (said,) = _lone_groups(runs, None)
+    assert re.match(r"mine: all 4 test images are of one group \(s[012]\), so the scores", said)

@@ -63,8 +63,9 @@ function cliques(sorted, critical) {
 function drawRanks() {
   const own = ranks.filter((row) => row.group === choice.group && row.average_rank !== null)
     .sort((a, b) => a.average_rank - b.average_rank);
-  byId('rank-part').hidden = own.length < 2;
-  if (own.length < 2) return;
+  // On one benchmark the ranks say what the scores say.
+  byId('rank-part').hidden = own.length < 2 || own[0].cells < 2;
+  if (byId('rank-part').hidden) return;
   const critical = data.groups[choice.group].critical_difference;
   const target = byId('rank-plot');
   target.style.height = `${90 + 24 * own.length}px`;
