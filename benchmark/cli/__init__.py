@@ -1,16 +1,19 @@
 """The command line: one file per verb. Nothing heavy is imported before a verb needs it."""
 
 import inspect
+import os
 import shlex
 import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import typer
 import yaml
 
+import benchmark
 from benchmark.cli import (
     check,
     compare,
@@ -40,13 +43,16 @@ from benchmark.cli import list as list_verb
 from benchmark.core.errors import UserError, in_a_line, plain, printable
 from benchmark.core.files import changed_since
 
+_SCRIPT = "petseg-bench"
+_IS_SCRIPT = Path(sys.argv[0]).stem == _SCRIPT
+
 app = typer.Typer(
-    name="python -m benchmark",
+    name=_SCRIPT if _IS_SCRIPT else "python -m benchmark",
     help="Compare parameter-efficient tuning methods of frozen vision backbones on segmentation."
     "\n\nOptions that are not typed come from --config FILE, then from BENCHMARK_DATA and "
     "BENCHMARK_WEIGHTS, then from petseg.yaml in the working folder.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=_IS_SCRIPT,  # a shell completes the names of programs
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -88,6 +94,24 @@ def _reflowed(verb: Callable[..., None]) -> str:
     return "\n\n".join(" ".join(text.split()) for text in paragraphs)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"{_SCRIPT} {benchmark.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 app.info.epilog = _epilog("benchmark")
 for _name, _verb in _VERBS.items():
     app.command(_name)(_verb)
@@ -113,7 +137,12 @@ def main() -> None:
     warnings.showwarning = in_a_line  # type: ignore[assignment]
     terminal.settle()
     try:
-        raise SystemExit(app(standalone_mode=False, prog_name=app.info.name))
+        code = app(standalone_mode=False, prog_name=app.info.name)
+        sys.stdout.flush()
+        raise SystemExit(code)
+    except BrokenPipeError:  # who reads the output, as `head` does, wants no more of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except UserError as error:
         problem = str(error)
     except _UsageError as error:

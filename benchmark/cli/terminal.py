@@ -1,8 +1,10 @@
 """What verbs print to: a terminal with styles, a plain one, or a program that reads JSON."""
 
 import contextlib
+import io
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
@@ -14,8 +16,11 @@ def settle(environ: MutableMapping[str, str] = os.environ) -> None:
     """Turns all escape sequences off where the environment asks for that.
 
     `NO_COLOR` (https://no-color.org) alone would leave bold text and moving bars, which are escape
-    sequences, too. It wins over `FORCE_COLOR`.
+    sequences, too. It wins over `FORCE_COLOR`. What the output's encoding lacks, such as a dash or
+    a byte in the name of a file, is written as its number.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
     if environ.get("NO_COLOR") or environ.get("TERM") in ("dumb", "unknown"):
         environ.update(_PLAIN)
 

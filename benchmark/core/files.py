@@ -45,13 +45,23 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def draft_beside(path: Path) -> Path:
+    """A free name beside a path, for what takes its place when it is complete.
+
+    A long name is cut: names have 255 bytes at most.
+    """
+    end = f".{tag()}"
+    kept = os.fsencode(path.name)[: 254 - len(end)]
+    return path.with_name(f".{os.fsdecode(kept)}{end}")
+
+
 def write_atomic(path: Path, content: bytes | memoryview) -> None:
     """Replaces a file as a whole: a draft beside it, synced, renamed, and the folder synced.
 
     Raises:
         OSError: it cannot be written; the former file is as it was.
     """
-    draft = path.with_name(f".{path.name}.{tag()}")
+    draft = draft_beside(path)
     try:
         with draft.open("wb") as file:
             file.write(content)

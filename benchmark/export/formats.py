@@ -13,8 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from benchmark.core.errors import UserError
-from benchmark.core.files import write_atomic
-from benchmark.core.processes import tag
+from benchmark.core.files import draft_beside, write_atomic
 from benchmark.export.agreement import Agreement
 from benchmark.export.trained import Trained
 
@@ -144,7 +143,7 @@ def draft(out: Path, force: bool) -> Iterator[Path]:
         raise UserError(f"--out {out} exists; choose another path, or replace it with --force")
     if not out.name or not out.parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {out.parent}; make it first")
-    path = out.with_name(f".{tag()}.{out.name}")
+    path = draft_beside(out)
     try:
         yield path
         if out.is_dir():

@@ -5,6 +5,7 @@ skipped, however often the work is stopped; and masks of different runs or input
 """
 
 import csv
+import errno
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -108,6 +109,11 @@ class Folder:
                         raise
                     outcome.unread += 1
                     problem(f"{one.path} is too large for memory" if too_large else str(error))
+                except OSError as error:
+                    if error.errno != errno.ENAMETOOLONG:
+                        raise
+                    outcome.unread += 1
+                    problem(f"{one.path}: its name is too long for that of a mask; rename it")
         except BaseException:
             with suppress(OSError):
                 self._write_table()  # of what is there when it is stopped
@@ -241,7 +247,8 @@ class Folder:
             pixels = note["pixels"]
             shares = [f"{count / sum(pixels):.6f}" for count in pixels]
             table.writerow([note["image"], path.relative_to(self.out).as_posix(), *shares])
-        write_atomic(self.out / TABLE, lines.getvalue().encode())
+        # Names of files may hold bytes that are no text.
+        write_atomic(self.out / TABLE, lines.getvalue().encode(errors="backslashreplace"))
 
 
 def _maker(path: Path, named: Mapping[Path, Input]) -> Input | None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmark.core.errors import DataError, UserError, on_one_line
-from benchmark.core.processes import tag
+from benchmark.core.files import draft_beside
 
 CODECS = ("libx264", "mpeg4")
 """Of written videos; the first that PyAV was built with."""
@@ -81,7 +81,7 @@ class Writer:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._draft = path.with_name(f".{path.name}.{tag()}")
+        self._draft = draft_beside(path)
         self._container: Any = None
         self._stream: Any = None
 

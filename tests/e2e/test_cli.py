@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
+import benchmark
 from benchmark.core.record import Record
 from benchmark.data.fake.small import write_camvid
 from benchmark.results import asked, index
@@ -41,6 +42,20 @@ def grid(tmp_path_factory):
     done = call("run", "--methods", "linear,lora,spm", *TINY, "--results", results)
     assert done.returncode == 0, done.stdout + done.stderr
     return results, done
+
+
+def test_the_version_is_printed():
+    assert call("--version").stdout == f"petseg-bench {benchmark.__version__}\n"
+
+
+def test_a_reader_that_wants_no_more_is_no_error():
+    command = [sys.executable, "-m", "benchmark", "list", "suites", "--json"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
 
 
 def test_a_grid_leaves_valid_records_and_prints_a_leaderboard(grid):

@@ -278,3 +278,21 @@ def test_videos_without_the_package_say_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(UserError, match=r"python -m pip install 'petseg-bench\[video\]'"):
         video.require_av()
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe.png", "ü😀 [a]\n.png".encode(), 251 * b"n" + b".png"])
+def test_odd_names_of_files(photos, tmp_path, name):
+    path = os.fsencode(photos) + b"/a/" + name
+    os.rename(photos / "a/0.png", path)
+    out = tmp_path / "out"
+    assert fill(out, photos, overlays=True)[0] == 3
+    assert fill(out, photos, overlays=True)[0] == 0
+    assert os.path.exists(os.fsencode(out) + b"/masks/a/" + name)
+    assert len(table(out)) == 3
+
+
+def test_a_name_that_leaves_no_room_for_a_suffix_is_one_line(photos, tmp_path):
+    path = photos / ("n" * 255)
+    (photos / "a/0.png").rename(path)
+    _, outcome, (problem,) = fill(tmp_path / "out", photos, path)
+    assert outcome.written == 2 and problem.endswith("is too long for that of a mask; rename it")
