@@ -77,7 +77,7 @@ def takes(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
             from benchmark.cli.request import resolve
             from benchmark.core.selectors import UnknownName
 
-            request = resolve(**{name: typed.pop(name) for name in names})
+            request, sent = resolve(**{name: typed.pop(name) for name in names}), True
             try:
                 verb(request, **typed)
             except UnknownName as error:
@@ -88,7 +88,9 @@ def takes(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
                 if request.url and "results" in names:
                     from benchmark.results import remote
 
-                    remote.finish(request.results)
+                    sent = remote.finish(request.results)
+            if not sent:
+                raise typer.Exit(1)
 
         own = list(inspect.signature(verb).parameters.values())[1:]
         parameters = sorted(

@@ -192,11 +192,14 @@ def renew(results: Path) -> None:
             _warn(f"{error}; what other machines did last is not shown")
 
 
-def finish(results: Path) -> None:
-    """Uploads what has changed in a results folder that mirrors a store, if the store answers."""
-    for folder in (results, *(path.parent for path in results.glob(f"*/{URL_FILE}"))):
-        if there := of(folder):
-            there.finish()
+def finish(results: Path) -> bool:
+    """Uploads what has changed in a results folder that mirrors a store, if the store answers.
+
+    Returns:
+        Whether nothing is left to upload; what is left, a warning says.
+    """
+    folders = (results, *(path.parent for path in results.glob(f"*/{URL_FILE}")))
+    return all([there.finish() for folder in folders if (there := of(folder))])
 
 
 def fetch(results: Path, folders: Iterable[Path], deltas: bool = False) -> None:
@@ -238,6 +241,8 @@ class Remote:
         Raises:
             UserError: the store does not answer, or refuses.
         """
+        # Before the listing: what others upload from here meanwhile is not gone.
+        sent = {run for run in self._runs() if self._known(run) is not None}
         listed = patiently(lambda: self._store.find(MARKERS), SHORT_SECONDS, _warn)
         markers = {run: token for run, (token, _) in listed.items() if _is_run(run)}
         here, changed = set(self._runs()), {}
@@ -252,9 +257,10 @@ class Remote:
         for run, marker in wanted.items():
             text = records.get(self._name(run, marker, RECORD))
             with lock.hold_run(self.folder / run) as mine:
-                if mine and text is not None:  # else it is replaced just now
+                # Else it is replaced just now, or another command has run it here meanwhile.
+                if mine and text is not None and self._is_wanted(run, marker, changed[run]):
                     self._take(run, marker, text, changed[run])
-        gone = [run for run in here - markers.keys() if self._known(run) is not None]
+        gone = sorted(sent - markers.keys())
         for run in gone:
             with lock.hold_run(self.folder / run) as mine:
                 if mine:
@@ -268,8 +274,8 @@ class Remote:
             )
         self.finish()
 
-    def finish(self) -> None:
-        """Uploads runs that the store lacks, or that have changed here, unless it is away."""
+    def finish(self) -> bool:
+        """Uploads runs that the store lacks, or that have changed here; see `finish`."""
         left = [run for run in self._runs() if self.is_due(run)]
         for number, run in enumerate(left):
             try:
@@ -281,7 +287,8 @@ class Remote:
                     f"{error}; {counted(len(left) - number, 'run')} in {self.folder} not uploaded; "
                     "the next command with this URL uploads them"
                 )
-                return
+                return False
+        return True
 
     def check_writable(self) -> None:
         """Proves that the store takes objects.
