@@ -163,6 +163,9 @@ class Store:
                 f"{self.url} is no URL that fsspec opens ({on_one_line(error)}); write it as in "
                 "s3://BUCKET/FOLDER"
             ) from error
+        if loop := getattr(fs, "loop", None):
+            # Of fsspec alone. What fails in it is raised by the question, too.
+            loop.set_exception_handler(lambda loop, context: None)
         return fs, path.rstrip("/")
 
     def _ask(self, action: Callable[[Any], T], target: str = "") -> T:
