@@ -234,6 +234,7 @@ class Remote:
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url, self.folder, self._store = url, folder, Store(url)
+        self._sent: set[str] = set()  # objects that another try need not upload again
 
     def update(self) -> None:
         """Makes the mirror show the runs that the store has, and uploads those that it lacks.
@@ -342,10 +343,13 @@ class Remote:
         if there is None or there.version != own.version:
             for name in files:
                 target = self._name(run, own, name)
+                if target in self._sent:
+                    continue
                 if (folder / name).is_file():
                     self._store.upload(folder / name, target)
                 elif known is not None:  # never fetched
                     self._store.copy(self._name(run, known.marker, name), target)
+                self._sent.add(target)
             text = own.model_dump_json().encode()
             try:
                 self._store.write(f"{MARKERS}/{run}", text, new=there is None)
@@ -353,6 +357,7 @@ class Remote:
                 first = self._there(run)
                 if first is not None and first.version != own.version:
                     self._store.remove(self._name(run, own, name) for name in files)
+                    self._sent.clear()
                     self._lose(run, first, say)
                     return
             if there is not None:
