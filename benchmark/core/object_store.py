@@ -236,6 +236,8 @@ def mirror(url: str, kind: str) -> Path:
         UserError: there is no cache, or it cannot be written.
     """
     where, url = cache_folder().folder, url.rstrip("/")
+    if re.match(r"(file|local)://(?!/)", url):
+        raise UserError(f"{url}: write the whole path, as in file:///shared/results")
     if where is None:
         raise UserError(f"{url}: a URL needs the cache, and {FOLDER} is none; name a folder by it")
     name = re.sub(r"[^\w.-]+", "-", url.partition("://")[2]).strip("-.")[-60:] or "root"

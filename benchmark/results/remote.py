@@ -141,7 +141,7 @@ def look(results: Path, cell: RunSpec) -> None:
     A store that does not answer is no reason to wait: the upload tells who was first.
     """
     if there := of(results):
-        with contextlib.suppress(UserError):
+        with contextlib.suppress(UserError, OSError):
             there.look(cell.folder.as_posix())
 
 
@@ -166,7 +166,7 @@ def upload(results: Path, cell: RunSpec, say: Say, stop: Stop) -> str:
     seconds = PATIENCE_SECONDS if waiting else 0.0
     try:
         patiently(lambda: there.push(cell.folder.as_posix(), say), seconds, say, stop)
-    except UserError as error:
+    except (UserError, OSError) as error:
         _away.add(there.url)
         if waiting:
             say(f"{error}; runs stay in {there.folder}, and the next command uploads them")
@@ -180,7 +180,9 @@ def unsent(results: Path, cell: RunSpec) -> str:
     there = of(results)
     if there is None or not there.is_due(cell.folder.as_posix()):
         return ""
-    return f"it is done and in {there.folder}, but {there.url} did not take it; repeat the command"
+    return (
+        f"it has ended, but {there.url} did not take it: kept in {there.folder}; repeat the command"
+    )
 
 
 def renew(results: Path) -> None:

@@ -11,9 +11,14 @@ from benchmark.core import object_store
 from benchmark.core.errors import UserError
 from benchmark.core.interrupt import StopSignal
 from benchmark.core.record import RECORD
+from benchmark.data import available
+from benchmark.data.acquire import at_url
+from benchmark.data.base import SPLITS
+from benchmark.data.fake import write_fake
 from benchmark.execution import elsewhere
 from benchmark.execution.tasks import Silent
 from benchmark.inference.find import find_run
+from benchmark.planning.catalogue import open_set
 from benchmark.planning.plan import plan
 from benchmark.results import remote, store
 from benchmark.results.validate import spec_of
@@ -143,6 +148,24 @@ def test_what_is_wrong_is_one_line(server, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(fsspec, "url_to_fs", missing)
         assert "pip install 'petseg-bench[s3]'" in refused()
+
+
+def test_data_in_a_bucket(server, tmp_path):
+    kind = available()["camvid"]
+    folder = write_fake(kind, tmp_path / "data")
+    here = kind(tmp_path / "data")
+    for path in (path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(tmp_path / "data")
+        boto3.client("s3").upload_file(str(path), NAME, f"data/{name.as_posix()}")
+    there = open_set("camvid", at_url.located(f"s3://{NAME}/data"))
+    for split in SPLITS:
+        for id in here.ids(split):
+            assert [p.read_bytes() for p in here.files(id)] == [
+                p.read_bytes() for p in there.files(id)
+            ]
+    for url in ("s3://missing/data", f"s3://{NAME}/nothing"):
+        with pytest.raises(UserError, match="there (is no such bucket|are no files)"):
+            open_set("camvid", at_url.located(url))
 
 
 def test_a_store_that_takes_nothing_is_refused_before_anything_runs(server, monkeypatch):

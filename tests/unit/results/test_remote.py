@@ -130,7 +130,7 @@ def test_whatever_ends_an_upload_others_see_the_former_run_or_the_new(machine, m
                 patch.setattr(Store, "_ask", ask)
                 left[0] = limit
                 try:
-                    a.finish()
+                    Remote(a.url, a.folder).finish()
                 except KeyboardInterrupt:
                     pass
                 else:
@@ -339,6 +339,8 @@ def test_folders_of_this_machine_ask_no_store(tmp_path, monkeypatch):
 def test_a_url_needs_a_cache_and_a_scheme(monkeypatch):
     with pytest.raises(UserError, match="no URL that fsspec opens"):
         remote.located("nothing://here")
+    with pytest.raises(UserError, match="write the whole path"):
+        remote.located("file://here")
     monkeypatch.setenv("BENCHMARK_CACHE", "none")
     with pytest.raises(UserError, match="BENCHMARK_CACHE is none"):
         remote.located("memory://here")
