@@ -80,7 +80,8 @@ def takes(
             from benchmark.cli.request import resolve
             from benchmark.core.selectors import UnknownName
 
-            request = resolve(finished=finished, **{name: typed.pop(name) for name in names})
+            typed_here = {name: typed.pop(name) for name in names}
+            request, sent = resolve(finished=finished, **typed_here), True
             try:
                 verb(request, **typed)
             except UnknownName as error:
@@ -91,7 +92,9 @@ def takes(
                 if request.url and "results" in names:
                     from benchmark.results import remote
 
-                    remote.finish(request.results)
+                    sent = remote.finish(request.results)
+            if not sent:
+                raise typer.Exit(1)
 
         own = list(inspect.signature(verb).parameters.values())[1:]
         parameters = sorted(

@@ -36,8 +36,8 @@ def merge(
     Runs already in the target are kept; otherwise the first folder wins. Finished runs replace
     unfinished ones.
 
-    Exit code 0: done. 1: two finished runs of a cell differ, or a run is broken or in use. 2: bad
-    request.
+    Exit code 0: done. 1: two finished runs of a cell differ, or a run is broken, in use or not
+    uploaded. 2: bad request.
     """
     from benchmark.results import remote
     from benchmark.results.merge import merge as copy
@@ -45,7 +45,7 @@ def merge(
 
     target = remote.located(into or request.url or request.results)
     merged = copy([remote.located(folder) for folder in folders], target)
-    remote.finish(target)
+    sent = remote.finish(target)
     for folder in merged.conflicts:
         typer.echo(f"conflict: {told(folder)} differs from the finished run that was kept")
     for folder in merged.broken:
@@ -59,7 +59,7 @@ def merge(
         f"{len(merged.unfinished)} unfinished left out"
         + (f"; {len(merged.timings)} timings copied" if merged.timings else "")
     )
-    if merged.conflicts or merged.broken or merged.busy:
+    if merged.conflicts or merged.broken or merged.busy or not sent:
         raise typer.Exit(1)
 
 

@@ -121,8 +121,8 @@ def run(
     With --executor ray or slurm, other machines train the runs. Ctrl-C then leaves them running:
     the same command waits for them again, and `status` shows them. A second Ctrl-C cancels them.
 
-    Exit code 0: all runs are done or unsupported. 1: some are not. 2: bad request or files.
-    130, 143: stopped by a signal.
+    Exit code 0: all runs are done or unsupported. 1: some are not, or were not uploaded. 2: bad
+    request or files. 130, 143: stopped by a signal.
     """
     from benchmark.execution.jobs import parse_devices, parse_jobs
     from benchmark.planning.compile_policy import check

@@ -163,6 +163,9 @@ class Store:
                 f"{self.url} is no URL that fsspec opens ({on_one_line(error)}); write it as in "
                 "s3://BUCKET/FOLDER"
             ) from error
+        if loop := getattr(fs, "loop", None):
+            # Of fsspec alone. What fails in it is raised by the question, too.
+            loop.set_exception_handler(lambda loop, context: None)
         return fs, path.rstrip("/")
 
     def _ask(self, action: Callable[[Any], T], target: str = "") -> T:
@@ -233,6 +236,8 @@ def mirror(url: str, kind: str) -> Path:
         UserError: there is no cache, or it cannot be written.
     """
     where, url = cache_folder().folder, url.rstrip("/")
+    if re.match(r"(file|local)://(?!/)", url):
+        raise UserError(f"{url}: write the whole path, as in file:///shared/results")
     if where is None:
         raise UserError(f"{url}: a URL needs the cache, and {FOLDER} is none; name a folder by it")
     name = re.sub(r"[^\w.-]+", "-", url.partition("://")[2]).strip("-.")[-60:] or "root"

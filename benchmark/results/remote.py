@@ -141,7 +141,7 @@ def look(results: Path, cell: RunSpec) -> None:
     A store that does not answer is no reason to wait: the upload tells who was first.
     """
     if there := of(results):
-        with contextlib.suppress(UserError):
+        with contextlib.suppress(UserError, OSError):
             there.look(cell.folder.as_posix())
 
 
@@ -166,7 +166,7 @@ def upload(results: Path, cell: RunSpec, say: Say, stop: Stop) -> str:
     seconds = PATIENCE_SECONDS if waiting else 0.0
     try:
         patiently(lambda: there.push(cell.folder.as_posix(), say), seconds, say, stop)
-    except UserError as error:
+    except (UserError, OSError) as error:
         _away.add(there.url)
         if waiting:
             say(f"{error}; runs stay in {there.folder}, and the next command uploads them")
@@ -180,7 +180,9 @@ def unsent(results: Path, cell: RunSpec) -> str:
     there = of(results)
     if there is None or not there.is_due(cell.folder.as_posix()):
         return ""
-    return f"it is done and in {there.folder}, but {there.url} did not take it; repeat the command"
+    return (
+        f"it has ended, but {there.url} did not take it: kept in {there.folder}; repeat the command"
+    )
 
 
 def renew(results: Path) -> None:
@@ -192,11 +194,14 @@ def renew(results: Path) -> None:
             _warn(f"{error}; what other machines did last is not shown")
 
 
-def finish(results: Path) -> None:
-    """Uploads what has changed in a results folder that mirrors a store, if the store answers."""
-    for folder in (results, *(path.parent for path in results.glob(f"*/{URL_FILE}"))):
-        if there := of(folder):
-            there.finish()
+def finish(results: Path) -> bool:
+    """Uploads what has changed in a results folder that mirrors a store, if the store answers.
+
+    Returns:
+        Whether nothing is left to upload; what is left, a warning says.
+    """
+    folders = (results, *(path.parent for path in results.glob(f"*/{URL_FILE}")))
+    return all([there.finish() for folder in folders if (there := of(folder))])
 
 
 def fetch(results: Path, folders: Iterable[Path], deltas: bool = False) -> None:
@@ -231,6 +236,7 @@ class Remote:
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url, self.folder, self._store = url, folder, Store(url)
+        self._sent: set[str] = set()  # objects that another try need not upload again
 
     def update(self) -> None:
         """Makes the mirror show the runs that the store has, and uploads those that it lacks.
@@ -238,6 +244,8 @@ class Remote:
         Raises:
             UserError: the store does not answer, or refuses.
         """
+        # Before the listing: what others upload from here meanwhile is not gone.
+        sent = {run for run in self._runs() if self._known(run) is not None}
         listed = patiently(lambda: self._store.find(MARKERS), SHORT_SECONDS, _warn)
         markers = {run: token for run, (token, _) in listed.items() if _is_run(run)}
         here, changed = set(self._runs()), {}
@@ -252,9 +260,10 @@ class Remote:
         for run, marker in wanted.items():
             text = records.get(self._name(run, marker, RECORD))
             with lock.hold_run(self.folder / run) as mine:
-                if mine and text is not None:  # else it is replaced just now
+                # Else it is replaced just now, or another command has run it here meanwhile.
+                if mine and text is not None and self._is_wanted(run, marker, changed[run]):
                     self._take(run, marker, text, changed[run])
-        gone = [run for run in here - markers.keys() if self._known(run) is not None]
+        gone = sorted(sent - markers.keys())
         for run in gone:
             with lock.hold_run(self.folder / run) as mine:
                 if mine:
@@ -268,8 +277,8 @@ class Remote:
             )
         self.finish()
 
-    def finish(self) -> None:
-        """Uploads runs that the store lacks, or that have changed here, unless it is away."""
+    def finish(self) -> bool:
+        """Uploads runs that the store lacks, or that have changed here; see `finish`."""
         left = [run for run in self._runs() if self.is_due(run)]
         for number, run in enumerate(left):
             try:
@@ -281,7 +290,8 @@ class Remote:
                     f"{error}; {counted(len(left) - number, 'run')} in {self.folder} not uploaded; "
                     "the next command with this URL uploads them"
                 )
-                return
+                return False
+        return True
 
     def check_writable(self) -> None:
         """Proves that the store takes objects.
@@ -335,10 +345,13 @@ class Remote:
         if there is None or there.version != own.version:
             for name in files:
                 target = self._name(run, own, name)
+                if target in self._sent:
+                    continue
                 if (folder / name).is_file():
                     self._store.upload(folder / name, target)
                 elif known is not None:  # never fetched
                     self._store.copy(self._name(run, known.marker, name), target)
+                self._sent.add(target)
             text = own.model_dump_json().encode()
             try:
                 self._store.write(f"{MARKERS}/{run}", text, new=there is None)
@@ -346,6 +359,7 @@ class Remote:
                 first = self._there(run)
                 if first is not None and first.version != own.version:
                     self._store.remove(self._name(run, own, name) for name in files)
+                    self._sent.clear()
                     self._lose(run, first, say)
                     return
             if there is not None:

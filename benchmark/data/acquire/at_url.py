@@ -20,8 +20,8 @@ from benchmark.core.format import counted, size_text
 from benchmark.core.object_store import Store, is_url, patiently
 
 COPIED = ".copied"
-PATIENCE_SECONDS = 60.0
-"""How long a store that does not answer is asked for a file."""
+PATIENCE_SECONDS, SHORT_SECONDS = 60.0, 5.0
+"""How long a store that does not answer is asked for a file, and for a listing."""
 THREADS = 8
 
 
@@ -77,7 +77,7 @@ def bring(folder: Path, name: str) -> None:
 
 def _copy(store: Store, below: str, folder: Path, name: str) -> None:
     where = f"{store.url}/{below}".rstrip("/")
-    found = patiently(lambda: store.find(below), PATIENCE_SECONDS, _say)
+    found = patiently(lambda: store.find(below), SHORT_SECONDS, _say)
     sizes = {file: size for file, (_, size) in found.items() if file and not file.endswith("/")}
     if not sizes:
         raise DataError(f"{name}: there are no files at {where}; upload the set, or correct --data")
@@ -95,10 +95,17 @@ def _copy(store: Store, below: str, folder: Path, name: str) -> None:
     number = counted(len(left), "file")
     _say(f"{name}: copying {number} ({size_text(need)}) from {where} to {folder}")
 
+    told: list[str] = []
+
+    def say_once(text: str) -> None:
+        if not told:
+            told.append(text)
+            _say(text)
+
     def get(file: str) -> None:
         source = f"{below}/{file}".lstrip("/")
         try:
-            patiently(lambda: store.download(source, folder / file), PATIENCE_SECONDS, _say)
+            patiently(lambda: store.download(source, folder / file), PATIENCE_SECONDS, say_once)
         except FileNotFoundError:
             raise DataError(
                 f"{name}: {where}/{file} vanished while the set was copied; restore it, and repeat "

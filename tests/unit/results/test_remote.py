@@ -96,6 +96,21 @@ def test_a_run_without_its_marker_does_not_exist(machine, tmp_path, recwarn):
     assert "no longer at" in str(recwarn.pop(UserWarning).message)
 
 
+def test_what_is_uploaded_from_here_while_markers_are_listed_stays(machine, monkeypatch):
+    a = machine("a")
+    folder = store_run(a.folder)
+    other_command, find = Remote(a.url, a.folder), Store.find
+
+    def slow(self, below):
+        found = find(self, below)
+        other_command.finish()
+        return found
+
+    monkeypatch.setattr(Store, "find", slow)
+    machine("a")
+    assert folder.exists() and not a.is_due(a.run_of(folder))
+
+
 def test_whatever_ends_an_upload_others_see_the_former_run_or_the_new(machine, monkeypatch):
     a, left = machine("a"), [0]
     folder = store_run(a.folder)
@@ -115,7 +130,7 @@ def test_whatever_ends_an_upload_others_see_the_former_run_or_the_new(machine, m
                 patch.setattr(Store, "_ask", ask)
                 left[0] = limit
                 try:
-                    a.finish()
+                    Remote(a.url, a.folder).finish()
                 except KeyboardInterrupt:
                     pass
                 else:
@@ -202,7 +217,8 @@ def test_who_changes_a_run_replaces_the_version_it_began_with(machine, objects, 
     change(late.folder / folder.relative_to(a.folder), "late")
     change(folder, "by a")
     a.finish()
-    late.finish()
+    with pytest.warns(UserWarning, match="another machine is at"):
+        late.finish()
     assert store.read_record(late.folder / folder.relative_to(a.folder)).reason == "by a"
 
 
@@ -247,7 +263,7 @@ def test_what_could_not_be_uploaded_waits_for_the_next_command(machine, monkeypa
             assert (len(tried) > 1) == (number == 0)  # a store that is away is not waited for again
             assert remote.unsent(a.folder, spec)
         with pytest.warns(UserWarning, match="3 runs in .* not uploaded"):
-            a.finish()
+            assert not remote.finish(a.folder)
     assert len(said) == 2 and "trying again" in said[0] and "the next command" in said[1]
     assert all(folder.exists() for folder in folders) and not objects()
     machine("a")
@@ -323,6 +339,8 @@ def test_folders_of_this_machine_ask_no_store(tmp_path, monkeypatch):
 def test_a_url_needs_a_cache_and_a_scheme(monkeypatch):
     with pytest.raises(UserError, match="no URL that fsspec opens"):
         remote.located("nothing://here")
+    with pytest.raises(UserError, match="write the whole path"):
+        remote.located("file://here")
     monkeypatch.setenv("BENCHMARK_CACHE", "none")
     with pytest.raises(UserError, match="BENCHMARK_CACHE is none"):
         remote.located("memory://here")
