@@ -139,7 +139,8 @@ class Stepper:
                 own = labels[
                     part.own
                 ]  # one tensor for both losses, which share what they make of it
-                seen, saving = self._whole_batch(part), checkpointed(segmenter, self._saving)
+                seen = self._whole_batch(part)
+                saving = checkpointed(segmenter) if self._saving else nullcontext()
                 casts = autocast(device, self._precision, cached=replicas.count == 1)
                 with seen, saving, casts:
                     logits = (segmenter if number else network)(images[part.own])
