@@ -28,19 +28,15 @@ LEAST = 1e-4
 
 
 @contextmanager
-def checkpointed(segmenter: Segmenter, on: bool = True) -> Iterator[None]:
+def checkpointed(segmenter: Segmenter) -> Iterator[None]:
     """A forward pass in it keeps the input of each block alone; its backward pass may be outside.
 
     Args:
         segmenter: whose blocks are meant.
-        on: False = nothing happens.
     """
     model = segmenter.backbone.model
-    blocks = [
-        model.get_submodule(name)
-        for stage in (segmenter.backbone.stage_blocks() if on else ())
-        for name in stage
-    ]
+    names = [name for stage in segmenter.backbone.stage_blocks() for name in stage]
+    blocks = [model.get_submodule(name) for name in names]
     former = [(block, vars(block).get("forward")) for block in blocks]
     try:
         for block in blocks:
@@ -106,7 +102,7 @@ def is_exact(
     for on in (False, True):
         with torch.random.fork_rng():
             segmenter.zero_grad()
-            with checkpointed(segmenter, on):
+            with checkpointed(segmenter) if on else nullcontext():
                 loss = criterion(segmenter(images), labels)
             auxiliary = method.auxiliary_loss(segmenter.backbone, labels)
             (loss if auxiliary is None else loss + auxiliary).backward()

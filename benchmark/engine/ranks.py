@@ -228,6 +228,8 @@ def too_small(batch_size: int, accumulate: int, devices: int) -> str:
 def _lost() -> Iterator[None]:
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:  # torch has no exception of its own for all of its libraries
         raise RankLost("the connection to another process of this run broke") from error
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 import torch
+from torch import nn
 
 from benchmark.core.spec import Compute, Protocol
 from benchmark.engine.compute import computing
@@ -62,10 +63,7 @@ def is_divisible(segmenter: Segmenter, sample: torch.Tensor) -> bool:
         segmenter: in training mode; random streams are put back.
         sample: a small batch of images.
     """
-    if any(
-        isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and module.training
-        for module in segmenter.modules()
-    ):
+    if normalises_batches(segmenter):
         return False
     state = torch.random.get_rng_state()
     try:
@@ -74,6 +72,12 @@ def is_divisible(segmenter: Segmenter, sample: torch.Tensor) -> bool:
         return torch.equal(state, torch.random.get_rng_state())
     finally:
         torch.random.set_rng_state(state)
+
+
+def normalises_batches(segmenter: nn.Module) -> bool:
+    """Whether an image changes what others become: by a BatchNorm in training."""
+    kind = nn.modules.batchnorm._BatchNorm
+    return any(isinstance(module, kind) and module.training for module in segmenter.modules())
 
 
 class Replicas:

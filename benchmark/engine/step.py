@@ -1,6 +1,6 @@
 """One optimiser step: the gradients of a batch, in as many parts as threads and memory ask for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -17,7 +17,7 @@ from benchmark.engine.checkpoint import TrainState
 from benchmark.engine.losses import Criterion, labelled
 from benchmark.engine.out_of_memory import is_out_of_memory
 from benchmark.engine.ranks import ALONE, Part, Ranks
-from benchmark.engine.replicas import Replicas
+from benchmark.engine.replicas import Replicas, normalises_batches
 from benchmark.engine.sharding import is_sharded, whole
 from benchmark.engine.whole_batch import WholeBatch
 from benchmark.models.precision import autocast
@@ -54,6 +54,8 @@ class Stepper:
         ranks: Ranks = ALONE,
     ) -> None:
         self._ranks, self._trained = ranks, trained(optimiser)
+        self._normalises = normalises_batches(replicas.segmenters[0])
+        self._mixes = True  # until the first step shows that no image depends on the others
         self._sharded = is_sharded(replicas.segmenters[0])
         self._saving = protocol.checkpoint_activations == "on"
         self._replicas, self._method, self._protocol = replicas, method, protocol
@@ -139,7 +141,8 @@ class Stepper:
                 own = labels[
                     part.own
                 ]  # one tensor for both losses, which share what they make of it
-                seen, saving = self._whole_batch(part), checkpointed(segmenter, self._saving)
+                seen = self._whole_batch(part)
+                saving = checkpointed(segmenter) if self._saving else nullcontext()
                 casts = autocast(device, self._precision, cached=replicas.count == 1)
                 with seen, saving, casts:
                     logits = (segmenter if number else network)(images[part.own])
@@ -155,7 +158,10 @@ class Stepper:
                     total.backward()
             return sums
 
+        before = checkpoint.random_state(device) if self._ranks.count > 1 else {}
         found = replicas.each(add_up)
+        if before:
+            self._look_at_draws(before)
         replicas.add_gradients()
         if not self._sharded:  # else they are summed where they are computed
             self._ranks.add_gradients(self._trained)
@@ -163,7 +169,26 @@ class Stepper:
 
     def _whole_batch(self, part: Part) -> AbstractContextManager[object]:
         """In it, what depends on a whole batch does so where processes share it."""
-        return nullcontext() if self._ranks.count == 1 else WholeBatch(self._ranks, part)
+        alone = self._ranks.count == 1 or not self._mixes
+        return nullcontext() if alone else WholeBatch(self._ranks, part)
+
+    def _look_at_draws(self, before: Mapping[str, Tensor]) -> None:
+        """Nothing may depend on a whole batch outside of `WholeBatch`, which costs time.
+
+        Args:
+            before: states of the random streams before the batch.
+
+        Raises:
+            UserError: random numbers are drawn that were not drawn in the first step.
+        """
+        after = checkpoint.random_state(self._device)
+        drawn = any(not torch.equal(before[name], after[name]) for name in before)
+        if drawn and not self._mixes:
+            raise UserError(
+                f"{self._method.name} draws random numbers, but did not in its first step, so "
+                "--devices cannot share them out; leave --devices out"
+            )
+        self._mixes = drawn or self._normalises
 
 
 def trained(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:

@@ -115,7 +115,8 @@ class RunState:
             traceback: of an error that a user cannot fix.
         """
         spec, device = self.spec, environment.device
-        compute = environment.compute_of(spec)
+        compute, count = environment.compute_of(spec), environment.ranks.count
+        name = device_name(str(device))
         commit, dirty = provenance.git_state()
         return Record(
             run_id=spec.run_id,
@@ -151,9 +152,10 @@ class RunState:
                 packages=provenance.package_versions(),
                 python=platform.python_version(),
                 platform=f"{platform.system()} {platform.machine()}",
-                device=device_name(str(device)),
+                # Times on several devices are no estimate of those on one.
+                device=f"{count} x {name}" if count > 1 else name,
                 threads=torch.get_num_threads(),
-                devices=environment.ranks.count,
+                devices=count,
                 sharded=environment.shard,
                 precision=compute.precision,
                 attention=compute.attention,

@@ -12,6 +12,7 @@ TINY = ["--benchmarks=cells", *SIZES]
 HERE = ["--weights=weights"]
 
 DATA = "needs the real data and weights"
+DEVICES = "tests/fault/test_devices.py and tests/parity/test_ranks.py do it"
 ENGINE = "needs an engine; tests/e2e/test_engines.py runs real ones"
 INSTALL = "installs packages"
 BUCKET = "needs a bucket; tests/fault/test_object_store.py has one"
@@ -46,6 +47,9 @@ NOT_RUN = {
     "python -m benchmark run --methods lora,spm --executor ray --address auto": ENGINE,
     "python -m benchmark run --methods lora,spm --executor slurm "
     "--slurm partition=gpu,time=240,gres=gpu:1": ENGINE,
+    "python -m benchmark run --methods full --devices 4": DEVICES,
+    "python -m benchmark run --methods full --devices 4 --shard": DEVICES,
+    "python -m benchmark run --methods full --device cpu --devices 2": DEVICES,
     "python -m benchmark run --suite small --data DIR --weights DIR "
     "--methods full,linear,vpt,adapter,lora,spm": DATA,
     "python -m benchmark run --suite small --benchmarks camvid,wbc --methods linear --set steps=60 "

@@ -54,6 +54,10 @@ NOT_RUN |= {
     )
 }
 
+NOT_RUN |= {
+    f"{B} run --methods lora --devices 4": "needs four GPUs; tests/fault/test_devices.py does not"
+}
+
 RUN = {
     f"{B} quickstart bolts": ["--methods=linear", *OWN],
     f"{B} quickstart bolts --methods linear,lora --seeds 0,1,2": ["--seeds=0", *OWN],

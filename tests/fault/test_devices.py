@@ -194,3 +194,14 @@ def test_the_command_refuses_devices_with_jobs(tiny, tmp_path):
     )
     assert done.returncode == 2 and "leave --jobs out" in done.stderr
     assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "r").exists()
+
+
+@pytest.mark.slow
+def test_a_process_that_cannot_start_ends_the_command(tiny, tmp_path, monkeypatch):
+    from benchmark.execution import jobs
+
+    devices = jobs.Share(1, 1, ("cpu", "cuda:99"))
+    monkeypatch.setattr(grid, "share_devices", lambda *_: devices)
+    with pytest.raises(UserError, match="'cuda:99' is not available here"):
+        run(tmp_path / "r", select(), devices=2)
+    assert not list((tmp_path).rglob("record.json"))

@@ -4,7 +4,7 @@ import itertools
 import json
 import tempfile
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,9 @@ from benchmark.execution.environment import prepare
 from benchmark.planning.catalogue import build_method
 from benchmark.planning.plan import Selection, plan
 from benchmark.results import store
+from methods.base import METHODS, register
 from tests.helpers.ranks import together
+from tests.helpers.tiny import Strange
 from tests.unit.engine.conftest import tiny  # noqa: F401 - a fixture
 
 
@@ -54,7 +56,7 @@ def attempt(spec, count, folder, stop=0, **changes):
             return run_cell(spec, folder / "results", environment, progress)
         try:
             return follow_cell(spec, folder / "results", environment)
-        except Interrupted as reason:
+        except (Interrupted, UserError) as reason:
             return str(reason)
 
     return together(count, Path(tempfile.mkdtemp(dir=folder)), work)
@@ -239,3 +241,29 @@ def test_what_cannot_be_spread_is_refused(name, protocol, reason):
     segmenter, _ = build_segmenter(spec, method, (), torch.device("cpu"))
     found = refusal(segmenter, method, spec.protocol)
     assert reason in found and bool(reason) == bool(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Late(Strange):
+    """Draws random numbers from its second step on."""
+
+    def _apply(self, backbone, num_classes):
+        steps = []
+
+        def images(x):
+            if torch.is_grad_enabled():
+                steps.append(1)
+            return x + torch.rand(()) if len(steps) > 2 else x  # the first one looks for the depth
+
+        backbone.on_images(images)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny")
+def test_random_numbers_that_nobody_shares_out_are_refused(tmp_path):
+    register("late")(Late)
+    try:
+        record, *_ = attempt(cell("late", "test_vit"), 2, tmp_path)
+    finally:
+        METHODS._loaded.pop("late")
+    assert record.status == "failed" and "late draws random numbers" in record.reason

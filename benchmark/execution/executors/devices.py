@@ -96,13 +96,15 @@ class Devices:
         return why or Failure("failed", "the connection between its processes broke")
 
     def _heard(self) -> list[tuple[int, Worker]]:
-        """Processes that have something to say; a signal is passed on."""
-        busy = [pair for pair in enumerate(self._workers) if pair[1].task is not None]
-        if self._watch.signal:
-            for _, worker in busy:
+        """Processes that have something to say; a signal is passed on.
+
+        One without a task may have died, or failed to start: the others would wait for it.
+        """
+        for worker in self._workers:
+            if self._watch.signal and worker.task is not None:
                 worker.signal(signal.Signals[self._watch.signal])
-        heard = wait([worker.connection for _, worker in busy], LOOK_SECONDS)
-        return [pair for pair in busy if pair[1].connection in heard]
+        heard = wait([worker.connection for worker in self._workers], LOOK_SECONDS)
+        return [pair for pair in enumerate(self._workers) if pair[1].connection in heard]
 
     def _tell(self, listener: Listener, task: Task, name: str, arguments: Any) -> None:
         """Passes an event on; when a cell begins, the other processes begin it, too."""

@@ -1,5 +1,7 @@
 """checkpoint_activations: equal gradients, less memory, and no change to old protocols."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -47,7 +49,7 @@ def gradients(segmenter, method, on):
     images, labels, _ = batch()
     labels = labels.long()
     segmenter.train()
-    with torch_stream(0, "step"), checkpointed(segmenter, on):
+    with torch_stream(0, "step"), checkpointed(segmenter) if on else nullcontext():
         loss = Criterion()(segmenter(images), labels)
         loss = loss + (method.auxiliary_loss(segmenter.backbone, labels) or 0)
         loss.backward()

@@ -59,6 +59,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "loss": st.sampled_from(["ce", "ce+dice", "focal"]),
     "class_weights": st.sampled_from(["none", "balanced"]),
     "accumulate": st.just(1),
+    "checkpoint_activations": st.sampled_from(["off", "on"]),
     "layer_decay": st.floats(0.1, 1),
     "ema": st.floats(0, 0.99),
     "val_every": st.integers(0, 100),
