@@ -164,7 +164,7 @@ def test_data_in_a_bucket(server, tmp_path):
                 p.read_bytes() for p in there.files(id)
             ]
     for url in ("s3://missing/data", f"s3://{NAME}/nothing"):
-        with pytest.raises(UserError, match="there (is no such bucket|are no files)"):
+        with pytest.raises(UserError, match=r"there (is no such bucket|are no files)"):
             open_set("camvid", at_url.located(url))
 
 
