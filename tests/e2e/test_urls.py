@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from benchmark.core.object_store import link
 from benchmark.data import available
 from benchmark.data.fake import write_fake
@@ -27,6 +29,7 @@ def test_results_at_a_url(tmp_path):
     assert (first.folder / own.relative_to(tmp_path / "own")).is_dir()
 
 
+@pytest.mark.slow
 def test_data_at_a_url(tmp_path):
     write_fake(available()["camvid"], tmp_path / "data")
     url = (tmp_path / "data").as_uri()

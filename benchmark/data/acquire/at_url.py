@@ -1,4 +1,4 @@
-"""Data at a URL: the files that a set needs are copied once a machine, and read as local files.
+"""Data at a URL: the files of a set are copied once per machine, and read as local files.
 
 They go into a mirror in the cache (`core.object_store`), each whole or not at all. When all files
 of a set are there, `.copied/` of the mirror says so; until then no process reads them, and those

@@ -1,4 +1,4 @@
-"""Data at a URL: copied once a machine, whole or not at all, with one clear line where it fails."""
+"""Data at a URL: copied once per machine, whole or not at all; one line says what is wrong."""
 
 import shutil
 import threading
