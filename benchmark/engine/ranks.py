@@ -224,6 +224,11 @@ def too_small(batch_size: int, accumulate: int, devices: int) -> str:
     )
 
 
+def is_lost(error: BaseException) -> bool:
+    """Whether an exception means that another process has ended, where torch itself called it."""
+    return isinstance(error, RuntimeError) and ("gloo" in str(error) or "NCCL" in str(error))
+
+
 @contextmanager
 def _lost() -> Iterator[None]:
     try:

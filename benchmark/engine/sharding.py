@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from benchmark.core.spec import Protocol
 from benchmark.engine.ranks import Ranks
+from benchmark.models.backbone import StagedBackbone
 from benchmark.models.segmenter import Segmenter
 from methods.base import Method
 
@@ -23,15 +24,14 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
 
-def refusal(segmenter: Segmenter, method: Method, protocol: Protocol) -> str:
+def refusal(backbone: StagedBackbone, method: Method, protocol: Protocol) -> str:
     """Why a network cannot be sharded, on one line; empty = it can.
 
     Args:
-        segmenter: backbone with its method, and decoder.
+        backbone: of the network.
         method: that was applied to it.
         protocol: of the run.
     """
-    backbone = segmenter.backbone
     frozen = any(not parameter.requires_grad for parameter in backbone.model.parameters())
     if frozen or len(backbone.inserted):
         return (

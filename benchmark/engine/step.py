@@ -16,7 +16,7 @@ from benchmark.engine.activations import checkpointed
 from benchmark.engine.checkpoint import TrainState
 from benchmark.engine.losses import Criterion, labelled
 from benchmark.engine.out_of_memory import is_out_of_memory
-from benchmark.engine.ranks import ALONE, Part, Ranks
+from benchmark.engine.ranks import ALONE, Part, RankLost, Ranks, is_lost
 from benchmark.engine.replicas import Replicas, normalises_batches
 from benchmark.engine.sharding import is_sharded, whole
 from benchmark.engine.whole_batch import WholeBatch
@@ -92,6 +92,8 @@ class Stepper:
                 # Some decoders refuse a part of one image.
                 raise OutOfMemory(f"the batch fits only in parts too small: {error}") from error
             except Exception as error:
+                if self._sharded and is_lost(error):
+                    raise RankLost("another process of this run has ended") from error
                 if not is_out_of_memory(error):
                     raise
                 if self._ranks.count > 1:  # the others are at another place

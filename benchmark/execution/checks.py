@@ -64,6 +64,8 @@ def check(cell: RunSpec, environment: Environment) -> Verdict:
             method.apply(backbone, len(benchmark.classes))
         except ValueError as error:  # a hyperparameter that does not fit this backbone
             return Verdict(f"{error} (backbone {cell.backbone!r})", "unsupported", by_user=True)
+        if environment.shard and (reason := refusal(backbone, method, cell.protocol)):
+            return Verdict(reason, by_user=True)  # without a status: the cell itself is sound
         return Verdict(unmeasured=rehearse(cell, environment))
     except Unsupported as reason:
         return Verdict(str(reason), "unsupported")
@@ -122,8 +124,6 @@ def rehearse(cell: RunSpec, environment: Environment) -> str:
     """
     method = build_method(cell.method, cell.method_params)
     segmenter, pristine = build_segmenter(cell, method, environment.weights, environment.device)
-    if environment.shard and (reason := refusal(segmenter, method, cell.protocol)):
-        raise UserError(reason)
     images = min(IMAGES, cell.protocol.batch_size)
     protocol = cell.protocol.shortened(1, images)
     classes = len(BENCHMARKS.get(cell.benchmark).classes)

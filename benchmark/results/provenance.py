@@ -75,7 +75,9 @@ _TRAINING = (
     ),
     *("benchmark.models.precision", "benchmark.models.segmenter", "benchmark.models.weights"),
     *("benchmark.models.attention", "benchmark.engine.replicas", "benchmark.engine.compute"),
-    *("benchmark.engine.feature_cache", "methods.pixelwise"),
+    *("benchmark.engine.feature_cache", "methods.pixelwise", "benchmark.engine.step"),
+    *("benchmark.engine.ranks", "benchmark.engine.whole_batch", "benchmark.engine.sharding"),
+    "benchmark.engine.activations",
 )
 
 

@@ -22,6 +22,7 @@ from benchmark.engine.ranks import Part, Ranks
 from benchmark.engine.sharding import refusal, shard
 from benchmark.engine.whole_batch import WholeBatch
 from benchmark.execution.cell import follow_cell, run_cell
+from benchmark.execution.checks import check
 from benchmark.execution.environment import prepare
 from benchmark.planning.catalogue import build_method
 from benchmark.planning.plan import Selection, plan
@@ -215,6 +216,7 @@ def test_any_number_of_processes_resumes_what_another_began(tmp_path):
     assert np.abs(pixels["prediction"] - same["prediction"]).sum() <= 0.02 * same["label"].sum()
 
 
+@pytest.mark.usefixtures("tiny")
 def test_each_process_holds_its_share_of_what_is_spread(tmp_path):
     spec = cell("full")
 
@@ -228,6 +230,7 @@ def test_each_process_holds_its_share_of_what_is_spread(tmp_path):
     assert all(0.4 < share < 0.6 for share in together(2, tmp_path, work))
 
 
+@pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize(
     ("name", "protocol", "reason"),
     [
@@ -239,8 +242,11 @@ def test_each_process_holds_its_share_of_what_is_spread(tmp_path):
 def test_what_cannot_be_spread_is_refused(name, protocol, reason):
     spec, method = cell(name, **protocol), build_method(name, {})
     segmenter, _ = build_segmenter(spec, method, (), torch.device("cpu"))
-    found = refusal(segmenter, method, spec.protocol)
+    found = refusal(segmenter.backbone, method, spec.protocol)
     assert reason in found and bool(reason) == bool(found)
+    environment = prepare(None, (), "cpu", compute=Compute("fp32"), shard=True)
+    verdict = check(spec, environment)
+    assert verdict.reason == found and verdict.status is None  # it may run without --shard
 
 
 @dataclass(frozen=True, kw_only=True)
