@@ -104,7 +104,8 @@ def plan(
 
     executors.check(executor, None, ray, slurm, jobs)
     number, rate = parse_jobs(jobs), _rate(price, executor)
-    load = load_average()  # before this command adds to it
+    # Before this command adds to it; of other machines nothing is known.
+    load = load_average() if executor == "local" else None
     with terminal.busy("looking for finished runs, weights and data"):
         cells = request.plan()
         held = read_index(request.results)
@@ -365,7 +366,7 @@ def _estimate(
         "device_seconds": total.device_seconds,
         "jobs": jobs,
         "wall_seconds": side_by_side(todo, forecaster, jobs),
-        "load": load,
+        "load": load if device == "cpu" else None,
         "cores": cores(),
         "memory_bytes": total.memory_bytes,
         "available_memory_bytes": available,

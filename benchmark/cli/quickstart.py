@@ -121,6 +121,7 @@ def quickstart(
     grid += [word for field in fields or () for word in ("--set", field)]
     grid += [word for place in weights or () for word in ("--weights", place)]
     grid += ["--device", device] if device else []
+    _check_folder(folder)
     _check(**typed, seeds=seeds, set=fields, weights=weights)
     path, name = _described(console, folder, out)
     plugin = ["--plugin", str(path)]
@@ -202,19 +203,12 @@ def _described(console: "Console", folder: Path, out: Path) -> tuple[Path, str]:
     """The YAML file of a folder, which is written if it is not there, and the set's name.
 
     Raises:
-        UserError: the folder is missing; the YAML file is of another folder, or wrong.
+        UserError: the YAML file is of another folder, or wrong.
     """
     from benchmark.core.files import make_folder
     from benchmark.data.custom.describe import name_of
     from benchmark.data.custom.description import read_description
 
-    if folder.is_file():
-        raise UserError(
-            f"{folder} is a file; name the folder of your images, or convert annotations of other "
-            "tools by `data import` first"
-        )
-    if not folder.is_dir():
-        raise UserError(f"the folder {folder} is missing; name the folder of your images")
     path = out / f"{name_of(folder)}.yaml"
     _heading(console, "describe")
     if not path.exists():
@@ -234,6 +228,17 @@ def _described(console: "Console", folder: Path, out: Path) -> tuple[Path, str]:
             "--out DIR"
         )
     return path, said.name
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises UserError where there is no folder."""
+    if folder.is_file():
+        raise UserError(
+            f"{folder} is a file; name the folder of your images, or convert annotations of other "
+            "tools by `data import` first"
+        )
+    if not folder.is_dir():
+        raise UserError(f"the folder {folder} is missing; name the folder of your images")
 
 
 def _check(suite: str | None, set: list[str] | None, **typed: Any) -> None:

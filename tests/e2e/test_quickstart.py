@@ -93,3 +93,27 @@ def test_what_the_audit_finds_can_be_accepted(tmp_path, accept):
     if not accept:
         line = "error: the audit found serious faults, listed above; correct the files or mine.yaml"
         assert done.stderr.startswith(line) and done.stderr.count("\n") == 1
+
+
+def nothing_cached():
+    """No weights in timm's cache, whatever this machine has."""
+    from benchmark.models import find_weights
+
+    find_weights.cached_weights = lambda name: None
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("nowhere",), "the folder nowhere is missing"),
+        # Before the long look at the folder.
+        (("mine", "--methods=lorra"), "unknown method 'lorra'; did you mean 'lora'?"),
+        (("mine",), "no pretrained backbone found: add --weights DIR, a folder that holds one of"),
+    ],
+)
+def test_what_cannot_work_is_told_before_anything_is_written(tmp_path, words, told):
+    plain(tmp_path / "mine")
+    done = call("quickstart", *words, cwd=tmp_path, prepare=nothing_cached)
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {told}"), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
