@@ -62,7 +62,7 @@ def predict(
             done = place.fill(files, tell, problem)
     except OSError as error:
         raise UserError(
-            f"--out {out} cannot be written ({error.strerror or error}); the masks so far are kept; "
+            f"--out {out} cannot be written ({error.strerror or error}); masks so far are kept; "
             "to resume, repeat the command"
         ) from error
     there = f" ({done.skipped} were there)" if done.skipped else ""
