@@ -74,7 +74,10 @@ def export(
     if form is None:
         from benchmark.export.stage_files import export_stages
 
-        written = export_stages(trained, out, force)
+        try:
+            written = export_stages(trained, out, force)
+        except OSError as error:
+            raise UserError(f"--out {out} cannot be written ({error.strerror or error})") from error
     else:
         written = formats.export(trained, form, out, force)
     console.print(f"{out}: {size_text(formats.size_of(out))}", markup=False)

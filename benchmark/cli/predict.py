@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.cli import options
+from benchmark.core.errors import UserError
 from benchmark.core.format import counted
 
 if TYPE_CHECKING:
@@ -60,8 +61,14 @@ def predict(
         video.require_av()
     network = load(run, results=request.results, weights=request.weights, device=request.device)
     place = Folder(out, network, overlay, force)
-    with _bar(files, quiet) as (tell, problem):
-        done = place.fill(files, tell, problem)
+    try:
+        with _bar(files, quiet) as (tell, problem):
+            done = place.fill(files, tell, problem)
+    except OSError as error:
+        raise UserError(
+            f"--out {out} cannot be written ({error.strerror or error}); masks so far are kept; "
+            "to resume, repeat the command"
+        ) from error
     there = f" ({done.skipped} were there)" if done.skipped else ""
     unread = f", {counted(done.unread, 'file')} could not be read" if done.unread else ""
     Console().print(

@@ -61,7 +61,11 @@ def serve(
     max_seconds: Annotated[
         float,
         typer.Option(
-            metavar="SECONDS", min=0.1, rich_help_panel=_LIMITS, help="Longest time of a request."
+            metavar="SECONDS",
+            min=0.1,
+            max=3600,
+            rich_help_panel=_LIMITS,
+            help="Longest time of a request.",
         ),
     ] = 30.0,
 ) -> None:

@@ -59,6 +59,15 @@ class Format:
     needs: tuple[str, ...] = ()
 
 
+FILES = frozenset(
+    {
+        *("backbone.safetensors", "decoder.safetensors", "decoder.pt2", "task.json"),
+        *("adapter_config.json", "adapter_model.safetensors", "model.xml", "model.bin"),
+        *("delta.safetensors", "record.json", "README.md"),
+    }
+)
+"""That formats write into folders."""
+
 _FORMATS: dict[str, Format] = {}
 
 
@@ -137,10 +146,12 @@ def draft(out: Path, force: bool) -> Iterator[Path]:
     """A path beside `out`, which takes its place when the block ends without an exception.
 
     Raises:
-        UserError: `out` is there and must not be replaced, or cannot be written.
+        UserError: `out` is there and must not be replaced, holds something else than an export, or
+            cannot be written.
     """
     if out.exists() and not force:
         raise UserError(f"--out {out} exists; choose another path, or replace it with --force")
+    _require_export(out)
     if not out.name or not out.parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {out.parent}; make it first")
     path = draft_beside(out)
@@ -158,6 +169,17 @@ def draft(out: Path, force: bool) -> Iterator[Path]:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _require_export(out: Path) -> None:
+    """Raises UserError where a folder has files in it that no export writes: they would be lost."""
+    held = out.iterdir() if out.is_dir() else ()
+    others = sorted(path.name for path in held if path.name not in FILES)
+    if others:
+        raise UserError(
+            f"--out {out} holds {others[0]}, which no export writes, so it is not replaced; choose "
+            "another folder"
+        )
 
 
 def size_of(path: Path) -> int:

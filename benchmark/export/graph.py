@@ -204,8 +204,10 @@ def write_graph(
 ) -> None:
     """Writes a graph as a .pt2 file."""
     extra = None if metadata is None else dict(metadata)
-    with path.open("wb") as file, quiet():
-        torch.export.save(program, file, extra_files=extra)
+    buffer = io.BytesIO()  # a disk that is full while torch writes ends the process
+    with quiet():
+        torch.export.save(program, buffer, extra_files=extra)
+    path.write_bytes(buffer.getbuffer())
 
 
 def read_graph(path: Path) -> nn.Module:

@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from benchmark.core.errors import UserError
 
-SHORTEST_TOKEN = 16
-"""Characters; a shorter one could be guessed."""
+SHORTEST_TOKEN, LONGEST_TOKEN = 16, 4096
+"""Characters; a shorter one could be guessed, and a longer one is another file."""
 
 
 class Limits(BaseModel):
@@ -66,13 +66,15 @@ def read_token(path: Path) -> str:
         UserError: the file cannot be read, or holds no token.
     """
     try:
-        token = path.read_text(encoding="ascii").strip()
+        with path.open("rb") as file:
+            token = file.read(LONGEST_TOKEN + 1).decode("ascii").strip()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not plain text"
         raise UserError(f"--token-file {path}: {reason}; name a file that holds a token") from error
-    if len(token) < SHORTEST_TOKEN or not token.isprintable() or " " in token:
+    fits = SHORTEST_TOKEN <= len(token) <= LONGEST_TOKEN
+    if not fits or not token.isprintable() or " " in token:
         raise UserError(
-            f"--token-file {path}: holds no token of at least {SHORTEST_TOKEN} letters; make one "
-            f"with `python -c 'import secrets; print(secrets.token_urlsafe())' > {path}`"
+            f"--token-file {path}: holds no token of {SHORTEST_TOKEN} to {LONGEST_TOKEN} letters; "
+            f"make one with `python -c 'import secrets; print(secrets.token_urlsafe())' > {path}`"
         )
     return token

@@ -112,7 +112,9 @@ def test_what_cannot_be_served_is_one_line(results, tmp_path):
         for words, message in (
             ([], "no task; name runs"),
             ([run, "--host=0.0.0.0"], "is reached from other machines, so --token-file FILE"),
-            ([run, "--token-file", short], "holds no token of at least 16 letters"),
+            ([run, "--token-file", short], "holds no token of 16 to 4096 letters"),
+            ([run, "--token-file", "/dev/zero"], "holds no token of 16 to 4096 letters"),
+            ([run, "--max-seconds", "inf"], "must be at most 3600"),
             ([run, "--token-file", "nowhere"], "--token-file nowhere: No such file"),
             (["0000"], "no run '0000'"),
             ([run, run], "two tasks are called 'cells'"),

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import benchmark
 from benchmark.core.errors import UserError
-from benchmark.export.formats import export
+from benchmark.export.formats import FILES, export
 from benchmark.export.graph import Network
 from benchmark.export.trained import open_run
 
@@ -49,6 +49,7 @@ def test_a_folded_run_is_a_plain_timm_model(runs, tmp_path, image):
     before = os.umask(0o027)
     written = export(trained, "merged", tmp_path / "out")
     os.umask(before)
+    assert {path.name for path in (tmp_path / "out").iterdir()} < FILES
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()} == {0o640}
     about = json.loads((tmp_path / "out" / "task.json").read_text())
     assert about["agreement"] == str(written.agreement)
@@ -64,6 +65,7 @@ def test_a_folded_run_is_a_plain_timm_model(runs, tmp_path, image):
 def test_peft_loads_the_adapter(runs, tmp_path, image, method):
     trained = open_run(runs(method))
     export(trained, "peft", tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} < FILES
     mode = (tmp_path / "out" / "task.json").stat().st_mode
     assert {path.stat().st_mode for path in (tmp_path / "out").iterdir()} == {mode}
     model = timm_model(tmp_path / "out")

@@ -33,16 +33,24 @@ def test_a_missing_package_names_the_extra(monkeypatch, form, module):
 def test_what_exists_is_replaced_by_force_alone(runs, tmp_path, folder):
     out = tmp_path / "out"
     out.mkdir() if folder else out.write_text("mine")
-    (out / "mine").write_text("") if folder else None
+    (out / "task.json").write_text("") if folder else None
     trained = open_run(runs("linear"))
     with pytest.raises(UserError, match="exists; choose another path, or replace it with --force"):
         export(trained, "folder", out)
-    assert (out / "mine").exists() or out.read_text() == "mine"
+    assert (out / "task.json").exists() or out.read_text() == "mine"
     export(trained, "folder", out, force=True)
     assert {path.name for path in out.iterdir()} == {
         *("delta.safetensors", "record.json", "README.md")
     }
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_folder_of_something_else_is_not_replaced(runs, tmp_path):
+    out = tmp_path / "out"
+    (out / "photos").mkdir(parents=True)
+    with pytest.raises(UserError, match="holds photos, which no export writes"):
+        export(open_run(runs("linear")), "folder", out, force=True)
+    assert (out / "photos").is_dir() and list(tmp_path.iterdir()) == [out]
 
 
 def test_what_was_there_stays_where_an_export_fails(tmp_path):
