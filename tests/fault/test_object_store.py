@@ -115,7 +115,7 @@ def test_a_worker_that_cannot_upload_says_so_and_does_so_the_next_time(
     server.stop()
     verdict = travelling(environment, Silent())
     server.start()
-    assert "did not take it; repeat the command" in verdict.reason and verdict.by_user
+    assert "did not take it: kept in" in verdict.reason and verdict.by_user
     assert travelling(environment, Silent()).name == "FOUND"
     remote.renew(results)
     assert store.is_done(results, cell)
