@@ -19,6 +19,7 @@ from benchmark.data.audit.audit import audit
 from benchmark.data.base import BENCHMARKS, SPLITS, Benchmark
 from benchmark.data.cache import open_split
 from benchmark.data.fake.drawing import blocks, picture, save
+from benchmark.data.palette import distinct_colours
 from benchmark.planning import plugins
 from tests.helpers import forked
 
@@ -65,7 +66,8 @@ def test_index_labels(tmp_path: Path) -> None:
     write(tmp_path, [0, 1, 2, 255], {"train": 3, "val": 2, "test": 2})
     cls = load(tmp_path, title="My\n set", licence="mine alone")
     assert (cls.name, cls.title, cls.licence) == ("mine", "My set", "mine alone")
-    assert cls.classes == ("sky", "road", "tree") and cls.colours == ()
+    assert cls.classes == ("sky", "road", "tree")
+    assert cls.colours == distinct_colours(cls.classes)
     assert cls.origin == str(tmp_path) and cls.folder is None
     benchmark = cls()
     assert benchmark.ids("val") == ["val/00", "val/01"]
