@@ -33,7 +33,10 @@ NOT_RUN = {
     "python -m pytest -m slow": TESTS,
     "python -m pytest -m engines -n0": TESTS,
     "python -m pytest -m realdata": TESTS,
-    'ONEDNN_MAX_CPU_ISA=AVX2 python -m pytest -m "not slow and not no_torch" @tests/processors.txt': TESTS,
+    (
+        'ONEDNN_MAX_CPU_ISA=AVX2 python -m pytest -m "not slow and not no_torch" '
+        "@tests/processors.txt"
+    ): TESTS,
     "ruff check . && ruff format --check . && mypy": "looks at the code, as .ci/run does",
     "python -m pip install 'petseg-bench[ray]'": INSTALL,
     "python -m pip install 'petseg-bench[slurm]'": INSTALL,
