@@ -45,6 +45,7 @@ def test_a_run_is_the_same_with_and_without_the_cache(tmp_path, monkeypatch, met
         same(tmp_path / name, tmp_path / "without", cell)
 
 
+@pytest.mark.slow
 def test_methods_and_seeds_share_what_is_known(tmp_path, monkeypatch, computed):
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
     run(tmp_path / "a", select("linear", views=1, steps=40))

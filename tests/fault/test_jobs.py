@@ -265,6 +265,7 @@ def test_how_a_run_computes_can_be_fixed(tiny, tmp_path):
     assert (record.provenance.precision, record.provenance.attention) == ("bf16", "explicit")
 
 
+@pytest.mark.slow
 def test_a_first_signal_says_what_happens_and_the_next_run_where_it_resumes(tiny, tmp_path):
     words = ["--plugin", tiny, "--suite=demo", "--benchmarks", "tiny", "--methods", "linear"]
     words += [*typed(steps=4000, crop=36, batch_size=4), "--results", tmp_path]

@@ -106,6 +106,7 @@ def test_what_would_fail_after_training_is_not_trained_and_the_others_are(tmp_pa
     assert "require_same_state" in lost["traceback"]
 
 
+@pytest.mark.slow
 def test_a_cost_that_cannot_be_measured_is_said_and_loses_no_run(tmp_path, typed):
     done = command(*typed, "--benchmarks=good", "--methods=stubborn")
     assert done.returncode == 0, done.stdout + done.stderr
