@@ -244,7 +244,7 @@ class Remote:
         Raises:
             UserError: the store does not answer, or refuses.
         """
-        # Before the listing: what others upload from here meanwhile is not gone.
+        # Before the listing, so that runs uploaded from here in the meantime do not look removed.
         sent = {run for run in self._runs() if self._known(run) is not None}
         listed = patiently(lambda: self._store.find(MARKERS), SHORT_SECONDS, _warn)
         markers = {run: token for run, (token, _) in listed.items() if _is_run(run)}
