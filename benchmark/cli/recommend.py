@@ -71,10 +71,12 @@ def recommend(
 
     from benchmark.analysis.limits import parse_limit
     from benchmark.cli.report import assessed
+    from benchmark.core.format import counted
     from benchmark.planning.catalogue import BENCHMARKS, SUITES
     from benchmark.planning.remembered import recall
     from benchmark.planning.renamed import load
     from benchmark.reporting import recommend as answer
+    from benchmark.results import asked
 
     typed = {
         "stored": stored,
@@ -88,6 +90,12 @@ def recommend(
     frame = load(request.results, suite)
     if frame.empty:
         SUITES.get(suite)
+        begun = sum(map(len, asked.read(request.results, suite).values()))
+        if begun:
+            raise UserError(
+                f"none of the {counted(begun, 'run')} of suite {suite!r} in {request.place} has "
+                "finished yet; repeat the command then (`status` shows how far they are)"
+            )
         raise UserError(
             f"no run of suite {suite!r} in {request.place}; run `python -m benchmark run` first, "
             "or name another with --suite or --results"
@@ -164,7 +172,7 @@ def _print(
         if ids:
             say(f"trained on {where} already, as run {', '.join(ids)}; to use it:")
             images = _images(where, request)
-            words = ["predict", ids[0], images, "--out", "labelled", *weights]
+            words = ["predict", ids[0], images, "--out", f"labelled-{ids[0]}", *weights]
             say(f"$ python -m benchmark {shlex.join(words)}{request.repeated}")
             say("to train it again, or with more --seeds:")
         else:
@@ -211,7 +219,10 @@ def print_next(
     )
     say(
         f"to label images with {one.best['method']}, which is recommended (run {ids[0]})",
-        ["predict", ids[0], _images(name, request), "--out", "labelled", "--overlay", *weights],
+        [
+            *("predict", ids[0], _images(name, request)),
+            *("--out", f"labelled-{ids[0]}", "--overlay", *weights),
+        ],
     )
     say(
         "to use it in other software",
@@ -259,11 +270,12 @@ def _taken(one: "Recommendation") -> str:
     others = len(one.rivals) - 1
     if not others:
         return text
-    how = "that are not distinguishable" if one.tested else "within 1 point (not tested)"
+    how = "that are not distinguishable" if one.tested else "within 1 point of the best"
+    among = f"the smallest of {others + 1} methods {how}{'' if one.tested else ' (not tested)'}"
     if one.difference is None:
-        return f"{text}; the most accurate, and the smallest of {others + 1} {how}"
+        return f"{text}; the most accurate, and {among}"
     lost = one.difference
-    text += f"; the smallest of {others + 1} {how}, {points_text(lost.value)} points below "
+    text += f"; {among}, {points_text(lost.value)} points below "
     span = "" if math.isnan(lost.low) else f" (95 %: {below_text(lost.low, lost.high)})"
     return f"{text}{one.rivals[0]}{span}"
 
@@ -292,10 +304,11 @@ def _rows(one: "Recommendation", frame: "pd.DataFrame") -> "pd.DataFrame":
 def _command(
     one: "Recommendation", benchmark: str | None, frame: "pd.DataFrame", request: "Request"
 ) -> str:
-    """Trains the method under the protocol of its runs, with their seeds."""
+    """Trains the method under the protocol of its runs, with all seeds that were asked for."""
     from benchmark.planning.catalogue import BENCHMARKS
     from benchmark.planning.plan import command
     from benchmark.planning.remembered import recall
+    from benchmark.results import asked
     from benchmark.results.record_file import read
     from benchmark.results.validate import spec_of
 
@@ -305,7 +318,10 @@ def _command(
     if name is not None:
         version = BENCHMARKS.get(name).version
         spec = spec.model_copy(update={"benchmark": name, "benchmark_version": version})
-    words = shlex.split(command(spec, sorted({int(seed) for seed in rows["seed"]})))
+    wanted = asked.read(request.results, request.selection.suite).get(one.key, {}).values()
+    seeds = {int(seed) for seed in rows["seed"]}
+    seeds |= {cell.seed for cell in wanted if cell.method == spec.method_label}
+    words = shlex.split(command(spec, sorted(seeds)))
     if name is None:
         words[words.index("--benchmarks") + 1] = _NAME
         words += ["--plugin", _FILE]

@@ -13,10 +13,16 @@ from benchmark.core.record import Task
 from benchmark.data.task import palette_of
 from benchmark.inference.find import Run, find_run
 from benchmark.inference.predictor import Predictor
-from benchmark.inference.restore import Folders, backbone_of, folders_of, restore, task_in
+from benchmark.inference.restore import (
+    Folders,
+    backbone_of,
+    folders_of,
+    restore,
+    task_in,
+    weights_of,
+)
 from benchmark.models.backbone import StagedBackbone
 from benchmark.models.segmenter import Segmenter
-from benchmark.models.weights import resolve_weights
 from benchmark.planning.catalogue import build_method
 from methods.base import Method
 
@@ -81,8 +87,8 @@ class Trained:
         Raises:
             UserError: see `ResolvedWeights.build`.
         """
-        spec, channels = self.run.spec, self.task.channels
-        resolved = resolve_weights(spec.backbone, spec.weights, self.weights)
+        channels = self.task.channels
+        resolved = weights_of(self.run, self.weights)
         side = backbone.fixed_side
         try:
             arguments = resolved.recipe(side, channels)

@@ -17,10 +17,12 @@ from benchmark.engine.build import attach
 from benchmark.inference.find import Run
 from benchmark.models import delta as deltas
 from benchmark.models.backbone import StagedBackbone
+from benchmark.models.find_weights import find_weights
 from benchmark.models.segmenter import Segmenter
-from benchmark.models.weights import resolve_weights
+from benchmark.models.weights import ResolvedWeights, resolve_weights
 from benchmark.planning import remembered
 from benchmark.planning.catalogue import BENCHMARKS, build_method
+from benchmark.results import asked
 
 Folders = str | Path | Sequence[str | Path] | None
 """Folders with weights files; None = that of `BENCHMARK_WEIGHTS`, where it is set."""
@@ -72,11 +74,33 @@ def backbone_of(
     """
     spec = run.spec
     with torch_stream(spec.seed, "backbone-init"):
-        backbone = resolve_weights(spec.backbone, spec.weights, weights).build(
-            spec.protocol.crop, task.channels, again=False
-        )
+        backbone = weights_of(run, weights).build(spec.protocol.crop, task.channels, again=False)
     check_weights(run, backbone)
     return backbone.to(device)
+
+
+def weights_of(run: Run, weights: Sequence[Path]) -> ResolvedWeights:
+    """The weights of a run's backbone, in the folders named or in those of its grid.
+
+    Whether they are those that it was trained on is told by `check_weights`.
+
+    Raises:
+        UserError: they are not there.
+    """
+    spec = run.spec
+    known = asked.folders(run.root, spec.suite)
+    folders = [*weights, *(known.weights if known else ())]
+    try:
+        return resolve_weights(spec.backbone, spec.weights, folders)
+    except UserError as error:
+        if spec.weights == "none" or find_weights(spec.backbone, folders) is not None:
+            raise
+        looked = ", ".join(map(str, folders)) or "timm's cache"
+        raise UserError(
+            f"run {run.record.run_id} needs the pretrained weights of {spec.backbone}, which are "
+            f"not in {looked}; name the folder that holds {spec.backbone}.safetensors with "
+            "--weights DIR"
+        ) from error
 
 
 def check_weights(run: Run, backbone: StagedBackbone) -> None:

@@ -18,6 +18,7 @@ from benchmark.core.spec import load_suites
 from benchmark.reporting import commands
 from benchmark.reporting.html.payload import AVERAGE
 from benchmark.reporting.html.points import score_points
+from benchmark.reporting.seed_notes import seed_range
 from benchmark.reporting.timing_notes import BUSY
 from benchmark.results.timing_columns import PREFIX, TRAINING, references
 
@@ -91,7 +92,7 @@ def answers(runs: Runs, found: Assessment, points: pd.DataFrame | None = None) -
         more = commands.more_seeds(own)
         status = _grid_status(mine, own.frame)
         said = answer(with_rounds(board, own.frame), pairs, status, more)
-        limits = (*partial(own), *shortened(own), *said.caveats)
+        limits = (*about_grid(own), *said.caveats)
         result[key] = Answer(said.findings, limits, _about(key, number))
     return result
 
@@ -106,13 +107,44 @@ def headed(runs: Runs, found: Assessment) -> list[tuple[str, Answer]]:
     ]
 
 
-def partial(runs: Runs) -> list[str]:
+def about_grid(runs: Runs) -> list[str]:
+    """What a reader must know of the runs of one group, whatever their scores: a sentence each."""
+    return [*_partial(runs), *_uneven(runs), *_shortened(runs)]
+
+
+def _partial(runs: Runs) -> list[str]:
     """That not all of a grid is finished; empty where it is."""
     finished, wanted = runs.progress
     return [f"Partial: {finished} of {wanted} runs are finished."] if finished < wanted else []
 
 
-def shortened(runs: Runs) -> list[str]:
+def _uneven(runs: Runs) -> list[str]:
+    """Who leads on the seeds that all methods have, where some have others, too.
+
+    A seed draws the same batches and decoder for all methods, so that means over different seeds
+    differ by the luck of their seeds as well.
+    """
+    complete = runs.leaderboard.dropna(subset=[MIOU])["method"]
+    done = runs.current[runs.current["status"] == "done"]
+    done = done[done["method"].isin(complete)]
+    cells = done.groupby(["benchmark", "seed"])["method"].nunique()
+    shared = cells[cells == done["method"].nunique()].index
+    here = pd.MultiIndex.from_frame(done[["benchmark", "seed"]]).isin(shared)
+    if here.all():
+        return []
+    alike, says = done[here], "Some methods have more seeds than others"
+    if alike["benchmark"].nunique() < done["benchmark"].nunique():
+        return [f"{says}, and no seed is shared by all, so part of a difference may be chance."]
+    means = alike.groupby(["method", "benchmark"])[MIOU].mean().groupby("method").mean()
+    top = means.sort_values(ascending=False, kind="stable")
+    number = seed_range(alike.groupby("benchmark")["seed"].nunique())
+    return [
+        f"{says}; on the {number} that all have, {top.index[0]} leads "
+        f"(mIoU {human(top.iloc[0], 'points')}; {top.index[1]} {human(top.iloc[1], 'points')})."
+    ]
+
+
+def _shortened(runs: Runs) -> list[str]:
     """That a group was trained for fewer steps than its suite states; empty where it was not."""
     if not {"suite", "protocol.steps"} <= set(runs.frame):
         return []
@@ -344,16 +376,12 @@ def _near(scored: pd.DataFrame, rivals: pd.DataFrame, pairs: pd.DataFrame | None
     label = "Not distinguishable from it" if tested else "Within 1 point of it"
     if others.empty:
         best = str(scored["method"].iloc[0])
-        says = (
-            "significantly better than every other method, after Holm's correction"
-            if tested
-            else "the next best is more than 1 point lower, but one seed is too few for a test"
-            if int(scored["seeds"].min()) == 1
-            else "the next best is more than 1 point lower"
-        )
+        if tested:
+            says = "significantly better than every other method, after Holm's correction"
+            return [Finding("Ahead of all", (best,), says)]
         one_seed = int(scored["seeds"].min()) == 1
-        label = "Ahead, with one seed" if one_seed else "More than 1 point ahead"
-        return [Finding("Ahead of all" if tested else label, (best,), says)]
+        says = "with one seed, which is too few for a test" if one_seed else "not tested"
+        return [Finding("More than 1 point ahead", (best,), says)]
     names = tuple(str(name) for name in others["method"])
     low, high = (human(others[MIOU].agg(end), "points") for end in ("min", "max"))
     text = f"mIoU {low}" if low == high else f"mIoU {low} to {high}"
@@ -460,8 +488,9 @@ def caveats(scored: pd.DataFrame, status: pd.DataFrame, tested: bool) -> list[st
         )
     elif not tested and len(scored) > 1:
         result.append(
-            f"At least {low} seeds each; intervals are 95 % t intervals over seeds. Differences "
-            "were not tested, so do not call methods with overlapping intervals different."
+            f"{seed_range(finished['seeds'])} each; intervals are 95 % t intervals over seeds. "
+            "Differences were not tested, so do not call methods with overlapping intervals "
+            "different."
         )
     left = status["method"].nunique() - len(scored)
     if left > 0:
@@ -477,8 +506,8 @@ def _why_empty(status: pd.DataFrame) -> str:
     if done == 0:
         return "No run finished, so there is nothing to compare."
     return (
-        f"{done} of {len(status)} pairs of method and benchmark are finished, and no method "
-        "finished every benchmark; see the scores on each benchmark."
+        "No method has finished every benchmark, so there is no average; see the scores on each "
+        "benchmark."
     )
 
 

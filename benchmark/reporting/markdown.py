@@ -13,7 +13,7 @@ from benchmark.reporting.answers import corrected_away, headed, not_run
 from benchmark.reporting.figures.picture import Picture
 from benchmark.reporting.inputs import ReportInputs, of_group
 from benchmark.reporting.provenance import Protocols, data_notes, protocols, provenance
-from benchmark.reporting.seed_notes import about_seeds
+from benchmark.reporting.seed_notes import about_seeds, seed_range
 from benchmark.reporting.table_catalogue import (
     DIFFERENCES,
     FAILURES,
@@ -100,7 +100,7 @@ def _about_seeds(runs: Runs, found: Assessment) -> str:
     pairs = without_lone_averages(runs, found.pairs)
     apart = int(pairs["significant"].sum())
     text = (
-        f"At least {_count(int(seeds.min()), 'seed')} each. The 95 % intervals cover seeds and "
+        f"{seed_range(seeds)} each. The 95 % intervals cover seeds and "
         "test images (hierarchical bootstrap with Student's t). A method shares the rank of better "
         "ones unless it is significantly worse than the best of them (paired test, Holm); "
         f"{apart} of {_count(len(pairs), 'pair')} differ significantly."

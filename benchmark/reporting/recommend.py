@@ -15,10 +15,10 @@ from benchmark.analysis.uncertainty import Assessment
 from benchmark.analysis.uncertainty.family import AVERAGE as AVERAGE_NAME
 from benchmark.reporting.answers import (
     Finding,
+    about_grid,
     best_and_rivals,
     caveats,
     rivals_of_best,
-    shortened,
     with_rounds,
 )
 from benchmark.reporting.html.payload import AVERAGE
@@ -175,7 +175,7 @@ def _under(
         rivals=tuple(map(str, rivals["method"])),
         tested=tested,
         findings=tuple(best_and_rivals(allowed, rivals, pairs if tested else None)),
-        caveats=(*shortened(runs), *caveats(allowed, cells, tested)),
+        caveats=(*about_grid(runs), *caveats(allowed, cells, tested)),
         excluded=excluded,
         finished=len(scored),
     )

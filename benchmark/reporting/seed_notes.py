@@ -27,12 +27,18 @@ def about_seeds(cells: pd.DataFrame) -> str:
     counts = sorted(set(done["seeds"].astype(int)))
     if not counts:
         return ""
-    fewest = f"{counts[0]} seed{'' if counts[0] == 1 else 's'}"
+    fewest = counted(counts[0], "seed")
     few = _FEW.get(counts[0])
     if len(counts) == 1:
         return f"{fewest}: {few or 'the interval covers variation between trainings'}."
     ending = f" With {fewest}: {few}." if few else ""
-    return f"{counts[0]} to {counts[-1]} seeds: {_uneven(done)}.{ending}"
+    return f"{seed_range(done['seeds'])}: {_uneven(done)}.{ending}"
+
+
+def seed_range(seeds: pd.Series) -> str:
+    """From the fewest to the most: "3 seeds", "1 to 3 seeds"."""
+    low, high = int(seeds.min()), int(seeds.max())
+    return counted(low, "seed") if low == high else f"{low} to {high} seeds"
 
 
 def only_some(shown: pd.DataFrame, runs: pd.DataFrame) -> str:

@@ -60,7 +60,10 @@ def print_report(
         ends = zip(board["low"], board["high"], strict=True)
         board["interval"] = [interval_text(low, high) for low, high in ends]
         console.print(_fitting(board, f"Leaderboard: {name}", console))
-        covers = " and ".join(sorted(set(board["covers"]) - {"nothing"}))
+        covered = set(board["covers"]) - {"nothing"}
+        covers = max(covered, key=len, default="")
+        if len(covered) > 1:
+            covers += " (for some methods one of these alone)"
         notes = [
             about_seeds(part.cells),
             f"95 % intervals cover variation between {covers}; methods that do not differ "
@@ -72,8 +75,8 @@ def print_report(
         for note in filter(None, notes):
             console.print(note, style="dim", highlight=False, markup=False)
         console.print()
-        table, shown = benchmark_table(part)
-        _print_wide(console, table, shown, "mIoU per benchmark")
+        if part.frame["benchmark"].nunique() > 1:  # else the leaderboard has it
+            _print_wide(console, *benchmark_table(part), "mIoU per benchmark")
         dice, reporting = dice_table(part)
         if len(reporting) > 1:
             _print_wide(console, dice, reporting, "mDice per benchmark")

@@ -83,7 +83,13 @@ def test_own_images_to_the_printed_command(tmp_path):
     words = shlex.split(use)[3:]
     assert words[2] == "bolts/images/test"
     used = call(*words, cwd=home)
-    assert used.returncode == 0 and any((home / "labelled").rglob("*.png")), used.stderr
+    assert used.returncode == 0 and any((home / words[words.index("--out") + 1]).rglob("*.png")), (
+        used.stderr
+    )
+    # Without --weights, too: the grid knows them.
+    at = words.index("--weights")
+    bare = call(*words[:at], *words[at + 2 :], "--force", cwd=home)
+    assert bare.returncode == 0, bare.stderr
     again = call(*shlex.split(line)[3:], cwd=home)
     assert again.returncode == 0 and "1 already done, 0 to train" in again.stdout, again.stderr
     shown = call("show", words[1], cwd=home).stdout
@@ -94,3 +100,5 @@ def test_own_images_to_the_printed_command(tmp_path):
     assert f"--weights DIR\n  DIR: the folder that holds {reader.BACKBONE}.saf" in moved.stdout
     lost = call(*words, cwd=home)
     assert lost.returncode == 2
+    lost = refused(call(*words[:at], *words[at + 2 :], cwd=home))
+    assert "needs the pretrained weights of" in lost and "random weights" not in lost

@@ -1,6 +1,7 @@
 """What a user gets wrong in a set of their own is told on one line."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -335,6 +336,7 @@ def test_unknown_colour(tmp_path: Path) -> None:
     write(tmp_path, {"train": 3, "test": 2})
     text = fails(tmp_path, COLOURED)
     assert "colour #FFFFFF belongs to no class of mine" in text
+    assert re.search(r"\(unknown colours: [0-9.]+ % of its pixels\)", text)
     assert str(tmp_path / "labels" / "train") in text
 
 

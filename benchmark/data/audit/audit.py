@@ -13,7 +13,7 @@ from benchmark.core.errors import DataError, UserError, on_one_line
 from benchmark.core.spec import Suite
 from benchmark.data.audit.near_duplicates import Alike, Seen, alike, copies, look, near_copies
 from benchmark.data.audit.padding import find_padding, seen_size
-from benchmark.data.audit.presence import classes_found, small_range
+from benchmark.data.audit.presence import RARE, SELDOM, classes_found, small_range
 from benchmark.data.base import (
     EXAMPLES,
     IGNORE,
@@ -413,6 +413,18 @@ class _Tally:
             "classes in fewer than 2 images of the whole set",
             names[holding == 1].tolist(),
             "merge the class with a related one, or ignore its IoU",
+        )
+        pixels = np.sum([summary.pixels for summary in self.splits.values()], axis=0)
+        read = sum(summary.read for summary in self.splits.values())
+        seldom = (holding > 1) & (holding <= SELDOM * read)
+        rare = np.flatnonzero(seldom & (pixels < RARE * pixels.sum()))
+        shares = pixels / max(pixels.sum(), 1)
+        yield from grouped(
+            "note",
+            "classes with few pixels in few images",
+            [f"{names[k]} ({_percent(shares[k])} of pixels, {holding[k]} images)" for k in rare],
+            "if they are pixels that nobody labelled, make them void; scores weigh a rare class "
+            "like any other",
         )
 
 

@@ -15,6 +15,9 @@ from benchmark.data.examples import Examples
 LEAST_RANGE = 0.1
 """Share of the range of values that the images of a set use at least."""
 
+RARE, SELDOM = 0.005, 0.1
+"""Shares of pixels and of images up to which a class may be one that nobody meant."""
+
 
 def serious(benchmark: Benchmark, split: Split, examples: Examples) -> Iterator[Finding]:
     """What makes results on a split wrong.

@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 
 from benchmark.core.errors import DataError, UserError
+from benchmark.data.audit.presence import RARE, SELDOM
 from benchmark.data.audit.twins import Progress
 from benchmark.data.base import IGNORE, SPLITS, grouped
 from benchmark.data.custom.description import LABELS, Description
@@ -588,6 +589,7 @@ def _add_classes(guess: Guess, found: Pairing) -> None:
     """Adds classes and `labels`: of indices where labels have one channel, else of colours."""
     values: dict[int, int] = {}
     colours: dict[int, int] = {}
+    holding: Counter[int] = Counter()
     stored: list[tuple[bool, Path, str, dict[int, int]]] = []
     as_colours = _all_as_colours(found.labels)
     for path in found.labels:
@@ -602,6 +604,7 @@ def _add_classes(guess: Guess, found: Pairing) -> None:
         if suspicious and doubtful and len(pixels.keys() - kind.keys()) > FEW:
             smooth.append(str(path))
             continue
+        holding.update(pixels.keys())
         for value, count in pixels.items():
             kind[value] = kind.get(value, 0) + count
         if len(kind) > (MOST_COLOURS if target == "colour" else 256):
@@ -624,6 +627,7 @@ def _add_classes(guess: Guess, found: Pairing) -> None:
         guess.fields["classes"] = {f"class_{k}": f"#{value:06X}" for k, value in enumerate(most)}
         guess.fields["labels"] = files | {"values": "colour"} if files else "colour"
         guess.notes.append("Names of classes are guessed: only their colours are known.")
+        guess.notes += _rare(most, colours, holding, len(found.labels))
         return
     present = sorted(values)
     if present[-1] > IGNORE:
@@ -649,6 +653,27 @@ def _add_classes(guess: Guess, found: Pairing) -> None:
         guess.fields["labels"] = files | {"values": names} if files else names
     elif files:
         guess.fields["labels"] = found.template
+
+
+def _rare(
+    classes: Sequence[int], pixels: Mapping[int, int], holding: Mapping[int, int], labels: int
+) -> Iterator[str]:
+    """Which classes may be pixels that nobody labelled.
+
+    Args:
+        classes: their colours.
+        pixels: of each colour.
+        holding: labels that hold each colour.
+        labels: number of labels.
+    """
+    for k, value in enumerate(classes):
+        share = pixels[value] / sum(pixels.values())
+        if share < RARE and holding[value] <= SELDOM * labels:
+            yield (
+                f"class_{k} (#{value:06X}) has {100 * share:.2g} % of the pixels, in "
+                f"{holding[value]} of {labels} labels. If nobody labelled these, remove it from "
+                f'`classes` and write `void: ["#{value:06X}"]`.'
+            )
 
 
 def _are_spread(present: Sequence[int]) -> bool:

@@ -120,7 +120,7 @@ class DescribedBenchmark(Benchmark):
                 raise LabelFault("blended", self.where(id), what, f"{fix}{self._smooth_fix()}")
             several = len(np.unique(values[unknown])) > FEW
             smooth = self._smooth_fix() if several else ""
-            fault = self._not_stored(values[unknown][0], smooth, values)
+            fault = self._not_stored(values[unknown][0], smooth, values, float(unknown.mean()))
             raise LabelFault("value", self.where(id), *fault)
         return found.astype(np.uint8)
 
@@ -158,19 +158,24 @@ class DescribedBenchmark(Benchmark):
             f"{THRESHOLD} on are then {self.classes[1]!r}"
         )
 
-    def _not_stored(self, value: Any, smooth: str, values: np.ndarray) -> tuple[str, str]:
+    def _not_stored(
+        self, value: Any, smooth: str, values: np.ndarray, share: float
+    ) -> tuple[str, str]:
         """What to say of a value that stands for nothing, and what to do.
 
         Args:
             value: index or colour.
             smooth: what else to do, where edges may be smoothed.
             values: all indices or colours of the label.
+            share: of its pixels that stand for nothing.
         """
         said, last = self.description, self.description.offset + len(self.classes) - 1
         if said.labels.kind == "colour":
             r, g, b = value
             return (
-                f"colour #{r:02X}{g:02X}{b:02X} belongs to no class of {self.name} and is not void",
+                f"colour #{r:02X}{g:02X}{b:02X} belongs to no class of {self.name} and is not void "
+                f"(unknown colours: {'<0.1' if share < 0.0005 else f'{100 * share:.1f}'} % of its "
+                "pixels)",
                 "correct the label, or add it to `classes` or `void`",
             )
         void = [value for value, k in said.stored.items() if k == IGNORE]

@@ -9,6 +9,7 @@ import yaml
 from PIL import Image
 
 from benchmark.core.errors import DataError, UserError
+from benchmark.data.audit.audit import audit
 from benchmark.data.base import SPLITS
 from benchmark.data.custom.describe import describe
 from benchmark.data.custom.description import Description
@@ -70,6 +71,35 @@ def test_a_flat_folder_gets_splits_by_a_fixed_seed(tmp_path):
         opened(tmp_path / "my set!")[0].ids(split)[0] for split in SPLITS
     }
     assert any("Splits are drawn" in note for note in guess.notes)
+
+
+def test_a_rare_colour_may_be_pixels_that_nobody_labelled(tmp_path):
+    folder = tmp_path / "tiles"
+    paint = np.array([[200, 0, 0], [0, 200, 0], [0, 0, 200], [0, 0, 0]], np.uint8)
+
+    def coloured(number):
+        label = classes_of(number)
+        label[0, :2] = 3 if number < 2 else 0
+        return paint[label]
+
+    write(folder, lambda label: label, count=30)
+    for number in range(30):
+        Image.fromarray(coloured(number)).save(folder / f"labels/p{number:02}.png")
+    own, guess = opened(folder)
+    (told,) = [note for note in guess.notes if "If nobody labelled these" in note]
+    assert "class_3 (#000000) has 0.022 % of the pixels, in 2 of 30 labels." in told
+    assert 'write `void: ["#000000"]`' in told
+    found = [one for one in audit(own).findings if "few pixels in few images" in one.what]
+    assert [one.severity for one in found] == ["note"]
+    assert "(1): class_3 (<0.1 % of pixels, 2 images)" in found[0].what
+    # With what the note says.
+    said = yaml.safe_load(guess.text)
+    del said["classes"]["class_3"]
+    attributes = ImageFolder.attributes(
+        Description.model_validate(said | {"void": ["#000000"]}), tmp_path
+    )
+    void = type("Own", (ImageFolder,), attributes | {"name": "tiles"})()
+    assert void.read("p00")[1][0, 0] == 255
 
 
 def test_classes_without_colours_get_some_that_are_easy_to_tell_apart():

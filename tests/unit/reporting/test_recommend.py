@@ -114,6 +114,20 @@ def test_one_seed_is_not_a_test():
     assert any("not tested" in caveat for caveat in one.caveats)
 
 
+def test_seeds_that_some_methods_lack_are_said_with_who_leads_on_the_others():
+    cells = [("linear", 0, 0.70), ("linear", 1, 0.90), ("spm", 0, 0.75), ("lora", 0, 0.72)]
+    table = [record(method, "pets", seed=seed, miou=miou) for method, seed, miou in cells]
+    (one,) = advised(Runs(frame(table)))
+    assert one.best["method"] == "linear"
+    said = "on the 1 seed that all have, spm leads (mIoU 75.0; lora 72.0)."
+    assert any(caveat.endswith(said) for caveat in one.caveats), one.caveats
+    (even,) = advised(Runs(frame([one for one in table if one.seed == 0])))
+    assert not any("seeds than others" in caveat for caveat in even.caveats)
+    # Seed 1 of linear alone, so that no seed is shared.
+    (apart,) = advised(Runs(frame(table[1:])))
+    assert any("no seed is shared by all" in caveat for caveat in apart.caveats)
+
+
 def test_what_is_not_finished_or_not_measured_is_left_out():
     done = [*grid(["linear", "spm"], seeds=2), record("lora", "camvid", miou=0.9)]
     table = timed(done)
