@@ -66,6 +66,22 @@ def test_a_browser_that_cannot_unpack_says_so(chromium, visit, page_file):
         chromium.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", made)
 
 
+def test_a_page_says_why_its_diagrams_are_not_there(chromium, visit, page_file):
+    page = visit(page_file)
+    wait = page.find_element(By.ID, "unpacking")
+    assert not wait.is_displayed()
+    page.execute_script("delete document.documentElement.dataset.ready")
+    assert wait.is_displayed()
+    chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        chromium.get(page_file.as_uri())
+        said = chromium.find_elements(By.CSS_SELECTOR, "noscript p")
+        assert [one.is_displayed() for one in said] == [True] and "need JavaScript" in said[0].text
+        assert not chromium.find_element(By.ID, "unpacking").is_displayed()
+    finally:
+        chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
 def test_the_fullest_group_comes_first(visit, page_file):
     group = Select(visit(page_file).find_element(By.ID, "group"))
     assert [option.text for option in group.options] == ["vit_tiny", "resnet50"]
