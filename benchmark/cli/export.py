@@ -80,7 +80,8 @@ def export(
             raise UserError(f"--out {out} cannot be written ({error.strerror or error})") from error
     else:
         written = formats.export(trained, form, out, force)
-    console.print(f"{out}: {size_text(formats.size_of(out))}", markup=False)
+    what = "" if form is None else f", {formats.format_named(form).about}"
+    console.print(f"{out}: {size_text(formats.size_of(out))}{what}", markup=False)
     for line in written.lines():
         console.print(line, markup=False)
     if push is not None:

@@ -95,17 +95,16 @@ def plan(
 
     from benchmark.cli import terminal
     from benchmark.core.machine import load_average
-    from benchmark.execution.jobs import parse_jobs
     from benchmark.planning.crops import notes
     from benchmark.planning.other_settings import run_otherwise
     from benchmark.planning.requirements import require
     from benchmark.planning.staleness import CurrentHashes, made_before, redescribed, state_of
     from benchmark.results.index import read_index
 
-    executors.check(executor, None, ray, slurm, jobs)
-    number, rate = parse_jobs(jobs), _rate(price, executor)
+    trainer = executors.chosen(executor, None, ray, slurm, jobs)
+    number, rate = trainer.jobs, _rate(price, trainer)
     # Before this command adds to it; of other machines nothing is known.
-    load = load_average() if executor == "local" else None
+    load = load_average() if trainer.is_local else None
     with terminal.busy("looking for finished runs, weights and data"):
         cells = request.plan()
         held = read_index(request.results)
@@ -131,7 +130,7 @@ def plan(
         errors = Console(stderr=as_json, highlight=False)
         runs += _probed(errors, request, todo, runs, number)
     estimate = _estimate(request, todo, runs, number, load) if todo else None
-    handed = _handed(request, todo, executor, ray, slurm, rate) if executor != "local" else None
+    handed = None if trainer.is_local else _handed(request, todo, trainer, rate)
     if as_json:
         terminal.print_json(
             {
@@ -176,11 +175,11 @@ def plan(
         raise UserError(next(iter(refusals.values())))
 
 
-def _rate(price: str | None, executor: str) -> float | None:
+def _rate(price: str | None, trainer: executors.Executor) -> float | None:
     """The price of an hour."""
     if price is None:
         return None
-    if executor == "local":
+    if trainer.is_local:
         raise UserError("--price needs --executor ray or slurm; add it, or leave --price out")
     try:
         rate = float(price.removesuffix("/h"))
@@ -194,24 +193,22 @@ def _rate(price: str | None, executor: str) -> float | None:
 def _handed(
     request: "Request",
     todo: "Sequence[RunSpec]",
-    executor: str,
-    ray: str | None,
-    slurm: str | None,
+    trainer: executors.Executor,
     rate: float | None,
 ) -> dict[str, Any]:
     """What `run` would hand over, and what it costs."""
     from benchmark.execution.executors.needs import minutes_of, pack
     from benchmark.execution.executors.slurm_jobs import least_minutes, read_options
 
-    cells = executors.cells_for(request, todo, executor, ray, slurm)
+    cells = trainer.cells(request, todo)
     packs = [[cell] for cell in cells]
-    if executor == "slurm":
-        packs = pack(cells, least_minutes(read_options(slurm)))
+    if trainer.name == "slurm":
+        packs = pack(cells, least_minutes(read_options(trainer.slurm)))
     unknown = sum(cell.needs.minutes is None for cell in cells)
     # A part of a GPU costs a part of its price.
     hours = sum(minutes_of(one) * (one[0].needs.gpus or 1.0) for one in packs) / 60
     return {
-        "executor": executor,
+        "executor": trainer.name,
         "jobs": len(packs),
         "runs": len(cells),
         "hours": hours,

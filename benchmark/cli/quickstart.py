@@ -114,7 +114,7 @@ def quickstart(
 
     from benchmark.cli.request import resolve
 
-    executors.check(executor, address, ray, slurm, jobs or "auto")
+    executors.chosen(executor, address, ray, slurm, jobs or "auto")
     console = Console(highlight=False, soft_wrap=True, markup=False)
     typed: dict[str, Any] = {"suite": suite, "methods": methods, "backbones": backbones}
     grid = [word for name, value in typed.items() if value for word in (f"--{name}", value)]

@@ -124,7 +124,6 @@ def run(
     Exit code 0: all runs are done or unsupported. 1: some are not, or were not uploaded. 2: bad
     request or files. 130, 143: stopped by a signal.
     """
-    from benchmark.execution.jobs import parse_devices, parse_jobs
     from benchmark.planning.compile_policy import check
 
     if retry not in (None, "failed", "oom", "all"):
@@ -132,8 +131,7 @@ def run(
     if rerun not in (None, "stale"):
         raise UserError(f"--rerun {rerun!r}: choose stale")
     check(compiling)
-    executors.check(executor, address, ray, slurm, jobs)
-    number, together = parse_jobs(jobs), parse_devices(devices, jobs, executor, compiling, shard)
+    trainer = executors.chosen(executor, address, ray, slurm, jobs, devices, compiling, shard)
     loggers = _loggers(log or [])
     from rich.console import Console
 
@@ -146,8 +144,8 @@ def run(
     from benchmark.results import asked, store
 
     console, progress = Console(), Console(quiet=quiet)
-    here = executor == "local"
-    if here and number != 1 and not answer_cache.are_there():
+    spawns = trainer.is_local and trainer.jobs != 1
+    if spawns and not answer_cache.are_there():
         start_server()  # planning will take as long as this does
     cells = request.plan()
     outdated = grid.stale(cells, request.results, request.data, request.weights)
@@ -171,55 +169,27 @@ def run(
     if todo:
         from benchmark.core.interrupt import StopSignal
 
-        if here and number != 1:
+        if spawns:
             start_server()
             # The summary needs these, and a core is idle while the server starts.
             for name in ("benchmark.reporting.terminal", "scipy.stats"):
                 importlib.import_module(name)
-        watch = StopSignal(
-            max_seconds, leaving if executors.detaches(executor, address) else stopping
-        )
-        seconds = 60.0 if checkpoint is None else checkpoint
-        again = outdated if rerun else ()
+        watch = StopSignal(max_seconds, leaving if trainer.detaches else stopping)
         with (
             listener(progress, len(todo)) as watcher,
             logged(watcher, loggers, request.results, request.data) as listening,
         ):
-            if here:
-                records = grid.run_cells(
-                    todo,
-                    request.results,
-                    request.data,
-                    request.weights,
-                    request.device,
-                    listening,
-                    workers=request.workers,
-                    watch=watch,
-                    checkpoint_seconds=seconds,
-                    rerun=again,
-                    jobs=number,
-                    compiling=compiling,
-                    accept_audit=accept_audit,
-                    grid=cells,
-                    devices=together,
-                    shard=shard,
-                )
-            else:
-                asked.note(request.results, cells, asked.Folders(request.weights, request.data))
-                records = executors.run(
-                    request,
-                    todo,
-                    executor,
-                    address,
-                    ray,
-                    slurm,
-                    listening,
-                    watch,
-                    seconds,
-                    compiling,
-                    rerun=again,
-                    accept_audit=accept_audit,
-                )
+            records = trainer.train(
+                request,
+                todo,
+                listening,
+                watch,
+                checkpoint_seconds=60.0 if checkpoint is None else checkpoint,
+                compiling=compiling,
+                rerun=outdated if rerun else (),
+                accept_audit=accept_audit,
+                grid=cells,
+            )
         refusals = watcher.refusals
         signal = watch.exit_code
     else:

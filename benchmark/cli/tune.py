@@ -62,14 +62,12 @@ def tune(
     Exit code 0: all methods have a setting, or are unsupported. 1: some have none. 2: bad request
     or files. 130, 143: stopped by a signal.
     """
-    from benchmark.execution.jobs import parse_jobs
     from benchmark.planning import trials as planning
     from benchmark.planning.settings import check_replaceable
 
     if pruning not in planning.PRUNING:
         raise UserError(f"--pruning {pruning!r}: choose from {', '.join(planning.PRUNING)}")
-    executors.check(executor, address, ray, slurm, jobs)
-    number = parse_jobs(jobs)
+    trainer = executors.chosen(executor, address, ray, slurm, jobs)
     check_replaceable(out)
     from rich.console import Console
 
@@ -97,28 +95,12 @@ def tune(
         return
     from benchmark.cli.progress import leaving, stopping
     from benchmark.core.interrupt import StopSignal
-    from benchmark.execution import grid
 
-    watch = StopSignal(None, leaving if executors.detaches(executor, address) else stopping)
+    watch = StopSignal(None, leaving if trainer.detaches else stopping)
     inner = dataclasses.replace(request, results=results)
 
     def train(todo: "Sequence[RunSpec]", watcher: "Listener") -> None:
-        if executor == "local":
-            grid.run_cells(
-                todo,
-                results,
-                request.data,
-                request.weights,
-                request.device,
-                watcher,
-                workers=request.workers,
-                watch=watch,
-                jobs=number,
-                accept_audit=accept_audit,
-            )
-        else:
-            chosen = executor, address, ray, slurm
-            executors.run(inner, todo, *chosen, watcher, watch, accept_audit=accept_audit)
+        trainer.train(inner, todo, watcher, watch, accept_audit=accept_audit)
 
     every = _run(console, results, studies, cells, rungs, pruning, train, watch)
     left = _finish(console, results, every, cells, rungs, out)

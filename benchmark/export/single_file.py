@@ -50,7 +50,10 @@ def _written(agreement: Agreement, graph: Graph) -> Written:
 
 
 @register_format(
-    "onnx", "ONNX, for onnxruntime and others", "onnx", ("onnx", "onnxscript", "onnxruntime")
+    "onnx",
+    "ONNX with the whole network, for onnxruntime and others",
+    "onnx",
+    ("onnx", "onnxscript", "onnxruntime"),
 )
 def write_onnx(trained: Trained, path: Path) -> Written:
     """One .onnx file; onnxruntime checks it."""
@@ -64,7 +67,9 @@ def write_onnx(trained: Trained, path: Path) -> Written:
     return _written(agreement, graph)
 
 
-@register_format("torch-export", "a graph of torch.export (.pt2), loads with torch alone")
+@register_format(
+    "torch-export", "a graph of torch.export with the whole network (.pt2), for torch alone"
+)
 def write_program(trained: Trained, path: Path) -> Written:
     """One .pt2 file; it is loaded again and checked."""
     network, graph, metadata = _traced(trained)
@@ -76,7 +81,7 @@ def write_program(trained: Trained, path: Path) -> Written:
 
 @register_format(
     "openvino",
-    "OpenVINO, a folder with an .xml and a .bin file",
+    "OpenVINO with the whole network, a folder with an .xml and a .bin file",
     "openvino",
     ("openvino", "onnx", "onnxscript"),
 )

@@ -258,7 +258,7 @@ def test_plan_says_what_a_grid_elsewhere_costs(tmp_path):
 )
 def test_options_that_fit_no_executor_are_refused(typed, why):
     with pytest.raises(UserError, match=re.escape(why)):
-        executors.check(*typed)
+        executors.chosen(*typed)
 
 
 def test_an_engine_that_is_not_there_is_one_line(tmp_path, monkeypatch):
@@ -279,7 +279,7 @@ def test_an_engine_that_is_not_there_is_one_line(tmp_path, monkeypatch):
 
 def fake_engine():
     """Before a command in a process of its own: an engine that does everything there."""
-    executors.engine = lambda request, *options: Fake(options[4])
+    executors.engine = lambda request, *options: Fake(options[1])
 
 
 @pytest.mark.slow
