@@ -241,7 +241,10 @@ def rivals_of_best(scored: pd.DataFrame, pairs: pd.DataFrame | None) -> tuple[pd
 
 
 def best_and_rivals(
-    scored: pd.DataFrame, rivals: pd.DataFrame, pairs: pd.DataFrame | None
+    scored: pd.DataFrame,
+    rivals: pd.DataFrame,
+    pairs: pd.DataFrame | None,
+    lone: str = "The only finished method",
 ) -> list[Finding]:
     """What is most accurate, what may be as good, and what of that is cheapest.
 
@@ -249,9 +252,10 @@ def best_and_rivals(
         scored: as `rivals_of_best` takes it, with the columns that `answer` takes.
         rivals: what it returned.
         pairs: the tests; None where it says that none was made.
+        lone: what a method is called that is the only one.
     """
     near = _near(scored, rivals, pairs) if len(scored) > 1 else []
-    return [_most_accurate(scored), *near]
+    return [_most_accurate(scored, lone), *near]
 
 
 def corrected_away(pairs: pd.DataFrame) -> str:
@@ -296,7 +300,7 @@ def budgets(costs: Sequence[float]) -> list[float]:
     return [limit for limit in limits if low <= limit < high]
 
 
-def _most_accurate(scored: pd.DataFrame) -> Finding:
+def _most_accurate(scored: pd.DataFrame, lone: str) -> Finding:
     top = human(scored[MIOU].iloc[0], "points")
     ties = [row for row in _rows(scored) if human(row[MIOU], "points") == top]
     row = ties[0]
@@ -304,7 +308,7 @@ def _most_accurate(scored: pd.DataFrame) -> Finding:
     text += f"; stores {human(row[STORED], 'bytes')} per task"
     if pd.notna(row[TRAINING]):
         text += f", a training step takes {human(row[TRAINING], 'ratio')} that of {references()[0]}"
-    label = "Most accurate" if len(scored) > 1 else "The only finished method"
+    label = "Most accurate" if len(scored) > 1 else lone
     return Finding(label, tuple(str(tie["method"]) for tie in ties), text)
 
 

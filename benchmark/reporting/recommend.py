@@ -169,12 +169,13 @@ def _under(
     # The best mean comes first, so that of equally small ones it is taken.
     best = rivals.sort_values([STORED, TRAINABLE], kind="stable").iloc[0]
     cells = runs.cells[runs.cells["method"].isin(allowed["method"])]
+    lone = "The only finished method" if len(scored) == 1 else "The only method within the limits"
     return made(
         best=best,
         difference=_difference(pairs, rivals.iloc[0], best),
         rivals=tuple(map(str, rivals["method"])),
         tested=tested,
-        findings=tuple(best_and_rivals(allowed, rivals, pairs if tested else None)),
+        findings=tuple(best_and_rivals(allowed, rivals, pairs if tested else None, lone)),
         caveats=(*about_grid(runs), *caveats(allowed, cells, tested)),
         excluded=excluded,
         finished=len(scored),

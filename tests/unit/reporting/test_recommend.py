@@ -78,6 +78,9 @@ def test_where_one_method_has_finished_the_headline_says_so(clear):
     sizes = clear.leaderboard.set_index("method")[STORED]
     (one,) = advised(clear, ("stored", f"{int(sizes['alpha'])}B"))
     assert list(one.rivals) == ["alpha"] and one.finished == 3 and _taken(one).startswith("take ")
+    assert one.findings[0].label == "The only method within the limits"
+    (one,) = advised(alone)
+    assert one.findings[0].label == "The only finished method"
 
 
 def test_a_limit_leaves_methods_out_and_says_what_they_cost(clear):
