@@ -109,7 +109,7 @@ def headed(runs: Runs, found: Assessment) -> list[tuple[str, Answer]]:
 
 def about_grid(runs: Runs) -> list[str]:
     """What a reader must know of the runs of one group, whatever their scores: a sentence each."""
-    return [*_partial(runs), *_uneven(runs), *_shortened(runs)]
+    return [*_partial(runs), *_uneven(runs), *shortened(runs)]
 
 
 def _partial(runs: Runs) -> list[str]:
@@ -144,7 +144,7 @@ def _uneven(runs: Runs) -> list[str]:
     ]
 
 
-def _shortened(runs: Runs) -> list[str]:
+def shortened(runs: Runs) -> list[str]:
     """That a group was trained for fewer steps than its suite states; empty where it was not."""
     if not {"suite", "protocol.steps"} <= set(runs.frame):
         return []

@@ -33,7 +33,7 @@ def test_from_a_folder_to_the_answer(tmp_path):
     for words in printed[-3:-1]:  # as they are printed
         used = call(*words, cwd=tmp_path)
         assert used.returncode == 0, used.stdout + used.stderr
-    assert len(list((tmp_path / "labelled/masks").iterdir())) == len(
+    assert len(list((tmp_path / f"labelled-{run}/masks").iterdir())) == len(
         list((tmp_path / "my set/photos").iterdir())
     )
     assert "1 run to train: at least" in done.stdout
@@ -44,7 +44,7 @@ def test_from_a_folder_to_the_answer(tmp_path):
     page = tmp_path / answer.strip().splitlines()[-1].removeprefix("page: ")
     assert page == tmp_path / "reports/demo/index.html" and page.exists()
     assert {path.name for path in tmp_path.iterdir()} == {
-        "my set", "my_set.yaml", "my_set.png", "results", "reports", "labelled",
+        "my set", "my_set.yaml", "my_set.png", "results", "reports", f"labelled-{run}",
     }  # fmt: skip
 
     said = (tmp_path / "my_set.yaml").read_text()
