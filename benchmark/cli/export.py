@@ -66,8 +66,7 @@ def export(
     from benchmark.export import formats
 
     console = Console(highlight=False, soft_wrap=True)
-    if form is not None:
-        formats.format_named(form)
+    about = "" if form is None else f", {formats.format_named(form).about}"
     from benchmark.export.trained import open_run
 
     trained = open_run(run, request.results, request.weights, request.data)
@@ -80,8 +79,7 @@ def export(
             raise UserError(f"--out {out} cannot be written ({error.strerror or error})") from error
     else:
         written = formats.export(trained, form, out, force)
-    what = "" if form is None else f", {formats.format_named(form).about}"
-    console.print(f"{out}: {size_text(formats.size_of(out))}{what}", markup=False)
+    console.print(f"{out}: {size_text(formats.size_of(out))}{about}", markup=False)
     for line in written.lines():
         console.print(line, markup=False)
     if push is not None:

@@ -90,10 +90,10 @@ def recommend(
     frame = load(request.results, suite)
     if frame.empty:
         SUITES.get(suite)
-        begun = sum(map(len, asked.read(request.results, suite).values()))
-        if begun:
+        wanted = sum(map(len, asked.read(request.results, suite).values()))
+        if wanted:
             raise UserError(
-                f"none of the {counted(begun, 'run')} of suite {suite!r} in {request.place} has "
+                f"none of the {counted(wanted, 'run')} of suite {suite!r} in {request.place} has "
                 "finished yet; repeat the command then (`status` shows how far they are)"
             )
         raise UserError(

@@ -82,7 +82,7 @@ def backbone_of(
 def weights_of(run: Run, weights: Sequence[Path]) -> ResolvedWeights:
     """The weights of a run's backbone, in the folders named or in those of its grid.
 
-    Whether they are those that it was trained on is told by `check_weights`.
+    `check_weights` tells whether the run was trained on them.
 
     Raises:
         UserError: they are not there.

@@ -61,7 +61,8 @@ def print_report(
         board["interval"] = [interval_text(low, high) for low, high in ends]
         console.print(_fitting(board, f"Leaderboard: {name}", console))
         covered = set(board["covers"]) - {"nothing"}
-        covers = max(covered, key=len, default="")
+        parts = {part for one in covered for part in one.split(" and ")}
+        covers = " and ".join(sorted(parts, reverse=True))
         if len(covered) > 1:
             covers += " (for some methods one of these alone)"
         notes = [
