@@ -3,6 +3,7 @@
 import inspect
 import os
 import shlex
+import signal
 import sys
 import time
 import warnings
@@ -136,6 +137,8 @@ def main() -> None:
     began = time.time()
     warnings.showwarning = in_a_line  # type: ignore[assignment]
     terminal.settle()
+    # As Ctrl-C does: what is half written is removed on the way out.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         code = app(standalone_mode=False, prog_name=app.info.name)
         sys.stdout.flush()

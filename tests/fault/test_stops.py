@@ -368,3 +368,26 @@ def test_a_checkpoint_of_other_weights_is_not_taken(tmp_path, monkeypatch):
     (record,) = run(tmp_path, select(steps=30), retry="all")
     assert record.status == "done" and record.execution.resumed_at == ()
     assert list(tmp_path.rglob(".*.checkpoint.broken"))
+
+
+def test_a_verb_that_is_ended_removes_what_is_half_written(tmp_path):
+    script = (
+        "import tempfile, time\n"
+        "from benchmark import cli\n"
+        "def app(**_):\n"
+        "    with tempfile.TemporaryDirectory(dir='.'):\n"
+        "        print('writing', flush=True)\n"
+        "        time.sleep(300)\n"
+        "cli.app.__class__.__call__ = lambda self, **_: app()\n"
+        "cli.main()\n"
+    )
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=forked.clean(), stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"writing\n"
+        assert list(tmp_path.iterdir())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 143
+    assert list(tmp_path.iterdir()) == []
