@@ -8,6 +8,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import time
@@ -30,6 +31,7 @@ _EXTRAS = {"s3": "'petseg-bench[s3]'", "s3a": "'petseg-bench[s3]'", "gs": "gcsfs
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _NOT_ALLOWED = re.compile("Credential|Token|Profile|Region|ParamValidation|InvalidEndpoint")
 """In the names of the exceptions of botocore that trying again does not help."""
+_SILENT = logging.NullHandler()
 
 T = TypeVar("T")
 
@@ -163,6 +165,8 @@ class Store:
                 f"{self.url} is no URL that fsspec opens ({on_one_line(error)}); write it as in "
                 "s3://BUCKET/FOLDER"
             ) from error
+        # A library that logs an error also raises it, and that becomes the one line.
+        logging.getLogger(type(fs).__module__.partition(".")[0]).addHandler(_SILENT)
         if loop := getattr(fs, "loop", None):
             # Of fsspec alone. What fails in it is raised by the question, too.
             loop.set_exception_handler(lambda loop, context: None)
