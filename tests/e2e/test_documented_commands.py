@@ -107,14 +107,7 @@ SHORT = {
 
 LONG = {
     "python -m benchmark run --methods lora,spm": TINY,
-    "python -m benchmark quickstart bolts": ["--methods=linear", "--suite=demo", *SIZES],
-    "python -m benchmark tune --methods lora,spm": ["--trials=1", *TINY],
-    "python -m benchmark run --settings settings.yaml": TINY,
     "python -m benchmark run --methods 'lora[rank=4|16],spm'": TINY,
-    "python -m benchmark run --methods 'spm,spm[guidance=none],spm[carry=off],spm[prior=uniform],"
-    "spm[feedback=off],spm[recurrence=1|3],spm[placement=1+2+3],spm[width=32]' --seeds 0,1,2": [
-        *("--seeds=0", *TINY)
-    ],
     "python -m benchmark report": [],
     "python -m benchmark reproduce 3f2a": [],
     "python -m benchmark export 3f2a --format onnx --out bolts.onnx": HERE,
@@ -123,6 +116,18 @@ LONG = {
         *("--methods=spm", "--only=fog", "--severities=1", *TINY),
     ],
     "python -m benchmark timing": ["--steps=1", "--rounds=1", "--methods=spm", *TINY],
+    "python -m benchmark report --json": ["--no-gallery", "--no-figures"],
+}
+"""What takes longer, and needs the runs of the first one."""
+
+LONG_APART = {
+    "python -m benchmark quickstart bolts": ["--methods=linear", "--suite=demo", *SIZES],
+    "python -m benchmark tune --methods lora,spm": ["--trials=1", *TINY],
+    "python -m benchmark run --settings settings.yaml": TINY,
+    "python -m benchmark run --methods 'spm,spm[guidance=none],spm[carry=off],spm[prior=uniform],"
+    "spm[feedback=off],spm[recurrence=1|3],spm[placement=1+2+3],spm[width=32]' --seeds 0,1,2": [
+        *("--seeds=0", *TINY)
+    ],
     "python -m benchmark profile lora": ["--steps=2", *TINY],
     "python -m benchmark speed": ["--parts=memory", *TINY],
     "python -m benchmark pretrain --out demo_vit.safetensors": ["--steps=2"],
@@ -133,7 +138,6 @@ LONG = {
     "python -m benchmark report --suite small --results results/published --out trial": [
         "--no-gallery"
     ],
-    "python -m benchmark report --json": ["--no-gallery", "--no-figures"],
     "python -m benchmark report --suite small --results results/published "
     "--out reports/published": ["--no-gallery", "--no-figures"],
     "python -m benchmark report --suite demo --results results/published --out reports/published": [
@@ -141,7 +145,9 @@ LONG = {
         "--no-figures",
     ],
 }
-"""What takes longer, likewise."""
+"""What takes longer, and needs none of these."""
+
+RUN = SHORT | LONG | LONG_APART
 
 MAY_FIND = {
     "python -m benchmark compare 3f2a 91c0",
@@ -158,7 +164,7 @@ def home(tmp_path_factory):
 
 def test_every_command_is_run_or_listed_with_a_reason():
     written = {command for document in DOCUMENTS for command in commands(document)}
-    assert written == SHORT.keys() | LONG.keys() | NOT_RUN.keys()
+    assert written == RUN.keys() | NOT_RUN.keys()
 
 
 @pytest.mark.slow
@@ -169,6 +175,7 @@ def test_short_commands(home):
 
 
 @pytest.mark.slow
-def test_long_commands(home):
-    wrong = reader.failures(LONG, home, MAY_FIND)
+@pytest.mark.parametrize("table", [LONG, LONG_APART], ids=["runs", "apart"])
+def test_long_commands(home, table):
+    wrong = reader.failures(table, home, MAY_FIND)
     assert not wrong, "\n\n".join(wrong)
