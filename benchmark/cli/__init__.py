@@ -5,7 +5,6 @@ import os
 import shlex
 import signal
 import sys
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,7 +41,7 @@ from benchmark.cli import (
 )
 from benchmark.cli import list as list_verb
 from benchmark.core.errors import UserError, in_a_line, plain, printable
-from benchmark.core.files import changed_since
+from benchmark.core.files import CHANGED, is_of_changed_files
 
 _SCRIPT = "petseg-bench"
 _IS_SCRIPT = Path(sys.argv[0]).stem == _SCRIPT
@@ -134,7 +133,6 @@ def main() -> None:
 
     So is an error of the system on a path that a user named: too long, or not to be entered.
     """
-    began = time.time()
     warnings.showwarning = in_a_line  # type: ignore[assignment]
     terminal.settle()
     # As Ctrl-C does: what is half written is removed on the way out.
@@ -150,16 +148,13 @@ def main() -> None:
         problem = str(error)
     except _UsageError as error:
         problem = _told(error)
-    except (ImportError, AttributeError, SyntaxError, NameError, TypeError):
-        if not changed_since(began):
-            raise
-        problem = (
-            "the program's files changed while it ran, as when it is updated; to resume, repeat "
-            "the command"
-        )
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
         problem = printable(f"{where}{error.strerror or error}; check the path")
+    except Exception as error:
+        if not is_of_changed_files(error):
+            raise
+        problem = CHANGED
     if problem:
         print(f"error: {problem}", file=sys.stderr)
     raise SystemExit(2)

@@ -2,9 +2,12 @@
 
 import hashlib
 import os
+import time
 from pathlib import Path
 
 from benchmark.core.processes import tag
+
+_LOADED = time.time()
 
 
 def unused(path: Path) -> Path:
@@ -73,7 +76,21 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
         draft.unlink(missing_ok=True)
 
 
-def changed_since(seconds: float) -> bool:
+CHANGED = (
+    "the program's files changed while it ran, as when it is updated; to resume, repeat the command"
+)
+
+
+def is_of_changed_files(error: Exception) -> bool:
+    """Whether an error may be that of newer source files than those that this process began with.
+
+    An import that comes late then meets modules, or names in them, that do not fit.
+    """
+    kinds = (ImportError, AttributeError, SyntaxError, NameError, TypeError)
+    return isinstance(error, kinds) and _changed_since(_LOADED)
+
+
+def _changed_since(seconds: float) -> bool:
     """Whether a source file of this package, or of the methods, has changed since a time.
 
     Args:

@@ -11,6 +11,7 @@ import numpy as np
 from safetensors.torch import load_file
 
 from benchmark.core.errors import UserError, on_one_line
+from benchmark.core.files import CHANGED, is_of_changed_files
 from benchmark.core.format import counted
 from benchmark.core.interrupt import (
     Diverged,
@@ -187,6 +188,8 @@ def _follow(run: RunState, environment: Environment) -> None:
 
 def failure_of(error: Exception) -> tuple[Status, str, str]:
     """Status, reason and traceback of a run that ended with an exception, as records have them."""
+    if is_of_changed_files(error):
+        return "interrupted", CHANGED, ""
     status = status_of(error)
     if status not in ("failed", "oom") or isinstance(error, UserError):
         return status, str(error), ""

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark.core import files
 from benchmark.core.errors import UserError
 from benchmark.core.interrupt import StopSignal
 from benchmark.engine import checkpoint
-from benchmark.execution import grid
+from benchmark.execution import cell, grid
 from benchmark.planning.plan import plan
 from benchmark.results import asked, index, store
 from tests.helpers import forked
@@ -391,3 +392,17 @@ def test_a_verb_that_is_ended_removes_what_is_half_written(tmp_path):
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 143
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_a_run_that_meets_newer_files_of_the_program_is_resumed(tmp_path, monkeypatch, changed):
+    def late(*_):
+        raise ImportError("cannot import name 'x'")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cell, "_run", late)
+        patch.setattr(files, "_LOADED", 0.0 if changed else float("inf"))
+        (record,) = run(tmp_path, select())
+    assert record.status == ("interrupted" if changed else "failed")
+    assert (record.reason == files.CHANGED) is changed
+    assert [one.status for one in run(tmp_path, select())] == (["done"] if changed else [])
