@@ -146,6 +146,10 @@ MODELS = {
 }
 """Family -> a small member, with arguments that make it smaller where it is large."""
 
+USUAL = ["convnext", "dinov2", "efficientnet", "efficientnet_lite", "hiera", "maxvit", "mambaout"]
+USUAL += ["mixer", "mobilenetv2", "pvt_v2", "regnety", "resnet", "swin", "vit"]
+"""Families that CI tries; the others are for releases, and for changes to methods or backbones."""
+
 CROPS = (64, 112, 128, 224, 256)
 """The smallest one that a family takes is used."""
 
@@ -304,7 +308,10 @@ def test_the_readme_shows_the_count() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", MODELS)
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(f, marks=() if f in USUAL else pytest.mark.exhaustive) for f in MODELS],
+)
 def test_a_family_with_every_method(family: str) -> None:
     assert row(family) == stored()[family]
     build.cache_clear()

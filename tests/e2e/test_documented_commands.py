@@ -32,6 +32,7 @@ NOT_RUN = {
     "python -m pytest tests/unit/analysis -n0 -q": TESTS,
     "python -m pytest -m slow": TESTS,
     "python -m pytest -m engines -n0": TESTS,
+    "python -m pytest -m exhaustive": TESTS,
     "python -m pytest -m realdata": TESTS,
     (
         'ONEDNN_MAX_CPU_ISA=AVX2 python -m pytest -m "not slow and not no_torch" '
