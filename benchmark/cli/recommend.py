@@ -40,6 +40,14 @@ Trainable = Annotated[
 Memory = Annotated[str | None, _limit("memory", "Peak memory of a training step: 2GB, 1.5x.")]
 Latency = Annotated[str | None, _limit("latency", "Time to segment one image: 20ms, 1.2x.")]
 Training = Annotated[str | None, _limit("training", "Time of a training step: 500ms, 2x.")]
+Prefer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="accurate|small",
+        help="What to take of methods that are not distinguishable from the best one: the best "
+        "one, or the one that stores least (default: accurate with limits, else small).",
+    ),
+]
 
 
 @options.takes("suite", "results", "weights", "data", "plugin")
@@ -57,13 +65,15 @@ def recommend(
     memory: Memory = None,
     latency: Latency = None,
     training: Training = None,
+    prefer: Prefer = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Say which method to take by the finished runs, and print the command that trains it.
 
-    Of the methods within the limits that are not distinguishable from the most accurate one, the
-    one that stores least is taken. A multiple, as in 1.2x, is one of the frozen backbone with a
-    linear decoder. Times are those that `timing` measured.
+    Within limits that is the most accurate one. Without limits it is the one that stores least of
+    those that are not distinguishable from the most accurate one. Both are named in any case. A
+    multiple, as in 1.2x, is one of the frozen backbone with a linear decoder. Times are those that
+    `timing` measured.
 
     Exit code 2: no run has finished, or no method is within the limits.
     """
@@ -78,6 +88,8 @@ def recommend(
     from benchmark.reporting import recommend as answer
     from benchmark.results import asked
 
+    if prefer not in (None, *answer.PREFERENCES):
+        raise UserError(f"--prefer {prefer!r}: choose {' or '.join(answer.PREFERENCES)}")
     typed = {
         "stored": stored,
         "trainable": trainable,
@@ -106,7 +118,7 @@ def recommend(
     if benchmark is not None and benchmark not in set(frame["benchmark"]):
         BENCHMARKS.get(benchmark)
     runs, found = assessed(frame, suite, request.results)
-    made = answer.recommend(runs, found, limits, benchmark)
+    made = answer.recommend(runs, found, limits, benchmark, prefer)
     if not made:
         raise UserError(
             f"no method of suite {suite!r} in {request.place} has finished all its benchmarks; "
@@ -271,7 +283,10 @@ def _taken(one: "Recommendation") -> str:
     if not others:
         return text
     how = "that are not distinguishable" if one.tested else "within 1 point of the best"
-    among = f"the smallest of {others + 1} methods {how}{'' if one.tested else ' (not tested)'}"
+    among = f"{others + 1} methods {how}{'' if one.tested else ' (not tested)'}"
+    if one.prefer == "accurate":
+        return f"{text}; the most accurate of {among}"
+    among = f"the smallest of {among}"
     if one.difference is None:
         return f"{text}; the most accurate, and {among}"
     lost = one.difference

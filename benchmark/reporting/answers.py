@@ -138,10 +138,13 @@ def _uneven(runs: Runs) -> list[str]:
     means = alike.groupby(["method", "benchmark"])[MIOU].mean().groupby("method").mean()
     top = means.sort_values(ascending=False, kind="stable")
     number = seed_range(alike.groupby("benchmark")["seed"].nunique())
-    return [
-        f"{says}; on the {number} that all have, {top.index[0]} leads "
-        f"(mIoU {human(top.iloc[0], 'points')}; {top.index[1]} {human(top.iloc[1], 'points')})."
-    ]
+    first, second = (human(value, "points") for value in top.iloc[:2])
+    order = (
+        f"{top.index[0]} and {top.index[1]} are level (mIoU {first})"
+        if first == second
+        else f"{top.index[0]} leads (mIoU {first}; {top.index[1]} {second})"
+    )
+    return [f"{says}; on the {number} that all have, {order}."]
 
 
 def shortened(runs: Runs) -> list[str]:
@@ -301,15 +304,13 @@ def budgets(costs: Sequence[float]) -> list[float]:
 
 
 def _most_accurate(scored: pd.DataFrame, lone: str) -> Finding:
-    top = human(scored[MIOU].iloc[0], "points")
-    ties = [row for row in _rows(scored) if human(row[MIOU], "points") == top]
-    row = ties[0]
-    text = f"mIoU {top}{_interval(row)}"
+    row = scored.iloc[0]
+    text = f"mIoU {human(row[MIOU], 'points')}{_interval(row)}"
     text += f"; stores {human(row[STORED], 'bytes')} per task"
     if pd.notna(row[TRAINING]):
         text += f", a training step takes {human(row[TRAINING], 'ratio')} that of {references()[0]}"
     label = "Most accurate" if len(scored) > 1 else lone
-    return Finding(label, tuple(str(tie["method"]) for tie in ties), text)
+    return Finding(label, (str(row["method"]),), text)
 
 
 def _rivals(scored: pd.DataFrame, pairs: pd.DataFrame | None) -> pd.DataFrame:
@@ -317,12 +318,20 @@ def _rivals(scored: pd.DataFrame, pairs: pd.DataFrame | None) -> pd.DataFrame:
     best = scored.iloc[0]
     if pairs is None:
         return scored[scored[MIOU] >= best[MIOU] - CLOSE]
-    a, b = pairs["method_a"].astype(str), pairs["method_b"].astype(str)
     name = str(best["method"])
+    compared, worse = _tested(pairs, name)
+    # Down to the first one that is worse, as `shared_ranks`. Below it, a method may escape the test
+    # by its spread; none is recommended that has both a lower score and higher costs than others.
+    above = ~scored["method"].isin(worse).cummax()
+    return scored[above & scored["method"].isin(compared | {name})]
+
+
+def _tested(pairs: pd.DataFrame, best: str) -> tuple[set[str], set[str]]:
+    """The methods that were compared with the best one, and those of them that are worse."""
+    a, b = pairs["method_a"].astype(str), pairs["method_b"].astype(str)
     different = pairs["significant"].fillna(False).astype(bool)
-    worse = set(b[(a == name) & different]) | set(a[(b == name) & different])
-    compared = set(b[a == name]) | set(a[b == name]) | {name}
-    return scored[scored["method"].isin(compared - worse)]
+    others = b.where(a == best, a)[(a == best) | (b == best)]
+    return set(others), set(others[different])
 
 
 def _seeds_for_point(pairs: pd.DataFrame, seeds: int) -> str:
@@ -380,9 +389,13 @@ def _near(scored: pd.DataFrame, rivals: pd.DataFrame, pairs: pd.DataFrame | None
     label = "Not distinguishable from it" if tested else "Within 1 point of it"
     if others.empty:
         best = str(scored["method"].iloc[0])
-        if tested:
-            says = "significantly better than every other method, after Holm's correction"
-            return [Finding("Ahead of all", (best,), says)]
+        if pairs is not None:
+            worse = _tested(pairs, best)[1]
+            unsure = [str(name) for name in scored["method"][1:] if name not in worse]
+            label, says = "Ahead of all", "significantly better than every other method"
+            if unsure:
+                label, says = "Ahead", f"significantly better than all but {', '.join(unsure)}"
+            return [Finding(label, (best,), f"{says}, after Holm's correction")]
         one_seed = int(scored["seeds"].min()) == 1
         says = "with one seed, which is too few for a test" if one_seed else "not tested"
         return [Finding("More than 1 point ahead", (best,), says)]
@@ -408,7 +421,9 @@ def _behind(pairs: pd.DataFrame | None, best: str, other: str) -> str:
     if pair is None or pd.isna(pair["low"]):
         return ""
     span = below_text(float(pair["low"]), float(pair["high"]))
-    return f", {span} {best} (not significant)"
+    # The interval is for one pair alone.
+    corrected = " after Holm's correction" if pair["low"] > 0 else ""
+    return f", {span} {best} (not significant{corrected})"
 
 
 def _smallest(rivals: pd.DataFrame, pairs: pd.DataFrame | None, label: str) -> list[Finding]:
@@ -498,9 +513,12 @@ def caveats(scored: pd.DataFrame, status: pd.DataFrame, tested: bool) -> list[st
         )
     left = status["method"].nunique() - len(scored)
     if left > 0:
+        which, verb = counted(left, "method"), "is" if left == 1 else "are"
         result.append(
-            f"{left} {'method' if left == 1 else 'methods'} did not finish every benchmark and "
-            "are not ranked on the average; see their scores on each benchmark."
+            f"{which} did not finish every benchmark and {verb} not ranked on the average; see the "
+            "scores on each benchmark."
+            if status["benchmark"].nunique() > 1
+            else f"{which} did not finish and {verb} not ranked."
         )
     return result
 
@@ -519,10 +537,6 @@ def _interval(row: pd.Series) -> str:
     if pd.isna(row["low"]) or pd.isna(row["high"]):
         return ""
     return f" ({human(row['low'], 'points')} to {human(row['high'], 'points')})"
-
-
-def _rows(table: pd.DataFrame) -> list[pd.Series]:
-    return [row for _, row in table.iterrows()]
 
 
 def _is(table: pd.DataFrame, key: Key) -> pd.Series:

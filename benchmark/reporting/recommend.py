@@ -25,6 +25,8 @@ from benchmark.reporting.html.payload import AVERAGE
 from benchmark.reporting.html.points import score_points
 from benchmark.reporting.inputs import of_group
 
+PREFERENCES = ("accurate", "small")
+"""Of the methods that may be the best: the most accurate one, or the one that stores least."""
 UNFINISHED = "not finished on every benchmark"
 NOT_MEASURED = "not measured"
 
@@ -69,6 +71,7 @@ class Recommendation:
         benchmarks: of the group.
         best: the row of the method to take, with scores and costs; None where none fits.
         difference: of the most accurate method that fits to it; None where it is that itself.
+        prefer: why it is taken, one of `PREFERENCES`.
         rivals: methods that may be as good as the most accurate one, which is the first.
         tested: whether this was tested, or is the difference of 1 point.
         findings: lines of the report on the methods that fit.
@@ -85,6 +88,7 @@ class Recommendation:
     excluded: Mapping[str, Mapping[str, str]]
     best: pd.Series | None = None
     difference: Difference | None = None
+    prefer: str = PREFERENCES[0]
     rivals: tuple[str, ...] = ()
     tested: bool = False
     findings: tuple[Finding, ...] = ()
@@ -94,17 +98,23 @@ class Recommendation:
 
 
 def recommend(
-    runs: Runs, found: Assessment, limits: Sequence[Limit], benchmark: str | None = None
+    runs: Runs,
+    found: Assessment,
+    limits: Sequence[Limit],
+    benchmark: str | None = None,
+    prefer: str | None = None,
 ) -> list[Recommendation]:
-    """The method to take in each group: within the limits, the smallest that may be the best.
+    """The method to take in each group: the most accurate one within the limits.
 
-    Of the methods that are not distinguishable from the most accurate one that fits, that is the
-    one that stores least; with one seed, where nothing is tested, of those within 1 point of it.
+    Where there are no limits, costs count otherwise: of the methods that are not distinguishable
+    from the most accurate one, the one that stores least is taken; with one seed, where nothing is
+    tested, of those within 1 point of it.
 
     Args:
         runs: the records.
         found: their statistics.
         limits: on the costs.
+        prefer: one of `PREFERENCES`; None = by the rule above.
         benchmark: compare scores on it alone, in the groups that have some; by default, and where
             no group has any, the average over the benchmarks of the group.
 
@@ -121,6 +131,7 @@ def recommend(
         scope = benchmark
     chosen = points[points["scope"].map(lambda one: one == scope)]
     result = []
+    prefer = prefer or PREFERENCES[0 if limits else 1]
     for key, own in runs.groups.items():
         mine = of_group(chosen, key)
         if mine["rank"].isna().all():
@@ -131,14 +142,20 @@ def recommend(
         # With one benchmark the tests know no mean over benchmarks.
         pairs = pairs[pairs["benchmark"] == (one or (AVERAGE_NAME if len(names) > 1 else names[0]))]
         made = partial(
-            Recommendation, key=key, name=runs.names[key].full, benchmark=one, benchmarks=names
+            Recommendation,
+            key=key,
+            name=runs.names[key].full,
+            benchmark=one,
+            benchmarks=names,
+            prefer=prefer,
         )
-        result.append(_under(limits, made, mine, pairs, own))
+        result.append(_under(limits, prefer, made, mine, pairs, own))
     return result
 
 
 def _under(
     limits: Sequence[Limit],
+    prefer: str,
     made: Callable[..., Recommendation],
     points: pd.DataFrame,
     pairs: pd.DataFrame,
@@ -166,8 +183,10 @@ def _under(
     if allowed.empty:
         return made(excluded=excluded, nearest=_nearest(scored["method"], measured))
     rivals, tested = rivals_of_best(allowed, pairs)
-    # The best mean comes first, so that of equally small ones it is taken.
-    best = rivals.sort_values([STORED, TRAINABLE], kind="stable").iloc[0]
+    best = rivals.iloc[0]
+    if prefer == "small":
+        # The best mean comes first, so that of equally small ones it is taken.
+        best = rivals.sort_values([STORED, TRAINABLE], kind="stable").iloc[0]
     cells = runs.cells[runs.cells["method"].isin(allowed["method"])]
     lone = "The only finished method" if len(scored) == 1 else "The only method within the limits"
     return made(

@@ -115,7 +115,10 @@ def test_how_far_the_smallest_may_be_behind_is_told_without_signs(low, span):
     two = FOUR[FOUR["method"].isin(among)]
     said = said_by(answer(two, differences(among=among, low=low), grid(among)))
     label = "Smallest that is not distinguishable from it"
-    assert said[label][1] == (f"mIoU 57.0, {span} (not significant); 90.0 kB instead of 9.0 MB")
+    corrected = " after Holm's correction" if low > 0 else ""
+    assert said[label][1] == (
+        f"mIoU 57.0, {span} (not significant{corrected}); 90.0 kB instead of 9.0 MB"
+    )
     # What the correction for the number of pairs takes back is told beside the table of pairs.
     assert said["Not distinguishable from it"][1] == "mIoU 57.0"
 
@@ -217,9 +220,19 @@ def test_round_limits_separate_the_costs():
     assert budgets([0, 7]) == [] and budgets([]) == [] and budgets([float("nan")]) == []
 
 
-def test_equal_printed_scores_are_both_most_accurate():
+def test_each_method_is_named_once_where_printed_scores_are_equal():
     tie = table([("a", 0.5001, 10, 1), ("b", 0.5002, 10, 1)])
-    assert said_by(answer(tie, None, grid("ab")))["Most accurate"][0] == ("b", "a")
+    said = said_by(answer(tie, None, grid("ab")))
+    assert said["Most accurate"][0] == ("b",) and said["Within 1 point of it"][0] == ("a",)
+
+
+def test_what_ranks_below_a_worse_method_is_no_rival():
+    """Though the test cannot tell it from the best: its scores vary more."""
+    pairs = differences({"big", "mid"}, {"big", "tiny"}, among=FOUR["method"])
+    said = said_by(answer(FOUR, pairs, grid(FOUR["method"])))
+    assert "Not distinguishable from it" not in said
+    says = "significantly better than all but small, after Holm's correction"
+    assert said["Ahead"] == (("big",), says)
 
 
 def test_methods_that_are_not_ranked_are_counted():
