@@ -162,9 +162,11 @@ def _tuned(settings: list[list[Any]], selection: Selection, backbone: str) -> li
             "tune again, or run with the same weights"
         )
     texts = []
-    for name, label, _ in settings:
+    for name, label, own in settings:
         typed = label.removeprefix(name).strip("[]")
-        fields = [f"{field}={value}" for field, value in chosen.fields(backbone, label).items()]
+        # A method without fields has one setting, so that there is nothing to tune.
+        found = chosen.fields(backbone, label) if own else {}
+        fields = [f"{field}={value}" for field, value in found.items()]
         texts.append(f"{name}[{','.join(filter(None, [typed, *fields]))}]")
     return _settings(",".join(texts))
 
