@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 
 from benchmark.core.errors import DataError, UserError
+from benchmark.core.format import counted
 from benchmark.data.audit.presence import RARE, SELDOM
 from benchmark.data.audit.twins import Progress
 from benchmark.data.base import IGNORE, SPLITS, grouped
@@ -46,6 +47,8 @@ MOST_INNER = 8
 """Folders in a folder that are looked at one by one."""
 FEW = 10
 """A label with more values that no other label has, of few pixels each, was resized or smoothed."""
+STRAY, STRAY_SHARE = 10, 1e-4
+"""Pixels, and share of them: a value with no more, in all labels together, is no class."""
 LARGE, SEEN = 1024, 512
 """Shorter sides, px: photographs above the first are resized to the second, of which a training
 crop of some 200 px shows enough to recognise things; of twelve megapixels it shows a texture."""
@@ -622,6 +625,7 @@ def _add_classes(guess: Guess, found: Pairing) -> None:
             "every prediction would be right; export labels with at least two classes"
         )
     files = {"files": found.template} if found.template != "{stem}.png" else {}
+    colours, values = _without_strays(guess, colours, "#{:06X}"), _without_strays(guess, values)
     if colours:
         most = sorted(colours, key=lambda value: -colours[value])
         guess.fields["classes"] = {f"class_{k}": f"#{value:06X}" for k, value in enumerate(most)}
@@ -653,6 +657,32 @@ def _add_classes(guess: Guess, found: Pairing) -> None:
         guess.fields["labels"] = files | {"values": names} if files else names
     elif files:
         guess.fields["labels"] = found.template
+
+
+def _without_strays(guess: Guess, pixels: dict[int, int], form: str = "") -> dict[int, int]:
+    """What labels store, without what a few pixels hold, which `ignore` gets.
+
+    Args:
+        guess: gets the field, and says so.
+        pixels: of each value or colour.
+        form: of a colour; empty = numbers.
+    """
+    most = min(STRAY, STRAY_SHARE * sum(pixels.values()))
+    stray = {
+        form.format(value) if form else value: count
+        for value, count in sorted(pixels.items())
+        if count <= most
+    }
+    kept = {value: count for value, count in pixels.items() if count > most}
+    if not stray or len(kept) < 2:
+        return pixels
+    guess.fields["ignore"] = list(stray)
+    few = ", ".join(f"{name} ({counted(count, 'pixel')})" for name, count in stray.items())
+    guess.notes.append(
+        f"Of all labels together, {few} look stray and are left out by `ignore`. If one of them is "
+        "a class, take it out there and add it to `classes` and `labels`."
+    )
+    return kept
 
 
 def _rare(

@@ -7,6 +7,7 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 
 from benchmark.core.errors import DataError
+from benchmark.core.format import counted
 from benchmark.data.base import IGNORE, Benchmark, LabelFault, size_mismatch
 from benchmark.data.custom.description import Description, Labels, Value
 from benchmark.data.custom.grouping import draw, together
@@ -120,7 +121,7 @@ class DescribedBenchmark(Benchmark):
                 raise LabelFault("blended", self.where(id), what, f"{fix}{self._smooth_fix()}")
             several = len(np.unique(values[unknown])) > FEW
             smooth = self._smooth_fix() if several else ""
-            fault = self._not_stored(values[unknown][0], smooth, values, float(unknown.mean()))
+            fault = self._not_stored(values[unknown], smooth, values)
             raise LabelFault("value", self.where(id), *fault)
         return found.astype(np.uint8)
 
@@ -158,20 +159,19 @@ class DescribedBenchmark(Benchmark):
             f"{THRESHOLD} on are then {self.classes[1]!r}"
         )
 
-    def _not_stored(
-        self, value: Any, smooth: str, values: np.ndarray, share: float
-    ) -> tuple[str, str]:
-        """What to say of a value that stands for nothing, and what to do.
+    def _not_stored(self, unknown: np.ndarray, smooth: str, values: np.ndarray) -> tuple[str, str]:
+        """What to say of values that stand for nothing, and what to do.
 
         Args:
-            value: index or colour.
+            unknown: an index or colour for each pixel with such a value.
             smooth: what else to do, where edges may be smoothed.
             values: all indices or colours of the label.
-            share: of its pixels that stand for nothing.
         """
+        value = unknown[0]
         said, last = self.description, self.description.offset + len(self.classes) - 1
         if said.labels.kind == "colour":
             r, g, b = value
+            share = len(unknown) / (values.shape[0] * values.shape[1])
             return (
                 f"colour #{r:02X}{g:02X}{b:02X} belongs to no class of {self.name} and is not void "
                 f"(unknown colours: {'<0.1' if share < 0.0005 else f'{100 * share:.1f}'} % of its "
@@ -180,10 +180,18 @@ class DescribedBenchmark(Benchmark):
             )
         void = [value for value, k in said.stored.items() if k == IGNORE]
         if said.states_values:
+            few = np.unique(unknown)[:MOST_VALUES].tolist()
+            ignored = sorted({*said.ignore, *few}, key=lambda value: (len(str(value)), str(value)))
+            what = (
+                f"label value {few[0]} belongs"
+                if len(few) == 1
+                else (f"label values {', '.join(map(str, few))} belong")
+            )
             return (
-                f"label value {value} belongs to no class of {self.name}, and is not void {void}",
-                f"correct the label, give it a class, or leave it out by `ignore: [{value}]`"
-                f"{smooth}",
+                f"{what} to no class of {self.name}, and {'is' if len(few) == 1 else 'are'} not "
+                f"void {void} ({counted(len(unknown), 'pixel')})",
+                "correct the label, add a class, or leave out by "
+                f"`ignore: [{', '.join(map(str, ignored))}]`{smooth}",
             )
         return (
             f"label value {value} is out of range: {self.name} has classes {said.offset}..{last}, "
