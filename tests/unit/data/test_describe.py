@@ -166,6 +166,27 @@ def test_evenly_spaced_grey_values_are_classes_white_too(tmp_path, values):
     assert any("255 is taken as a class" in note for note in guess.notes)
 
 
+def test_stray_values_are_left_out_and_told(tmp_path):
+    table = np.array([0, 128, 255], np.uint8)
+    write(tmp_path / "a", lambda x: table[x], count=20)
+    path = tmp_path / "a/labels/p03.png"
+    label = np.array(Image.open(path))
+    label[0, :2] = 37, 50
+    Image.fromarray(label).save(path)
+    own, guess = opened(tmp_path / "a")
+    assert guess.fields["ignore"] == [37, 50]
+    assert any("37 (1 pixel), 50 (1 pixel) look stray" in note for note in guess.notes)
+    assert guess.fields["labels"] == {0: "class_0", 128: "class_128", 255: "class_255"}
+    _, read = own.read(next(id for split in SPLITS for id in own.ids(split) if id.endswith("03")))
+    assert read[0, :3].tolist() == [255, 255, 0]
+    # Without the field, one line names both.
+    own = opened(tmp_path / "a")[0]
+    said = own.description.model_copy(update={"ignore": ()})
+    attributes = ImageFolder.attributes(said, tmp_path) | {"name": said.name}
+    text = str(audit(type("Own", (ImageFolder,), attributes)()).findings)
+    assert "label values 37, 50 belong to no class" in text and "`ignore: [37, 50]`" in text
+
+
 def test_four_evenly_spaced_grey_values(tmp_path):
     def with_edge(label):
         return np.where(np.arange(30) > 25, 3, label).astype(np.uint8)
