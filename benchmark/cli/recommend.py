@@ -180,17 +180,23 @@ def _print(
         say(f"  {caveat}", style="dim")
     if one.best is not None:
         where, ids = _target(one, benchmark), _run_ids(one, benchmark, frame)
+        usable = _usable(one, benchmark, frame, request)
         weights, _ = _sources(one, request)
-        if ids:
-            say(f"trained on {where} already, as run {', '.join(ids)}; to use it:")
+        if ids and not usable:
+            say(
+                f"trained on {where} already, as run {', '.join(ids)}, whose trained tensors are "
+                "not here; to train it in a results folder of your own:"
+            )
+        elif ids:
+            say(f"trained on {where} already, as run {', '.join(usable)}; to use it:")
             images = _images(where, request)
-            words = ["predict", ids[0], images, "--out", f"labelled-{ids[0]}", *weights]
+            words = ["predict", usable[0], images, "--out", f"labelled-{usable[0]}", *weights]
             say(f"$ python -m benchmark {shlex.join(words)}{request.repeated}")
             say("to train it again, or with more --seeds:")
         else:
             say(f"to train it on {where or 'a set of your own'}:")
         try:
-            say(f"$ {_command(one, benchmark, frame, request)}")
+            say(f"$ {_command(one, benchmark, frame, request, afresh=bool(ids) and not usable)}")
         except UserError as error:  # its plug-in is not loaded
             say(f"  {error}")
         if _DIR in weights:
@@ -220,7 +226,7 @@ def print_next(
         console.print(f"$ python -m benchmark {shlex.join(words)}{request.repeated}")
 
     one = next((one for one in made if one.best is not None), None)
-    ids = _run_ids(one, name, frame) if one else []
+    ids = _usable(one, name, frame, request) if one else []
     if one is None or not ids:
         return
     assert one.best is not None
@@ -285,7 +291,9 @@ def _taken(one: "Recommendation") -> str:
     how = "that are not distinguishable" if one.tested else "within 1 point of the best"
     among = f"{others + 1} methods {how}{'' if one.tested else ' (not tested)'}"
     if one.prefer == "accurate":
-        return f"{text}; the most accurate of {among}"
+        more = f"{others} more {'is' if others == 1 else 'are'}"
+        near = "not distinguishable from it" if one.tested else "within 1 point of it (not tested)"
+        return f"{text}; the most accurate; {more} {near}"
     among = f"the smallest of {among}"
     if one.difference is None:
         return f"{text}; the most accurate, and {among}"
@@ -307,6 +315,21 @@ def _run_ids(one: "Recommendation", benchmark: str | None, frame: "pd.DataFrame"
     return list(map(str, own["run_id"]))
 
 
+def _usable(
+    one: "Recommendation", benchmark: str | None, frame: "pd.DataFrame", request: "Request"
+) -> list[str]:
+    """Those of `_run_ids` whose trained tensors are here, or in the store that the results have."""
+    from benchmark.results import remote
+
+    rows = _rows(one, frame).set_index("run_id")["folder"]
+    away = remote.of(request.results) is not None
+    return [
+        run
+        for run in _run_ids(one, benchmark, frame)
+        if away or (request.results / str(rows[run]) / remote.DELTA).is_file()
+    ]
+
+
 def _rows(one: "Recommendation", frame: "pd.DataFrame") -> "pd.DataFrame":
     """The finished runs of the method that is taken, in its group."""
     from benchmark.reporting.inputs import of_group
@@ -317,9 +340,21 @@ def _rows(one: "Recommendation", frame: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _command(
-    one: "Recommendation", benchmark: str | None, frame: "pd.DataFrame", request: "Request"
+    one: "Recommendation",
+    benchmark: str | None,
+    frame: "pd.DataFrame",
+    request: "Request",
+    afresh: bool = False,
 ) -> str:
-    """Trains the method under the protocol of its runs, with all seeds that were asked for."""
+    """Trains the method under the protocol of its runs, with all seeds that were asked for.
+
+    Args:
+        one: names the method.
+        benchmark: to train on.
+        frame: the runs.
+        request: of the command.
+        afresh: not into the results folder, where the runs count as finished.
+    """
     from benchmark.planning.catalogue import BENCHMARKS
     from benchmark.planning.plan import command
     from benchmark.planning.remembered import recall
@@ -344,7 +379,8 @@ def _command(
     again = shlex.split(request.repeated)
     for place in range(0, len(again), 2):  # a plug-in file may be named already
         option = again[place : place + 2]
-        words += [] if option[0] == "--plugin" and option[1] in words else option
+        known = option[0] == "--plugin" and option[1] in words
+        words += [] if known or (afresh and option[0] == "--results") else option
     return shlex.join([*words, *weights, *data])
 
 

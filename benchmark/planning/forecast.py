@@ -104,7 +104,8 @@ class Forecaster:
     """Estimates what a cell will take from earlier runs.
 
     Args:
-        runs: of any status; those that lack a number do not count for it.
+        runs: of any status; those that lack a number do not count for it, nor do unfinished ones
+            for memory and disk.
         device: what the cells will run on, as records name it.
         otherwise: asked for what these runs do not tell; rough.
     """
@@ -114,9 +115,11 @@ class Forecaster:
     ) -> None:
         self._device, self._otherwise = device, otherwise
         self._speed = _Grouped(runs, SPEED, lambda run: run.images_per_second)
-        self._memory = _Grouped(runs, SPEED, lambda run: run.memory_bytes)
+        # Other runs ended before they needed, or left, what a finished one does.
+        done = [run for run in runs if run.status == "done"]
+        self._memory = _Grouped(done, SPEED, lambda run: run.memory_bytes)
         self._others = _Grouped(runs, OTHERS, lambda run: run.other_seconds)
-        self._disk = _Grouped(runs, SIZE, lambda run: run.disk_bytes)
+        self._disk = _Grouped(done, SIZE, lambda run: run.disk_bytes)
         self._known: dict[tuple[object, ...], Expected] = {}
 
     def expected(self, cell: RunSpec) -> Expected:

@@ -339,11 +339,14 @@ def _finished(root: Path, name: str) -> str:
     """Some ids of finished runs, first those of a method of that name; else what lists others."""
     folders = [path.parent for path in sorted(root.glob(f"*/*/*/*/[!.]*/{RECORD}"))]
     if not folders:
-        return "`plan` lists planned runs"
+        return "name another folder with --results; `plan` lists planned runs"
     folders.sort(key=lambda folder: folder.parent.name != name)
     ids = [f"{one.name} ({one.parts[-2]} on {one.parts[-4]})" for one in folders[:_MOST_NAMED]]
     more = len(folders) - len(ids)
-    return f"finished are {', '.join(ids)}{f' and {more} more' if more else ''}"
+    return (
+        f"finished are {', '.join(ids)}{f' and {more} more' if more else ''}; --results names "
+        "another folder"
+    )
 
 
 _MOST_NAMED = 3

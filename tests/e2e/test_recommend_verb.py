@@ -38,6 +38,11 @@ def test_published_records_say_what_to_take_and_how_to_train_it():
     named = call("recommend", *PUBLISHED, "--benchmark=streets", "--max-stored=20kB").stdout
     assert "no method fits; nearest: linear, stored " in named and "take linear: " in named
     assert "to train it on streets:\n$ python -m benchmark run --suite small --benchmarks" in named
+    # Published runs come without trained tensors, so nothing can be predicted with them.
+    there = call("recommend", *PUBLISHED, "--benchmark=wbc").stdout
+    assert "whose trained tensors are not here; to train it in a results folder of your" in there
+    assert "predict" not in there
+    assert not [line for line in there.splitlines() if line[0:1] == "$" and "--results" in line]
 
 
 @pytest.mark.parametrize(
@@ -45,6 +50,7 @@ def test_published_records_say_what_to_take_and_how_to_train_it():
     [
         ([*PUBLISHED, "--max-stored=10kB"], "no method fits --max-stored 10kB; nearest: linear, "),
         ([*PUBLISHED, "--max-latency=fast"], "--max-latency 'fast': write a number above 0"),
+        ([*PUBLISHED, "--prefer=fast"], "--prefer 'fast': choose accurate or small"),
         ([*PUBLISHED, "--benchmark=nowhere"], "unknown benchmark 'nowhere'"),
         (["--results=nowhere"], "no run of suite 'demo' in nowhere; run"),
         (["--suite=nowhere", "--results=nowhere"], "unknown suite 'nowhere'"),

@@ -111,6 +111,14 @@ def test_a_command_takes_its_longest_process_and_the_start():
     assert side_by_side(todo, forecaster, 2) == START_SECONDS + 2 * 85
 
 
+def test_what_a_run_needs_and_leaves_is_known_when_it_is_finished():
+    half = entry(status="interrupted", memory_bytes=9, disk_bytes=7)
+    assert expected([half]).memory_bytes is None and expected([half]).disk_bytes is None
+    whole = entry(memory_bytes=90, disk_bytes=70)
+    found = expected([half, half, whole])
+    assert (found.memory_bytes, found.disk_bytes) == (expected([whole]).memory_bytes, 70)
+
+
 def test_failed_runs_tell_nothing():
     failed = summary(record(status="failed", reason="x", backbone="demo_vit"))
     assert expected([failed]) == (None, None, None, False)

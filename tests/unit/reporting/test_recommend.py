@@ -21,8 +21,9 @@ METHODS = ("alpha", "beta", "gamma")
 """Each is better than the one before, and stores more."""
 
 
-def advised(runs, *limits, benchmark=None):
-    return recommend(runs, assessed(runs), [parse_limit(*limit) for limit in limits], benchmark)
+def advised(runs, *limits, benchmark=None, prefer=None):
+    parsed = [parse_limit(*limit) for limit in limits]
+    return recommend(runs, assessed(runs), parsed, benchmark, prefer)
 
 
 @functools.cache
@@ -66,6 +67,16 @@ def test_of_those_that_are_not_told_apart_the_smallest_is_taken_with_its_loss(cl
             & (pairs["method_b"] == "alpha")
         ].iloc[0]
         assert dataclasses.astuple(one.difference) == tuple(row[["difference", "low", "high"]])
+
+
+def test_within_limits_the_most_accurate_is_taken_unless_the_smallest_is_asked_for(close):
+    top = close.leaderboard.sort_values("metrics.miou")["method"].iloc[-1]
+    for limits, prefer in (((("stored", "1GB"),), None), ((), "accurate")):
+        (one,) = advised(close, *limits, prefer=prefer)
+        assert one.best["method"] == one.rivals[0] == top and one.difference is None
+        assert _taken(one).endswith("the most accurate; 2 more are not distinguishable from it")
+    (one,) = advised(close, ("stored", "1GB"), prefer="small")
+    assert one.best["method"] == "alpha"
 
 
 def test_where_one_method_has_finished_the_headline_says_so(clear):
