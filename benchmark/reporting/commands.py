@@ -57,6 +57,24 @@ def more_seeds(runs: Runs) -> str:
     return _quoted([*words, *_results(runs)], runs)
 
 
+def again(runs: Runs, typed: str, backbone: str, weights: str) -> tuple[str, str]:
+    """The command of a record, with the folders of these results.
+
+    Args:
+        runs: all of them.
+        typed: the command that the record holds; may be empty.
+        backbone: of the record.
+        weights: their kind.
+
+    Returns:
+        The command; and what to add to it, where that is not known.
+    """
+    if not typed:
+        return "", ""
+    options, missing = sources(backbone, weights, runs.root, _suite(runs))
+    return shlex.join([*shlex.split(typed), *_results(runs), *options]), missing
+
+
 def sources(backbone: str, weights: str, root: Path, suite: str) -> tuple[list[str], str]:
     """Options of a command that reads the weights and data of runs.
 
@@ -82,10 +100,13 @@ def sources(backbone: str, weights: str, root: Path, suite: str) -> tuple[list[s
 
 def _quoted(words: list[str], runs: Runs) -> str:
     kinds = set(zip(runs.frame["backbone"], runs.frame["weights"], strict=True))
-    suite = str(runs.frame["suite"].iloc[0]) if "suite" in runs.frame else ""
-    found = [sources(backbone, weights, runs.root, suite) for backbone, weights in sorted(kinds)]
+    found = [sources(backbone, weights, runs.root, _suite(runs)) for backbone, weights in sorted(kinds)]
     options = next((options for options, _ in found if options), [])
     return f"`{shlex.join([*words, *options])}`{next(filter(None, (t for _, t in found)), '')}"
+
+
+def _suite(runs: Runs) -> str:
+    return str(runs.frame["suite"].iloc[0]) if "suite" in runs.frame else ""
 
 
 def _results(runs: Runs) -> list[str]:

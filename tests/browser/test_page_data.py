@@ -16,6 +16,7 @@ from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import assess
 from benchmark.core.format import human
 from benchmark.data.palette import voc_colours
+from benchmark.reporting.commands import again
 from benchmark.reporting.html import page as page_module
 from benchmark.reporting.html.build import build
 from benchmark.reporting.html.curves import Curves, thin
@@ -136,6 +137,15 @@ def test_what_failed_stands_in_the_page_with_its_reason_and_command():
     failed = records.record("ssf", status="oom", reason="a < b", command="python -m benchmark run")
     html = page(records.frame([*records.grid(["linear"]), failed]))
     assert "a &lt; b" in html and 'data-copy="python -m benchmark run"' in html
+
+
+def test_the_command_of_what_failed_names_the_results_folder():
+    failed = records.record("ssf", status="oom", reason="x", command="python -m benchmark run")
+    runs = Runs(records.frame([*records.grid(["linear"]), failed]), Path("elsewhere"))
+    command, missing = again(runs, "python -m benchmark run", "some_vit", "pretrained")
+    assert command == "python -m benchmark run --results elsewhere"
+    assert missing == " with the --weights and --data of `run`"
+    assert again(runs, "", "some_vit", "pretrained") == ("", "")
 
 
 def test_nothing_but_failures_is_still_a_page():

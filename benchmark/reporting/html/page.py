@@ -13,6 +13,7 @@ from benchmark.analysis.runs import Runs
 from benchmark.analysis.uncertainty import Assessment
 from benchmark.core.format import counted
 from benchmark.reporting.answers import answers, not_run
+from benchmark.reporting.commands import again
 from benchmark.reporting.html.build import build
 from benchmark.reporting.html.curves import Curves
 from benchmark.reporting.html.images import Item
@@ -72,7 +73,7 @@ def render(
         summary=_summary(runs),
         answers=list(found.values()),
         terms=TERMS,
-        failures=_failures(runs.failures),
+        failures=_failures(runs),
         not_run=not_run(runs),
         protocols=protocols(runs.frame),
         provenance=provenance(runs.frame),
@@ -135,9 +136,13 @@ def _summary(runs: Runs) -> list[tuple[int, str]]:
     ]
 
 
-def _failures(table: pd.DataFrame) -> list[dict[str, str]]:
-    rows = table.fillna("").to_dict("records")
-    return [{str(name): str(value) for name, value in row.items()} for row in rows]
+def _failures(runs: Runs) -> list[dict[str, str]]:
+    rows = runs.failures.fillna("").to_dict("records")
+    found = [{str(name): str(value) for name, value in row.items()} for row in rows]
+    for row in found:
+        words = again(runs, row["command"], row["backbone"], row["weights"])
+        row["command"], row["missing"] = words
+    return found
 
 
 def _agreement(assessment: Assessment) -> list[str]:
