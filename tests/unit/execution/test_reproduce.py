@@ -228,7 +228,7 @@ def test_a_run_that_is_not_there_is_told_with_some_that_are(tmp_path):
         find_one(tmp_path, "lora")
     assert str(told.value).endswith(
         "; finished are 2b1 (lora on cells), 0b1 (adapter on cells), 1b1 (linear on cells) and 1 "
-        "more"
+        "more; --results names another folder"
     )
 
 
