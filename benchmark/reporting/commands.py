@@ -100,7 +100,9 @@ def sources(backbone: str, weights: str, root: Path, suite: str) -> tuple[list[s
 
 def _quoted(words: list[str], runs: Runs) -> str:
     kinds = set(zip(runs.frame["backbone"], runs.frame["weights"], strict=True))
-    found = [sources(backbone, weights, runs.root, _suite(runs)) for backbone, weights in sorted(kinds)]
+    found = [
+        sources(backbone, weights, runs.root, _suite(runs)) for backbone, weights in sorted(kinds)
+    ]
     options = next((options for options, _ in found if options), [])
     return f"`{shlex.join([*words, *options])}`{next(filter(None, (t for _, t in found)), '')}"
 
