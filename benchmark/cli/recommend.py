@@ -196,7 +196,7 @@ def _print(
         else:
             say(f"to train it on {where or 'a set of your own'}:")
         try:
-            say(f"$ {_command(one, benchmark, frame, request, afresh=bool(ids) and not usable)}")
+            say(f"$ {_command(one, benchmark, frame, request)}")
         except UserError as error:  # its plug-in is not loaded
             say(f"  {error}")
         if _DIR in weights:
@@ -340,20 +340,12 @@ def _rows(one: "Recommendation", frame: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _command(
-    one: "Recommendation",
-    benchmark: str | None,
-    frame: "pd.DataFrame",
-    request: "Request",
-    afresh: bool = False,
+    one: "Recommendation", benchmark: str | None, frame: "pd.DataFrame", request: "Request"
 ) -> str:
     """Trains the method under the protocol of its runs, with all seeds that were asked for.
 
-    Args:
-        one: names the method.
-        benchmark: to train on.
-        frame: the runs.
-        request: of the command.
-        afresh: not into the results folder, where the runs count as finished.
+    Where their trained tensors are missing, it is not into this results folder, in which they count
+    as finished.
     """
     from benchmark.planning.catalogue import BENCHMARKS
     from benchmark.planning.plan import command
@@ -377,6 +369,8 @@ def _command(
         words += ["--plugin", _FILE]
     weights, data = _sources(one, request)
     again = shlex.split(request.repeated)
+    ids = _run_ids(one, benchmark, frame)
+    afresh = bool(ids) and not _usable(one, benchmark, frame, request)
     for place in range(0, len(again), 2):  # a plug-in file may be named already
         option = again[place : place + 2]
         known = option[0] == "--plugin" and option[1] in words

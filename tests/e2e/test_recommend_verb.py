@@ -43,6 +43,8 @@ def test_published_records_say_what_to_take_and_how_to_train_it():
     assert "whose trained tensors are not here; to train it in a results folder of your" in there
     assert "predict" not in there
     assert not [line for line in there.splitlines() if line[0:1] == "$" and "--results" in line]
+    told = json.loads(call("recommend", *PUBLISHED, "--benchmark=wbc", "--json").stdout)
+    assert all("--results" not in one["recommended"]["command"] for one in told["groups"])
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ class DescribedBenchmark(Benchmark):
             what = (
                 f"label value {few[0]} belongs"
                 if len(few) == 1
-                else (f"label values {', '.join(map(str, few))} belong")
+                else f"label values {', '.join(map(str, few))} belong"
             )
             return (
                 f"{what} to no class of {self.name}, and {'is' if len(few) == 1 else 'are'} not "
