@@ -3,9 +3,14 @@
 import gc
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -29,7 +34,7 @@ def spread(
 
     Yields:
         What waits for all of it and returns the results in the order of the items. An error of
-        the work is raised there.
+        the work is raised there. What a process had not done when it died is done here.
     """
     global _work, _items
     # Forked processes see tables without a copy of them. Other systems do not fork well.
@@ -39,14 +44,27 @@ def spread(
         return
     former = _work, _items
     _work, _items = work, items
+    # Forks before it has a thread, and, unlike `Pool`, says when a process dies.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _begin)
+    sent: list[Future[Result]] = []
     try:
-        pool = multiprocessing.get_context("fork").Pool(workers, _leave_garbage)
+        with suppress(BrokenProcessPool):
+            for number in range(len(items)):
+                sent.append(pool.submit(_one, number))
     finally:
         _work, _items = former
-    with pool:
-        some = max(1, len(items) // (8 * workers))
-        done = pool.map_async(_one, range(len(items)), chunksize=some)
-        yield done.get
+
+    def result(number: int) -> Result:
+        if number < len(sent):
+            with suppress(BrokenProcessPool):
+                return sent[number].result()
+        # The system ended a process, for its memory as a rule.
+        return work(items[number])
+
+    try:
+        yield lambda: [result(number) for number in range(len(items))]
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _one(number: int) -> Any:
@@ -54,10 +72,21 @@ def _one(number: int) -> Any:
     return _work(_items[number])
 
 
-def _leave_garbage() -> None:
+def _begin() -> None:
     # What a forked process inherits is no garbage, and looking for some takes long.
     gc.freeze()
     gc.disable()
+    # Nor are the handlers of signals its own: the first process hears Ctrl-C, and ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ starts up, and what it imports until then, is for tests that start Python themse
 """
 
 import contextlib
+import faulthandler
 import multiprocessing
 import os
 import runpy
@@ -17,6 +18,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+
+_SAY_WHERE = signal.SIGUSR2
+"""Makes a process print the stacks of its threads."""
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["tests.helpers.preloaded"])
@@ -74,19 +78,23 @@ class Running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
-    def end(self, timeout=1500):
+    def end(self, timeout=600):
         """Waits for the end; as `subprocess.run` with text gives it."""
         self._process.join(timeout)
-        if self._process.is_alive():
+        hangs = self._process.is_alive()
+        if hangs:
+            self.send_signal(_SAY_WHERE)
+            self._process.join(5)
             self._process.kill()
             self._process.join()
-            raise subprocess.TimeoutExpired(self.command, timeout)
         out, err = (path.read_text("utf-8") for path in self._paths)
         self._folder.cleanup()
+        if hangs:
+            raise AssertionError(f"{self.command} did not end in {timeout} s: {out}{err}")
         return subprocess.CompletedProcess(self.command, self._process.exitcode, out, err)
 
 
-def call(*words, cwd=ROOT, env=None, timeout=1500, prepare=None):
+def call(*words, cwd=ROOT, env=None, timeout=600, prepare=None):
     """Runs `python -m benchmark` with words; `prepare` is called in the process before."""
     return Running(*words, cwd=cwd, env=env, prepare=prepare).end(timeout)
 
@@ -96,6 +104,7 @@ def _benchmark(command, cwd, env, out, err, prepare):
 
     for number, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
+    faulthandler.register(_SAY_WHERE)
     # A shell starts what it puts into the background, and the tests with it, with this ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()

@@ -1,8 +1,13 @@
 """Work that is spread over processes is the same work."""
 
 import gc
+import multiprocessing
 import os
+import signal
+import sys
+import time
 
+import psutil
 import pytest
 
 from benchmark.core.parallel import spread, uncollected
@@ -46,6 +51,56 @@ def test_work_may_spread_its_own_work():
 def test_nothing_to_do_is_done(worth):
     with spread(str, [], worth) as found:
         assert found() == []
+
+
+def test_what_a_process_had_not_done_when_it_died_is_done_here():
+    here = os.getpid()
+
+    def work(number):
+        if number == 3 and os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    with spread(work, range(8), True) as found:
+        assert found() == list(range(8))
+
+
+def test_an_error_of_the_block_ends_what_was_begun():
+    with pytest.raises(KeyError), spread(time.sleep, [0.1] * 50, True):
+        raise KeyError
+    assert not multiprocessing.active_children()
+
+
+def _waits_for_ever(sent):
+    def work(_):
+        sent.send(os.getpid())
+        time.sleep(600)
+
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    with spread(work, [1, 2], True) as found:
+        found()
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+def test_processes_end_with_the_one_that_began_them():
+    received, sent = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=_waits_for_ever, args=(sent,))
+    process.start()
+    others = [psutil.Process(received.recv()) for _ in range(2)]
+    process.kill()
+    process.join()
+    _, alive = psutil.wait_procs(others, timeout=60)
+    assert not alive
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+def test_processes_have_no_handlers_of_the_one_that_began_them():
+    former = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        with spread(lambda _: signal.getsignal(signal.SIGTERM), [1, 2], True) as found:
+            assert found() == [signal.SIG_DFL] * 2
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def test_garbage_is_collected_again_as_before():
