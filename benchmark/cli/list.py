@@ -246,7 +246,7 @@ def _settings(rows: "Sequence[Row]") -> "Table":
 
 
 def _applied(found: "Row") -> "RenderableType":
-    title = f"methods on {found['backbone']} ({found['kind']})"
+    title = f"methods on {found['backbone']} ({found['kind']}), {found['classes']} classes"
     cells = []
     for row in found["methods"]:
         if row["unsupported"]:

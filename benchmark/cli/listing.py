@@ -71,7 +71,7 @@ def methods_on(backbone: str, folders: Sequence[Path]) -> Row:
             row["trained"] = sum(p.numel() for p in tuned.parameters() if p.requires_grad)
             row["layers"], row["share"] = adapted(tuned)
         rows.append(row)
-    return {"backbone": backbone, "kind": whole.kind, "methods": rows}
+    return {"backbone": backbone, "kind": whole.kind, "classes": CLASSES, "methods": rows}
 
 
 def backbones(weights: Sequence[Path]) -> list[Row]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from benchmark.analysis.runs import Runs
     from benchmark.cli.request import Request
     from benchmark.core.spec import RunSpec
+    from benchmark.planning.forecast import Forecaster
     from benchmark.planning.staleness import State
     from benchmark.results.index import Entry
 
@@ -25,6 +26,9 @@ MANY = 200
 
 BUSY = 0.5
 """Load per core from which on a forecast says that the machine is busy."""
+
+MOST_KINDS = 40
+"""Methods on benchmarks whose costs are listed."""
 
 MOST_METHODS = 6
 """That are named in a sentence."""
@@ -166,6 +170,7 @@ def plan(
             text = f"cannot run ({counted(number, 'run')}): {reason}"
             console.print(text, style="red", soft_wrap=True)
         if estimate:
+            _each(console, estimate["each"])
             _forecast(console, estimate, probe)
         if handed and todo:
             console.print(_submission(handed), soft_wrap=True)
@@ -369,11 +374,53 @@ def _estimate(
         "available_memory_bytes": available,
         "disk_bytes": total.disk_bytes,
         "free_disk_bytes": free_disk(request.results),
+        "each": _kinds(todo, forecaster),
         "too_large": [
             {"method": method, "benchmark": benchmark, "backbone": backbone, "memory_bytes": need}
             for (method, benchmark, backbone), need in large.items()
         ],
     }
+
+
+def _kinds(todo: "Sequence[RunSpec]", forecaster: "Forecaster") -> list[dict[str, Any]]:
+    """What one run of each method, benchmark, backbone and protocol takes; None is not known."""
+    kinds = {(c.backbone, c.benchmark, c.method_label, c.protocol.hash): c for c in todo}
+    return [
+        {
+            "benchmark": cell.benchmark,
+            "backbone": cell.backbone,
+            "method": cell.method_label,
+            "fraction": cell.protocol.fraction,
+            **forecaster.expected(cell)._asdict(),
+        }
+        for cell in kinds.values()
+    ]
+
+
+def _each(console: "Console", each: list[dict[str, Any]]) -> None:
+    """What a run of each method takes and stores: a limit rules methods out before they train."""
+    from rich.table import Table
+
+    if len(each) > MOST_KINDS or all(one["stored_bytes"] is None for one in each):
+        return
+    table = Table(box=None)
+    several = [
+        name
+        for name in ("backbone", "benchmark", "fraction")
+        if len({one[name] for one in each}) > 1
+    ]
+    for name in ("method", *several):
+        table.add_column(name, overflow="fold")
+    for name in ("a run takes", "memory", "stores"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in each:
+        taken, sizes = one["seconds"], (one["memory_bytes"], one["stored_bytes"])
+        table.add_row(
+            *(str(one[name]) for name in ("method", *several)),
+            "?" if taken is None else time_text(taken),
+            *("?" if size is None else size_text(size) for size in sizes),
+        )
+    console.print(table)
 
 
 def _forecast(console: "Console", found: dict[str, Any], probed: bool) -> None:

@@ -310,12 +310,12 @@ def _summary(console: "Console", request: "Request", cells: "list[RunSpec]") -> 
             highlight=False,
             soft_wrap=True,
         )
-    print_report(runs, assess(runs), console)
+    print_report(runs, assess(runs), console, reasons="see below")
     if own.any():
         suite = request.selection.suite
         console.print(
             f"records in {request.place}/{suite}; `python -m benchmark report --suite {suite}"
-            f"{request.repeated}` writes {request.reports / suite}/index.html",
+            f"{request.repeated}` makes the report",
             markup=False,
             highlight=False,
             soft_wrap=True,

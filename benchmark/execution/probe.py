@@ -29,6 +29,7 @@ from benchmark.execution.cell import VERIFIED_IMAGES
 from benchmark.execution.checks import too_costly
 from benchmark.execution.environment import Environment
 from benchmark.execution.splits import decoded, open_benchmark
+from benchmark.models.delta import Pristine, stored_bytes
 from benchmark.models.segmenter import Segmenter
 from benchmark.planning.catalogue import build_method
 from benchmark.results.index import Entry, needed
@@ -72,6 +73,7 @@ class Rehearsal:
     Attributes:
         method: of the cell.
         segmenter: that it was applied to, on the environment's device.
+        pristine: the backbone as it was before.
         protocol: the cell's, but for the number of steps.
         compute: precision and attention.
         training: the training images.
@@ -81,6 +83,7 @@ class Rehearsal:
 
     method: Method
     segmenter: Segmenter
+    pristine: Pristine
     protocol: Protocol
     compute: Compute
     training: Examples
@@ -110,6 +113,7 @@ class Rehearsal:
         return cls(
             method,
             segmenter,
+            pristine,
             protocol,
             compute,
             training,
@@ -182,6 +186,7 @@ def _measure(cell: RunSpec, environment: Environment) -> Entry:
         batch_size=protocol.batch_size,
         images_per_second=protocol.batch_size / (times[-1] - times[-2]),
         memory_bytes=needed(memory),
+        stored_bytes=stored_bytes(segmenter, rehearsal.pristine),
         # A run evaluates all images as trained, and a few again from the delta that it stored.
         other_seconds=(len(benchmark.ids(protocol.eval_split)) + VERIFIED_IMAGES) * one_image,
     )

@@ -243,6 +243,11 @@ def _sha256(tensor: Tensor) -> str:
     return hashlib.sha256(data.numpy().data).hexdigest()
 
 
+def stored_bytes(segmenter: Segmenter, pristine: Pristine) -> int:
+    """Bytes of the file that `write` would make; trained parameters count once changed."""
+    return len(save(delta(segmenter, pristine)))
+
+
 def write(segmenter: Segmenter, pristine: Pristine, path: Path) -> Stored:
     """Writes the delta as safetensors.
 

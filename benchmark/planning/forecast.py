@@ -42,6 +42,9 @@ SIZE: tuple[Keys, ...] = (
 )
 """The same for what a run leaves on disk."""
 
+STORED = SIZE[:2]
+"""The same for the size of its delta, of which another method says nothing."""
+
 
 START_SECONDS = 10.0
 """What `run` takes besides its cells on two idle cores: starting processes, checks, tables."""
@@ -53,6 +56,7 @@ class Expected(NamedTuple):
     seconds: float | None
     memory_bytes: int | None
     disk_bytes: int | None
+    stored_bytes: int | None
     rough: bool = False  # the seconds are those of another machine
 
 
@@ -120,6 +124,7 @@ class Forecaster:
         self._memory = _Grouped(done, SPEED, lambda run: run.memory_bytes)
         self._others = _Grouped(runs, OTHERS, lambda run: run.other_seconds)
         self._disk = _Grouped(done, SIZE, lambda run: run.disk_bytes)
+        self._stored = _Grouped(done, STORED, lambda run: run.stored_bytes)
         self._known: dict[tuple[object, ...], Expected] = {}
 
     def expected(self, cell: RunSpec) -> Expected:
@@ -156,6 +161,7 @@ class Forecaster:
         ]
         others = [run.other_seconds or 0.0 for run in self._others.like(wanted)]
         sizes = [run.disk_bytes or 0 for run in self._disk.like(wanted)]
+        stored = [run.stored_bytes or 0 for run in self._stored.like(wanted)]
         seconds = protocol.steps * images / median(rates) if rates else None
         if seconds is not None and others:
             seconds += median(others)
@@ -163,6 +169,7 @@ class Forecaster:
             seconds,
             round(median(peaks)) if peaks else None,
             round(median(sizes)) if sizes else None,
+            round(median(stored)) if stored else None,
         )
 
 
@@ -172,6 +179,7 @@ def _completed(found: Expected, other: Expected) -> Expected:
         other.seconds if found.seconds is None else found.seconds,
         other.memory_bytes if found.memory_bytes is None else found.memory_bytes,
         other.disk_bytes if found.disk_bytes is None else found.disk_bytes,
+        other.stored_bytes if found.stored_bytes is None else found.stored_bytes,
         rough=found.seconds is None and other.seconds is not None,
     )
 

@@ -190,7 +190,8 @@ def _failures(runs: Runs) -> str:
     return (
         to_markdown(table, columns)
         + "\n`python -m benchmark run --retry failed` tries failed runs again, but not unsupported "
-        "ones." + (f" {waiting}" if waiting else "")
+        "ones. To leave a method out of the report, remove its folder from the results."
+        + (f" {waiting}" if waiting else "")
     )
 
 

@@ -41,7 +41,11 @@ _AGAIN = ", continued"
 
 
 def print_report(
-    runs: Runs, assessment: Assessment, console: "Console", classes: bool = False
+    runs: Runs,
+    assessment: Assessment,
+    console: "Console",
+    classes: bool = False,
+    reasons: str = "the report says why",
 ) -> None:
     """Prints leaderboard and mIoU per benchmark of each backbone, weights and protocol.
 
@@ -50,11 +54,14 @@ def print_report(
         assessment: of these runs.
         console: where to; 100 columns are enough for five benchmarks.
         classes: also print the IoU of each class of each benchmark.
+        reasons: where to read why runs did not finish.
     """
     if runs.frame.empty:
         console.print("no results")
         return
     for key, part in runs.groups.items():
+        if not (part.frame["status"] == "done").any():
+            continue
         name = runs.names[key].label
         board = ranked(part, assessment.board)
         ends = zip(board["low"], board["high"], strict=True)
@@ -87,7 +94,7 @@ def print_report(
     if missing:
         number = "1 run" if missing == 1 else f"{missing} runs"
         waiting = not_run(runs)
-        text = f"{number} did not finish; the report says why."
+        text = f"{number} did not finish; {reasons}."
         console.print(f"{text} {waiting}".rstrip(), highlight=False)
 
 

@@ -18,7 +18,7 @@ from benchmark.core.record import PUBLISHED, RECORD, TUNING, Memory, Record, Sta
 from benchmark.results import record_file, store
 
 NAME = ".index.json"
-VERSION = 3
+VERSION = 4
 DEPTH = 4
 """Folders between the results folder and the runs: suite, benchmark, backbone, method."""
 
@@ -43,6 +43,7 @@ class Entry(NamedTuple):
     disk_bytes: int | None = None  # of the run's folder, with its delta
     compile_seconds: float | None = None  # None: not compiled, or too late to be known
     compile_gain: float | None = None  # times as fast as before
+    stored_bytes: int | None = None  # of the delta
 
 
 class Held(NamedTuple):
@@ -124,6 +125,7 @@ def summary(record: Record, disk_bytes: int | None = None) -> Entry:
         disk_bytes=disk_bytes,
         compile_seconds=compiled.seconds if compiled else None,
         compile_gain=compiled.gain if compiled else None,
+        stored_bytes=costs.stored.bytes if costs else None,
     )
 
 

@@ -34,7 +34,7 @@ def test_the_suite_and_the_backbone_are_chosen_and_said(home):
         f"suite own, for sets of your own (bolts), backbone {reader.BACKBONE}: the first of the "
         "suite's list that is here (weights); --suite, --backbones choose others"
     )
-    assert "`python -m benchmark report --suite own` writes pages/own/index.html" in done.stdout
+    assert "`python -m benchmark report --suite own` makes the report" in done.stdout
     (path,) = (home / "out").rglob("record.json")
     record = json.loads(path.read_text())
     assert (record["suite"], record["benchmark"]) == ("own", "bolts")

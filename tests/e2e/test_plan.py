@@ -125,6 +125,7 @@ def test_a_probe_measures_and_stores_nothing(tmp_path):
     told = stdout(call("plan", "--methods", "linear", *TINY, "--probe", "--results", tmp_path))
     assert re.search(r"probe: linear on cells, demo_vit: [\d.e+]+ images/s, [\d.]+ MB", told)
     assert "1 run to train: at least" in told and "Rough" not in told
+    assert re.search(r"^ linear +\d.* s +[\d.]+ MB +[\d.]+ kB", told, re.M)
     assert not list(tmp_path.iterdir())
 
 
@@ -198,9 +199,14 @@ def test_json_is_one_document_with_the_states_and_the_forecast(ran):
 
 
 def test_json_with_a_probe_keeps_its_lines_off_the_document(tmp_path):
-    done = call("plan", "--methods=linear", *TINY, "--probe", "--json", "--results", tmp_path)
-    assert json.loads(stdout(done))["forecast"]["rough"] == 0
-    assert "probe: linear on cells" in done.stderr
+    chosen = ("--methods=full,lora", *TINY, "--results", tmp_path)
+    done = call("plan", *chosen, "--probe", "--json")
+    forecast = json.loads(stdout(done))["forecast"]
+    assert forecast["rough"] == 0 and "probe: lora on cells" in done.stderr
+    stdout(call("run", *chosen))
+    stored = {path.parents[1].name: path.stat().st_size for path in tmp_path.rglob("delta.*")}
+    told = {one["method"]: one["stored_bytes"] for one in forecast["each"]}
+    assert told == stored and told.keys() == {"full", "lora"}
 
 
 def unreachable():

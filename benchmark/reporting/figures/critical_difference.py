@@ -24,9 +24,9 @@ _LINE: dict[str, Any] = {"color": "#333333", "linewidth": 0.9, "solid_capstyle":
 
 
 def pictures(view: GroupView) -> Iterator[Picture]:
-    """The average ranks, where there are two or more."""
+    """The average ranks of two or more methods over two or more benchmarks."""
     ranks = view.own(view.inputs.assessment.ranks)
-    if len(ranks) > 1:
+    if len(ranks) > 1 and ranks["cells"].max() > 1:
         found = view.own(view.inputs.assessment.cliques)
         cliques = found.groupby("clique")["method"].agg(list).tolist()
         difference = float(ranks["critical_difference"].iloc[0])

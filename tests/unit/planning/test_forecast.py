@@ -27,6 +27,7 @@ def entry(method="linear", benchmark="cells", *, rate=10.0, **fields):
         "memory_bytes": 100,
         "other_seconds": 5.0,
         "disk_bytes": 7,
+        "stored_bytes": 6,
     }
     return Entry(method=method, benchmark=benchmark, images_per_second=rate, **(usual | fields))
 
@@ -42,7 +43,7 @@ def expected(runs, **protocol):
 
 def test_time_is_training_and_the_rest():
     # 100 steps x 8 images at 10 images/s, and 5 s for evaluation and costs.
-    assert expected([entry()]) == (85.0, 100, 7, False)
+    assert expected([entry()]) == (85.0, 100, 7, 6, False)
 
 
 def test_the_median_decides():
@@ -98,8 +99,8 @@ def test_cells_without_a_basis_are_counted_and_in_no_sum():
 def test_another_machine_tells_roughly_what_no_run_here_does():
     (cell,) = cells()
     rough = Forecaster([entry(device="elsewhere", memory_bytes=3)], "elsewhere")
-    assert Forecaster([], "here", rough).expected(cell) == (85.0, 3, 7, True)
-    assert Forecaster([entry(rate=20)], "here", rough).expected(cell) == (45.0, 100, 7, False)
+    assert Forecaster([], "here", rough).expected(cell) == (85.0, 3, 7, 6, True)
+    assert Forecaster([entry(rate=20)], "here", rough).expected(cell) == (45.0, 100, 7, 6, False)
     other = entry(backbone="resnet18")
     total = forecast([cell], Forecaster([other], "here", rough))
     assert (total.rough, total.without_basis, total.device_seconds) == (1, 0, 85)
@@ -119,9 +120,15 @@ def test_what_a_run_needs_and_leaves_is_known_when_it_is_finished():
     assert (found.memory_bytes, found.disk_bytes) == (expected([whole]).memory_bytes, 70)
 
 
+def test_what_a_method_stores_is_not_told_by_another_one():
+    assert expected([entry("lora")]).stored_bytes is None
+    assert expected([entry("lora")]).disk_bytes == 7
+    assert expected([entry(benchmark="streets", stored_bytes=9)]).stored_bytes == 9
+
+
 def test_failed_runs_tell_nothing():
     failed = summary(record(status="failed", reason="x", backbone="demo_vit"))
-    assert expected([failed]) == (None, None, None, False)
+    assert expected([failed]) == (None, None, None, None, False)
 
 
 def test_a_record_tells_speed_and_memory():
@@ -134,6 +141,7 @@ def test_a_record_tells_speed_and_memory():
         99,
     )
     assert told.memory_bytes == record().costs.train.memory.peak_bytes
+    assert told.stored_bytes == record().costs.stored.bytes
 
 
 def test_what_does_not_fit_is_named_with_what_it_needs():

@@ -55,7 +55,7 @@ function openPanel(group, scope, method) {
     el('h3', {}, runs.length > MOST_RUNS ? `The first ${MOST_RUNS} of ${runs.length} runs` : 'Runs'),
     scores,
     ...(done.length ? [el('h3', {}, 'Times of single runs'), el('p', { class: 'note' },
-      'What each run took, whatever else the machine did, and with its own number of threads. Do not compare them between methods: the leaderboard has times that were measured in turns.'), took] : []),
+      `What each run took, whatever else the machine did, and with its own number of threads. Do not compare them between methods${timed ? ': the leaderboard has times that were measured in turns' : ''}.`), took] : []),
     el('h3', {}, 'Commands that repeat them'),
     el('p', { class: 'note' }, 'The first command repeats the run and compares the result; the second made the run.'),
     el('div', { class: 'repeat' }, ...repeats));
