@@ -262,7 +262,10 @@ class Remote:
             with lock.hold_run(self.folder / run) as mine:
                 # Else it is replaced just now, or another command has run it here meanwhile.
                 if mine and text is not None and self._is_wanted(run, marker, changed[run]):
-                    self._take(run, marker, text, changed[run])
+                    try:
+                        self._take(run, marker, text, changed[run])
+                    except UserError as damaged:  # the others are whole
+                        _warn(str(damaged))
         gone = sorted(sent - markers.keys())
         for run in gone:
             with lock.hold_run(self.folder / run) as mine:

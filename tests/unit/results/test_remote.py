@@ -288,9 +288,18 @@ def test_a_file_that_is_not_what_its_marker_says_is_refused(machine, tmp_path):
     with pytest.raises(UserError, match="not what its marker says") as refusal:
         load_results(b.folder)
     assert "\n" not in str(refusal.value) and not (there / "images.npz").exists()
-    next((tmp_path / "store").rglob(RECORD)).write_bytes(b"{}")
-    with pytest.raises(UserError, match="run it again"):
-        machine("c")
+
+
+def test_a_damaged_record_is_told_and_stops_no_other_run(machine, tmp_path):
+    a = machine("a")
+    damaged, whole = (store_run(a.folder, seed=seed) for seed in (0, 1))
+    a.finish()
+    below = tmp_path / "store" / damaged.relative_to(a.folder)
+    next(below.rglob(RECORD)).write_bytes(b"{}")
+    with pytest.warns(UserWarning, match="not what its marker says.*run it again"):
+        c = machine("c")
+    (there,) = c.folder.rglob(RECORD)
+    assert there.parent == c.folder / whole.relative_to(a.folder)
 
 
 @pytest.mark.parametrize("bad", ["../../x", "a/b", ".hidden", ""])
