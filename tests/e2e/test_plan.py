@@ -133,7 +133,7 @@ def test_a_probe_has_the_threads_of_one_process_of_run(monkeypatch):
     import torch
     from rich.console import Console
 
-    from benchmark.cli import plan as verb
+    from benchmark.cli import forecasts
     from benchmark.execution import jobs, probe
     from benchmark.planning.plan import Selection, plan
 
@@ -144,7 +144,7 @@ def test_a_probe_has_the_threads_of_one_process_of_run(monkeypatch):
     torch.set_num_threads(2)
     try:
         cells = plan(Selection(methods="linear", benchmarks="cells"))
-        assert verb._probed(console, request, cells, [], None) == []
+        assert forecasts.probed(console, request, cells, [], None) == []
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(former)
