@@ -152,9 +152,9 @@ def test_each_group_has_its_figures(tmp_path, monkeypatch):
     files = write_report(runs, tmp_path / "out", "small")
     pngs = {path.name for path in files if path.suffix == ".png"}
     kinds = {name.split("_")[0] for name in pngs}
-    assert kinds == {"pareto", "ranks", "classes", "storage"}
+    assert kinds == {"pareto", "classes", "storage"}  # no ranks over a single benchmark
     drawn = [cost for cost in COSTS if cost.figure]
-    assert len(pngs) == 2 * (len(drawn) + 2) + 1  # a single method has no ranks
+    assert len(pngs) == 2 * (len(drawn) + 2)
     assert {"pareto_latency_resnet18.png", "pareto_latency_vit_tiny.png"} <= pngs
     text = (tmp_path / "out" / "README.md").read_text()
     assert all(f"(figures/{name})" in text for name in pngs)
