@@ -36,11 +36,20 @@ def predict(
     force: Annotated[
         bool, typer.Option("--force", help="Replace masks and overlays of another run.")
     ] = False,
+    own_values: Annotated[
+        bool,
+        typer.Option(
+            "--own-values",
+            help="Masks store what your labels store of a class (0, 128, 255; colours), not its "
+            "index.",
+        ),
+    ] = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Label images and videos with a finished run.
 
-    Writes DIR/masks: PNG files in the set's colours; the value of a pixel is its class index. A
+    Writes DIR/masks: PNG files in the set's colours; the value of a pixel is its class index,
+    or with --own-values what your labels store of the class. A
     video (extra `video`) becomes a folder of frames. Writes DIR/classes.csv: the share of each
     class in each mask. With --overlay also DIR/overlays, where a video stays a video.
 
@@ -60,7 +69,7 @@ def predict(
     if any(one.is_video for one in files):
         video.require_av()
     network = load(run, results=request.results, weights=request.weights, device=request.device)
-    place = Folder(out, network, overlay, force)
+    place = Folder(out, network, overlay, force, own_values)
     try:
         with _bar(files, quiet) as (tell, problem):
             done = place.fill(files, tell, problem)

@@ -189,6 +189,7 @@ class Task(_Part):
 
     classes: tuple[str, ...]  # names; the class index is the place
     colours: tuple[str, ...] = ()  # `#RRGGBB` of each class; empty: PASCAL VOC's colour map
+    values: tuple[int | str, ...] = ()  # what labels store of a class; empty: not known
     channels: int = 3  # of an image
     bands: tuple[int, ...] | None = None  # of an image file, in this order; None: as RGB
     range: tuple[tuple[float, float], ...] | None = None  # stored values of black and white

@@ -1,6 +1,7 @@
 """What using a trained network takes of the benchmark that it was trained on."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,9 @@ def task_of(benchmark: Benchmark | type[Benchmark]) -> Task:
     if issubclass(kind, DescribedBenchmark):
         said = kind.description
         scale = None if said.shorter_side else said.scale or 1.0
-        more = {"scale": scale, "shorter_side": said.shorter_side}
-        return task.model_copy(update={"bands": said.bands, "range": said.range, **more})
+        more: dict[str, Any] = {"scale": scale, "shorter_side": said.shorter_side}
+        more |= {"values": said.values, "bands": said.bands, "range": said.range}
+        return task.model_copy(update=more)
     return task.model_copy(update={"scale": 1.0 if kind.scale is Benchmark.scale else None})
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from benchmark.core.errors import DataError, UserError
 from benchmark.core.files import make_folder, write_atomic
@@ -23,7 +22,7 @@ from benchmark.core.format import counted
 from benchmark.engine.out_of_memory import is_out_of_memory
 from benchmark.inference import video
 from benchmark.inference.inputs import MASKS, OVERLAYS, TABLE, Input
-from benchmark.inference.pictures import jpeg, mask_png, note_in, overlay
+from benchmark.inference.pictures import jpeg, mask_in, mask_png, note_in, overlay, stored_values
 from benchmark.inference.predictor import Predictor
 
 COMPLETE = ".complete"
@@ -63,16 +62,37 @@ class Folder:
         predictor: that makes the masks.
         overlays: write pictures of the classes over the images, too.
         force: replace results of another run.
+        own_values: masks store what labels of the set store of a class, not its index.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or what labels store is not known.
     """
 
     def __init__(
-        self, out: Path, predictor: Predictor, overlays: bool = False, force: bool = False
+        self,
+        out: Path,
+        predictor: Predictor,
+        overlays: bool = False,
+        force: bool = False,
+        own_values: bool = False,
     ) -> None:
         self.out, self.predictor, self.overlays, self.force = out, predictor, overlays, force
-        self._run = {"run": predictor.record.run_id, "delta": predictor.delta_sha256}
+        self._run: Note = {
+            "run": predictor.record.run_id,
+            "delta": predictor.delta_sha256,
+            "stored": None,
+        }
+        self._stored: np.ndarray | None = None
+        if own_values:
+            values = predictor.task.values
+            if not values:
+                raise UserError(
+                    f"--own-values: what labels of {predictor.record.benchmark} store is not known "
+                    f"from run {predictor.record.run_id}, which is older than that or of no YAML "
+                    "file; leave --own-values out, and masks store the class index"
+                )
+            self._stored = stored_values(values)
+            self._run["stored"] = list(values)
         self._notes: dict[Path, Note] = {}
         try:
             make_folder(out / MASKS)
@@ -132,7 +152,7 @@ class Folder:
         others: list[str] = []
         for path in sorted((self.out / MASKS).rglob("[!.]*.png")):
             one, note = _maker(path, named), note_in(path)
-            if note is None or not note.keys() >= {"image", "pixels", *self._run}:
+            if note is None or not note.keys() >= {"image", "pixels", "run", "delta"}:
                 if one is not None:
                     raise UserError(f"{path} is no mask of `predict`; choose another --out")
             elif one is None and not _holds(note, self._run):
@@ -146,7 +166,9 @@ class Folder:
                 )
             elif one is not None and not _holds(note, self._run | self._source(one)):
                 outdated[self._place(one)] = one
-                others += [] if _holds(note, self._run) else [str(note["run"])]
+                if not _holds(note, self._run):
+                    same = note["run"] == self._run["run"] and note["delta"] == self._run["delta"]
+                    others.append(f"{note['run']}{' with other values' if same else ''}")
             else:
                 self._notes[path] = note
         if others and not self.force:
@@ -176,7 +198,7 @@ class Folder:
         there = path in self._notes
         if not there or (self.overlays and not picture.exists()):
             image = self.predictor.read(one.path)
-            mask = _mask_in(path) if there else self.predictor.predict_array(image)
+            mask = self._mask(path) if there else self.predictor.predict_array(image)
             if self.overlays:
                 make_folder(picture.parent)
                 write_atomic(picture, jpeg(overlay(image, mask, self.predictor.palette)))
@@ -207,7 +229,11 @@ class Folder:
             for frame in video.frames(one.path):
                 path = place / f"{frame.number:06}.png"
                 made = path in self._notes
-                mask = _mask_in(path) if made else self.predictor.predict_array(frame.image)
+                mask = (
+                    mask_in(path, self._stored)
+                    if made
+                    else self.predictor.predict_array(frame.image)
+                )
                 if not made:
                     self._store(path, mask, source)
                 if writer is not None:
@@ -220,8 +246,12 @@ class Folder:
         pixels = np.bincount(mask.ravel(), minlength=len(self.predictor.classes)).tolist()
         note = self._run | source | {"pixels": pixels}
         make_folder(path.parent)
-        write_atomic(path, mask_png(mask, self.predictor.palette, note))
+        write_atomic(path, mask_png(mask, self.predictor.palette, note, self._stored))
         self._notes[path] = note
+
+    def _mask(self, path: Path) -> np.ndarray:
+        """Class indices in a mask that is there."""
+        return mask_in(path, self._stored)
 
     def _place(self, one: Input) -> Path:
         """Where masks of a file are: with a suffix, or as a folder that holds those of frames."""
@@ -266,8 +296,3 @@ def _holds(note: Note, wanted: Note) -> bool:
 def _with(path: Path, suffix: str) -> Path:
     # `with_suffix` would take a part of a name with a dot for one.
     return path.with_name(path.name + suffix)
-
-
-def _mask_in(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.array(picture)

@@ -526,6 +526,16 @@ class Description(BaseModel):
         return {value: index[name] for _, value, name in self._stored()}
 
     @property
+    def values(self) -> tuple[Value, ...]:
+        """What labels store of each class, the first of several values."""
+        if self.threshold is not None:
+            return (0, 255)
+        first: dict[int, Value] = {}
+        for value, index in self.stored.items():
+            first.setdefault(index, value)
+        return tuple(first[index] for index in range(len(self.classes)))
+
+    @property
     def colours(self) -> tuple[str, ...]:
         """The colour of each class, the first of several; empty unless all have one."""
         own = {name: values[0] for name, values in self.classes.items() if values}

@@ -6,6 +6,7 @@ from benchmark.core.errors import UserError
 from benchmark.core.record import Task
 from benchmark.data import available
 from benchmark.data.base import BENCHMARKS
+from benchmark.data.custom.description import Description
 from benchmark.data.task import palette_of, scale_of, task_of
 from benchmark.planning import plugins
 
@@ -46,6 +47,29 @@ def test_of_a_described_set_the_record_says_everything(described, fields, factor
     assert scale_of(task, None)(100, 200) == kind.scale(object.__new__(kind), 100, 200) == factor
     assert (task.bands, task.range) == (kind.description.bands, kind.description.range)
     assert palette_of(task, "own_task")[:2].tolist() == [[0, 0, 255], [0, 255, 0]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "values"),
+    [
+        ("labels: {0: sky, 128: sea, 255: sea}", (0, 128)),
+        ("labels: {255: sky, 0: sea}", (255, 0)),
+        ("offset: 1", (1, 2)),
+        ("", (0, 1)),
+        ("labels: colour", ("#0000FF", "#00FF00")),
+        ("labels: {'#aa0000': sky, '#00BB00': sea}", ("#AA0000", "#00BB00")),
+    ],
+)
+def test_what_labels_of_a_described_set_store(described, fields, values):
+    kind = described(fields)
+    task = Task.model_validate_json(task_of(kind).model_dump_json())
+    assert task.values == values
+    assert [kind.description.stored[value] for value in values] == [0, 1]
+
+
+def test_of_grey_values_labels_store_the_ends():
+    said = Description.model_validate({"name": "x", "classes": ["a", "b"], "threshold": 100})
+    assert said.values == (0, 255)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ class Network:
     palette = colour_table((), 3, "test")
 
     def __init__(self, run="run1"):
-        self.record = SimpleNamespace(run_id=run)
+        self.record = SimpleNamespace(run_id=run, benchmark="tiny")
         self.delta_sha256 = 64 * run[-1]
         self.predicted = 0
 
@@ -50,9 +50,9 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
-def fill(out, *given, network=None, overlays=False, force=False):
+def fill(out, *given, network=None, overlays=False, force=False, own_values=False):
     network, problems, told = network or Network(), [], []
-    folder = Folder(out, network, overlays, force)
+    folder = Folder(out, network, overlays, force, own_values)
     inputs = find_inputs(given, [out / "masks", out / "overlays"])
     outcome = folder.fill(inputs, told.append, problems.append)
     assert outcome.unread == len(problems)
@@ -88,6 +88,44 @@ def test_the_value_of_a_pixel_is_its_class(photos, tmp_path):
         mask = np.asarray(Image.open(out / row["mask"]))
         for value, name in enumerate(Network.classes):
             assert float(row[name]) == pytest.approx((mask == value).mean(), abs=1e-6)
+
+
+class Described(Network):
+    """Knows what labels of its set store."""
+
+    def __init__(self, *values):
+        super().__init__()
+        self.task = Task(classes=("dark", "bright", "white"), values=values)
+
+
+@pytest.mark.parametrize("values", [(255, 0, 128), ("#FF0000", "#00FF00", "#0000FE")])
+def test_masks_may_store_what_labels_of_the_set_store(photos, tmp_path, values):
+    out, network = tmp_path / "out", Described(*values)
+    fill(out, photos, network=network, own_values=True)
+    written = content(out)
+    with Image.open(out / "masks/a/0.png") as mask:
+        assert mask.mode == ("L" if values[0] == 255 else "RGB")
+        pixels = np.asarray(mask)
+    classes = Network().predict_array(np.asarray(Image.open(photos / "a/0.png")))
+    for index, value in enumerate(values):
+        stored = value if isinstance(value, int) else list(bytes.fromhex(value[1:]))
+        assert np.all(pixels[classes == index] == stored) and (classes == index).any()
+    predicted, _, _ = fill(out, photos, network=network, overlays=True, own_values=True)
+    assert predicted == 3 and content(out).items() >= written.items()  # counted before, too
+    fill(tmp_path / "plain", photos, network=Described(*values), overlays=True)
+    shown = content(tmp_path / "plain")["overlays/a/0.jpg"]
+    assert content(out)["overlays/a/0.jpg"] == shown
+    assert content(out)["classes.csv"] == content(tmp_path / "plain")["classes.csv"]
+
+
+def test_masks_of_other_values_do_not_mix(photos, tmp_path):
+    out, network = tmp_path / "out", Described(0, 128, 255)
+    for first, second in ((False, True), (True, False)):
+        fill(out, photos, network=network, own_values=first, force=True)
+        with pytest.raises(UserError, match="of run run1 with other values; choose another --out"):
+            fill(out, photos, network=network, own_values=second)
+    with pytest.raises(UserError, match="--own-values: what labels of tiny store is not known"):
+        fill(tmp_path / "other", photos, own_values=True)
 
 
 def test_overlays_show_the_classes_over_the_image(photos, tmp_path):
