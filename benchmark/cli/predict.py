@@ -87,6 +87,8 @@ def predict(
         highlight=False,
         soft_wrap=True,
     )
+    if hint := place.hint():
+        Console().print(hint, style="yellow", markup=False, highlight=False, soft_wrap=True)
     if done.unread:
         raise typer.Exit(1)
 

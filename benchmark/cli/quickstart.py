@@ -212,8 +212,14 @@ def _described(console: "Console", folder: Path, out: Path) -> tuple[Path, str]:
     path = out / f"{name_of(folder)}.yaml"
     _heading(console, "describe")
     if not path.exists():
+        was_there = out.exists()
         make_folder(out)
-        _call(console, "data", "describe", str(folder), "--to", str(path))
+        try:
+            _call(console, "data", "describe", str(folder), "--to", str(path))
+        except UserError:
+            if not was_there:
+                out.rmdir()
+            raise
         console.print(
             f"Correct the names of classes in {path} whenever you like; after any other change "
             "there, runs are trained again."

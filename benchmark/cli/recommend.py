@@ -41,11 +41,11 @@ Memory = Annotated[str | None, _limit("memory", "Peak memory of a training step:
 Latency = Annotated[str | None, _limit("latency", "Time to segment one image: 20ms, 1.2x.")]
 Training = Annotated[str | None, _limit("training", "Time of a training step: 500ms, 2x.")]
 Prefer = Annotated[
-    str | None,
+    str,
     typer.Option(
         metavar="accurate|small",
         help="What to take of methods that are not distinguishable from the best one: the best "
-        "one, or the one that stores least (default: accurate with limits, else small).",
+        "one, or the one that stores least.",
     ),
 ]
 
@@ -65,15 +65,15 @@ def recommend(
     memory: Memory = None,
     latency: Latency = None,
     training: Training = None,
-    prefer: Prefer = None,
+    prefer: Prefer = "accurate",
     as_json: options.AsJson = False,
 ) -> None:
     """Say which method to take by the finished runs, and print the command that trains it.
 
-    Within limits that is the most accurate one. Without limits it is the one that stores least of
-    those that are not distinguishable from the most accurate one. Both are named in any case. A
-    multiple, as in 1.2x, is one of the frozen backbone with a linear decoder. Times are those that
-    `timing` measured.
+    That is the most accurate one within the limits; with --prefer small, the one that stores least
+    of those that are not distinguishable from it. Both are named in any case. A multiple, as in
+    1.2x, is one of the frozen backbone with a linear decoder. Times are those that `timing`
+    measured.
 
     Exit code 2: no run has finished, or no method is within the limits.
     """
@@ -88,7 +88,7 @@ def recommend(
     from benchmark.reporting import recommend as answer
     from benchmark.results import asked
 
-    if prefer not in (None, *answer.PREFERENCES):
+    if prefer not in answer.PREFERENCES:
         raise UserError(f"--prefer {prefer!r}: choose {' or '.join(answer.PREFERENCES)}")
     typed = {
         "stored": stored,
@@ -157,6 +157,9 @@ def _print(
     frame: "pd.DataFrame",
     request: "Request",
 ) -> None:
+    from benchmark.core.selectors import UnknownName
+    from benchmark.planning.remembered import explain
+
     def say(text: str, style: str = "") -> None:
         console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
@@ -188,7 +191,8 @@ def _print(
                 "not here; to train it in a results folder of your own:"
             )
         elif ids:
-            say(f"trained on {where} already, as run {', '.join(usable)}; to use it:")
+            same = "" if len(usable) == 1 else " (seeds differ by chance; any will do)"
+            say(f"trained on {where} already, as run {', '.join(usable)}{same}; to use it:")
             images = _images(where, request)
             words = ["predict", usable[0], images, "--out", f"labelled-{usable[0]}", *weights]
             say(f"$ python -m benchmark {shlex.join(words)}{request.repeated}")
@@ -198,7 +202,8 @@ def _print(
         try:
             say(f"$ {_command(one, benchmark, frame, request)}")
         except UserError as error:  # its plug-in is not loaded
-            say(f"  {error}")
+            said = explain(error, request.results) if isinstance(error, UnknownName) else error
+            say(f"  {said}")
         if _DIR in weights:
             say(f"  {_DIR}: the folder that holds {one.key[0]}.safetensors")
         say("")

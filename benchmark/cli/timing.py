@@ -143,7 +143,7 @@ def suggest(console: "Console", request: "Request", cells: "list[RunSpec]") -> N
         took = sum(filter(None, known))
         console.print(
             "training time and latency are not compared yet; to compare them"
-            + (f" (about {time_text(took)})" if took else "")
+            + (f" (at least {time_text(took)} on an idle machine)" if took else "")
             + f", run `python -m benchmark timing --suite {suite}{request.repeated}"
             f"{request.sources}`",
             markup=False,

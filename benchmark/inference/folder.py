@@ -141,6 +141,19 @@ class Folder:
         self._write_table()
         return outcome
 
+    def hint(self) -> str:
+        """That most masks show one class and nothing else; empty where they do not."""
+        counts = [np.array(note["pixels"]) for note in self._notes.values()]
+        alone = [int(np.argmax(some)) for some in counts if np.count_nonzero(some) == 1]
+        if len(self.predictor.classes) < 2 or 2 * len(alone) <= len(counts):
+            return ""
+        most = max(set(alone), key=alone.count)
+        return (
+            f"{alone.count(most)} of {counted(len(counts), 'mask')} show "
+            f"{self.predictor.classes[most]} alone: if the images hold more, the network misses "
+            "it; look at the IoU of each class in the report"
+        )
+
     def _clear(self, inputs: Sequence[Input]) -> None:
         """Removes results that are out of date, all before the first new one.
 

@@ -90,7 +90,9 @@ def overlay(image: np.ndarray, mask: np.ndarray, palette: np.ndarray) -> np.ndar
     Returns:
         (H, W, 3) uint8.
     """
-    mixed = (1 - OPACITY) * as_rgb(image) + OPACITY * palette[mask]
+    # A class in black, as the background is by custom, would only darken the image.
+    opacity = np.where(palette.any(1), OPACITY, 0.0)[mask][..., None]
+    mixed = (1 - opacity) * as_rgb(image) + opacity * palette[mask]
     return np.rint(mixed).astype(np.uint8)
 
 

@@ -52,9 +52,14 @@ def recall(root: Path, names: Iterable[str]) -> dict[str, str]:
     for name in names:
         if name in BENCHMARKS.names():
             continue
-        used = _used(root, "benchmark", name)
-        if used and (problem := _restore(used, root)):
-            problems[name] = problem
+        # The file may have changed between runs: those of its present content count.
+        tried = []
+        for used in _used(root, "benchmark", name):
+            tried.append(_restore(used, root))
+            if not tried[-1]:
+                break
+        if tried and tried[-1]:
+            problems[name] = tried[0]
     return problems
 
 
@@ -116,8 +121,9 @@ def explain(error: UnknownName, root: Path) -> UserError:
             f"{what}: {path} describes it; add --plugin {path}, or write `plugins: {path}` into "
             "petseg.yaml"
         )
-    if error.kind in ("benchmark", "method") and (used := _used(root, error.kind, error.name)):
-        return UserError(f"{what}: it {_to_do(used, root)}")
+    if error.kind in ("benchmark", "method"):
+        for used in _used(root, error.kind, error.name):
+            return UserError(f"{what}: it {_to_do(used, root)}")
     if own:
         return UserError(
             f"{str(error).removesuffix('?')}; a set of your own needs --plugin FILE.yaml, or "
@@ -126,15 +132,17 @@ def explain(error: UnknownName, root: Path) -> UserError:
     return error
 
 
-def _used(root: Path, kind: str, name: str) -> PluginFile | None:
-    """The file that a benchmark or method came from, as the first run that says so names it."""
+def _used(root: Path, kind: str, name: str) -> Iterator[PluginFile]:
+    """The files that a benchmark or method came from, as runs name them, each once."""
     place = plain_name(name)
-    of_set = kind == "benchmark"
+    of_set, seen = kind == "benchmark", list[PluginFile]()
     for path in root.glob(f"*/{place}/*/*/*/{RECORD}" if of_set else f"*/*/*/{place}/*/{RECORD}"):
         record = store.read_record(path.parent)
         if record and name == (record.benchmark if of_set else record.method_name):
-            return record.plugins.get("benchmark" if of_set else "method")
-    return None
+            used = record.plugins.get("benchmark" if of_set else "method")
+            if used is not None and used not in seen:
+                seen.append(used)
+                yield used
 
 
 def _restore(used: PluginFile, root: Path) -> str:

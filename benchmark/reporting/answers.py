@@ -320,9 +320,12 @@ def _rivals(scored: pd.DataFrame, pairs: pd.DataFrame | None) -> pd.DataFrame:
         return scored[scored[MIOU] >= best[MIOU] - CLOSE]
     name = str(best["method"])
     compared, worse = _tested(pairs, name)
+    # The correction guards against calling a method better by chance. To call one as good takes
+    # more: its own interval must not exclude that.
+    behind = set(pairs["method_b"][(pairs["method_a"].astype(str) == name) & (pairs["low"] > 0)])
     # Down to the first one that is worse, as `shared_ranks`. Below it, a method may escape the test
     # by its spread; none is recommended that has both a lower score and higher costs than others.
-    above = ~scored["method"].isin(worse).cummax()
+    above = ~scored["method"].isin(worse | behind).cummax()
     return scored[above & scored["method"].isin(compared | {name})]
 
 
@@ -347,7 +350,7 @@ def _seeds_for_point(pairs: pd.DataFrame, seeds: int) -> str:
     number = len({*pairs["method_a"], *pairs["method_b"]})
     what = f"a difference of 1 point between a typical pair of these {number} methods"
     if not is_known(seeds, needed):
-        return f"; {seeds} seeds are too few to estimate how many would find {what}"
+        return f"; how many seeds would find {what} cannot be told from {seeds}"
     if needed <= seeds:
         return "; a difference of 1 point would most likely have shown"
     if math.isinf(needed):
@@ -368,7 +371,7 @@ def _add_seeds(pairs: pd.DataFrame, seeds: int, more: str) -> list[str]:
     if seeds > FEW_SEEDS or needed <= seeds:
         return []
     if math.isnan(needed) or not is_known(seeds, needed):
-        return [f"To learn how many seeds would tell more apart, add {added}: {more}."]
+        return [f"To tell more apart, or learn how many seeds that takes, add {added}: {more}."]
     if needed <= seeds + added:
         return [f"To tell more apart, add {added} seeds: {more}."]
     return [
@@ -421,9 +424,7 @@ def _behind(pairs: pd.DataFrame | None, best: str, other: str) -> str:
     if pair is None or pd.isna(pair["low"]):
         return ""
     span = below_text(float(pair["low"]), float(pair["high"]))
-    # The interval is for one pair alone.
-    corrected = " after Holm's correction" if pair["low"] > 0 else ""
-    return f", {span} {best} (not significant{corrected})"
+    return f", {span} {best} (not significant)"
 
 
 def _smallest(rivals: pd.DataFrame, pairs: pd.DataFrame | None, label: str) -> list[Finding]:
@@ -456,7 +457,8 @@ def _fastest(rivals: pd.DataFrame, pairs: pd.DataFrame | None, label: str) -> li
     busy = bool((known[_OTHERS] >= BUSY).any())
     if busy or first in names:
         why = "measured on a busy machine" if busy else "ranges over the rounds overlap"
-        return [Finding("Training times", (), f"do not differ clearly among these methods ({why})")]
+        among = ", ".join(map(str, known["method"]))
+        return [Finding("Training times", (), f"do not differ clearly among {among} ({why})")]
     low, high = (human(alike[TRAINING].agg(end), "ratio") for end in ("min", "max"))
     times = low if low == high else f"{low} to {high}, which do not differ clearly,"
     behind = _behind(pairs, first, names[0]) if len(names) == 1 else ""

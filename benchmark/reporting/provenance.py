@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.analysis.groups import apart, group_names, protocol_settings
-from benchmark.analysis.leaderboard import GROUP
+from benchmark.analysis.leaderboard import GROUP, current
 from benchmark.core.format import MISSING
 from benchmark.core.spec import Protocol
 
@@ -95,15 +95,17 @@ def protocols(runs: pd.DataFrame) -> Protocols:
     ]
     if different:
         guard.append(f"{len(hashes)} protocols here, which differ in {'; '.join(different)}.")
+    ranked = current(runs)  # not what was run again since, as after its set was described anew
+    ranked = ranked[ranked["status"] == "done"]
     for name, within, words in _EQUAL:
         column = f"{_ORIGIN}{name}"
-        if column not in runs:
+        if column not in ranked:
             continue
         # Fingerprints of different schemes cannot be compared.
-        found = runs[column].astype("string")
+        found = ranked[column].astype("string")
         scheme = found.str.extract(r"^(\w+):", expand=False).fillna("")
         keys = list(dict.fromkeys([*GROUP, within]))
-        if found.groupby([*(runs[key] for key in keys), scheme]).nunique().max() > 1:
+        if found.groupby([*(ranked[key] for key in keys), scheme]).nunique().max() > 1:
             guard.append(f"Runs that are ranked together used different {words}.")
     if _OPENED in runs and (often := int((runs[_OPENED] > 1).sum())):
         were, their = ("run was", "its score") if often == 1 else ("runs were", "their scores")

@@ -102,19 +102,18 @@ def recommend(
     found: Assessment,
     limits: Sequence[Limit],
     benchmark: str | None = None,
-    prefer: str | None = None,
+    prefer: str = PREFERENCES[0],
 ) -> list[Recommendation]:
     """The method to take in each group: the most accurate one within the limits.
 
-    Where there are no limits, costs count otherwise: of the methods that are not distinguishable
-    from the most accurate one, the one that stores least is taken; with one seed, where nothing is
-    tested, of those within 1 point of it.
+    Or, where that is preferred, the one that stores least of those that are not distinguishable
+    from it; with one seed, where nothing is tested, of those within 1 point of it.
 
     Args:
         runs: the records.
         found: their statistics.
         limits: on the costs.
-        prefer: one of `PREFERENCES`; None = by the rule above.
+        prefer: one of `PREFERENCES`.
         benchmark: compare scores on it alone, in the groups that have some; by default, and where
             no group has any, the average over the benchmarks of the group.
 
@@ -131,7 +130,6 @@ def recommend(
         scope = benchmark
     chosen = points[points["scope"].map(lambda one: one == scope)]
     result = []
-    prefer = prefer or PREFERENCES[0 if limits else 1]
     for key, own in runs.groups.items():
         mine = of_group(chosen, key)
         if mine["rank"].isna().all():

@@ -42,6 +42,12 @@ DARK, BRIGHT, NEARLY = 16, 239, 0.99
 """An image is nearly black if this share of its values is below the first, or above: white."""
 
 
+DOMINANT = 0.8
+"""Share of the pixels from which on one class hides how the others do."""
+
+UNLIKE = 3.0
+"""Ratio of the shares of a class in two splits from which on they are called unlike."""
+
 MUCH = 0.02
 """Share of void from which on it may be a class that was forgotten."""
 
@@ -419,6 +425,8 @@ class _Tally:
         seldom = (holding > 1) & (holding <= SELDOM * read)
         rare = np.flatnonzero(seldom & (pixels < RARE * pixels.sum()))
         shares = pixels / max(pixels.sum(), 1)
+        if isinstance(self.benchmark, DescribedBenchmark):
+            yield from self._unequal(shares)
         yield from grouped(
             "note",
             "classes with few pixels in few images",
@@ -426,6 +434,34 @@ class _Tally:
             "if they are pixels that nobody labelled, make them void; scores weigh a rare class "
             "like any other",
         )
+
+    def _unequal(self, shares: np.ndarray) -> Iterator[Finding]:
+        """One class that has nearly all pixels, and splits that hold other shares of a class."""
+        names, most = self.benchmark.classes, int(np.argmax(shares))
+        if len(names) > 1 and shares[most] >= DOMINANT:
+            pairs = zip(names, shares, strict=True)
+            others = [f"{n} {_percent(s)}" for k, (n, s) in enumerate(pairs) if k != most]
+            yield Finding(
+                "note",
+                f"{names[most]} has {_percent(shares[most])} of the pixels ({', '.join(others)})",
+                "small classes may be missed: compare `--set class_weights=balanced` or `--set "
+                "loss=ce+dice` in `run`, and look at the IoU of each class",
+            )
+        train = self.splits["train"].shares
+        for split in ("val", "test"):
+            there = self.splits[split]
+            unlike = [
+                f"{name} ({_percent(a)} of train, {_percent(b)} of {split})"
+                for name, a, b in zip(names, train, there.shares, strict=True)
+                if there.read and min(a, b) > 0 and max(a, b) > UNLIKE * min(a, b)
+            ]
+            yield from grouped(
+                "note",
+                f"classes with another share of the {split} split than of train",
+                unlike,
+                "a split of few images differs by chance, and so may its scores; more images, or "
+                "folders of your own for the splits, help",
+            )
 
 
 def _orientations(benchmark: Benchmark, id: str) -> list[int]:

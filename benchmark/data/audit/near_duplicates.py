@@ -293,5 +293,5 @@ def near_copies(examples: Sequence[Seen], found: Alike, fix: str = "") -> Iterat
         "note",
         "pairs of nearly the same image inside a split",
         inside,
-        "nothing, but the split has fewer independent images than it counts",
+        "nothing is wrong; but the split has fewer independent images than its number says",
     )

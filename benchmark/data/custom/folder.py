@@ -131,7 +131,7 @@ class ImageFolder(DescribedBenchmark):
         if said.groups is not None:
             stems = [self.stems[id] for id in ids]
             try:
-                groups = stated_groups(said.groups, self.home, stems)
+                groups = stated_groups(said.groups, self.home, stems, self.stems.values())
             except DataError as error:
                 raise DataError(f"{self.name}: {error}") from error
             links += links_of({id: groups[self.stems[id]] for id in ids})
@@ -149,12 +149,13 @@ class ImageFolder(DescribedBenchmark):
 
     def lone_group(self) -> str:
         """That all test images are of one group; empty where they are not, or none are stated."""
-        ids = self._ids["test"]
-        if self.description.groups is None or len(ids) < 2:
+        ids, said = self._ids["test"], self.description
+        if said.groups is None or len(ids) < 2:
             return ""
         try:
             stems = [self.stems[id] for id in ids]
-            groups = set(stated_groups(self.description.groups, self.home, stems).values())
+            known = self.stems.values()
+            groups = set(stated_groups(said.groups, self.home, stems, known).values())
         except DataError:  # of a test folder of its own, whose names may have another form
             return ""
         if len(groups) > 1:

@@ -3,7 +3,7 @@
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,25 +16,34 @@ COLUMNS = ("stem", "group")
 """Of a CSV file of groups."""
 
 
-def stated_groups(stated: str, home: Path, stems: Sequence[str]) -> dict[str, str]:
+def stated_groups(
+    stated: str, home: Path, stems: Sequence[str], known: Collection[str] | None = None
+) -> dict[str, str]:
     """The group of each image, by what a description says (`Description.groups`).
 
     Args:
-        stated: regular expression, or name of a CSV file.
+        stated: regular expression; or name of a CSV file, of which images that it does not name
+            are each on their own.
         home: folder of the YAML file.
         stems: paths of the images below their folder, without suffix.
+        known: those of all images that there are; None = `stems`.
 
     Raises:
-        DataError: the file cannot be read or is no such table; an image is in no group.
+        DataError: the file cannot be read or is no such table, or it names what is no image; an
+            image does not match the expression.
     """
     if stated.lower().endswith(GROUPS_FILE):
-        table = _table(home / Path(stated).expanduser())
-        where = f"are not in {home / stated}; add a line `stem,group` for each"
-        found = {stem: table[stem] for stem in stems if stem in table}
-    else:
-        where = f"do not match `groups: {stated!r}`; correct it (`|` adds another form of names)"
-        matches = {stem: re.search(stated, stem) for stem in stems}
-        found = {stem: match[1] for stem, match in matches.items() if match and match[1]}
+        table, images = _table(home / Path(stated).expanduser()), set(known or stems)
+        if unknown := [stem for stem in table if stem not in images]:
+            raise DataError(
+                f"{home / stated} names {', '.join(unknown[:EXAMPLES])}, which "
+                f"{'is no image' if len(unknown) == 1 else 'are no images'}; write the path below "
+                "`images`, without suffix"
+            )
+        return {stem: table.get(stem, f"{stem} alone") for stem in stems}
+    where = f"do not match `groups: {stated!r}`; correct it (`|` adds another form of names)"
+    matches = {stem: re.search(stated, stem) for stem in stems}
+    found = {stem: match[1] for stem, match in matches.items() if match and match[1]}
     if missing := [stem for stem in stems if stem not in found]:
         named = ", ".join(missing[:EXAMPLES])
         raise DataError(f"{len(missing)} of {len(stems)} images, such as {named}, {where}")
@@ -53,7 +62,7 @@ def _table(path: Path) -> dict[str, str]:
     if any(not (row.get("stem") and row.get("group")) for row in rows) or not rows:
         raise DataError(
             f"{path} is no table of groups; write the line `stem,group`, and below it one line for "
-            "each image, as in `street/0001,scene1`"
+            "each image that is not alone, as in `street/0001,scene1`"
         )
     found: dict[str, str] = {}
     for row in rows:

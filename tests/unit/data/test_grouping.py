@@ -142,7 +142,7 @@ def test_groups_of_a_file(tmp_path):
     own = opened(tmp_path, groups="g.csv")
     assert not scenes_across(own, lambda id: dict(rows)[id])
     for text, words in (
-        ("stem,group\n000,s1\n", r"35 of 36 images, such as 001, 002, 003, are not in .*g\.csv"),
+        ("stem,group\nscene/0,s1\n", r"g\.csv names scene/0, which is no image; write the path"),
         (f"stem,group\n{lines}000,s5\n", "puts 000 into two groups"),
         ("000,s1\n", "is no table of groups; write the line `stem,group`"),
         ("stem,group\n000\n", "is no table of groups"),
@@ -150,6 +150,9 @@ def test_groups_of_a_file(tmp_path):
         (tmp_path / "g.csv").write_text(text)
         with pytest.raises(DataError, match=words):
             opened(tmp_path, groups="g.csv")
+    (tmp_path / "g.csv").write_text("stem,group\n000,s1\n001,s1\n")
+    sides = [{"000", "001"} & set(opened(tmp_path, groups="g.csv").ids(split)) for split in SPLITS]
+    assert sorted(map(len, sides)) == [0, 0, 2]  # the others are each on their own
     with pytest.raises(DataError, match=r"gone\.csv cannot be read"):
         opened(tmp_path, groups="gone.csv")
 
@@ -299,3 +302,26 @@ def test_a_test_split_of_one_group_is_told(tmp_path):
     assert opened(tmp_path).lone_group() == ""
     write(tmp_path / "more", scenes=12)
     assert opened(tmp_path / "more", groups="^(s[0-9]+)_").lone_group() == ""
+
+
+def test_an_audit_tells_a_class_that_is_small_and_splits_that_hold_other_shares_of_it(tmp_path):
+    write(tmp_path)
+    own = opened(tmp_path)
+    label = np.zeros((72, 96), np.uint8)
+    label[:40] = 1
+    for path in (tmp_path / "labels").iterdir():
+        Image.fromarray(label).save(path)
+    assert not [f for f in audit(own).findings if "share" in f.what or "%" in f.what]
+    label[:] = 0
+    for split, size in (("train", 4), ("val", 4), ("test", 20)):
+        label[:size, :size] = 1
+        for id in own.ids(split):
+            Image.fromarray(label).save(own.files(id)[1])
+    told = {f.what.partition(" (")[0]: f for f in audit(opened(tmp_path)).findings}
+    small, unlike = (
+        next(f for what, f in told.items() if what.startswith(words))
+        for words in ("a has 98.1 % of the pixels", "classes with another share of the test split")
+    )
+    assert "class_weights=balanced" in small.fix and small.severity == unlike.severity == "note"
+    assert "b (0.2 % of train, 5.8 % of test)" in unlike.what
+    assert not [what for what in told if "share of the val split" in what]

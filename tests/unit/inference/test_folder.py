@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 from types import SimpleNamespace
 
 import av
@@ -15,6 +16,7 @@ from benchmark.data.given import image_of
 from benchmark.data.palette import colour_table
 from benchmark.inference.folder import Folder
 from benchmark.inference.inputs import find_inputs
+from benchmark.inference.pictures import overlay
 from tests.helpers.videos import clip
 
 pytestmark = pytest.mark.no_torch
@@ -126,6 +128,23 @@ def test_masks_of_other_values_do_not_mix(photos, tmp_path):
             fill(out, photos, network=network, own_values=second)
     with pytest.raises(UserError, match="--own-values: what labels of tiny store is not known"):
         fill(tmp_path / "other", photos, own_values=True)
+
+
+def test_masks_of_one_class_alone_are_told(photos, tmp_path):
+    for name in ("a/0.png", "a/1.png"):
+        Image.new("RGB", (6, 8)).save(photos / name)
+    place = Folder(tmp_path / "out", Network())
+    place.fill(find_inputs([photos], []), lambda _: None, print)
+    assert place.hint().startswith("2 of 3 masks show dark alone: if the images hold more, the net")
+    shutil.copyfile(photos / "b/0.png", photos / "a/0.png")
+    place.fill(find_inputs([photos], []), lambda _: None, print)
+    assert not place.hint()
+
+
+def test_a_class_in_black_leaves_the_image_as_it_is(photos):
+    image = np.full((2, 3, 3), 90, np.uint8)
+    shown = overlay(image, np.array([[0, 0, 1]] * 2, np.uint8), colour_table((), 3, "test"))
+    assert (shown[:, :2] == 90).all() and (shown[:, 2] == [109, 45, 45]).all()
 
 
 def test_overlays_show_the_classes_over_the_image(photos, tmp_path):

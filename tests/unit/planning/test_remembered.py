@@ -31,7 +31,9 @@ def stored(tmp_path):
         for kind, path in files.items():
             plugins._HASHES[path] = remembered.file_sha256(path)
             noted |= remembered.note({kind: path}, root)
-        run = record("mine" if "method" in files else "linear", "bolts", plugins=noted)
+        kind = "mine" if "method" in files else "linear"
+        runs = len(list(root.rglob("record.json")))
+        run = record(kind, "bolts", plugins=noted, run_id=f"{runs:012}")
         folder = root / "own" / "bolts" / run.backbone / plain_name(run.method) / run.run_id
         folder.mkdir(parents=True)
         store.write_record(folder, run)
@@ -67,6 +69,14 @@ def test_one_that_has_changed_or_is_gone_is_named(stored, bolts):
     with pytest.raises(UserError, match=r"run .*: benchmark 'bolts' comes from bolts") as told:
         remembered.require(run, root)
     assert "the path of that file" in str(told.value)
+
+
+def test_of_runs_before_and_after_a_change_those_after_it_tell(stored, bolts):
+    stored(benchmark=bolts)
+    bolts.write_text(BOLTS.replace("b]", "b, c]"))
+    root, _ = stored(benchmark=bolts)
+    assert remembered.recall(root, ["bolts"]) == {}
+    assert available()["bolts"].classes == ("a", "b", "c")
 
 
 def test_moved_results_find_a_description_in_the_working_folder(stored, bolts, tmp_path):

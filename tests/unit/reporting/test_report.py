@@ -180,6 +180,17 @@ def test_different_precisions_are_marked(tmp_path):
     write_report(runs, tmp_path / "out", "small")
     text = (tmp_path / "out" / "README.md").read_text()
     assert "used different precisions: not comparable.**" in text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_runs_that_were_made_again_on_other_data_are_compared_with_nothing(tmp_path):
+    runs = frame([record("a"), record("b"), record("b", run_id="0123456789ab")])
+    runs["provenance.data_sha256"] = ["v1:new", "v1:new", "v1:old"]
+    for started, warned in (("2020-01-01T00:00:00Z", False), ("2100-01-01T00:00:00Z", True)):
+        runs.loc[2, "provenance.started"] = started
+        write_report(runs, tmp_path / "out", "small")
+        text = (tmp_path / "out" / "README.md").read_text()
+        assert ("used different data under one benchmark's name" in text) is warned
     runs.loc[1, "execution.opened_splits.test"] = 2
     write_report(runs, tmp_path / "out", "small")
     for page in ("README.md", "index.html"):

@@ -15,15 +15,13 @@ function drawGallery() {
     byId('shots').replaceChildren(el('p', { class: 'note' }, 'No images for this group.'));
     return;
   }
-  const totals = new Map();
-  shown.flatMap((shot) => shot.predictions).filter((one) => one.group === choice.group)
-    .forEach((one) => totals.set(one.method, (totals.get(one.method) ?? 0) + (one.miou ?? 0)));
+  const scores = new Map(pointsOf(choice.group, data.benchmarks.indexOf(select.value)).map((point) => [point.method, point.miou]));
   byId('shots').replaceChildren(...shown.map((shot) => {
     const given = [['Image', shot.photo, false], ['Ground truth', shot.truth, true]].map(([name, source, flat]) =>
       el('figure', { class: 'given' }, el('span', { class: 'stack' }, picture(shot, source, `${name} of ${shot.image}`, flat)),
         el('figcaption', {}, el('span', {}, name))));
     const made = shot.predictions.filter((one) => one.group === choice.group)
-      .sort((a, b) => totals.get(b.method) - totals.get(a.method)).map((one) => {
+      .sort((a, b) => (scores.get(b.method) ?? -1) - (scores.get(a.method) ?? -1)).map((one) => {
         const name = data.methods[one.method].name;
         const stack = errors
           ? el('span', { class: 'stack dim' }, picture(shot, shot.photo, '', false),
