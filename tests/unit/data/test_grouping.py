@@ -320,7 +320,7 @@ def test_an_audit_tells_a_class_that_is_small_and_splits_that_hold_other_shares_
     told = {f.what.partition(" (")[0]: f for f in audit(opened(tmp_path)).findings}
     small, unlike = (
         next(f for what, f in told.items() if what.startswith(words))
-        for words in ("a has 98.1 % of the pixels", "classes with another share of the test split")
+        for words in ("a has 98.2 % of the pixels", "classes with another share of the test split")
     )
     assert "class_weights=balanced" in small.fix and small.severity == unlike.severity == "note"
     assert "b (0.2 % of train, 5.8 % of test)" in unlike.what
