@@ -1,5 +1,6 @@
 """`plan`: what `run` would do, with estimates of time, memory and disk."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -112,6 +113,7 @@ def plan(
     if not any(state.name in ("done", "stale") for state in states):
         told += run_otherwise(cells, request.results)
     told += notes(todo, request.data)
+    told += _training_now(request, todo)
     if detect is not None and as_json:
         raise UserError("--detect prints a table; leave out --json")
     refusals, downloads = require(todo, request.data, request.weights)
@@ -165,6 +167,20 @@ def plan(
             print_power(console, request, cells, detect)
     if refusals and not todo:  # as `run`, which refuses to start
         raise UserError(next(iter(refusals.values())))
+
+
+def _training_now(request: "Request", todo: "Sequence[RunSpec]") -> list[str]:
+    """That another command has some of the runs; empty where none has."""
+    from benchmark.results import lock
+
+    number = 0
+    for cell in todo:
+        with contextlib.suppress(OSError):
+            number += lock.is_held(lock.path_of(request.results, cell))
+    if not number:
+        return []
+    which = "is" if number == 1 else "are"
+    return [f"{number} of these runs {which} being trained by another command"]
 
 
 def _rate(price: str | None, trainer: executors.Executor) -> float | None:

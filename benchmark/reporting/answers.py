@@ -222,7 +222,7 @@ def answer(
     limits = caveats(scored, status, tested)
     if len(scored) == 1:
         limits.insert(0, "Only one method has finished, so there is nothing to compare it with.")
-    if more and pairs is not None and tested and len(rivals) > 1:
+    if more and tested and pairs is not None and not _beats_all(scored, pairs):
         limits += _add_seeds(pairs, int(scored["seeds"].min()), more)
     return Answer(tuple(findings), tuple(limits))
 
@@ -327,6 +327,12 @@ def _rivals(scored: pd.DataFrame, pairs: pd.DataFrame | None) -> pd.DataFrame:
     # by its spread; none is recommended that has both a lower score and higher costs than others.
     above = ~scored["method"].isin(worse | behind).cummax()
     return scored[above & scored["method"].isin(compared | {name})]
+
+
+def _beats_all(scored: pd.DataFrame, pairs: pd.DataFrame) -> bool:
+    """Whether the best method is significantly better than every other one."""
+    worse = _tested(pairs, str(scored["method"].iloc[0]))[1]
+    return set(map(str, scored["method"].iloc[1:])) <= worse
 
 
 def _tested(pairs: pd.DataFrame, best: str) -> tuple[set[str], set[str]]:

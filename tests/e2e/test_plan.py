@@ -121,6 +121,21 @@ def test_a_method_that_was_edited_leaves_its_runs_stale(ran, tmp_path):
     assert "1 run: 1 done" in told and "1 finished run cannot be checked for changes" in told
 
 
+def test_what_another_command_trains_is_told(tmp_path):
+    from benchmark.planning.plan import Selection, plan
+    from benchmark.results import lock
+
+    chosen = ("--methods=linear,lora", *TINY, "--results", tmp_path)
+    runs = json.loads(stdout(call("plan", *chosen, "--json")))["runs"]
+    cell = plan(Selection(methods="linear", benchmarks="cells"))[0]
+    held = cell.folder.with_name(runs[0]["run_id"])
+    with lock.hold_run(tmp_path / held):
+        assert "1 of these runs is being trained by another command" in stdout(
+            call("plan", *chosen)
+        )
+    assert "being trained" not in stdout(call("plan", *chosen))
+
+
 def test_a_probe_measures_and_stores_nothing(tmp_path):
     told = stdout(call("plan", "--methods", "linear", *TINY, "--probe", "--results", tmp_path))
     assert re.search(r"probe: linear on cells, demo_vit: [\d.e+]+ images/s, [\d.]+ MB", told)
