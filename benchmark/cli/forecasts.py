@@ -30,6 +30,16 @@ def probed(
     """Measures what no earlier run on this device tells, and says what it took.
 
     It uses as many threads as each of the processes of `run` will have.
+
+    Args:
+        console: where.
+        request: device, data and weights.
+        todo: runs to train.
+        runs: earlier ones.
+        jobs: runs at a time; None = as many as fit.
+
+    Returns:
+        One entry, as of a finished run, for each kind that could be measured.
     """
     from benchmark.cli.terminal import busy
     from benchmark.core.machine import device_name, find_device
@@ -66,8 +76,18 @@ def estimate(
     jobs: int | None,
     load: float | None,
 ) -> dict[str, Any]:
-    """What the runs will take, and what there is room for."""
-    from benchmark.core.machine import available_memory, cores, device_name, find_device, free_disk
+    """What the runs will take, and what there is room for.
+
+    Args:
+        request: device and results folder.
+        todo: runs to train.
+        runs: earlier ones, and probes.
+        jobs: runs at a time; None = as many as fit.
+        load: of the machine now, in processes that want a core; None = not known.
+
+    Returns:
+        Plain values, as `plan --json` prints them; seconds and bytes.
+    """    from benchmark.core.machine import available_memory, cores, device_name, find_device, free_disk
     from benchmark.execution.jobs import carried, share
     from benchmark.planning import published_costs
     from benchmark.planning.forecast import Forecaster, forecast, side_by_side, too_large
