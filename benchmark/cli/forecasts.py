@@ -87,7 +87,8 @@ def estimate(
 
     Returns:
         Plain values, as `plan --json` prints them; seconds and bytes.
-    """    from benchmark.core.machine import available_memory, cores, device_name, find_device, free_disk
+    """
+    from benchmark.core.machine import available_memory, cores, device_name, find_device, free_disk
     from benchmark.execution.jobs import carried, share
     from benchmark.planning import published_costs
     from benchmark.planning.forecast import Forecaster, forecast, side_by_side, too_large
