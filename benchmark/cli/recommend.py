@@ -256,7 +256,7 @@ def print_next(
 def _images(name: str | None, request: "Request") -> str:
     """What to label with a run: the images of its set, where they are files here.
 
-    A folder that holds labels, too, is not named; then it is one image.
+    A folder that holds labels, or training images, too, is not named; then it is one test image.
     """
     from benchmark.planning.catalogue import BENCHMARKS
     from benchmark.planning.remembered import recall
@@ -265,13 +265,13 @@ def _images(name: str | None, request: "Request") -> str:
         return _IMAGES
     try:
         benchmark = BENCHMARKS.get(name)(request.data)
-        files = benchmark.files(benchmark.ids("test")[0])
+        files, learnt = (benchmark.files(benchmark.ids(split)[0]) for split in ("test", "train"))
     except UserError:  # not here
         return _IMAGES
     if not files:
         return _IMAGES
     image, *labels = files
-    alone = all(label.parent != image.parent for label in labels)
+    alone = all(other.parent != image.parent for other in (*labels, *learnt[:1]))
     return os.path.relpath(image.parent if alone else image)
 
 
