@@ -145,7 +145,7 @@ def _each(console: "Console", each: list[dict[str, Any]]) -> None:
     """What a run of each method takes and stores: a limit rules methods out before they train."""
     from rich.table import Table
 
-    if len(each) > MOST_KINDS or all(one["stored_bytes"] is None for one in each):
+    if len(each) > MOST_KINDS or all(one["seconds"] is None for one in each):
         return
     table = Table(box=None)
     several = [
@@ -184,6 +184,8 @@ def print_forecast(console: "Console", found: dict[str, Any], probed: bool) -> N
         probed: whether a probe was asked for.
     """
     _each(console, found["each"])
+    if not probed and any(one["stored_bytes"] is None for one in found["each"]):
+        console.print("What a run stores, and its memory: add --probe.", soft_wrap=True)
     runs, unknown, rough = found["runs"], found["without_estimate"], found["rough"]
     hint = "" if probed else "; add --probe"
     if unknown < runs:

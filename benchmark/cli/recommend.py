@@ -44,8 +44,8 @@ Prefer = Annotated[
     str,
     typer.Option(
         metavar="accurate|small",
-        help="What to take of methods that are not distinguishable from the best one: the best "
-        "one, or the one that stores least.",
+        help="What to take of methods that may be as good as the best one: the best one, or the "
+        "one that stores least.",
     ),
 ]
 
@@ -71,7 +71,7 @@ def recommend(
     """Say which method to take by the finished runs, and print the command that trains it.
 
     That is the most accurate one within the limits; with --prefer small, the one that stores least
-    of those that are not distinguishable from it. Both are named in any case. A multiple, as in
+    of those that may be as good. Both are named in any case. A multiple, as in
     1.2x, is one of the frozen backbone with a linear decoder. Times are those that `timing`
     measured.
 
@@ -293,13 +293,12 @@ def _taken(one: "Recommendation") -> str:
     others = len(one.rivals) - 1
     if not others:
         return text
-    how = "that are not distinguishable" if one.tested else "within 1 point of the best"
-    among = f"{others + 1} methods {how}{'' if one.tested else ' (not tested)'}"
+    how = "that may be as good" if one.tested else "within 1 point of the best"
     if one.prefer == "accurate":
         more = f"{others} more {'is' if others == 1 else 'are'}"
-        near = "not distinguishable from it" if one.tested else "within 1 point of it (not tested)"
+        near = "not significantly worse" if one.tested else "within 1 point of it (not tested)"
         return f"{text}; the most accurate; {more} {near}"
-    among = f"the smallest of {among}"
+    among = f"the smallest of those {how}{'' if one.tested else ' (not tested)'}"
     if one.difference is None:
         return f"{text}; the most accurate, and {among}"
     lost = one.difference

@@ -42,8 +42,8 @@ SIZE: tuple[Keys, ...] = (
 )
 """The same for what a run leaves on disk."""
 
-STORED = SIZE[:2]
-"""The same for the size of its delta, of which another method says nothing."""
+STORED = SIZE[:1]
+"""The same for the size of its delta: a decoder of other classes has another one."""
 
 
 START_SECONDS = 10.0

@@ -208,7 +208,7 @@ def answer(
         more: how to add seeds, as `commands.more_seeds` says it; empty where it is not known.
 
     Returns:
-        Facts and caveats. "Not distinguishable" is only said where there was a test.
+        Facts and caveats. "Not significantly worse" is only said where there was a test.
     """
     scored = points.dropna(subset=[MIOU]).sort_values([MIOU, "method"], ascending=[False, True])
     if scored.empty:
@@ -320,13 +320,27 @@ def _rivals(scored: pd.DataFrame, pairs: pd.DataFrame | None) -> pd.DataFrame:
         return scored[scored[MIOU] >= best[MIOU] - CLOSE]
     name = str(best["method"])
     compared, worse = _tested(pairs, name)
-    # The correction guards against calling a method better by chance. To call one as good takes
-    # more: its own interval must not exclude that.
-    behind = set(pairs["method_b"][(pairs["method_a"].astype(str) == name) & (pairs["low"] > 0)])
     # Down to the first one that is worse, as `shared_ranks`. Below it, a method may escape the test
     # by its spread; none is recommended that has both a lower score and higher costs than others.
-    above = ~scored["method"].isin(worse | behind).cummax()
+    above = ~scored["method"].isin(worse).cummax()
     return scored[above & scored["method"].isin(compared | {name})]
+
+
+def as_good(rivals: pd.DataFrame, pairs: pd.DataFrame | None) -> pd.DataFrame:
+    """Those of the best method and its rivals that its lead does not speak against.
+
+    The correction for the number of pairs guards against calling a method better by chance. To call
+    one as good takes more: the 95 % interval of its own difference must not exclude that.
+
+    Args:
+        rivals: of `rivals_of_best`, the best one first.
+        pairs: the tests; None where none was made.
+    """
+    if pairs is None:
+        return rivals
+    best = str(rivals["method"].iloc[0])
+    ahead = (pairs["method_a"].astype(str) == best) & (pairs["low"] > 0)
+    return rivals[~rivals["method"].isin(set(pairs["method_b"][ahead]))]
 
 
 def _beats_all(scored: pd.DataFrame, pairs: pd.DataFrame) -> bool:
@@ -353,8 +367,7 @@ def _seeds_for_point(pairs: pd.DataFrame, seeds: int) -> str:
     needed = _needed(pairs)
     if math.isnan(needed):
         return ""
-    number = len({*pairs["method_a"], *pairs["method_b"]})
-    what = f"a difference of 1 point between a typical pair of these {number} methods"
+    what = "a difference of 1 point between a typical pair of methods"
     if not is_known(seeds, needed):
         return f"; how many seeds would find {what} cannot be told from {seeds}"
     if needed <= seeds:
@@ -395,7 +408,7 @@ def _needed(pairs: pd.DataFrame) -> float:
 def _near(scored: pd.DataFrame, rivals: pd.DataFrame, pairs: pd.DataFrame | None) -> list[Finding]:
     others = rivals.iloc[1:]
     tested = pairs is not None
-    label = "Not distinguishable from it" if tested else "Within 1 point of it"
+    label = "Not significantly worse" if tested else "Within 1 point of it"
     if others.empty:
         best = str(scored["method"].iloc[0])
         if pairs is not None:
@@ -414,9 +427,10 @@ def _near(scored: pd.DataFrame, rivals: pd.DataFrame, pairs: pd.DataFrame | None
     if pairs is not None:
         text += _seeds_for_point(pairs, int(scored["seeds"].min()))
     findings = [Finding(label, names[:_MOST_NAMES], text, more=len(names[_MOST_NAMES:]))]
-    among = "that is not distinguishable from it" if tested else "within 1 point of it"
-    findings += _smallest(rivals, pairs, f"Smallest {among}")
-    return findings + _fastest(rivals, pairs, f"Fastest to train {among}")
+    among = "that may be as good" if tested else "within 1 point of it"
+    level = as_good(rivals, pairs)
+    findings += _smallest(level, pairs, f"Smallest {among}")
+    return findings + _fastest(level, pairs, f"Fastest to train {among}")
 
 
 def _pair(pairs: pd.DataFrame, best: str, other: str) -> pd.Series | None:
@@ -461,10 +475,12 @@ def _fastest(rivals: pd.DataFrame, pairs: pd.DataFrame | None, label: str) -> li
     alike = known[known[_LOW] <= row[_HIGH]].sort_values(TRAINING, kind="stable")
     names = tuple(map(str, alike["method"]))
     busy = bool((known[_OTHERS] >= BUSY).any())
-    if busy or first in names:
-        why = "measured on a busy machine" if busy else "ranges over the rounds overlap"
-        among = ", ".join(map(str, known["method"]))
-        return [Finding("Training times", (), f"do not differ clearly among {among} ({why})")]
+    if busy:
+        told = "measured on a busy machine, so which method trains fastest is not told"
+        return [Finding("Training times", (), told)]
+    if first in names:
+        told = f"do not differ clearly among {', '.join(names)} (ranges over the rounds overlap)"
+        return [Finding("Training times", (), told)]
     low, high = (human(alike[TRAINING].agg(end), "ratio") for end in ("min", "max"))
     times = low if low == high else f"{low} to {high}, which do not differ clearly,"
     behind = _behind(pairs, first, names[0]) if len(names) == 1 else ""

@@ -16,6 +16,7 @@ from benchmark.analysis.uncertainty.family import AVERAGE as AVERAGE_NAME
 from benchmark.reporting.answers import (
     Finding,
     about_grid,
+    as_good,
     best_and_rivals,
     caveats,
     rivals_of_best,
@@ -106,8 +107,8 @@ def recommend(
 ) -> list[Recommendation]:
     """The method to take in each group: the most accurate one within the limits.
 
-    Or, where that is preferred, the one that stores least of those that are not distinguishable
-    from it; with one seed, where nothing is tested, of those within 1 point of it.
+    Or, where that is preferred, the one that stores least of those that may be as good
+    (`as_good`); with one seed, where nothing is tested, of those within 1 point of it.
 
     Args:
         runs: the records.
@@ -184,7 +185,11 @@ def _under(
     best = rivals.iloc[0]
     if prefer == "small":
         # The best mean comes first, so that of equally small ones it is taken.
-        best = rivals.sort_values([STORED, TRAINABLE], kind="stable").iloc[0]
+        best = (
+            as_good(rivals, pairs if tested else None)
+            .sort_values([STORED, TRAINABLE], kind="stable")
+            .iloc[0]
+        )
     cells = runs.cells[runs.cells["method"].isin(allowed["method"])]
     lone = "The only finished method" if len(scored) == 1 else "The only method within the limits"
     return made(

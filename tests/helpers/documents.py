@@ -84,20 +84,18 @@ def published_costs():
     (device,) = {entry.device for entry in _published()}
     for entry in _published():
         found[entry.backbone, entry.method, entry.benchmark, entry.crop, entry.batch_size].append(
-            (entry.images_per_second, entry.other_seconds, entry.disk_bytes, entry.stored_bytes)
+            (entry.images_per_second, entry.other_seconds, entry.disk_bytes)
         )
     lines = [
         "# What published runs took (medians), made by `python -m tests.helpers.documents`.",
         f"device: {device}",
         "fields: [backbone, method, benchmark, crop, batch_size, images_per_second, other_seconds, "
-        "disk_bytes, stored_bytes]",
+        "disk_bytes]",
         "runs:",
     ]
     for kind, numbers in sorted(found.items()):
-        speed, others, *sizes = (median(values) for values in zip(*numbers, strict=True))
-        lines.append(
-            f"- {json.dumps([*kind, round(speed, 1), round(others, 1), *map(round, sizes)])}"
-        )
+        speed, others, size = (median(values) for values in zip(*numbers, strict=True))
+        lines.append(f"- {json.dumps([*kind, round(speed, 1), round(others, 1), round(size)])}")
     return "\n".join(lines) + "\n"
 
 

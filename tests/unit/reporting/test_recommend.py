@@ -74,7 +74,7 @@ def test_the_most_accurate_is_taken_unless_the_smallest_is_asked_for(close):
     for limits in ((("stored", "1GB"),), ()):
         (one,) = advised(close, *limits)
         assert one.best["method"] == one.rivals[0] == top and one.difference is None
-        assert _taken(one).endswith("the most accurate; 2 more are not distinguishable from it")
+        assert _taken(one).endswith("the most accurate; 2 more are not significantly worse")
     (one,) = advised(close, ("stored", "1GB"), prefer="small")
     assert one.best["method"] == "alpha"
 
