@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 BUSY = 0.5
 """Load per core from which on a forecast says that the machine is busy."""
 
+_PROBED: dict[tuple[str, str], "Entry"] = {}
+"""What this process has measured, by run and device."""
+
 MOST_KINDS = 40
 """Methods on benchmarks whose costs are listed."""
 
@@ -56,11 +59,16 @@ def probed(
     for cell in probe.kinds(todo):
         if (cell.method_label, cell.backbone, cell.benchmark, name) in known:
             continue
+        key = (cell.run_id, str(device))
+        if key in _PROBED:  # by an earlier verb of `quickstart`
+            found.append(_PROBED[key])
+            continue
         label = f"two steps of {cell.method_label} on {cell.benchmark}".replace("[", r"\[")
         with threads_of(threads), busy(label):
             entry, problem = probe.probe(cell, environment)
         if entry is not None:
             found.append(entry)
+            _PROBED[key] = entry
             problem = (
                 f"{entry.images_per_second:.3g} images/s, {size_text(entry.memory_bytes or 0)}"
             )

@@ -15,6 +15,7 @@ from benchmark.core.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from benchmark.analysis.limits import Limit
     from benchmark.cli.request import Request
 
 HERE = Path()
@@ -45,6 +46,14 @@ Fields = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="FIELD=VALUE", rich_help_panel=HOW, help="Change a field of the protocol."
+    ),
+]
+MaxStored = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIMIT",
+        rich_help_panel=WHAT,
+        help="Leave out methods that store more for one more task: 1MB, 500kB.",
     ),
 ]
 PlanOnly = Annotated[
@@ -91,6 +100,7 @@ def quickstart(
     suite: Suite = None,
     backbones: Backbones = None,
     fields: Fields = None,
+    max_stored: MaxStored = None,
     plan_only: PlanOnly = False,
     accept_audit: AcceptAudit = False,
     out: Out = HERE,
@@ -121,6 +131,7 @@ def quickstart(
     grid += [word for field in fields or () for word in ("--set", field)]
     grid += [word for place in weights or () for word in ("--weights", place)]
     grid += ["--device", device] if device else []
+    limit = _bytes(max_stored) if max_stored else None
     _check_folder(folder)
     _check(**typed, seeds=seeds, set=fields, weights=weights)
     path, name = _described(console, folder, out)
@@ -137,11 +148,13 @@ def quickstart(
     _call(console, "data", "preview", name, *plugin, "--out", str(files.preview))
     typed |= {"plugin": [path], "benchmarks": name, "seeds": seeds, "weights": weights}
     typed["results"] = None if out == HERE else out / "results"
-    request = resolve(**typed, set=fields)
+    settings = list(fields or ())
+    request = resolve(**typed, set=settings or None)
     _heading(console, "plan")
     if crop := _fitting_crop(console, request):
         grid += ["--set", crop]
-        request = resolve(**typed, set=[*(fields or ()), crop])
+        settings.append(crop)
+        request = resolve(**typed, set=settings or None)
     chosen = [*plugin, "--benchmarks", name, *grid, *(["--seeds", seeds] if seeds else [])]
     chosen += files.results
     chosen += ["--jobs", jobs] if jobs else []
@@ -151,6 +164,10 @@ def quickstart(
         chosen += ["--executor", executor]
         chosen += [word for k, v in (("ray", ray), ("slurm", slurm)) if v for word in (f"--{k}", v)]
         _call(console, "plan", *chosen)
+    if limit is not None:
+        fitting = ",".join(_within(console, limit, request, jobs or "auto"))
+        request = resolve(**typed | {"methods": fitting}, set=settings or None)
+        chosen, grid = (_replaced(words, "--methods", fitting) for words in (chosen, grid))
     run = ["run", *chosen, *(["--address", address] if address else [])]
     run += ["--accept-audit"] if accept_audit else []
     report = ["report", *plugin, "--suite", request.selection.suite, *files.results, *files.reports]
@@ -169,6 +186,58 @@ def quickstart(
     _answer(console, request, files, ["quickstart", str(folder), *again, "--seeds", MORE_SEEDS])
     if code:
         raise typer.Exit(code)
+
+
+def _bytes(text: str) -> "Limit":
+    """The limit on what a method stores.
+
+    Raises:
+        UserError: it is no number of bytes.
+    """
+    from benchmark.analysis.limits import parse_limit
+
+    limit = parse_limit("stored", text)
+    if limit.relative:
+        raise UserError(f"{limit}: nothing has run yet; write it in bytes, as in 500kB")
+    return limit
+
+
+def _within(console: "Console", limit: "Limit", request: "Request", jobs: str) -> list[str]:
+    """The methods that store no more than a limit, and says which do.
+
+    Raises:
+        UserError: none does.
+    """
+    from benchmark.cli import executors
+    from benchmark.cli.forecasts import probed
+    from benchmark.core.format import size_text
+    from benchmark.planning.plan import plan
+
+    number = executors.chosen("local", None, None, None, jobs).jobs
+    found = probed(console, request, plan(request.selection, request.weights), [], number)
+    sizes = {one.method: one.stored_bytes or 0 for one in found}
+    over = {method: size for method, size in sizes.items() if size > limit.value}
+    fitting = [method for method in sizes if method not in over]
+    if sizes and not fitting:
+        least = min(over, key=lambda method: over[method])
+        raise UserError(
+            f"no method fits {limit}: the smallest, {least}, stores {size_text(over[least])}; "
+            "raise the limit, or choose others with --methods (`list methods` has their settings)"
+        )
+    named = ", ".join(f"{method} ({size_text(size)})" for method, size in over.items())
+    if over:
+        console.print(
+            f"left out by {limit}: {named}; `list methods` has the settings that make them smaller"
+        )
+    return fitting
+
+
+def _replaced(words: list[str], option: str, value: str) -> list[str]:
+    """Words of a command with another value of an option, which is added if it is not there."""
+    if option not in words:
+        return [*words, option, value]
+    at = words.index(option) + 1
+    return [*words[:at], value, *words[at + 1 :]]
 
 
 @dataclass(frozen=True)
