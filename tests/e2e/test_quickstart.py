@@ -116,3 +116,23 @@ def test_what_cannot_work_is_told_before_anything_is_written(tmp_path, words, to
     assert done.returncode == 2 and done.stderr.startswith(f"error: {told}"), done.stderr
     assert done.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.slow
+def test_what_stores_too_much_is_left_out_before_it_trains(tmp_path):
+    plain(tmp_path / "mine")
+    words = ("quickstart", "mine", *TINY, "--plan-only", "--methods", "lora,linear")
+    done = call(*words, "--max-stored", "300kB", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"left out by --max-stored 300kB: lora \([\d.]+ kB\)", done.stdout)
+    (line,) = (
+        line for line in done.stdout.splitlines() if line.startswith("$ python -m benchmark run")
+    )
+    assert "--methods linear " in f"{line} " and "lora" not in line
+    for limit, says in (
+        ("1kB", "no method fits --max-stored 1kB: the smallest, linear, stores"),
+        ("2x", "--max-stored 2x: nothing has run yet"),
+        ("much", "write a number above 0"),
+    ):
+        done = call(*words, "--max-stored", limit, cwd=tmp_path)
+        assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1

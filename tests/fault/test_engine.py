@@ -198,7 +198,7 @@ def test_cells_are_packed_into_jobs_that_are_worth_starting():
 def test_needs_follow_the_forecast(tmp_path):
     class Known:
         def expected(self, cell):
-            return Expected(600.0, 4 * 2**30, None)
+            return Expected(600.0, 4 * 2**30, None, None)
 
     (cell,) = plan(dataclasses.replace(select(), benchmarks="cells"))
     assert needs_of(cell, Known(), "cpu", 2) == Needs(2, 7 * 2**30, 0.0, 10.0)

@@ -28,6 +28,7 @@ from benchmark.data.custom.folder import (
     files_below,
 )
 from benchmark.data.custom.grouping import stated_groups, together
+from benchmark.data.custom.legend import Legend, find_legend
 from benchmark.data.files import OWN, read_with
 from benchmark.data.pixels import blended, label_colours, label_kind, label_values
 
@@ -132,7 +133,7 @@ def describe(folder: Path, home: Path, progress: Progress | None = None) -> Gues
         guess.fields["splits"] = list(SHARES)
     guess.notes.append(f"Images are in {found.images}, labels in {found.masks}: {found.template}.")
     _add_size(guess, found)
-    _add_classes(guess, found)
+    _add_classes(guess, found, folder)
     described = _opened(guess, home)
     if not found.divided:
         _add_groups(guess, described, progress)
@@ -588,7 +589,7 @@ def _packed(colours: np.ndarray) -> np.ndarray:
     return (r << 16) | (g << 8) | b
 
 
-def _add_classes(guess: Guess, found: Pairing) -> None:
+def _add_classes(guess: Guess, found: Pairing, folder: Path) -> None:
     """Adds classes and `labels`: of indices where labels have one channel, else of colours."""
     values: dict[int, int] = {}
     colours: dict[int, int] = {}
@@ -628,9 +629,13 @@ def _add_classes(guess: Guess, found: Pairing) -> None:
     colours, values = _without_strays(guess, colours, "#{:06X}"), _without_strays(guess, values)
     if colours:
         most = sorted(colours, key=lambda value: -colours[value])
-        guess.fields["classes"] = {f"class_{k}": f"#{value:06X}" for k, value in enumerate(most)}
+        named = find_legend(folder, most, colours=True)
+        guess.fields["classes"] = {
+            named.names[value] if named else f"class_{k}": f"#{value:06X}"
+            for k, value in enumerate(most)
+        }
         guess.fields["labels"] = files | {"values": "colour"} if files else "colour"
-        guess.notes.append("Names of classes are guessed: only their colours are known.")
+        guess.notes.append(_names_from(named, "their colours are known"))
         guess.notes += _rare(most, colours, holding, len(found.labels))
         return
     present = sorted(values)
@@ -651,12 +656,21 @@ def _add_classes(guess: Guess, found: Pairing) -> None:
             )
         elif IGNORE in present:
             guess.notes.append("255 is taken as void: pixels that nobody labelled.")
-    guess.notes.append("Names of classes are guessed: only the values of the labels are known.")
+    named = find_legend(folder, names, colours=False)
+    names = {value: named.names[value] for value in names} if named else names
+    guess.notes.append(_names_from(named, "the values of the labels are known"))
     guess.fields["classes"] = list(names.values())
     if list(names) != list(range(len(names))):
         guess.fields["labels"] = files | {"values": names} if files else names
     elif files:
         guess.fields["labels"] = found.template
+
+
+def _names_from(legend: Legend | None, known: str) -> str:
+    """Where the names of classes are from."""
+    if legend is None:
+        return f"Names of classes are guessed: only {known}."
+    return f"Names of classes are from {legend.path.name}."
 
 
 def _without_strays(guess: Guess, pixels: dict[int, int], form: str = "") -> dict[int, int]:

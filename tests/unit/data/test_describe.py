@@ -166,6 +166,21 @@ def test_evenly_spaced_grey_values_are_classes_white_too(tmp_path, values):
     assert any("255 is taken as a class" in note for note in guess.notes)
 
 
+@pytest.mark.parametrize("colours", [False, True])
+def test_names_of_classes_come_from_a_legend_beside_the_images(tmp_path, colours):
+    table = np.array([[9, 0, 0], [0, 200, 0], [0, 0, 200]], np.uint8)
+    write(tmp_path / "a", lambda label: table[label] if colours else label)
+    texts = ["9 0 0", "0 200 0", "0 0 200"] if colours else ["0", "1", "2"]
+    lines = [f"{name}: {text}\n" for name, text in zip(("sky", "sea", "sun"), texts, strict=True)]
+    (tmp_path / "a/legend.txt").write_text("".join(lines))
+    own, guess = opened(tmp_path / "a")
+    assert set(own.classes) == {"sky", "sea", "sun"}
+    assert "Names of classes are from legend.txt." in guess.notes
+    said = own.description.stored
+    stored = ["#090000", "#00C800", "#0000C8"] if colours else [0, 1, 2]
+    assert [own.classes[said[value]] for value in stored] == ["sky", "sea", "sun"]
+
+
 def test_stray_values_are_left_out_and_told(tmp_path):
     table = np.array([0, 128, 255], np.uint8)
     write(tmp_path / "a", lambda x: table[x], count=20)
