@@ -65,7 +65,15 @@ def predict(
     from benchmark.inference.inputs import MASKS, RESULTS, TABLE, find_inputs
     from benchmark.inference.load import load
 
-    files = find_inputs(inputs, [out / name for name in RESULTS])
+    labels = _labels(run, request, inputs)
+    files = find_inputs(inputs, [*(out / name for name in RESULTS), *labels])
+    for folder in labels:
+        Console().print(
+            f"{folder} holds labels of the set, and is left out",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     if any(one.is_video for one in files):
         video.require_av()
     network = load(run, results=request.results, weights=request.weights, device=request.device)
@@ -91,6 +99,24 @@ def predict(
         Console().print(hint, style="yellow", markup=False, highlight=False, soft_wrap=True)
     if done.unread:
         raise typer.Exit(1)
+
+
+def _labels(run: str, request: "Request", inputs: list[str]) -> list[Path]:
+    """The folder of the labels of the run's own set, where it is below a folder that is named."""
+    from benchmark.data.custom.folder import ImageFolder
+    from benchmark.inference.find import find_run
+    from benchmark.planning.catalogue import BENCHMARKS
+    from benchmark.planning.remembered import recall
+
+    name = find_run(run, request.results).record.benchmark
+    if recall(request.results, [name]) or name not in BENCHMARKS.names():
+        return []
+    kind = BENCHMARKS.get(name)
+    folder = kind.label_folder() if issubclass(kind, ImageFolder) else None
+    if folder is None:
+        return []
+    above = {path.resolve() for path in map(Path, inputs) if path.is_dir()}
+    return [folder] if above & set(folder.resolve().parents) else []
 
 
 @contextlib.contextmanager

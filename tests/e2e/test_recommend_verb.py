@@ -94,6 +94,10 @@ def test_own_images_to_the_printed_command(tmp_path):
     assert used.returncode == 0 and any((home / words[words.index("--out") + 1]).rglob("*.png")), (
         used.stderr
     )
+    # Labels of the set are no images.
+    whole = call("predict", words[1], "bolts", "--out", "all", "--weights", "weights", cwd=home)
+    assert "bolts/labels holds labels of the set, and is left out" in whole.stdout, whole.stderr
+    assert {path.name for path in (home / "all/masks").iterdir()} == {"images"}
     # Without --weights, too: the grid knows them.
     at = words.index("--weights")
     bare = call(*words[:at], *words[at + 2 :], "--force", cwd=home)

@@ -81,6 +81,14 @@ class ImageFolder(DescribedBenchmark):
             )
 
     @classmethod
+    def label_folder(cls) -> Path | None:
+        """The folder that holds the labels and no images; None where there is none such."""
+        said = cls.description
+        if SPLIT in said.masks or said.masks in (".", said.images):
+            return None
+        return _folder(said, cls.home) / said.masks
+
+    @classmethod
     def source(cls, description: Description, home: Path) -> str:
         """The folder."""
         return str(_folder(description, home))
