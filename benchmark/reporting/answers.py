@@ -369,7 +369,7 @@ def _seeds_for_point(pairs: pd.DataFrame, seeds: int) -> str:
         return ""
     what = "a difference of 1 point between a typical pair of methods"
     if not is_known(seeds, needed):
-        return f"; how many seeds would find {what} cannot be told from {seeds}"
+        return f"; how many seeds would find {what} cannot be told from {counted(seeds, 'seed')}"
     if needed <= seeds:
         return "; a difference of 1 point would most likely have shown"
     if math.isinf(needed):
@@ -390,7 +390,9 @@ def _add_seeds(pairs: pd.DataFrame, seeds: int, more: str) -> list[str]:
     if seeds > FEW_SEEDS or needed <= seeds:
         return []
     if math.isnan(needed) or not is_known(seeds, needed):
-        return [f"To tell more apart, or learn how many seeds that takes, add {added}: {more}."]
+        return [
+            f"To tell more apart, or learn how many seeds that takes, add {added} seeds: {more}."
+        ]
     if needed <= seeds + added:
         return [f"To tell more apart, add {added} seeds: {more}."]
     return [

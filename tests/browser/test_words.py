@@ -71,7 +71,7 @@ def said_by(result):
 
 def test_where_nothing_is_told_apart_it_says_how_many_seeds_would():
     what = "find a difference of 1 point between a typical pair of methods"
-    learn = "To tell more apart, or learn how many seeds that takes, add 2: `run it`."
+    learn = "To tell more apart, or learn how many seeds that takes, add 2 seeds: `run it`."
     for there, needed, text, more in (
         (5, 9.0, f"; about 9 seeds would {what}", ""),
         (5, 2.0, "; a difference of 1 point would most likely have shown", ""),
@@ -89,9 +89,9 @@ def test_where_nothing_is_told_apart_it_says_how_many_seeds_would():
             f"; about 5 seeds, roughly estimated from 3, would {what}",
             "To tell more apart, add 2 seeds: `run it`.",
         ),
-        (3, math.inf, f"; how many seeds would {what} cannot be told from 3", learn),
-        (2, 4.0, f"; how many seeds would {what} cannot be told from 2", learn),
-        (2, math.inf, f"; how many seeds would {what} cannot be told from 2", learn),
+        (3, math.inf, f"; how many seeds would {what} cannot be told from 3 seeds", learn),
+        (2, 4.0, f"; how many seeds would {what} cannot be told from 2 seeds", learn),
+        (2, math.inf, f"; how many seeds would {what} cannot be told from 2 seeds", learn),
         (5, math.nan, "", ""),
     ):
         pairs = differences(("big", "tiny"), among=FOUR["method"], seeds_for_point=needed)
