@@ -30,7 +30,7 @@ def about_seeds(cells: pd.DataFrame) -> str:
     fewest = counted(counts[0], "seed")
     few = _FEW.get(counts[0])
     if len(counts) == 1:
-        return f"{fewest}: {few or 'the interval covers variation between trainings'}."
+        return f"{fewest}: {few}." if few else f"{fewest} of each method."
     ending = f" With {fewest}: {few}." if few else ""
     return f"{seed_range(done['seeds'])}: {_uneven(done)}.{ending}"
 

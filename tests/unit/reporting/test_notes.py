@@ -28,7 +28,7 @@ def note(*counts):
     [
         (1, f"1 seed: {ONE}."),
         (2, "2 seeds: the interval is wide; 3 to 5 are usual."),
-        (3, "3 seeds: the interval covers variation between trainings."),
+        (3, "3 seeds of each method."),
     ],
 )
 def test_the_number_of_seeds_is_told_with_what_it_means(seeds, words):
