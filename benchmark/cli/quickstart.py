@@ -203,7 +203,9 @@ def _bytes(text: str) -> "Limit":
 
 
 def _within(console: "Console", limit: "Limit", request: "Request", jobs: str) -> list[str]:
-    """The methods that store no more than a limit, and says which do.
+    """The methods but for those that store more than a limit, which it names.
+
+    One that could not be probed stays: `run` says why it fails.
 
     Raises:
         UserError: none does.
@@ -214,11 +216,12 @@ def _within(console: "Console", limit: "Limit", request: "Request", jobs: str) -
     from benchmark.planning.plan import plan
 
     number = executors.chosen("local", None, None, None, jobs).jobs
-    found = probed(console, request, plan(request.selection, request.weights), [], number)
+    cells = plan(request.selection, request.weights)
+    found = probed(console, request, cells, [], number)
     sizes = {one.method: one.stored_bytes or 0 for one in found}
     over = {method: size for method, size in sizes.items() if size > limit.value}
-    fitting = [method for method in sizes if method not in over]
-    if sizes and not fitting:
+    fitting = [name for name in dict.fromkeys(c.method_label for c in cells) if name not in over]
+    if not fitting:
         least = min(over, key=lambda method: over[method])
         raise UserError(
             f"no method fits {limit}: the smallest, {least}, stores {size_text(over[least])}; "

@@ -242,11 +242,7 @@ class Folder:
             for frame in video.frames(one.path):
                 path = place / f"{frame.number:06}.png"
                 made = path in self._notes
-                mask = (
-                    mask_in(path, self._stored)
-                    if made
-                    else self.predictor.predict_array(frame.image)
-                )
+                mask = self._mask(path) if made else self.predictor.predict_array(frame.image)
                 if not made:
                     self._store(path, mask, source)
                 if writer is not None:

@@ -129,6 +129,10 @@ def test_what_stores_too_much_is_left_out_before_it_trains(tmp_path):
         line for line in done.stdout.splitlines() if line.startswith("$ python -m benchmark run")
     )
     assert "--methods linear " in f"{line} " and "lora" not in line
+    # What cannot be probed is no answer to the question of size: `run` says why it fails.
+    unlike = (*words[:-1], "lora,linear,lora[targets=conv]")
+    done = call(*unlike, "--max-stored", "300kB", cwd=tmp_path)
+    assert "run --plugin" in done.stdout and "lora[targets=conv]" in done.stdout.splitlines()[-2]
     for limit, says in (
         ("1kB", "no method fits --max-stored 1kB: the smallest, linear, stores"),
         ("2x", "--max-stored 2x: nothing has run yet"),
