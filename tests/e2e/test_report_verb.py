@@ -111,7 +111,7 @@ def test_json_is_the_whole_output_and_holds_the_leaderboard(results):
         assert row["costs"]["costs.stored.bytes"] == line["costs.stored.bytes"]
     assert {row["benchmark"] for row in group["benchmarks"]} == {"x", "y"}
     assert group["answers"][0]["question"] == "Most accurate"
-    assert group["seeds"].startswith("3 seeds: ") and content["failures"] == []
+    assert group["seeds"].startswith("3 seeds of each method.") and content["failures"] == []
     assert all(Path(path).is_file() for path in content["files"])
 
 
