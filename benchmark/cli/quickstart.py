@@ -13,10 +13,13 @@ from benchmark.cli.timing import suggest
 from benchmark.core.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from rich.console import Console
 
     from benchmark.analysis.limits import Limit
     from benchmark.cli.request import Request
+    from benchmark.core.spec import RunSpec
 
 HERE = Path()
 MORE_SEEDS = "0,1,2"
@@ -183,7 +186,8 @@ def quickstart(
     _heading(console, "report")
     _call(console, *report)
     again = [*grid, *(["--out", str(out)] if out != HERE else [])]
-    _answer(console, request, files, ["quickstart", str(folder), *again, "--seeds", MORE_SEEDS])
+    more = ["quickstart", str(folder), *again, "--seeds", MORE_SEEDS]
+    _answer(console, request, files, more, limit)
     if code:
         raise typer.Exit(code)
 
@@ -221,18 +225,59 @@ def _within(console: "Console", limit: "Limit", request: "Request", jobs: str) -
     sizes = {one.method: one.stored_bytes or 0 for one in found}
     over = {method: size for method, size in sizes.items() if size > limit.value}
     fitting = [name for name in dict.fromkeys(c.method_label for c in cells) if name not in over]
+    if not over:
+        return fitting
+    if fitting:
+        console.print(f"left out by {limit}: {_sizes(over)}")
+    also = _also_within(request, cells, list(over), int(limit.value))
+    if also:
+        console.print(f"not chosen, but within it: {_sizes(also)}")
+    both = shlex.quote(",".join([*fitting, *also]))
     if not fitting:
         least = min(over, key=lambda method: over[method])
         raise UserError(
             f"no method fits {limit}: the smallest, {least}, stores {size_text(over[least])}; "
-            "raise the limit, or choose others with --methods (`list methods` has their settings)"
+            + (f"choose others: --methods {both}" if also else "raise the limit")
         )
-    named = ", ".join(f"{method} ({size_text(size)})" for method, size in over.items())
-    if over:
-        console.print(
-            f"left out by {limit}: {named}; `list methods` has the settings that make them smaller"
-        )
+    if also:
+        console.print(f"to compare these too: --methods {both}")
     return fitting
+
+
+def _sizes(stored: "Mapping[str, int]") -> str:
+    """Methods and what they store, for people."""
+    from benchmark.core.format import size_text
+
+    return ", ".join(f"{method} ({size_text(size)})" for method, size in stored.items())
+
+
+def _also_within(
+    request: "Request", cells: "Sequence[RunSpec]", over: "Sequence[str]", most: int
+) -> dict[str, int]:
+    """What fits in place of the methods that store too much, and methods that were not chosen.
+
+    Args:
+        request: device, data and weights.
+        cells: of the methods chosen.
+        over: labels of those that store too much.
+        most: bytes.
+
+    Returns:
+        Bytes by label.
+    """
+    from benchmark.cli.terminal import busy
+    from benchmark.core.machine import find_device
+    from benchmark.execution import sizes
+    from benchmark.execution.environment import prepare
+
+    environment = prepare(request.data, request.weights, find_device(request.device))
+    first = {cell.method_label: cell for cell in reversed(cells)}
+    with busy("methods and settings that store less"):
+        less = [sizes.smaller(first[label], most, environment) for label in over]
+        names = {cell.method for cell in cells}
+        return dict(
+            [*(one for one in less if one), *sizes.others(cells[0], names, most, environment)]
+        )
 
 
 def _replaced(words: list[str], option: str, value: str) -> list[str]:
@@ -369,7 +414,9 @@ def _call(console: "Console", *words: str) -> int:
     return app(list(words), standalone_mode=False, prog_name=app.info.name) or 0
 
 
-def _answer(console: "Console", request: "Request", files: _Files, more: list[str]) -> None:
+def _answer(
+    console: "Console", request: "Request", files: _Files, more: list[str], limit: "Limit | None"
+) -> None:
     """Prints how to make the answer firmer, and where to look.
 
     Args:
@@ -377,6 +424,7 @@ def _answer(console: "Console", request: "Request", files: _Files, more: list[st
         request: of the run.
         files: that were written.
         more: the command with more seeds.
+        limit: that was typed.
     """
     from benchmark.analysis.runs import Runs
     from benchmark.analysis.uncertainty import assess
@@ -404,7 +452,7 @@ def _answer(console: "Console", request: "Request", files: _Files, more: list[st
         console.print("for an answer that is tested, train more seeds (finished runs are kept):")
         console.print(f"$ {_typed(more)}")
     if not done.empty:
-        print_next(console, recommend(runs, found, []), own, files.name, request)
+        print_next(console, recommend(runs, found, []), own, files.name, request, limit)
     suggest(console, request, plan.plan(request.selection, request.weights))
     reports = request.reports if files.out == HERE else files.out / "reports"
     console.print(f"page: {reports / suite / PAGE}")

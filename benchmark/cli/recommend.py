@@ -215,6 +215,7 @@ def print_next(
     frame: "pd.DataFrame",
     name: str,
     request: "Request",
+    limit: "Limit | None" = None,
 ) -> None:
     """Prints how to choose a method, and how to use the best run on a set.
 
@@ -224,6 +225,7 @@ def print_next(
         frame: the runs.
         name: of the set.
         request: of the runs.
+        limit: that was typed.
     """
 
     def say(why: str, words: list[str]) -> None:
@@ -236,9 +238,11 @@ def print_next(
         return
     assert one.best is not None
     weights, _ = _sources(one, request)
+    hint = "" if limit else ", also under limits such as --max-stored 1MB"
+    limits = [f"--max-{limit.name}", limit.text] if limit else []
     say(
-        "which method to take, also under limits such as --max-stored 1MB",
-        ["recommend", "--suite", request.selection.suite, *weights],
+        f"which method to take{hint}",
+        ["recommend", "--suite", request.selection.suite, *limits, *weights],
     )
     say(
         f"to label images with {one.best['method']}, which is recommended (run {ids[0]})",

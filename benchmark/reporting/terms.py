@@ -25,6 +25,8 @@ _OWN = {
     "rank": "methods share a rank unless a test calls one worse than the best with that rank",
     "significant": "too large to be chance: below 5 % by a paired test, corrected for the number "
     "of comparisons (Holm)",
+    "may be as good": "the 95 % interval of its difference from the most accurate method includes "
+    "zero, without the correction that ranks have",
     "Done": "benchmarks on which the method is finished, of all in the group; seeds are not "
     "counted",
     "task": "a set of classes to segment on the shared backbone, such as one benchmark; each task "

@@ -129,6 +129,17 @@ def test_what_stores_too_much_is_left_out_before_it_trains(tmp_path):
         line for line in done.stdout.splitlines() if line.startswith("$ python -m benchmark run")
     )
     assert "--methods linear " in f"{line} " and "lora" not in line
+    (also,) = re.findall(r"not chosen, but within it: (.+)", done.stdout)
+    found = re.findall(r"([\w\[\]=]+) \(([\d.]+) kB\)", also)
+    assert found[0][0] == "lora[rank=4]" and "norm" in dict(found)
+    assert "full" not in dict(found) and all(float(size) <= 300 for _, size in found)
+    (methods,) = re.findall(r"to compare these too: --methods (.+)", done.stdout)
+    assert shlex.split(methods) == [",".join(["linear", *dict(found)])]
+    # The sizes are those of the runs.
+    done = call(*words[:-1], "lora[rank=4]", cwd=tmp_path)
+    assert f"lora[rank=4]  {dict(found)['lora[rank=4]']} kB" in re.sub(
+        r"(?m)^ *(\S+).* ([\d.]+ kB) *$", r"\1  \2", done.stdout
+    )
     # What cannot be probed is no answer to the question of size: `run` says why it fails.
     unlike = (*words[:-1], "lora,linear,lora[targets=conv]")
     done = call(*unlike, "--max-stored", "300kB", cwd=tmp_path)
