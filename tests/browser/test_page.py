@@ -88,6 +88,7 @@ def test_the_fullest_group_comes_first(visit, page_file):
     assert group.first_selected_option.text == "vit_tiny"
 
 
+@pytest.mark.slow
 def test_groups_that_were_timed_differently_share_no_column_of_times(visit, page_file, mixed_file):
     for path, alike in ((page_file, True), (mixed_file, False)):
         page = visit(path)

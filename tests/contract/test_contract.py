@@ -58,6 +58,10 @@ CONVOLUTIONAL = ["lora", "dora", "rslora", "adalora", "loha", "lokr", "hra", "hi
 """peft's tuners of convolutions; the others tune linear layers only."""
 
 
+OFTEN = ("lora", "vera", "ia3", "adalora")
+"""peft's tuners that stand for all of them, which share our code, but in slow tests."""
+
+
 def refused(method: Method) -> set[str]:
     """Families that a method has to refuse."""
     library, _, tuner = method.name.rpartition(":")
@@ -77,6 +81,12 @@ def is_plain(method: Method) -> bool:
     return ":" not in method.name and method_label(method) == method.name
 
 
+def is_seldom(method: Method) -> bool:
+    """Whether a method is left to slow tests."""
+    library, _, tuner = method.name.rpartition(":")
+    return bool(library) and tuner not in OFTEN
+
+
 def pairs(*, examined: bool) -> pytest.MarkDecorator:
     """Methods on families: those on which everything is checked, or all others.
 
@@ -85,7 +95,7 @@ def pairs(*, examined: bool) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         ("method", "family"),
         [
-            (method, family)
+            pytest.param(method, family, marks=pytest.mark.slow if is_seldom(method) else ())
             for method in ALL
             for family in FAMILIES
             if (family in (KINDS if is_plain(method) else FEWEST)) is examined

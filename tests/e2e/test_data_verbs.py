@@ -223,6 +223,7 @@ def test_evaluate_on_corrupted_images(done):
     assert [path.read_bytes() for path in paths] == before
 
 
+@pytest.mark.slow
 def test_evaluate_refuses_weights_that_score_otherwise(done, tmp_path):
     import shutil
 

@@ -71,6 +71,7 @@ def test_results_find_their_description_again_and_a_changed_one_is_named(home):
     assert "bolts.yaml describes it; add --plugin bolts.yaml" in audit.stderr
 
 
+@pytest.mark.slow
 def test_a_renamed_class_costs_nothing_and_shows_under_its_new_name(home):
     home, _ = home
     text = (home / "bolts.yaml").read_text()
@@ -96,6 +97,7 @@ def test_a_renamed_class_costs_nothing_and_shows_under_its_new_name(home):
         shutil.rmtree(path)
 
 
+@pytest.mark.slow
 def test_another_description_is_named_as_the_reason_why_runs_are_missing(home):
     home, _ = home
     text = (home / "bolts.yaml").read_text()

@@ -272,6 +272,7 @@ def test_a_run_is_reproduced_bit_for_bit(ran):
     assert sorted(place.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_other_counts_are_outside_and_what_differs_is_named(ran, tmp_path):
     import numpy as np
 

@@ -31,7 +31,9 @@ def counts(root, cell):
         return {key: arrays[key] for key in arrays}
 
 
-@pytest.mark.parametrize("methods", ["linear", "spm[placement=1+2+3]", "partial"])
+@pytest.mark.parametrize(
+    "methods", ["linear", "partial", pytest.param("spm[placement=1+2+3]", marks=pytest.mark.slow)]
+)
 def test_a_run_is_the_same_with_and_without_the_cache(tmp_path, monkeypatch, methods):
     chosen = select(methods, views=2)
     (cell,) = plan(chosen)
@@ -63,6 +65,7 @@ def test_without_views_nothing_is_kept(tmp_path, monkeypatch, computed):
     assert not list((tmp_path / "cache").glob("prefix-*"))
 
 
+@pytest.mark.slow
 def test_other_crops_and_other_views_are_other_rows(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
     for sizes in (

@@ -238,6 +238,7 @@ def test_one_cell_gets_no_process_of_its_own(tiny, tmp_path, monkeypatch):
     assert record.status == "done"
 
 
+@pytest.mark.slow
 def test_fewer_run_side_by_side_where_memory_does_not_carry_all(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(grid, "available_memory", lambda device: 2**20)
     ear = Ear()

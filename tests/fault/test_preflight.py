@@ -206,6 +206,7 @@ def test_without_a_cache_the_audit_stops_a_run_too(tmp_path, typed, monkeypatch)
     assert done.returncode == 2 and "classes absent from the train split (1): other" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_set_that_is_damaged_stops_its_own_cells(tmp_path, typed):
     for number in range(3):
         (tmp_path / "holey" / "labels" / "train" / f"{number}.png").write_bytes(b"no image")

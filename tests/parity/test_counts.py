@@ -22,8 +22,8 @@ def trained(name: str, method: str, num_classes: int = 19, **fields: object) -> 
     ("name", "widths"),
     [
         # The stem or embedding, and what the first three stages return.
-        ("resnet101", (64, 256, 512, 1024)),
-        ("swin_tiny_patch4_window7_224", (96, 96, 192, 384)),
+        pytest.param("resnet101", (64, 256, 512, 1024), marks=pytest.mark.slow),
+        pytest.param("swin_tiny_patch4_window7_224", (96, 96, 192, 384), marks=pytest.mark.slow),
         ("vit_base_patch16_224", (768, 768, 768, 768)),
     ],
 )

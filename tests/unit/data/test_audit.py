@@ -325,6 +325,7 @@ def test_plain_images_are_no_lookalikes() -> None:
     assert not any(pair.first < 40 for pair in pairs)
 
 
+@pytest.mark.slow
 def test_lookalikes_of_thousands_are_quick() -> None:
     rng = np.random.default_rng(0)
     looks = [

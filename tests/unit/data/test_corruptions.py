@@ -71,6 +71,7 @@ def test_degenerate_sizes(name: str, size: tuple[int, int]) -> None:
     assert corrupt(image, name, 5, rng()).shape == image.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_a_large_image(name: str) -> None:
     tile = rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)

@@ -163,6 +163,7 @@ def test_a_batch_without_variance_is_refused_in_one_line() -> None:
         decoder.eval()(features)
 
 
+@pytest.mark.slow
 def test_names_are_listed_without_the_library() -> None:
     code = (
         "import sys; from benchmark.models.decoders import DECODERS; "

@@ -60,6 +60,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_an_added_cost_is_everywhere():
     command = [sys.executable, "-c", ADDED]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -46,6 +46,7 @@ def test_a_figure_is_drawn_once_and_copied_afterwards(tmp_path):
     assert first == again and len(DRAWN) == 1
 
 
+@pytest.mark.slow
 def test_other_data_another_name_and_other_code_are_drawn_anew(tmp_path, monkeypatch):
     drawn(tmp_path / "a", [picture()], tmp_path / "keep")
     DRAWN.clear()
@@ -65,7 +66,7 @@ def test_what_is_not_shown_any_more_is_forgotten(tmp_path):
     assert len(list((tmp_path / "keep").iterdir())) == 1
 
 
-@pytest.mark.parametrize("damage", ["ends", "figure.png"])
+@pytest.mark.parametrize("damage", ["ends", pytest.param("figure.png", marks=pytest.mark.slow)])
 def test_a_torn_figure_is_drawn_anew(tmp_path, damage):
     first = drawn(tmp_path / "a", [picture()], tmp_path / "keep")
     (place,) = (tmp_path / "keep").iterdir()

@@ -123,6 +123,7 @@ def test_place_labels_gives_up_where_there_is_no_room():
     assert place_labels([], Scene(Box(0, 0, 9, 9), [], [], [], 1)) == []
 
 
+@pytest.mark.slow
 def test_report_has_every_file_and_is_deterministic(tmp_path):
     runs = timed(grid(["full", "linear", "lora[rank=4]"], 2, ["camvid", "pets"]))
     files = write_report(runs, tmp_path / "a", "small")
