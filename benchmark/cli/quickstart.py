@@ -13,13 +13,10 @@ from benchmark.cli.timing import suggest
 from benchmark.core.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from rich.console import Console
 
     from benchmark.analysis.limits import Limit
     from benchmark.cli.request import Request
-    from benchmark.core.spec import RunSpec
 
 HERE = Path()
 MORE_SEEDS = "0,1,2"
@@ -56,7 +53,8 @@ MaxStored = Annotated[
     typer.Option(
         metavar="LIMIT",
         rich_help_panel=WHAT,
-        help="Leave out methods that store more for one more task: 1MB, 500kB.",
+        help="Most that a method may store for one more task: 1MB, 500kB. Smaller settings "
+        "take the place of what stores more.",
     ),
 ]
 PlanOnly = Annotated[
@@ -161,16 +159,17 @@ def quickstart(
     chosen = [*plugin, "--benchmarks", name, *grid, *(["--seeds", seeds] if seeds else [])]
     chosen += files.results
     chosen += ["--jobs", jobs] if jobs else []
+    if limit is not None:
+        fitting = ",".join(_within(console, limit, request, jobs or "auto"))
+        request = resolve(**typed | {"methods": fitting}, set=settings or None)
+        chosen = _replaced(chosen, "--methods", fitting)
+        grid += [f"--max-{limit.name}", limit.text]
     if executor == "local":
         _call(console, "plan", *chosen, "--probe")
     else:
         chosen += ["--executor", executor]
         chosen += [word for k, v in (("ray", ray), ("slurm", slurm)) if v for word in (f"--{k}", v)]
         _call(console, "plan", *chosen)
-    if limit is not None:
-        fitting = ",".join(_within(console, limit, request, jobs or "auto"))
-        request = resolve(**typed | {"methods": fitting}, set=settings or None)
-        chosen, grid = (_replaced(words, "--methods", fitting) for words in (chosen, grid))
     run = ["run", *chosen, *(["--address", address] if address else [])]
     run += ["--accept-audit"] if accept_audit else []
     report = ["report", *plugin, "--suite", request.selection.suite, *files.results, *files.reports]
@@ -207,31 +206,44 @@ def _bytes(text: str) -> "Limit":
 
 
 def _within(console: "Console", limit: "Limit", request: "Request", jobs: str) -> list[str]:
-    """The methods but for those that store more than a limit, which it names.
+    """The methods within a limit: a smaller setting takes the place of one that stores more.
 
-    One that could not be probed stays: `run` says why it fails.
+    It says which, and what else would fit. One that could not be probed stays: `run` says why it
+    fails.
 
     Raises:
         UserError: none does.
     """
-    from benchmark.cli import executors
     from benchmark.cli.forecasts import probed
+    from benchmark.cli.terminal import busy
     from benchmark.core.format import size_text
+    from benchmark.core.machine import find_device
+    from benchmark.execution import sizes
+    from benchmark.execution.environment import prepare
     from benchmark.planning.plan import plan
 
-    number = executors.chosen("local", None, None, None, jobs).jobs
+    most = int(limit.value)
     cells = plan(request.selection, request.weights)
-    found = probed(console, request, cells, [], number)
-    sizes = {one.method: one.stored_bytes or 0 for one in found}
-    over = {method: size for method, size in sizes.items() if size > limit.value}
-    fitting = [name for name in dict.fromkeys(c.method_label for c in cells) if name not in over]
+    first = {cell.method_label: cell for cell in reversed(cells)}
+    found = probed(
+        console, request, cells, [], executors.chosen("local", None, None, None, jobs).jobs
+    )
+    over = {one.method: one.stored_bytes or 0 for one in found if (one.stored_bytes or 0) > most}
     if not over:
-        return fitting
-    if fitting:
-        console.print(f"left out by {limit}: {_sizes(over)}")
-    also = _also_within(request, cells, list(over), int(limit.value))
-    if also:
-        console.print(f"not chosen, but within it: {_sizes(also)}")
+        return list(reversed(first))
+    environment = prepare(request.data, request.weights, find_device(request.device))
+    with busy("methods and settings that store less"):
+        less = {label: sizes.smaller(first[label], most, environment) for label in over}
+        names = {cell.method for cell in cells}
+        also = dict(sizes.others(cells[0], names, most, environment))
+    for label, smaller in less.items():
+        place = f"{smaller[0]} ({size_text(smaller[1])}) takes its place" if smaller else "left out"
+        console.print(f"{label} stores {size_text(over[label])}, over {limit}: {place}")
+    fitting = [
+        smaller[0] if (smaller := less.get(label)) else label
+        for label in reversed(first)
+        if less.get(label, True)
+    ]
     both = shlex.quote(",".join([*fitting, *also]))
     if not fitting:
         least = min(over, key=lambda method: over[method])
@@ -240,44 +252,10 @@ def _within(console: "Console", limit: "Limit", request: "Request", jobs: str) -
             + (f"choose others: --methods {both}" if also else "raise the limit")
         )
     if also:
+        sizes_of = ", ".join(f"{method} ({size_text(size)})" for method, size in also.items())
+        console.print(f"not chosen, but within it: {sizes_of}")
         console.print(f"to compare these too: --methods {both}")
     return fitting
-
-
-def _sizes(stored: "Mapping[str, int]") -> str:
-    """Methods and what they store, for people."""
-    from benchmark.core.format import size_text
-
-    return ", ".join(f"{method} ({size_text(size)})" for method, size in stored.items())
-
-
-def _also_within(
-    request: "Request", cells: "Sequence[RunSpec]", over: "Sequence[str]", most: int
-) -> dict[str, int]:
-    """What fits in place of the methods that store too much, and methods that were not chosen.
-
-    Args:
-        request: device, data and weights.
-        cells: of the methods chosen.
-        over: labels of those that store too much.
-        most: bytes.
-
-    Returns:
-        Bytes by label.
-    """
-    from benchmark.cli.terminal import busy
-    from benchmark.core.machine import find_device
-    from benchmark.execution import sizes
-    from benchmark.execution.environment import prepare
-
-    environment = prepare(request.data, request.weights, find_device(request.device))
-    first = {cell.method_label: cell for cell in reversed(cells)}
-    with busy("methods and settings that store less"):
-        less = [sizes.smaller(first[label], most, environment) for label in over]
-        names = {cell.method for cell in cells}
-        return dict(
-            [*(one for one in less if one), *sizes.others(cells[0], names, most, environment)]
-        )
 
 
 def _replaced(words: list[str], option: str, value: str) -> list[str]:

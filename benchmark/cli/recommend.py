@@ -106,7 +106,8 @@ def recommend(
         if wanted:
             raise UserError(
                 f"none of the {counted(wanted, 'run')} of suite {suite!r} in {request.place} has "
-                "finished yet; repeat the command then (`status` shows how far they are)"
+                "finished yet; repeat the command then (`plan`, with what was typed after `run`, "
+                "shows which are done)"
             )
         raise UserError(
             f"no run of suite {suite!r} in {request.place}; run `python -m benchmark run` first, "

@@ -1,6 +1,6 @@
 """What methods store for one more task, found out by one training step; which ones fit a limit."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import Any
 
 from benchmark.core.errors import UserError
@@ -13,14 +13,12 @@ from benchmark.models.delta import stored_bytes
 from benchmark.planning.catalogue import build_method, method_label
 from methods import METHODS
 
-MOST_TIMES = 8
-"""How much larger a field may become where that makes a method smaller, as a reduction does."""
+MOST_DOUBLED = 3
+"""How often a field is doubled where that makes a method smaller, as a reduction does."""
 
 
 def smaller(cell: RunSpec, most: int, environment: Environment) -> tuple[str, int] | None:
-    """The largest setting of a cell's method that fits: one field that `tune` varies, halved.
-
-    Where halving does not make it small enough, doubling is tried.
+    """The largest setting of a cell's method that fits, in one of the fields that `tune` varies.
 
     Args:
         cell: which stores more.
@@ -30,20 +28,20 @@ def smaller(cell: RunSpec, most: int, environment: Environment) -> tuple[str, in
     Returns:
         Label of the method with that setting, and its bytes; None where no setting fits.
     """
-    fitting = []
-    for field in METHODS[cell.method].tunes:
-        for value in _values(cell, field):
-            other = _with(cell, cell.method, {**cell.method_params, field: value})
-            if other and (size := stored_within(other, most, environment)) is not None:
-                fitting.append((other.method_label, size))
-                break
-    return max(fitting, key=lambda one: one[1], default=None)
+
+    def stored(field: str, value: int) -> tuple[str, int] | None:
+        other = _with(cell, cell.method, {**cell.method_params, field: value})
+        size = stored_within(other, most, environment) if other else None
+        return None if other is None or size is None else (other.method_label, size)
+
+    found = [_nearest(cell, field, stored) for field in METHODS[cell.method].tunes]
+    return max((one for one in found if one), key=lambda one: one[1], default=None)
 
 
 def others(
     cell: RunSpec, chosen: Collection[str], most: int, environment: Environment
 ) -> list[tuple[str, int]]:
-    """Methods of this collection that fit and were not chosen, with their bytes.
+    """Methods of this collection that were not chosen, at settings that fit, with their bytes.
 
     Args:
         cell: of any method.
@@ -56,8 +54,11 @@ def others(
         if ":" in name or name in chosen:  # with a colon: of a library
             continue
         other = _with(cell, name, {})
-        if other and (size := stored_within(other, most, environment)) is not None:
-            found.append((other.method_label, size))
+        if other is None:
+            continue
+        size = stored_within(other, most, environment)
+        one = smaller(other, most, environment) if size is None else (other.method_label, size)
+        found += [one] if one else []
     return found
 
 
@@ -93,19 +94,38 @@ def stored_within(cell: RunSpec, most: int, environment: Environment) -> int | N
     return size if size <= most else None
 
 
-def _values(cell: RunSpec, field: str) -> Iterator[int]:
-    """Halves of a whole number down to 1, then its doubles."""
+def _nearest(
+    cell: RunSpec, field: str, stored: Callable[[str, int], tuple[str, int] | None]
+) -> tuple[str, int] | None:
+    """What a method stores with the value of a field that is nearest to its own and fits.
+
+    Args:
+        cell: of the method, which does not fit.
+        field: of the method; only whole numbers above 0 are varied.
+        stored: label and bytes with a value of a field; None where it does not fit.
+    """
     value: Any = getattr(build_method(cell.method, cell.method_params), field)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        return
-    half = value // 2
-    while half:
-        yield half
-        half //= 2
-    times = 2
-    while times <= MOST_TIMES:
-        yield value * times
-        times *= 2
+        return None
+    # Most fields make a method smaller when they are halved, a reduction when it is doubled.
+    halves = [value >> times for times in range(1, value.bit_length())]
+    doubles = [value << times for times in range(1, MOST_DOUBLED + 1)]
+    for steps in (halves, doubles):
+        over = value
+        for fitting in steps:
+            if best := stored(field, fitting):
+                break
+            over = fitting
+        else:
+            continue
+        while abs(over - fitting) > 1:
+            middle = (over + fitting) // 2
+            if found := stored(field, middle):
+                best, fitting = found, middle
+            else:
+                over = middle
+        return best
+    return None
 
 
 def _with(cell: RunSpec, name: str, params: dict[str, Any]) -> RunSpec | None:

@@ -318,12 +318,12 @@ def _rivals(scored: pd.DataFrame, pairs: pd.DataFrame | None) -> pd.DataFrame:
     best = scored.iloc[0]
     if pairs is None:
         return scored[scored[MIOU] >= best[MIOU] - CLOSE]
-    name = str(best["method"])
-    compared, worse = _tested(pairs, name)
-    # Down to the first one that is worse, as `shared_ranks`. Below it, a method may escape the test
-    # by its spread; none is recommended that has both a lower score and higher costs than others.
-    above = ~scored["method"].isin(worse).cummax()
-    return scored[above & scored["method"].isin(compared | {name})]
+    place = {str(name): number for number, name in enumerate(scored["method"])}
+    apart = pairs.loc[_significant(pairs), ["method_a", "method_b"]].astype(str).to_numpy()
+    # Those with rank 1, as `shared_ranks` has it.
+    worse = {max(a, b, key=place.__getitem__) for a, b in apart if {a, b} <= place.keys()}
+    tested = _tested(pairs, str(best["method"]))[0] | {str(best["method"])}
+    return scored[scored["method"].isin(tested - worse)]
 
 
 def as_good(rivals: pd.DataFrame, pairs: pd.DataFrame | None) -> pd.DataFrame:
@@ -352,9 +352,12 @@ def _beats_all(scored: pd.DataFrame, pairs: pd.DataFrame) -> bool:
 def _tested(pairs: pd.DataFrame, best: str) -> tuple[set[str], set[str]]:
     """The methods that were compared with the best one, and those of them that are worse."""
     a, b = pairs["method_a"].astype(str), pairs["method_b"].astype(str)
-    different = pairs["significant"].fillna(False).astype(bool)
     others = b.where(a == best, a)[(a == best) | (b == best)]
-    return set(others), set(others[different])
+    return set(others), set(others[_significant(pairs)])
+
+
+def _significant(pairs: pd.DataFrame) -> "pd.Series[bool]":
+    return pairs["significant"].fillna(False).astype(bool)
 
 
 def _seeds_for_point(pairs: pd.DataFrame, seeds: int) -> str:
@@ -369,7 +372,7 @@ def _seeds_for_point(pairs: pd.DataFrame, seeds: int) -> str:
         return ""
     what = "a difference of 1 point between a typical pair of methods"
     if not is_known(seeds, needed):
-        return f"; how many seeds would find {what} cannot be told from {counted(seeds, 'seed')}"
+        return f"; {counted(seeds, 'seed')} cannot tell how many would find {what}"
     if needed <= seeds:
         return "; a difference of 1 point would most likely have shown"
     if math.isinf(needed):
@@ -410,7 +413,7 @@ def _needed(pairs: pd.DataFrame) -> float:
 def _near(scored: pd.DataFrame, rivals: pd.DataFrame, pairs: pd.DataFrame | None) -> list[Finding]:
     others = rivals.iloc[1:]
     tested = pairs is not None
-    label = "Not significantly worse" if tested else "Within 1 point of it"
+    label = "Not significantly worse than any" if tested else "Within 1 point of it"
     if others.empty:
         best = str(scored["method"].iloc[0])
         if pairs is not None:

@@ -101,8 +101,8 @@ def _about_seeds(runs: Runs, found: Assessment) -> str:
     apart = int(pairs["significant"].sum())
     text = (
         f"{seed_range(seeds)} each. The 95 % intervals cover seeds and "
-        "test images (hierarchical bootstrap with Student's t). A method shares the rank of better "
-        "ones unless it is significantly worse than the best of them (paired test, Holm); "
+        "test images (hierarchical bootstrap with Student's t). A rank is 1, plus the number of "
+        "methods that are significantly better (paired test, Holm); "
         f"{apart} of {_count(len(pairs), 'pair')} differ significantly."
     )
     if beyond := corrected_away(pairs):
@@ -128,8 +128,8 @@ def _section(key: Key, runs: Runs, found: Assessment, name: str) -> list[str]:
         to_markdown(board, columns),
         about_seeds(runs.cells),
         "mIoU in points: mean over benchmarks of the mean over seeds; costs are means over "
-        "benchmarks. Methods that do not differ significantly share a rank. A method that did "
-        "not finish every benchmark has no rank. Bold: best in the column.",
+        "benchmarks. A method that did not "
+        " finish every benchmark has no rank. Bold: best in the column.",
         explained(runs),
     ]
     shared = of_group(found.shared, key)

@@ -54,7 +54,7 @@ COLUMNS = (
 
 
 def ranked(runs: Runs, board: pd.DataFrame) -> pd.DataFrame:
-    """The leaderboard; methods that do not differ significantly share a rank.
+    """The leaderboard, with ranks.
 
     Args:
         runs: the records.

@@ -74,8 +74,8 @@ def print_report(
             covers += " (for some methods one of these alone)"
         notes = [
             about_seeds(part.cells),
-            f"95 % intervals cover variation between {covers}; methods that do not differ "
-            "significantly share a rank."
+            f"95 % intervals cover variation between {covers}; a rank is 1, plus the number of "
+            "methods that are significantly better."
             if covers
             else "No 95 % intervals: there is one seed, and no counts of images.",
             explained(part) if timed(part.frame) else "",

@@ -89,15 +89,15 @@ def test_where_nothing_is_told_apart_it_says_how_many_seeds_would():
             f"; about 5 seeds, roughly estimated from 3, would {what}",
             "To tell more apart, add 2 seeds: `run it`.",
         ),
-        (3, math.inf, f"; how many seeds would {what} cannot be told from 3 seeds", learn),
-        (2, 4.0, f"; how many seeds would {what} cannot be told from 2 seeds", learn),
-        (2, math.inf, f"; how many seeds would {what} cannot be told from 2 seeds", learn),
+        (3, math.inf, f"; 3 seeds cannot tell how many would {what}", learn),
+        (2, 4.0, f"; 2 seeds cannot tell how many would {what}", learn),
+        (2, math.inf, f"; 2 seeds cannot tell how many would {what}", learn),
         (5, math.nan, "", ""),
     ):
         pairs = differences(("big", "tiny"), among=FOUR["method"], seeds_for_point=needed)
         status = grid(FOUR["method"], seeds=there)
         result = answer(FOUR.assign(seeds=there), pairs, status, "`run it`")
-        names, said = said_by(result)["Not significantly worse"]
+        names, said = said_by(result)["Not significantly worse than any"]
         assert names == ("mid", "small") and said == f"mIoU 57.0 to 59.5{text}"
         assert list(result.caveats) == ([more] if more else [])
 
@@ -116,7 +116,7 @@ def test_how_far_the_smallest_may_be_behind_is_told_without_signs(low, span):
     label = "Smallest that may be as good"
     assert said[label][1] == (f"mIoU 57.0, {span} (not significant); 90.0 kB instead of 9.0 MB")
     # What the correction for the number of pairs takes back is told beside the table of pairs.
-    assert said["Not significantly worse"][1] == "mIoU 57.0"
+    assert said["Not significantly worse than any"][1] == "mIoU 57.0"
 
 
 def test_what_holm_alone_takes_back_is_a_sentence_for_the_table_of_pairs():
@@ -172,7 +172,7 @@ def test_who_is_best_who_is_as_good_and_which_of_them_is_cheapest():
         "mIoU 60.0 (59.0 to 61.0); stores 9.0 MB per task, a training step takes 3.00x that of "
         "linear",
     )
-    assert said["Not significantly worse"] == (("mid",), "mIoU 59.5")
+    assert said["Not significantly worse than any"] == (("mid",), "mIoU 59.5")
     assert said["Smallest that may be as good"] == (
         ("mid",),
         "mIoU 59.5, between 0.5 points above and 1.5 below big (not significant); 900.0 kB "
@@ -186,7 +186,7 @@ def test_one_whose_own_interval_is_below_the_best_is_not_called_as_good():
     below = (pairs["method_a"] == "big") & pairs["method_b"].isin(["small", "tiny"])
     pairs.loc[below, ["low", "high"]] = 0.001, 0.06  # the correction made it not significant
     said = said_by(answer(FOUR, pairs, grid(FOUR["method"])))
-    assert said["Not significantly worse"][0] == ("mid", "small", "tiny")
+    assert said["Not significantly worse than any"][0] == ("mid", "small")
     assert said["Smallest that may be as good"][0] == ("mid",)
 
 
@@ -234,11 +234,16 @@ def test_each_method_is_named_once_where_printed_scores_are_equal():
     assert said["Most accurate"][0] == ("b",) and said["Within 1 point of it"][0] == ("a",)
 
 
-def test_what_ranks_below_a_worse_method_is_no_rival():
-    """Though the test cannot tell it from the best: its scores vary more."""
+def test_a_rival_is_what_no_method_is_significantly_better_than():
+    """Whatever lies between: the scores of some vary more, so the tests find less."""
     pairs = differences({"big", "mid"}, {"big", "tiny"}, among=FOUR["method"])
     said = said_by(answer(FOUR, pairs, grid(FOUR["method"])))
-    assert "Not significantly worse" not in said
+    assert said["Not significantly worse than any"][0] == ("small",)
+    pairs = differences({"mid", "small"}, {"big", "tiny"}, among=FOUR["method"])
+    said = said_by(answer(FOUR, pairs, grid(FOUR["method"])))
+    assert said["Not significantly worse than any"][0] == ("mid",)
+    pairs = differences({"big", "mid"}, {"mid", "small"}, {"big", "tiny"}, among=FOUR["method"])
+    said = said_by(answer(FOUR, pairs, grid(FOUR["method"])))
     says = "significantly better than all but small, after Holm's correction"
     assert said["Ahead"] == (("big",), says)
 

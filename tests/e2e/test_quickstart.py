@@ -119,27 +119,30 @@ def test_what_cannot_work_is_told_before_anything_is_written(tmp_path, words, to
 
 
 @pytest.mark.slow
-def test_what_stores_too_much_is_left_out_before_it_trains(tmp_path):
+def test_what_stores_too_much_is_made_smaller_or_left_out_before_it_trains(tmp_path):
     plain(tmp_path / "mine")
     words = ("quickstart", "mine", *TINY, "--plan-only", "--methods", "lora,linear")
     done = call(*words, "--max-stored", "300kB", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"left out by --max-stored 300kB: lora \([\d.]+ kB\)", done.stdout)
+    says = (
+        r"lora stores [\d.]+ kB, over --max-stored 300kB: lora\[rank=(\d)\] \(([\d.]+) kB\) takes"
+    )
+    ((rank, size),) = re.findall(says, done.stdout)
+    assert float(size) <= 300
     (line,) = (
         line for line in done.stdout.splitlines() if line.startswith("$ python -m benchmark run")
     )
-    assert "--methods linear " in f"{line} " and "lora" not in line
+    assert f"--methods 'lora[rank={rank}],linear'" in line
     (also,) = re.findall(r"not chosen, but within it: (.+)", done.stdout)
-    found = re.findall(r"([\w\[\]=]+) \(([\d.]+) kB\)", also)
-    assert found[0][0] == "lora[rank=4]" and "norm" in dict(found)
-    assert "full" not in dict(found) and all(float(size) <= 300 for _, size in found)
+    found = dict(re.findall(r"([\w\[\]=]+) \(([\d.]+) kB\)", also))
+    assert "norm" in found and "full" not in found and all(float(x) <= 300 for x in found.values())
+    assert any("[" in label for label in found)
     (methods,) = re.findall(r"to compare these too: --methods (.+)", done.stdout)
-    assert shlex.split(methods) == [",".join(["linear", *dict(found)])]
-    # The sizes are those of the runs.
-    done = call(*words[:-1], "lora[rank=4]", cwd=tmp_path)
-    assert f"lora[rank=4]  {dict(found)['lora[rank=4]']} kB" in re.sub(
-        r"(?m)^ *(\S+).* ([\d.]+ kB) *$", r"\1  \2", done.stdout
-    )
+    assert shlex.split(methods) == [",".join([f"lora[rank={rank}]", "linear", *found])]
+    # The sizes are those of runs, and one rank more is too much.
+    done = call(*words[:-1], f"lora[rank={rank}|{int(rank) + 1}]", cwd=tmp_path)
+    stored = re.findall(r"(?m)^ *lora\[rank=\d\] .* ([\d.]+) kB *$", done.stdout)
+    assert stored[0] == size and float(stored[1]) > 300
     # What cannot be probed is no answer to the question of size: `run` says why it fails.
     unlike = (*words[:-1], "lora,linear,lora[targets=conv]")
     done = call(*unlike, "--max-stored", "300kB", cwd=tmp_path)

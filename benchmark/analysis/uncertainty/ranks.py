@@ -1,4 +1,4 @@
-"""Ranks: shared by methods that do not differ significantly, and averaged.
+"""Ranks: by the methods that are significantly better, and averaged.
 
 In Friedman's test and Nemenyi's critical difference a cell is a benchmark, with the mean over its
 seeds: the tests take their cells as independent, and the seeds of one benchmark share its images.
@@ -19,13 +19,11 @@ FEWEST_CELLS = 5
 
 
 def shared_ranks(means: Mapping[str, float], significant: Collection[frozenset[str]]) -> list[int]:
-    """Ranks of methods that share the place of the best one that they are not worse than.
+    """Ranks: 1, plus the number of methods that are significantly better.
 
-    From the best mean down, a method shares the rank of the leader of its group unless it is
-    significantly worse than that leader; then it opens the next group, at its own position, as its
-    leader. So two methods of one group were each compared with its leader, not with each other,
-    and a method below a group may still be indistinguishable from some of its members: a list
-    cannot show both, the table of pairs does.
+    So a rank depends on the tests of a method alone, and what has rank 1 is significantly worse
+    than nothing. A method whose seeds differ much may have a better rank than one with a higher
+    mean.
 
     Args:
         means: mean score by method.
@@ -35,15 +33,10 @@ def shared_ranks(means: Mapping[str, float], significant: Collection[frozenset[s
         Ranks from 1, in the order of means from the best (equal means by name).
     """
     order = sorted(means, key=lambda name: (-means[name], name))
-    ranks: list[int] = []
-    leader = ""
-    for position, name in enumerate(order, start=1):
-        if not ranks or frozenset((leader, name)) in significant:
-            leader = name
-            ranks.append(position)
-        else:
-            ranks.append(ranks[-1])
-    return ranks
+    return [
+        1 + sum(frozenset((other, name)) in significant for other in order[:place])
+        for place, name in enumerate(order)
+    ]
 
 
 def average_ranks(scores: ArrayLike) -> NDArray[np.float64]:

@@ -212,7 +212,8 @@ def _named_groups(stems: Sequence[str]) -> list[str]:
             first = min(groups, key=lambda group: (-groups[group], group))
             return [
                 f"The names seem to tell {len(groups)} groups of {span} images, such as {first}. "
-                "If each is of one scene or patient, remove the # before the next line.",
+                "If each is of one scene or patient, remove the # before the next line: the scores "
+                "then speak of new scenes, else of new images of these.",
                 f"groups: {yaml.safe_dump(form).splitlines()[0]}",
             ]
     return []
@@ -630,6 +631,10 @@ def _add_classes(guess: Guess, found: Pairing, folder: Path) -> None:
     if colours:
         most = sorted(colours, key=lambda value: -colours[value])
         named = find_legend(folder, most, colours=True)
+        if named and named.void:
+            most = [value for value in most if value not in named.void]
+            guess.fields["void"] = [f"#{value:06X}" for value in named.void]
+            guess.notes.append(_void_by_name(named))
         guess.fields["classes"] = {
             named.names[value] if named else f"class_{k}": f"#{value:06X}"
             for k, value in enumerate(most)
@@ -658,6 +663,10 @@ def _add_classes(guess: Guess, found: Pairing, folder: Path) -> None:
             guess.notes.append("255 is taken as void: pixels that nobody labelled.")
     named = find_legend(folder, names, colours=False)
     names = {value: named.names[value] for value in names} if named else names
+    if named and named.void:
+        names = {value: name for value, name in names.items() if value not in named.void}
+        guess.fields["void"] = [value for value in present if value not in names]
+        guess.notes.append(_void_by_name(named))
     guess.notes.append(_names_from(named, "the values of the labels are known"))
     guess.fields["classes"] = list(names.values())
     if list(names) != list(range(len(names))):
@@ -671,6 +680,15 @@ def _names_from(legend: Legend | None, known: str) -> str:
     if legend is None:
         return f"Names of classes are guessed: only {known}."
     return f"Names of classes are from {legend.path.name}."
+
+
+def _void_by_name(legend: Legend) -> str:
+    """Which classes are taken as void."""
+    names = ", ".join(legend.names[value] for value in legend.void)
+    return (
+        f"By its name, {names} is taken as void: such pixels count nowhere. If it is a class, "
+        "remove it from `void` and add it to `classes`."
+    )
 
 
 def _without_strays(guess: Guess, pixels: dict[int, int], form: str = "") -> dict[int, int]:

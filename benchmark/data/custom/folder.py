@@ -18,12 +18,14 @@ from typing import Literal
 import numpy as np
 
 from benchmark.core.errors import DataError
+from benchmark.core.format import counted
 from benchmark.data.audit.near_duplicates import Alike
 from benchmark.data.audit.twins import MOST, Progress, twins, twins_of
-from benchmark.data.base import SPLITS, Finding, Split, grouped
+from benchmark.data.base import IGNORE, SPLITS, Finding, Split, grouped
 from benchmark.data.custom.described import DescribedBenchmark
 from benchmark.data.custom.description import LABELS, Description
 from benchmark.data.custom.grouping import draw, links_of, stated_groups, together
+from benchmark.data.custom.legend import Legend, find_legend
 from benchmark.data.files import OWN, read_with
 from benchmark.data.pixels import depth
 
@@ -270,6 +272,16 @@ class ImageFolder(DescribedBenchmark):
         """See `Benchmark.files`."""
         return self._files[id]
 
+    def _legend(self) -> Legend | None:
+        """The file that names the classes, from which `describe` takes them."""
+        stored = [value for value, index in self.description.stored.items() if index != IGNORE]
+        colours = [int(value[1:], 16) for value in stored if isinstance(value, str)]
+        indices = [value for value in stored if isinstance(value, int)]
+        if not stored or (colours and indices):
+            return None
+        found = find_legend(self.path, colours or indices, colours=bool(colours))
+        return found if found and set(found.names.values()) <= set(self.classes) else None
+
     def oddities(self) -> Iterator[Finding]:
         """See `Benchmark.oddities`: lone groups, files that are not used, depths that differ."""
         if lone := self.lone_group():
@@ -280,6 +292,8 @@ class ImageFolder(DescribedBenchmark):
             )
         yield from self._depths()
         used = {os.path.realpath(path) for pair in self._files.values() for path in pair}
+        if legend := self._legend():
+            used.add(os.path.realpath(legend.path))
         left = [
             path
             for path in files_below(self.path)
@@ -287,12 +301,13 @@ class ImageFolder(DescribedBenchmark):
         ]
         if left:
             kinds = Counter(path.suffix.lower() or "no suffix" for path in left)
-            counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
+            names = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
             pictures = [path for path in left if path.suffix.lower() in PICTURE_SUFFIXES]
             first = min(pictures or left)
             yield Finding(
                 "warning" if pictures else "note",
-                f"{len(left)} files in {self.path} are not used ({counted}), such as "
+                f"{counted(len(left), 'file')} in {self.path} "
+                f"{'is' if len(left) == 1 else 'are'} not used ({names}), such as "
                 f"{first.relative_to(self.path)}",
                 f"nothing, if they are not meant to be; images ({', '.join(IMAGES)}) belong in "
                 + (

@@ -23,11 +23,20 @@ _LINES = tuple(
 )
 
 
+_UNLABELLED = re.compile(r"(un|not[ _-]?)label+ed|void|ignored?|do ?n.?t[ _-]?care", re.IGNORECASE)
+
+
 class Legend(NamedTuple):
     """Names by what labels store: an index, or a colour as 0xRRGGBB."""
 
     path: Path
     names: dict[int, str]
+
+    @property
+    def void(self) -> list[int]:
+        """What by its name nobody labelled; nothing where fewer than two classes would be left."""
+        found = [value for value, name in self.names.items() if _UNLABELLED.fullmatch(name)]
+        return found if len(self.names) - len(found) > 1 else []
 
 
 def find_legend(folder: Path, stored: Collection[int], colours: bool) -> Legend | None:

@@ -74,10 +74,11 @@ def test_cliques_by_hand():
     assert ranks.cliques(average, 0.1) == []
 
 
-def test_ties_share_the_rank_of_their_leader():
+def test_a_rank_counts_the_methods_that_are_significantly_better():
     means = {"d": 0.1, "a": 0.9, "b": 0.8, "c": 0.7, "e": 0.05}
-    worse = {frozenset("ac"), frozenset("ad"), frozenset("ae"), frozenset("ce")}
-    assert shared_ranks(means, worse) == [1, 1, 3, 3, 5]
+    worse = {frozenset("ac"), frozenset("ae"), frozenset("be"), frozenset("ce")}
+    # d differs from nothing, though it is below c.
+    assert shared_ranks(means, worse) == [1, 1, 2, 1, 4]
     assert shared_ranks(means, set()) == [1] * 5
     assert shared_ranks(means, set(map(frozenset, itertools.combinations("abcde", 2)))) == [
         *range(1, 6)
@@ -85,9 +86,10 @@ def test_ties_share_the_rank_of_their_leader():
     assert shared_ranks({}, set()) == []
 
 
-def test_a_method_below_a_group_opens_the_next_though_it_equals_its_members():
+def test_a_rank_does_not_depend_on_pairs_of_others():
     means = {"a": 0.9, "b": 0.8, "c": 0.7}
-    assert shared_ranks(means, {frozenset("ab")}) == [1, 2, 2]
+    assert shared_ranks(means, {frozenset("ab")}) == [1, 2, 1]
+    assert shared_ranks(means, {frozenset("bc")}) == [1, 1, 2]
 
 
 def closed_testing(p: list[float]) -> list[float]:

@@ -274,7 +274,7 @@ def test_files_that_are_not_used_are_counted(tmp_path: Path) -> None:
     assert "not used" not in findings(benchmark)
     (tmp_path / "images" / "train" / "notes.txt").write_text("")
     (tmp_path / "images" / "train" / ".hidden.png").write_text("")
-    assert f"note: 1 files in {tmp_path} are not used (1 .txt), such as images/train" in findings(
+    assert f"note: 1 file in {tmp_path} is not used (1 .txt), such as images/train" in findings(
         benchmark
     )
     (tmp_path / "images" / "Train").mkdir()

@@ -181,6 +181,32 @@ def test_names_of_classes_come_from_a_legend_beside_the_images(tmp_path, colours
     assert [own.classes[said[value]] for value in stored] == ["sky", "sea", "sun"]
 
 
+@pytest.mark.parametrize("colours", [False, True])
+@pytest.mark.parametrize("place", [0, 2])
+def test_what_the_legend_calls_unlabelled_is_void(tmp_path, colours, place):
+    table = np.array([[9, 0, 0], [0, 200, 0], [0, 0, 200]], np.uint8)
+    write(tmp_path / "a", lambda label: table[label] if colours else label)
+    texts = ["9 0 0", "0 200 0", "0 0 200"] if colours else ["0", "1", "2"]
+    names = ["sky", "sea"]
+    names.insert(place, "Unlabelled")
+    lines = [f"{text}: {name}\n" for name, text in zip(names, texts, strict=True)]
+    (tmp_path / "a/legend.txt").write_text("".join(lines))
+    own, guess = opened(tmp_path / "a")
+    assert set(own.classes) == {"sky", "sea"}
+    stored = ["#090000", "#00C800", "#0000C8"] if colours else [0, 1, 2]
+    assert guess.fields["void"] == [stored[place]]
+    assert own.description.stored[stored[place]] == 255
+    assert any(note.startswith("By its name, Unlabelled is taken as void") for note in guess.notes)
+    assert "legend.txt" not in str(list(own.oddities()))
+
+
+def test_of_two_classes_none_is_taken_as_void_by_its_name(tmp_path):
+    write(tmp_path / "a", lambda label: label % 2)
+    (tmp_path / "a/legend.txt").write_text("0: void\n1: crack\n")
+    own, guess = opened(tmp_path / "a")
+    assert own.classes == ("void", "crack") and "void" not in guess.fields
+
+
 def test_stray_values_are_left_out_and_told(tmp_path):
     table = np.array([0, 128, 255], np.uint8)
     write(tmp_path / "a", lambda x: table[x], count=20)
