@@ -159,8 +159,10 @@ def quickstart(
     chosen = [*plugin, "--benchmarks", name, *grid, *(["--seeds", seeds] if seeds else [])]
     chosen += files.results
     chosen += ["--jobs", jobs] if jobs else []
+    also: list[str] = []
     if limit is not None:
-        fitting = ",".join(_within(console, limit, request, jobs or "auto"))
+        within, also = _within(console, limit, request, jobs or "auto")
+        fitting = ",".join(within)
         request = resolve(**typed | {"methods": fitting}, set=settings or None)
         chosen = _replaced(chosen, "--methods", fitting)
         grid += [f"--max-{limit.name}", limit.text]
@@ -187,6 +189,11 @@ def quickstart(
     again = [*grid, *(["--out", str(out)] if out != HERE else [])]
     more = ["quickstart", str(folder), *again, "--seeds", MORE_SEEDS]
     _answer(console, request, files, more, limit)
+    if also:
+        every = ["quickstart", str(folder), *_replaced(again, "--methods", ",".join(within + also))]
+        every += ["--seeds", seeds] if seeds else []
+        console.print("to compare all methods within the limit (finished runs are kept):")
+        console.print(f"$ {_typed(every)}")
     if code:
         raise typer.Exit(code)
 
@@ -205,11 +212,16 @@ def _bytes(text: str) -> "Limit":
     return limit
 
 
-def _within(console: "Console", limit: "Limit", request: "Request", jobs: str) -> list[str]:
+def _within(
+    console: "Console", limit: "Limit", request: "Request", jobs: str
+) -> tuple[list[str], list[str]]:
     """The methods within a limit: a smaller setting takes the place of one that stores more.
 
-    It says which, and what else would fit. One that could not be probed stays: `run` says why it
-    fails.
+    One that could not be probed stays: `run` says why it fails.
+
+    Returns:
+        Their labels, and those of methods that were not chosen and are within it, too; both were
+        printed.
 
     Raises:
         UserError: none does.
@@ -230,7 +242,7 @@ def _within(console: "Console", limit: "Limit", request: "Request", jobs: str) -
     )
     over = {one.method: one.stored_bytes or 0 for one in found if (one.stored_bytes or 0) > most}
     if not over:
-        return list(reversed(first))
+        return list(reversed(first)), []
     environment = prepare(request.data, request.weights, find_device(request.device))
     with busy("methods and settings that store less"):
         less = {label: sizes.smaller(first[label], most, environment) for label in over}
@@ -255,7 +267,7 @@ def _within(console: "Console", limit: "Limit", request: "Request", jobs: str) -
         sizes_of = ", ".join(f"{method} ({size_text(size)})" for method, size in also.items())
         console.print(f"not chosen, but within it: {sizes_of}")
         console.print(f"to compare these too: --methods {both}")
-    return fitting
+    return fitting, list(also)
 
 
 def _replaced(words: list[str], option: str, value: str) -> list[str]:

@@ -223,12 +223,14 @@ def answer(
     if len(scored) == 1:
         limits.insert(0, "Only one method has finished, so there is nothing to compare it with.")
     if more and tested and pairs is not None and not _beats_all(scored, pairs):
-        limits += _add_seeds(pairs, int(scored["seeds"].min()), more)
+        limits += _add_seeds(pairs, _tested_seeds(scored), more)
     return Answer(tuple(findings), tuple(limits))
 
 
 def rivals_of_best(scored: pd.DataFrame, pairs: pd.DataFrame | None) -> tuple[pd.DataFrame, bool]:
     """The methods that may be as good as the best: by the test, else by closeness.
+
+    Where the best has several seeds, methods with one seed are left out: they are not tested.
 
     Args:
         scored: methods with a score, the best first: method, `metrics.miou`, seeds.
@@ -239,8 +241,9 @@ def rivals_of_best(scored: pd.DataFrame, pairs: pd.DataFrame | None) -> tuple[pd
         The rows of the best and of its rivals, and whether they were tested.
     """
     # With one seed nothing is tested: images say nothing of how training varies.
-    tested = pairs is not None and len(pairs) > 0 and int(scored["seeds"].min()) > 1
-    return _rivals(scored, pairs if tested else None), tested
+    several = scored["seeds"] > 1
+    tested = pairs is not None and len(pairs) > 0 and bool(several.iloc[0]) and several.sum() > 1
+    return (_rivals(scored[several], pairs) if tested else _rivals(scored, None)), tested
 
 
 def best_and_rivals(
@@ -356,6 +359,11 @@ def _tested(pairs: pd.DataFrame, best: str) -> tuple[set[str], set[str]]:
     return set(others), set(others[_significant(pairs)])
 
 
+def _tested_seeds(scored: pd.DataFrame) -> int:
+    """The fewest seeds of a method that was tested."""
+    return int(scored.loc[scored["seeds"] > 1, "seeds"].min())
+
+
 def _significant(pairs: pd.DataFrame) -> "pd.Series[bool]":
     return pairs["significant"].fillna(False).astype(bool)
 
@@ -368,11 +376,9 @@ def _seeds_for_point(pairs: pd.DataFrame, seeds: int) -> str:
         seeds: that there are.
     """
     needed = _needed(pairs)
-    if math.isnan(needed):
+    if math.isnan(needed) or not is_known(seeds, needed):
         return ""
     what = "a difference of 1 point between a typical pair of methods"
-    if not is_known(seeds, needed):
-        return f"; {counted(seeds, 'seed')} cannot tell how many would find {what}"
     if needed <= seeds:
         return "; a difference of 1 point would most likely have shown"
     if math.isinf(needed):
@@ -413,7 +419,7 @@ def _needed(pairs: pd.DataFrame) -> float:
 def _near(scored: pd.DataFrame, rivals: pd.DataFrame, pairs: pd.DataFrame | None) -> list[Finding]:
     others = rivals.iloc[1:]
     tested = pairs is not None
-    label = "Not significantly worse than any" if tested else "Within 1 point of it"
+    label = "Not significantly worse than any method" if tested else "Within 1 point of it"
     if others.empty:
         best = str(scored["method"].iloc[0])
         if pairs is not None:
@@ -430,7 +436,7 @@ def _near(scored: pd.DataFrame, rivals: pd.DataFrame, pairs: pd.DataFrame | None
     low, high = (human(others[MIOU].agg(end), "points") for end in ("min", "max"))
     text = f"mIoU {low}" if low == high else f"mIoU {low} to {high}"
     if pairs is not None:
-        text += _seeds_for_point(pairs, int(scored["seeds"].min()))
+        text += _seeds_for_point(pairs, _tested_seeds(scored))
     findings = [Finding(label, names[:_MOST_NAMES], text, more=len(names[_MOST_NAMES:]))]
     among = "that may be as good" if tested else "within 1 point of it"
     level = as_good(rivals, pairs)
@@ -528,7 +534,12 @@ def caveats(scored: pd.DataFrame, status: pd.DataFrame, tested: bool) -> list[st
     result = []
     finished = status[(status["status"] == "done") & status["method"].isin(scored["method"])]
     low, high = int(scored["seeds"].min()), int(finished["seeds"].max())
-    if low == 1 and len(scored) > 1:
+    if low == 1 and tested:
+        once = [str(name) for name in scored["method"][scored["seeds"] == 1]]
+        others = f" and {len(once) - _MOST_NAMES} more" if len(once) > _MOST_NAMES else ""
+        named = ", ".join(once[:_MOST_NAMES])
+        result.append(f"From one seed, so not tested: {named}{others}.")
+    elif low == 1 and len(scored) > 1:
         which = "One seed" if high == 1 else "Some results are from one seed"
         result.append(
             f"{which}: differences between methods are not tested. Another seed would change these "

@@ -595,6 +595,7 @@ def _add_classes(guess: Guess, found: Pairing, folder: Path) -> None:
     values: dict[int, int] = {}
     colours: dict[int, int] = {}
     holding: Counter[int] = Counter()
+    most_in: dict[int, tuple[int, Path]] = {}
     stored: list[tuple[bool, Path, str, dict[int, int]]] = []
     as_colours = _all_as_colours(found.labels)
     for path in found.labels:
@@ -612,6 +613,7 @@ def _add_classes(guess: Guess, found: Pairing, folder: Path) -> None:
         holding.update(pixels.keys())
         for value, count in pixels.items():
             kind[value] = kind.get(value, 0) + count
+            most_in[value] = max(most_in.get(value, (0, path)), (count, path), key=lambda x: x[0])
         if len(kind) > (MOST_COLOURS if target == "colour" else 256):
             raise DataError(
                 f"{path}: labels hold more than {len(kind) - 1} {target}s, as photographs and "
@@ -635,13 +637,20 @@ def _add_classes(guess: Guess, found: Pairing, folder: Path) -> None:
             most = [value for value in most if value not in named.void]
             guess.fields["void"] = [f"#{value:06X}" for value in named.void]
             guess.notes.append(_void_by_name(named))
-        guess.fields["classes"] = {
-            named.names[value] if named else f"class_{k}": f"#{value:06X}"
-            for k, value in enumerate(most)
-        }
+        known = named.names if named else {}
+        names = {value: known.get(value, f"class_{k}") for k, value in enumerate(most)}
+        guess.fields["classes"] = {name: f"#{value:06X}" for value, name in names.items()}
         guess.fields["labels"] = files | {"values": "colour"} if files else "colour"
+        total = sum(colours.values())
+        about = {
+            value: f"{name} (#{value:06X}) has {100 * colours[value] / total:.2g} % of the pixels, "
+            f"in {holding[value]} of {counted(len(found.labels), 'label')}, most in "
+            f"{most_in[value][1].relative_to(folder)}"
+            for value, name in names.items()
+        }
         guess.notes.append(_names_from(named, "their colours are known"))
-        guess.notes += _rare(most, colours, holding, len(found.labels))
+        guess.notes += _not_named(named, about)
+        guess.notes += _rare(about, colours, holding, len(found.labels))
         return
     present = sorted(values)
     if present[-1] > IGNORE:
@@ -662,12 +671,13 @@ def _add_classes(guess: Guess, found: Pairing, folder: Path) -> None:
         elif IGNORE in present:
             guess.notes.append("255 is taken as void: pixels that nobody labelled.")
     named = find_legend(folder, names, colours=False)
-    names = {value: named.names[value] for value in names} if named else names
+    names = {value: named.names.get(value, names[value]) for value in names} if named else names
     if named and named.void:
         names = {value: name for value, name in names.items() if value not in named.void}
         guess.fields["void"] = [value for value in present if value not in names]
         guess.notes.append(_void_by_name(named))
     guess.notes.append(_names_from(named, "the values of the labels are known"))
+    guess.notes += _not_named(named, {value: f"label value {value}" for value in names})
     guess.fields["classes"] = list(names.values())
     if list(names) != list(range(len(names))):
         guess.fields["labels"] = files | {"values": names} if files else names
@@ -680,6 +690,22 @@ def _names_from(legend: Legend | None, known: str) -> str:
     if legend is None:
         return f"Names of classes are guessed: only {known}."
     return f"Names of classes are from {legend.path.name}."
+
+
+def _not_named(legend: Legend | None, about: Mapping[int, str]) -> list[str]:
+    """What labels store and the legend does not name.
+
+    Args:
+        legend: where one was found.
+        about: what to say of everything that labels store of classes.
+    """
+    missing = [text for value, text in about.items() if legend and value not in legend.names]
+    if not missing:
+        return []
+    return [
+        f"Not named there: {'; '.join(missing)}. Name it in `classes`, or in `void` where nobody "
+        "labelled it."
+    ]
 
 
 def _void_by_name(legend: Legend) -> str:
@@ -718,23 +744,21 @@ def _without_strays(guess: Guess, pixels: dict[int, int], form: str = "") -> dic
 
 
 def _rare(
-    classes: Sequence[int], pixels: Mapping[int, int], holding: Mapping[int, int], labels: int
+    about: Mapping[int, str], pixels: Mapping[int, int], holding: Mapping[int, int], labels: int
 ) -> Iterator[str]:
     """Which classes may be pixels that nobody labelled.
 
     Args:
-        classes: their colours.
+        about: what to say of each colour.
         pixels: of each colour.
         holding: labels that hold each colour.
         labels: number of labels.
     """
-    for k, value in enumerate(classes):
-        share = pixels[value] / sum(pixels.values())
-        if share < RARE and holding[value] <= SELDOM * labels:
+    for value, text in about.items():
+        if pixels[value] < RARE * sum(pixels.values()) and holding[value] <= SELDOM * labels:
             yield (
-                f"class_{k} (#{value:06X}) has {100 * share:.2g} % of the pixels, in "
-                f"{holding[value]} of {labels} labels. If nobody labelled these, remove it from "
-                f'`classes` and write `void: ["#{value:06X}"]`.'
+                f"{text}. If nobody labelled these, remove it from `classes` and write "
+                f'`void: ["#{value:06X}"]`.'
             )
 
 

@@ -27,7 +27,7 @@ _UNLABELLED = re.compile(r"(un|not[ _-]?)label+ed|void|ignored?|do ?n.?t[ _-]?ca
 
 
 class Legend(NamedTuple):
-    """Names by what labels store: an index, or a colour as 0xRRGGBB."""
+    """Names by what labels store: an index, or a colour as 0xRRGGBB; perhaps not of all."""
 
     path: Path
     names: dict[int, str]
@@ -40,13 +40,14 @@ class Legend(NamedTuple):
 
 
 def find_legend(folder: Path, stored: Collection[int], colours: bool) -> Legend | None:
-    """The legend that names everything that labels store; None where no file does.
+    """The legend that names most of what labels store; None where no file names over half of it.
 
     Args:
         folder: that holds the file.
         stored: by the labels: indices, or colours as 0xRRGGBB.
         colours: whether they are colours.
     """
+    best: Legend | None = None
     for path in sorted(folder.iterdir()):
         try:
             if path.suffix.lower() not in SUFFIXES or path.stat().st_size > LARGEST:
@@ -55,9 +56,11 @@ def find_legend(folder: Path, stored: Collection[int], colours: bool) -> Legend 
         except (OSError, UnicodeError):
             continue
         here = {value: named[value] for value in named if value in stored}
-        if here.keys() == set(stored) and len(set(here.values())) == len(here):
-            return Legend(path, here)
-    return None
+        if len(here) < 2 or 2 * len(here) <= len(stored) or len(set(here.values())) < len(here):
+            continue
+        if best is None or len(here) > len(best.names):
+            best = Legend(path, here)
+    return best
 
 
 def _read(text: str, colours: bool) -> dict[int, str]:

@@ -1,6 +1,7 @@
 """The description that is written from a look at a folder reads the folder as it is."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,7 @@ def test_a_rare_colour_may_be_pixels_that_nobody_labelled(tmp_path):
         Image.fromarray(coloured(number)).save(folder / f"labels/p{number:02}.png")
     own, guess = opened(folder)
     (told,) = [note for note in guess.notes if "If nobody labelled these" in note]
-    assert "class_3 (#000000) has 0.022 % of the pixels, in 2 of 30 labels." in told
+    assert "class_3 (#000000) has 0.022 % of the pixels, in 2 of 30 labels, " in told
     assert 'write `void: ["#000000"]`' in told
     found = [one for one in audit(own).findings if "few pixels in few images" in one.what]
     assert [one.severity for one in found] == ["note"]
@@ -197,6 +198,22 @@ def test_what_the_legend_calls_unlabelled_is_void(tmp_path, colours, place):
     assert guess.fields["void"] == [stored[place]]
     assert own.description.stored[stored[place]] == 255
     assert any(note.startswith("By its name, Unlabelled is taken as void") for note in guess.notes)
+    assert "legend.txt" not in str(list(own.oddities()))
+
+
+@pytest.mark.parametrize("colours", [False, True])
+def test_what_a_legend_does_not_name_is_told(tmp_path, colours):
+    table = np.array([[9, 0, 0], [0, 200, 0], [0, 0, 200]], np.uint8)
+    write(tmp_path / "a", lambda label: table[label] if colours else label)
+    text = "9 0 0: sky\n0 200 0: sea\n" if colours else "0: sky\n1: sea\n"
+    (tmp_path / "a/legend.txt").write_text(text)
+    own, guess = opened(tmp_path / "a")
+    assert {"sky", "sea"} < set(own.classes) and len(own.classes) == 3
+    (note,) = (note for note in guess.notes if note.startswith("Not named there: "))
+    says = (
+        r"class_\d \(#0000C8\) has [\d.]+ % of the pixels, in \d+ of \d+ labels, most in labels/p\d"
+    )
+    assert re.search(says if colours else "label value 2", note), note
     assert "legend.txt" not in str(list(own.oddities()))
 
 

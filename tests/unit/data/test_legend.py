@@ -35,15 +35,30 @@ def test_indices(tmp_path, text):
 @pytest.mark.parametrize(
     "text",
     [
-        "background: 0 0 0\nskin: 255 200 150\n",  # one is missing
-        "background: 0 0 0\nskin: 255 200 150\nskin: 64 128 64\n",  # one name for two
+        "a: 0 0 0\nb: 255 200 150\n",  # one is missing
         "a: 0 0 0\nb: 255 200 150\nc: 64 128 64\nd: 64 128 64\n",  # two names for one
         "a: 0 0 0\nb: 255 200 150\nc: 64 128 640\n",
+    ],
+)
+def test_one_that_names_most_classes_names_these(tmp_path, text):
+    (tmp_path / "classes.txt").write_text(text)
+    found = find_legend(tmp_path, list(COLOURS), colours=True)
+    assert found is not None and found.names == {0: "a", 0xFFC896: "b"}
+    (tmp_path / "whole.txt").write_text("x: 0 0 0\ny: 255 200 150\nz: 64 128 64\n")
+    found = find_legend(tmp_path, list(COLOURS), colours=True)
+    assert found is not None and list(found.names.values()) == ["x", "y", "z"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "background: 0 0 0\nskin: 255 200 150\nskin: 64 128 64\n",  # one name for two
+        "background: 0 0 0\n",
         "",
         "x" * 70_000,
     ],
 )
-def test_what_does_not_name_each_class_once_is_no_legend(tmp_path, text):
+def test_what_names_few_classes_or_two_alike_is_no_legend(tmp_path, text):
     (tmp_path / "classes.txt").write_text(text)
     assert find_legend(tmp_path, list(COLOURS), colours=True) is None
 
