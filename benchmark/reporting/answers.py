@@ -242,7 +242,7 @@ def rivals_of_best(scored: pd.DataFrame, pairs: pd.DataFrame | None) -> tuple[pd
     """
     # With one seed nothing is tested: images say nothing of how training varies.
     several = scored["seeds"] > 1
-    tested = pairs is not None and len(pairs) > 0 and bool(several.iloc[0]) and several.sum() > 1
+    tested = pairs is not None and len(pairs) > 0 and bool(several.iloc[0] and several.sum() > 1)
     return (_rivals(scored[several], pairs) if tested else _rivals(scored, None)), tested
 
 
