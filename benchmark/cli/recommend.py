@@ -195,7 +195,8 @@ def _print(
             same = "" if len(usable) == 1 else " (seeds differ by chance; any will do)"
             say(f"trained on {where} already, as run {', '.join(usable)}{same}; to use it:")
             images = _images(where, request)
-            words = ["predict", usable[0], images, "--out", f"labelled-{usable[0]}", *weights]
+            words = ["predict", usable[0], images, "--out", f"labelled-{usable[0]}", "--overlay"]
+            words += weights
             say(f"$ python -m benchmark {shlex.join(words)}{request.repeated}")
             say("to train it again, or with more --seeds:")
         else:

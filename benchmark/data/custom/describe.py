@@ -27,7 +27,7 @@ from benchmark.data.custom.folder import (
     ImageFolder,
     files_below,
 )
-from benchmark.data.custom.grouping import stated_groups, together
+from benchmark.data.custom.grouping import FORMS, SHARES, named_groups, stated_groups, together
 from benchmark.data.custom.legend import Legend, find_legend
 from benchmark.data.files import OWN, read_with
 from benchmark.data.pixels import blended, label_colours, label_kind, label_values
@@ -55,11 +55,6 @@ LARGE, SEEN = 1024, 512
 crop of some 200 px shows enough to recognise things; of twelve megapixels it shows a texture."""
 SPREAD = 8
 """Steps between values from which on they are grey values of a picture, not numbers of classes."""
-FORMS = ("^(.+)/", "^(.+)[ _.-]", "^(.*[^0-9])[0-9]+$", "^([^ _.-]+)[ _.-]")
-"""Of names that may tell the scene of an image: its folder; what is before the last separator;
-before its number; before the first separator."""
-SHARES = (0.6, 0.1, 0.3)
-"""Of train, val and test where the folder does not say."""
 
 
 @dataclass(frozen=True)
@@ -194,29 +189,18 @@ def _add_groups(guess: Guess, described: ImageFolder, progress: Progress | None)
 
 
 def _named_groups(stems: Sequence[str]) -> list[str]:
-    """What names say of groups, as of frames of a sequence, and the line of the YAML file for it.
-
-    Only where they say it clearly: most images are in a group of several, and there are groups
-    enough for three splits, none larger than the images for training.
-    """
-    for form in FORMS:
-        try:
-            groups = Counter(stated_groups(form, Path(), stems).values())
-        except DataError:
-            continue
-        several = sum(size for size in groups.values() if size > 1)
-        few = len(groups) < len(SHARES) or max(groups.values()) > SHARES[0] * len(stems)
-        if 2 * several > len(stems) and not few:
-            sizes = sorted(groups.values())
-            span = f"{sizes[0]} to {sizes[-1]}" if sizes[0] < sizes[-1] else f"{sizes[0]}"
-            first = min(groups, key=lambda group: (-groups[group], group))
-            return [
-                f"The names seem to tell {len(groups)} groups of {span} images, such as {first}. "
-                "If each is of one scene or patient, remove the # before the next line: the scores "
-                "then speak of new scenes, else of new images of these.",
-                f"groups: {yaml.safe_dump(form).splitlines()[0]}",
-            ]
-    return []
+    """What names say of groups, and the line of the YAML file for it."""
+    found = named_groups(stems)
+    if found is None:
+        return []
+    sizes = sorted(found.groups.values())
+    span = f"{sizes[0]} to {sizes[-1]}" if sizes[0] < sizes[-1] else f"{sizes[0]}"
+    return [
+        f"The names seem to tell {len(sizes)} groups of {span} images, such as {found.largest}. If "
+        "each is of one scene or patient, remove the # before the next line: the scores then speak "
+        "of new scenes, else of new images of these.",
+        f"groups: {yaml.safe_dump(found.form).splitlines()[0]}",
+    ]
 
 
 def _fits_links(form: str, stems: Mapping[str, str], links: Sequence[tuple[str, str]]) -> bool:

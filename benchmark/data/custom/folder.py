@@ -9,6 +9,7 @@ for that. With `splits` the folders hold no split folders, and the splits are dr
 """
 
 import contextlib
+import json
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -24,7 +25,13 @@ from benchmark.data.audit.twins import MOST, Progress, twins, twins_of
 from benchmark.data.base import IGNORE, SPLITS, Finding, Split, grouped
 from benchmark.data.custom.described import DescribedBenchmark
 from benchmark.data.custom.description import LABELS, Description
-from benchmark.data.custom.grouping import draw, links_of, stated_groups, together
+from benchmark.data.custom.grouping import (
+    draw,
+    links_of,
+    named_groups,
+    stated_groups,
+    together,
+)
 from benchmark.data.custom.legend import Legend, find_legend
 from benchmark.data.files import OWN, read_with
 from benchmark.data.pixels import depth
@@ -290,6 +297,16 @@ class ImageFolder(DescribedBenchmark):
                 lone,
                 "add images of other groups, or give test a larger share in `splits`",
             )
+        if self.description.splits and self.description.groups is None:
+            named = named_groups(list(self.stems.values()))
+            if named is not None:
+                yield Finding(
+                    "note",
+                    f"names seem to tell {len(named.groups)} groups, such as {named.largest}, and "
+                    "splits are drawn across them: scores speak of new images of these groups",
+                    "nothing, if these are what the result is for; for new groups, write "
+                    f"groups: {json.dumps(named.form)}",
+                )
         yield from self._depths()
         used = {os.path.realpath(path) for pair in self._files.values() for path in pair}
         if legend := self._legend():

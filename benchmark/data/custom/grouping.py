@@ -2,9 +2,10 @@
 
 import csv
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,44 @@ from benchmark.data.custom.description import GROUPS_FILE
 
 COLUMNS = ("stem", "group")
 """Of a CSV file of groups."""
+FORMS = ("^(.+)/", "^(.+)[ _.-]", "^(.*[^0-9])[0-9]+$", "^([^ _.-]+)[ _.-]")
+"""Of names that may tell the scene of an image: its folder; what is before the last separator;
+before its number; before the first separator."""
+SHARES = (0.6, 0.1, 0.3)
+"""Of train, val and test where the folder does not say."""
+
+
+class NamedGroups(NamedTuple):
+    """Groups that names of images seem to tell: the regular expression, and images by group."""
+
+    form: str
+    groups: Counter[str]
+
+    @property
+    def largest(self) -> str:
+        """One of most images."""
+        return min(self.groups, key=lambda group: (-self.groups[group], group))
+
+
+def named_groups(stems: Sequence[str]) -> NamedGroups | None:
+    """What names say of groups, as of frames of a sequence.
+
+    Only where they say it clearly: most images are in a group of several, and there are groups
+    enough for three splits, none larger than the images for training.
+
+    Args:
+        stems: paths of the images below their folder, without suffix.
+    """
+    for form in FORMS:
+        try:
+            groups = Counter(stated_groups(form, Path(), stems).values())
+        except DataError:
+            continue
+        several = sum(size for size in groups.values() if size > 1)
+        few = len(groups) < len(SHARES) or max(groups.values()) > SHARES[0] * len(stems)
+        if 2 * several > len(stems) and not few:
+            return NamedGroups(form, groups)
+    return None
 
 
 def stated_groups(

@@ -1,6 +1,7 @@
 """Images that belong together stay on one side of every drawn split."""
 
 import csv
+import json
 import os
 import re
 
@@ -285,6 +286,10 @@ def test_describe_says_that_names_tell_groups_and_writes_the_line(tmp_path, name
     text = re.sub("^# (?=groups: )", "", guess.text, flags=re.MULTILINE)
     own = opened(tmp_path / "set", groups=yaml.safe_load(text)["groups"])
     assert not scenes_across(own, lambda id: own.stems[id][: len(group)])
+    told = f"names seem to tell {scenes} groups, such as {group}, and splits are drawn across them"
+    assert not [one for one in own.oddities() if told in one.what]
+    (note,) = [one for one in opened(tmp_path / "set").oddities() if told in one.what]
+    assert note.fix.endswith(f"groups: {json.dumps(yaml.safe_load(text)['groups'])}")
 
 
 @pytest.mark.parametrize("how", ["IMG_{number:04}", "{}{}", "a{number:03}"])
