@@ -323,7 +323,7 @@ def _rivals(scored: pd.DataFrame, pairs: pd.DataFrame | None) -> pd.DataFrame:
         return scored[scored[MIOU] >= best[MIOU] - CLOSE]
     place = {str(name): number for number, name in enumerate(scored["method"])}
     apart = pairs.loc[_significant(pairs), ["method_a", "method_b"]].astype(str).to_numpy()
-    # Those with rank 1, as `shared_ranks` has it.
+    # Those that may have rank 1, as `open_ranks` has it.
     worse = {max(a, b, key=place.__getitem__) for a, b in apart if {a, b} <= place.keys()}
     tested = _tested(pairs, str(best["method"]))[0] | {str(best["method"])}
     return scored[scored["method"].isin(tested - worse)]

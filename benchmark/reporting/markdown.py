@@ -94,15 +94,15 @@ def _about_seeds(runs: Runs, found: Assessment) -> str:
         return ""
     if seeds.max() == 1:
         return (
-            "Methods all share a rank, since nothing was tested. The 95 % intervals do not include "
+            "Ranks are all open, since nothing was tested. The 95 % intervals do not include "
             "variation between trainings."
         )
     pairs = without_lone_averages(runs, found.pairs)
     apart = int(pairs["significant"].sum())
     text = (
         f"{seed_range(seeds)} each. The 95 % intervals cover seeds and "
-        "test images (hierarchical bootstrap with Student's t). A rank is 1, plus the number of "
-        "methods that are significantly better (paired test, Holm); "
+        "test images (hierarchical bootstrap with Student's t). A rank gives the places that the "
+        "tests leave open (paired, Holm's correction); "
         f"{apart} of {_count(len(pairs), 'pair')} differ significantly."
     )
     if beyond := corrected_away(pairs):

@@ -78,8 +78,9 @@ def summary(inputs: ReportInputs, suite: str) -> dict[str, Any]:
 
 
 _SHORT = {MIOU: "miou"}
-_BOARD = ["rank", "method", MIOU, "low", "high", "covers", "complete", "seeds"]
-_SCORES = ["benchmark", "method", "status", MIOU, "low", "high", "covers", "rank", "seeds"]
+_BOARD = ["rank", "rank_to", "method", MIOU, "low", "high", "covers", "complete", "seeds"]
+_SCORES = ["benchmark", "method", "status", MIOU, "low", "high", "covers", "rank"]
+_SCORES += ["rank_to", "seeds"]
 
 
 def _rows(table: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:

@@ -27,16 +27,18 @@ class Column:
         header: what people read.
         kind: the unit of the numbers; `points` are fractions shown as percent points.
         best: which end is set in bold; None for neither.
+        to: column of the other end, where it shows a range.
     """
 
     name: str
     header: str
     kind: Kind = "text"
     best: Literal["max", "min"] | None = None
+    to: str = ""
 
 
 COLUMNS = (
-    Column("rank", "Rank", "integer"),
+    Column("rank", "Rank", "integer", to="rank_to"),
     Column("method", "Method"),
     Column("metrics.miou", "mIoU", "points", "max"),
     Column("low", "95 % from", "points"),
@@ -54,21 +56,21 @@ COLUMNS = (
 
 
 def ranked(runs: Runs, board: pd.DataFrame) -> pd.DataFrame:
-    """The leaderboard, with ranks.
+    """The leaderboard, with ranks and intervals.
 
     Args:
         runs: the records.
         board: of an assessment, `board` or `shared`, of these runs or of more.
 
     Returns:
-        As `leaderboard.leaderboard`, with the `rank` of the assessment, the ends `low` and `high`
-        of its 95 % interval (fractions) and what that `covers`.
+        As `leaderboard.leaderboard`, with `rank` and `rank_to` of the assessment, the ends `low`
+        and `high` of its 95 % interval (fractions) and what that `covers`.
     """
     keys = [*GROUP, "method"]
-    found = board[[*keys, "rank", "low", "high", "covers"]]
+    found = board[[*keys, "rank", "rank_to", "low", "high", "covers"]]
     table = runs.leaderboard.merge(found, on=keys, how="left")
     others = ["complete", "seeds", *compared_costs(), "ppt", "covers"]
-    return table[[*GROUP, "rank", "method", MIOU, "low", "high", *others]]
+    return table[[*GROUP, "rank", "rank_to", "method", MIOU, "low", "high", *others]]
 
 
 def to_markdown(frame: pd.DataFrame, columns: Sequence[Column], group: Sequence[str] = ()) -> str:
@@ -105,7 +107,7 @@ def to_rich(frame: pd.DataFrame, columns: Sequence[Column], title: str) -> Table
     table = Table(title=escape(title), title_justify="left", box=None, pad_edge=False)
     for column in columns:
         text = column.kind == "text"
-        cells = [column.header, *(_cell(value, column.kind) for value in frame[column.name])]
+        cells = [column.header, *_cells(frame, column)]
         longest = max(map(len, cells))
         # Names fold and numbers never do: half a number misleads, half a name does not.
         table.add_column(
@@ -156,12 +158,21 @@ def _texts(
     """The cells of the body, row by row."""
     by_column = []
     for column in columns:
-        texts = [quote(_cell(value, column.kind)) for value in frame[column.name]]
+        texts = [quote(text) for text in _cells(frame, column)]
         marks = _best(frame, column, group)
         by_column.append(
             [bold(text) if mark else text for text, mark in zip(texts, marks, strict=True)]
         )
     return [list(row) for row in zip(*by_column, strict=True)]
+
+
+def _cells(frame: pd.DataFrame, column: Column) -> list[str]:
+    """The texts of a column."""
+    texts = [_cell(value, column.kind) for value in frame[column.name]]
+    if not column.to:
+        return texts
+    ends = [_cell(value, column.kind) for value in frame[column.to]]
+    return [text if text == end else f"{text}–{end}" for text, end in zip(texts, ends, strict=True)]
 
 
 def _cell(value: Any, kind: Kind) -> str:

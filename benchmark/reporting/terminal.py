@@ -25,7 +25,7 @@ _MAIN = [
     if cost.compared and cost.main
 ]
 _COLUMNS = (
-    Column("rank", "Rank", "integer"),
+    Column("rank", "Rank", "integer", to="rank_to"),
     Column("method", "Method"),
     Column("metrics.miou", "mIoU", "points", "max"),
     Column("interval", "95 %"),
@@ -74,8 +74,8 @@ def print_report(
             covers += " (for some methods one of these alone)"
         notes = [
             about_seeds(part.cells),
-            f"95 % intervals cover variation between {covers}; a rank is 1, plus the number of "
-            "methods that are significantly better."
+            f"95 % intervals cover variation between {covers}; a rank such as 2–4 gives the "
+            "places that the tests leave open."
             if covers
             else "No 95 % intervals: there is one seed, and no counts of images.",
             explained(part) if timed(part.frame) else "",

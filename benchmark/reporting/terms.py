@@ -22,7 +22,8 @@ _OWN = {
     "IoU": "overlap of predicted and true pixels of a class, divided by all pixels that either has",
     "95 % interval": "where the score would fall in 95 of 100 repetitions with other seeds and "
     "other test images, as far as both were measured",
-    "rank": "1, plus the number of methods that are significantly better",
+    "rank": "the places that the tests leave open to a method: the first is 1, plus the number of "
+    "methods that are significantly better; the last leaves room for those significantly worse",
     "significant": "too large to be chance: below 5 % by a paired test, corrected for the number "
     "of comparisons (Holm)",
     "may be as good": "the 95 % interval of its difference from the most accurate method includes "

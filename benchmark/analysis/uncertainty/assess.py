@@ -21,10 +21,11 @@ _FEW = 500
 """Runs whose images are not worth other processes to draw from."""
 
 _INTERVAL = [MIOU, "low", "high"]
+_RANK = ["rank", "rank_to"]
 _COLUMNS = {
-    "cells": ["benchmark", "method", *_INTERVAL, "rank", "seeds", "images", "covers"],
-    "board": ["method", *_INTERVAL, "rank", "seeds", "complete", "covers"],
-    "shared": ["method", *_INTERVAL, "rank", "seeds", "complete", "covers"],
+    "cells": ["benchmark", "method", *_INTERVAL, *_RANK, "seeds", "images", "covers"],
+    "board": ["method", *_INTERVAL, *_RANK, "seeds", "complete", "covers"],
+    "shared": ["method", *_INTERVAL, *_RANK, "seeds", "complete", "covers"],
     "pairs": list(family.COLUMNS),
     "ranks": ["method", "average_rank", "cells", "critical_difference"],
     "friedman": ["methods", "cells", "critical_difference", "statistic", "p"],
@@ -46,10 +47,11 @@ class Assessment:
     "seeds and images", "images" (one seed), "seeds" (no counts) or "nothing".
 
     Attributes:
-        cells: a row a benchmark and method: mIoU, low, high, rank, seeds, images, covers; NaN
-            where a seed failed.
-        board: methods by mean over benchmarks: mIoU, low, high, rank (shared without a significant
-            difference; missing if not all are finished), seeds (fewest), complete ("4/5"), covers.
+        cells: a row a benchmark and method: mIoU, low, high, rank, rank_to, seeds, images,
+            covers; NaN where a seed failed.
+        board: methods by mean over benchmarks: mIoU, low, high, rank and rank_to (the places that
+            the tests leave open; missing if not all are finished), seeds (fewest), complete
+            ("4/5"), covers.
         shared: the same over the benchmarks that every method with a result finished, of the
             groups in which these are not all.
         pairs: method_a (the better mean), method_b, difference a - b, low, high, p, p_holm over
@@ -141,7 +143,7 @@ def _assess(runs: Runs, replicates: int) -> tuple[dict[str, pd.DataFrame], list[
         for name, columns in _COLUMNS.items()
     }
     for name in ("cells", "board", "shared"):
-        made[name]["rank"] = made[name]["rank"].astype("Int64")
+        made[name][_RANK] = made[name][_RANK].astype("Int64")
     named = {group.key: group for group in groups}
     notes = [
         line

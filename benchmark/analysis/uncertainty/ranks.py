@@ -1,4 +1,4 @@
-"""Ranks: by the methods that are significantly better, and averaged.
+"""Ranks: the places that tests leave open, and averages over benchmarks.
 
 In Friedman's test and Nemenyi's critical difference a cell is a benchmark, with the mean over its
 seeds: the tests take their cells as independent, and the seeds of one benchmark share its images.
@@ -6,8 +6,9 @@ Source: Demsar, Statistical Comparisons of Classifiers over Multiple Data Sets, 
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,23 +19,34 @@ FEWEST_CELLS = 5
 """With fewer, the critical difference is (nearly) wider than ranks can ever be apart."""
 
 
-def shared_ranks(means: Mapping[str, float], significant: Collection[frozenset[str]]) -> list[int]:
-    """Ranks: 1, plus the number of methods that are significantly better.
+class Rank(NamedTuple):
+    """The places that the tests leave open, from 1 on."""
 
-    So a rank depends on the tests of a method alone, and what has rank 1 is significantly worse
-    than nothing. A method whose seeds differ much may have a better rank than one with a higher
-    mean.
+    first: int
+    last: int
+
+
+def open_ranks(means: Mapping[str, float], significant: Collection[frozenset[str]]) -> list[Rank]:
+    """The places that the tests leave open to each method.
+
+    The first is 1, plus the number of methods that are significantly better. The last leaves as
+    many places below as methods are significantly worse. So what the tests say little of, such as a
+    method whose seeds differ much, has a wide range.
 
     Args:
         means: mean score by method.
         significant: pairs that differ significantly, after Holm's correction.
 
     Returns:
-        Ranks from 1, in the order of means from the best (equal means by name).
+        In the order of means from the best (equal means by name).
     """
     order = sorted(means, key=lambda name: (-means[name], name))
+
+    def apart(name: str, others: Sequence[str]) -> int:
+        return sum(frozenset((other, name)) in significant for other in others)
+
     return [
-        1 + sum(frozenset((other, name)) in significant for other in order[:place])
+        Rank(1 + apart(name, order[:place]), len(order) - apart(name, order[place + 1 :]))
         for place, name in enumerate(order)
     ]
 

@@ -31,7 +31,7 @@ def cells(group: GroupSample, compared: Rows) -> Rows:
         compared: what `pairs` returned.
     """
     rows = []
-    rank: dict[tuple[str, str], int] = {}
+    rank: dict[tuple[str, str], ranks.Rank] = {}
     for benchmark, sample in group.samples.items():
         means = {name: group.estimates[benchmark, name].value for name in sample.block.methods}
         rank |= {(benchmark, name): place for name, place in _ranks(means, compared, benchmark)}
@@ -39,7 +39,7 @@ def cells(group: GroupSample, compared: Rows) -> Rows:
         one = group.estimates.get((benchmark, method))
         images = group.samples[benchmark].images if one and one.images else 0
         row = {"benchmark": benchmark, "method": method, **_interval(one)}
-        row |= {"rank": rank.get((benchmark, method), math.nan), "seeds": int(seeds)}
+        row |= _ends(rank.get((benchmark, method))) | {"seeds": int(seeds)}
         row |= {"images": images, "covers": one.covers if one else "nothing"}
         rows.append(row)
     return rows
@@ -68,7 +68,7 @@ def board(group: GroupSample, compared: Rows) -> Rows:
     for name in [*group.complete, *names]:
         own = group.table[group.table["method"] == name]
         done = own[own["status"] == "done"]
-        row = {"method": name, **_interval(averages.get(name)), "rank": rank.get(name, math.nan)}
+        row = {"method": name, **_interval(averages.get(name)), **_ends(rank.get(name))}
         row["seeds"] = int(done["seeds"].min()) if len(done) else 0
         row["complete"] = f"{len(done)}/{len(group.benchmarks)}"
         row["covers"] = averages[name].covers if name in averages else "nothing"
@@ -76,7 +76,16 @@ def board(group: GroupSample, compared: Rows) -> Rows:
     return rows
 
 
-def _ranks(means: dict[str, float], compared: Rows, benchmark: str) -> Iterator[tuple[str, int]]:
+def _ends(rank: ranks.Rank | None) -> dict[str, float]:
+    return {
+        "rank": rank.first if rank else math.nan,
+        "rank_to": rank.last if rank else math.nan,
+    }
+
+
+def _ranks(
+    means: dict[str, float], compared: Rows, benchmark: str
+) -> Iterator[tuple[str, ranks.Rank]]:
     """Methods, the best mean first, with the ranks that the tests on a benchmark give them."""
     significant = {
         frozenset((row["method_a"], row["method_b"]))
@@ -84,7 +93,7 @@ def _ranks(means: dict[str, float], compared: Rows, benchmark: str) -> Iterator[
         if row["benchmark"] == benchmark and row["significant"]
     }
     order = sorted(means, key=lambda name: (-means[name], name))
-    return zip(order, ranks.shared_ranks(means, significant), strict=True)
+    return zip(order, ranks.open_ranks(means, significant), strict=True)
 
 
 def average_ranks(group: GroupSample) -> tuple[Rows, Rows, Rows]:

@@ -147,8 +147,8 @@ def _points(points: pd.DataFrame, index: Index) -> Frame:
         miou=points[MIOU],
     )
     costs = [axis["column"] for axis in AXES if points[axis["column"]].notna().any()]
-    names = ["group", "scope", "method", "rank", "miou", "low", "high", "complete", "status"]
-    return columns(table, [*names, "seeds", "covers", "iqm", *costs])
+    names = ["group", "scope", "method", "rank", "rank_to", "miou", "low", "high", "complete"]
+    return columns(table, [*names, "status", "seeds", "covers", "iqm", *costs])
 
 
 def _runs(runs: pd.DataFrame, index: Index) -> Frame:

@@ -118,7 +118,7 @@ class Payload(TypedDict):
     costs: list[Axis]
     terms: dict[str, str]  # what words and headings mean
     fields: list[Field]
-    points: Frame  # group, scope, method, rank, miou, low, high, complete, status, seeds, costs
+    points: Frame  # group, scope, method, rank, rank_to, miou, low, high, complete, status, ...
     runs: Frame  # group, benchmark, method, seed, status, run_id, command, and `fields`
     classes: list[dict[str, Any]]  # group, benchmark, names, methods, iou (method x class)
     pairs: Frame  # group, scope, a, b, difference, low, high, p, significant

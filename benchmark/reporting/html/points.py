@@ -61,8 +61,9 @@ def score_points(runs: Runs, found: Assessment) -> pd.DataFrame:
         found: their intervals and ranks.
 
     Returns:
-        GROUP, `scope` (a benchmark's name, or AVERAGE or SHARED), `method`, `rank`, `metrics.miou`,
-        `low`, `high` (fractions), `complete`, `status`, `seeds`, `covers`, `iqm` and the costs.
+        GROUP, `scope` (a benchmark's name, or AVERAGE or SHARED), `method`, `rank`, `rank_to`,
+        `metrics.miou`, `low`, `high` (fractions), `complete`, `status`, `seeds`, `covers`,
+        `iqm` and the costs.
     """
     iqm = found.iqm[[*GROUP, "method", "iqm"]]
     average = _averages(runs, found.board).merge(iqm, on=[*GROUP, "method"], how="left")
@@ -80,10 +81,10 @@ def score_points(runs: Runs, found: Assessment) -> pd.DataFrame:
             parts.append(_averages(own.over(names), shared).assign(scope=SHARED))
     points = pd.concat(parts, ignore_index=True)
     points["complete"] = points["complete"].fillna("")
-    return points.astype({"rank": float, "iqm": float})
+    return points.astype({"rank": float, "rank_to": float, "iqm": float})
 
 
-_FOUND = ["rank", "low", "high", "covers"]
+_FOUND = ["rank", "rank_to", "low", "high", "covers"]
 
 
 def _averages(runs: Runs, board: pd.DataFrame) -> pd.DataFrame:

@@ -103,7 +103,7 @@ def test_the_page_ranks_everybody_over_the_shared_benchmarks(tmp_path) -> None:
     assert "## Settings of m" in page
     section = page.split("## Leaderboard over camvid and wbc")[1].split("\n## ")[0]
     rows = [row.split(" | ")[:2] for row in section.splitlines() if row.startswith("| ")]
-    assert rows[2:] == [["| 1", "m[depth=1]"], ["| 1", "m"], ["| 1", "other"]]  # one seed
+    assert rows[2:] == [["| 1–3", "m[depth=1]"], ["| 1–3", "m"], ["| 1–3", "other"]]  # one seed
     table = pd.read_csv(tmp_path / "report" / "tables" / "ablation_m.csv")
     assert table["average"].tolist() == pytest.approx([0.7, 0.6])
     table = pd.read_csv(tmp_path / "report" / "tables" / "ablation_m_differences.csv")

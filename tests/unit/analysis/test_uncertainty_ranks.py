@@ -11,7 +11,7 @@ from scipy import stats
 
 from benchmark.analysis.uncertainty import family, ranks, replicates
 from benchmark.analysis.uncertainty.estimate import Estimate
-from benchmark.analysis.uncertainty.ranks import shared_ranks
+from benchmark.analysis.uncertainty.ranks import open_ranks
 
 pytestmark = pytest.mark.no_torch
 
@@ -74,22 +74,29 @@ def test_cliques_by_hand():
     assert ranks.cliques(average, 0.1) == []
 
 
-def test_a_rank_counts_the_methods_that_are_significantly_better():
+def test_a_rank_is_what_the_tests_leave_open():
     means = {"d": 0.1, "a": 0.9, "b": 0.8, "c": 0.7, "e": 0.05}
     worse = {frozenset("ac"), frozenset("ae"), frozenset("be"), frozenset("ce")}
-    # d differs from nothing, though it is below c.
-    assert shared_ranks(means, worse) == [1, 1, 2, 1, 4]
-    assert shared_ranks(means, set()) == [1] * 5
-    assert shared_ranks(means, set(map(frozenset, itertools.combinations("abcde", 2)))) == [
-        *range(1, 6)
+    # d differs from nothing, so it may have any place.
+    assert open_ranks(means, worse) == [(1, 3), (1, 4), (2, 4), (1, 5), (4, 5)]
+    assert open_ranks(means, set()) == [(1, 5)] * 5
+    assert open_ranks(means, set(map(frozenset, itertools.combinations("abcde", 2)))) == [
+        (place, place) for place in range(1, 6)
     ]
-    assert shared_ranks({}, set()) == []
+    assert open_ranks({}, set()) == []
 
 
 def test_a_rank_does_not_depend_on_pairs_of_others():
     means = {"a": 0.9, "b": 0.8, "c": 0.7}
-    assert shared_ranks(means, {frozenset("ab")}) == [1, 2, 1]
-    assert shared_ranks(means, {frozenset("bc")}) == [1, 1, 2]
+    assert open_ranks(means, {frozenset("ab")}) == [(1, 2), (2, 3), (1, 3)]
+    assert open_ranks(means, {frozenset("bc")}) == [(1, 3), (1, 2), (2, 3)]
+
+
+@given(st.sets(st.frozensets(st.sampled_from("abcdef"), min_size=2, max_size=2)))
+def test_the_places_that_are_open_admit_the_order_of_means(worse):
+    means = {name: -place for place, name in enumerate("abcdef")}
+    for place, rank in enumerate(open_ranks(means, worse), start=1):
+        assert 1 <= rank.first <= place <= rank.last <= 6
 
 
 def closed_testing(p: list[float]) -> list[float]:

@@ -30,10 +30,6 @@ function drawBoard() {
   const scores = all.filter((point) => point.miou !== null)
     .flatMap((point) => [point.low ?? point.miou, point.high ?? point.miou]);
   const low = Math.min(...scores), high = Math.max(...scores);
-  const ties = new Map();
-  for (const { group, rank } of all) {
-    if (rank !== null) ties.set(`${group}/${rank}`, (ties.get(`${group}/${rank}`) || 0) + 1);
-  }
   const number = (key, head, kind, first, best) => ({
     // Numbers of different groups do not compete.
     key, head, number: true, first, best: everything ? null : best, value: (row) => row[key],
@@ -41,8 +37,9 @@ function drawBoard() {
   });
   const columns = [
     { key: 'rank', head: '#', term: 'rank', number: true, first: 'ascending', value: (row) => row.rank,
+      class: 'whole',
       cell: (row) => (row.rank === null ? MISSING
-        : `${row.rank}${ties.get(`${row.group}/${row.rank}`) > 1 ? '=' : ''}`) },
+        : row.rank === row.rank_to ? `${row.rank}` : `${row.rank}–${row.rank_to}`) },
     { key: 'method', head: 'Method', first: 'ascending', class: 'who',
       value: (row) => data.methods[row.method].name,
       cell: (row) => el('span', {}, mark(row.method), el('button', {
