@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,13 @@ from benchmark.analysis.costs import compared_costs
 from benchmark.analysis.leaderboard import GROUP, MIOU
 from benchmark.core.files import write_atomic
 
-VERSION = 5
-"""Raised with every change of the code that changes a number or a note."""
-
 _COLUMNS = (*GROUP, "benchmark", "method", "seed", "status", "provenance.started", MIOU)
 
 Tables = dict[str, pd.DataFrame]
 
 
 def key(runs: pd.DataFrame, root: Path, replicates: int) -> str:
-    """Hash of the records, of path, size and time of their images.npz, and of this code's version.
+    """Hash of the records, of path, size and time of their images.npz, and of the code.
 
     Args:
         runs: one row a record.
@@ -32,7 +30,7 @@ def key(runs: pd.DataFrame, root: Path, replicates: int) -> str:
     protocol = sorted(name for name in runs.columns if name.startswith("protocol."))
     used = runs.reindex(columns=[*_COLUMNS, *compared_costs(), "folder", *protocol])
     records = pd.util.hash_pandas_object(used.astype(str), index=False).to_numpy()
-    digest = hashlib.sha256(f"{VERSION} {replicates} {list(used.columns)}\n".encode())
+    digest = hashlib.sha256(f"{_code()} {replicates} {list(used.columns)}\n".encode())
     digest.update(records.tobytes())
     # As texts: there are thousands, and objects of paths take longer than to look at the files.
     for folder in used["folder"].dropna():
@@ -61,6 +59,15 @@ def save(path: Path, own: str, tables: Mapping[str, pd.DataFrame], notes: list[s
     path.parent.mkdir(parents=True, exist_ok=True)
     content = json.dumps({"key": own, "tables": stored, "notes": notes})
     write_atomic(path, content.encode())
+
+
+@cache
+def _code() -> str:
+    """Hash of the analysis, any line of which may change a number or a note."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _stamp(path: str) -> str:
