@@ -436,6 +436,8 @@ def _near(scored: pd.DataFrame, rivals: pd.DataFrame, pairs: pd.DataFrame | None
     low, high = (human(others[MIOU].agg(end), "points") for end in ("min", "max"))
     text = f"mIoU {low}" if low == high else f"mIoU {low} to {high}"
     if pairs is not None:
+        if len(names) == 1:
+            text += _span(pairs, str(rivals["method"].iloc[0]), names[0])
         text += _seeds_for_point(pairs, _tested_seeds(scored))
     findings = [Finding(label, names[:_MOST_NAMES], text, more=len(names[_MOST_NAMES:]))]
     among = "that may be as good" if tested else "within 1 point of it"
@@ -449,13 +451,18 @@ def _pair(pairs: pd.DataFrame, best: str, other: str) -> pd.Series | None:
     return found.iloc[0] if len(found) else None
 
 
-def _behind(pairs: pd.DataFrame | None, best: str, other: str) -> str:
+def _span(pairs: pd.DataFrame, best: str, other: str) -> str:
     """How far a method may be behind the best one; empty where this was not tested."""
-    pair = _pair(pairs, best, other) if pairs is not None else None
+    pair = _pair(pairs, best, other)
     if pair is None or pd.isna(pair["low"]):
         return ""
-    span = below_text(float(pair["low"]), float(pair["high"]))
-    return f", {span} {best} (not significant)"
+    return f", {below_text(float(pair['low']), float(pair['high']))} {best}"
+
+
+def _behind(pairs: pd.DataFrame | None, best: str, other: str) -> str:
+    """`_span`, and that it is not significant."""
+    span = _span(pairs, best, other) if pairs is not None else ""
+    return f"{span} (not significant)" if span else ""
 
 
 def _smallest(rivals: pd.DataFrame, pairs: pd.DataFrame | None, label: str) -> list[Finding]:

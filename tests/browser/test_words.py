@@ -116,7 +116,7 @@ def test_how_far_the_smallest_may_be_behind_is_told_without_signs(low, span):
     label = "Smallest that may be as good"
     assert said[label][1] == (f"mIoU 57.0, {span} (not significant); 90.0 kB instead of 9.0 MB")
     # What the correction for the number of pairs takes back is told beside the table of pairs.
-    assert said["Not significantly worse than any method"][1] == "mIoU 57.0"
+    assert said["Not significantly worse than any method"][1] == f"mIoU 57.0, {span}"
 
 
 def test_what_holm_alone_takes_back_is_a_sentence_for_the_table_of_pairs():
@@ -172,7 +172,10 @@ def test_who_is_best_who_is_as_good_and_which_of_them_is_cheapest():
         "mIoU 60.0 (59.0 to 61.0); stores 9.0 MB per task, a training step takes 3.00x that of "
         "linear",
     )
-    assert said["Not significantly worse than any method"] == (("mid",), "mIoU 59.5")
+    assert said["Not significantly worse than any method"] == (
+        ("mid",),
+        "mIoU 59.5, between 0.5 points above and 1.5 below big",
+    )
     assert said["Smallest that may be as good"] == (
         ("mid",),
         "mIoU 59.5, between 0.5 points above and 1.5 below big (not significant); 900.0 kB "
