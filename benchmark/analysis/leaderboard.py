@@ -212,7 +212,10 @@ def failures(current: pd.DataFrame) -> pd.DataFrame:
 
 
 def current(runs: pd.DataFrame) -> pd.DataFrame:
-    """One run per cell and seed: a finished one before a failed one, then the latest."""
+    """One run per cell and seed: a finished one before a failed one, then the latest.
+
+    A run that was interrupted has not failed: beside finished seeds it counts as not run yet.
+    """
     needed = [*_CELL, "seed", "status", "provenance.started", MIOU]
     missing = [name for name in needed if name not in runs.columns]
     numbers = [MIOU, DICE, *(name for name in runs.columns if name.startswith(_CLASS))]
@@ -222,6 +225,8 @@ def current(runs: pd.DataFrame) -> pd.DataFrame:
     order = pd.concat([finished, frame["provenance.started"]], axis=1)
     frame = frame.loc[order.sort_values(["finished", "provenance.started"], kind="stable").index]
     frame = frame.drop_duplicates([*_CELL, "seed"], keep="last")
+    done = (frame["status"] == "done").groupby([frame[name] for name in _CELL]).transform("any")
+    frame = frame[~(done & (frame["status"] == "interrupted"))]
     return frame.sort_values([*_CELL, "seed"]).reset_index(drop=True)
 
 

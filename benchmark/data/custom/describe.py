@@ -606,17 +606,25 @@ def _add_classes(guess: Guess, found: Pairing, folder: Path) -> None:
     fix = "export them again, or resize them with nearest-neighbour"
     for finding in grouped("serious", "labels with blended edges", smooth, fix):
         guess.faults.append(f"{finding.what}; {finding.fix}")
-    _refuse_smoothed(_grey(colours) or colours or values, found.labels[0].parent)
+    named = find_legend(folder, colours or values, colours=bool(colours))
+    strays = _few_unnamed(colours or values, named)
+    colours, values = (
+        {value: count for value, count in pixels.items() if value not in strays}
+        for pixels in (colours, values)
+    )
+    _refuse_smoothed(_grey(colours) or colours or values, found.labels[0].parent, most_in)
     if len(colours or values) < 2:
         raise DataError(
             f"{found.labels[0].parent}: all {len(found.labels)} labels hold one value only, so "
             "every prediction would be right; export labels with at least two classes"
         )
     files = {"files": found.template} if found.template != "{stem}.png" else {}
-    colours, values = _without_strays(guess, colours, "#{:06X}"), _without_strays(guess, values)
+    if colours:
+        colours = _without_strays(guess, colours, strays, "#{:06X}")
+    else:
+        values = _without_strays(guess, values, strays)
     if colours:
         most = sorted(colours, key=lambda value: -colours[value])
-        named = find_legend(folder, most, colours=True)
         if named and named.void:
             most = [value for value in most if value not in named.void]
             guess.fields["void"] = [f"#{value:06X}" for value in named.void]
@@ -654,7 +662,6 @@ def _add_classes(guess: Guess, found: Pairing, folder: Path) -> None:
             )
         elif IGNORE in present:
             guess.notes.append("255 is taken as void: pixels that nobody labelled.")
-    named = find_legend(folder, names, colours=False)
     names = {value: named.names.get(value, names[value]) for value in names} if named else names
     if named and named.void:
         names = {value: name for value, name in names.items() if value not in named.void}
@@ -701,19 +708,30 @@ def _void_by_name(legend: Legend) -> str:
     )
 
 
-def _without_strays(guess: Guess, pixels: dict[int, int], form: str = "") -> dict[int, int]:
+def _few_unnamed(pixels: Mapping[int, int], legend: Legend | None) -> dict[int, int]:
+    """What a legend does not name, where that is few pixels in all; with their numbers."""
+    if legend is None:
+        return {}
+    rest = {value: count for value, count in pixels.items() if value not in legend.names}
+    return rest if sum(rest.values()) <= STRAY_SHARE * sum(pixels.values()) else {}
+
+
+def _without_strays(
+    guess: Guess, pixels: dict[int, int], strays: Mapping[int, int], form: str = ""
+) -> dict[int, int]:
     """What labels store, without what a few pixels hold, which `ignore` gets.
 
     Args:
         guess: gets the field, and says so.
         pixels: of each value or colour.
+        strays: pixels of others that are left out already.
         form: of a colour; empty = numbers.
     """
     most = min(STRAY, STRAY_SHARE * sum(pixels.values()))
     stray = {
         form.format(value) if form else value: count
-        for value, count in sorted(pixels.items())
-        if count <= most
+        for value, count in sorted([*pixels.items(), *strays.items()])
+        if count <= most or value in strays
     }
     kept = {value: count for value, count in pixels.items() if count > most}
     if not stray or len(kept) < 2:
@@ -817,13 +835,28 @@ def _two_levels(pixels: Mapping[int, int]) -> tuple[int, int] | None:
     return (low, high) if smooth else None
 
 
-def _refuse_smoothed(pixels: dict[int, int], where: Path) -> None:
-    """Raises DataError for masks whose edges were smoothed: many values of a few pixels."""
+def _refuse_smoothed(
+    pixels: dict[int, int], where: Path, most_in: Mapping[int, tuple[int, Path]]
+) -> None:
+    """Raises DataError for masks whose edges were smoothed: many values of a few pixels.
+
+    Args:
+        pixels: of each value.
+        where: the folder of labels.
+        most_in: the label with most pixels of a value, and how many these are.
+    """
     counts = sorted(pixels.values(), reverse=True)
     if len(counts) > 10 and sum(counts[:2]) > SMOOTH * sum(counts):
+        known = [value for value in pixels if value in most_in]
+        least = min(known, key=lambda value: pixels[value], default=None)
+        example = ""
+        if least is not None:
+            count, path = most_in[least]
+            example = f", such as {least} ({counted(count, 'pixel')} of {path.name})"
         raise DataError(
-            f"{where}: labels store {len(counts)} values, most of them in few pixels: edges look "
-            "smoothed; export labels without anti-aliasing"
+            f"{where}: labels store {len(counts)} values, most of them in few pixels{example}: "
+            "edges look smoothed; export labels without anti-aliasing, or, if these are strays, "
+            "name the classes in a text file beside the images (`0 = background`, a line each)"
         )
 
 

@@ -286,7 +286,8 @@ class ImageFolder(DescribedBenchmark):
         indices = [value for value in stored if isinstance(value, int)]
         if not stored or (colours and indices):
             return None
-        found = find_legend(self.path, colours or indices, colours=bool(colours))
+        equal = dict.fromkeys(colours or indices, 1)
+        found = find_legend(self.path, equal, colours=bool(colours))
         return found if found and set(found.names.values()) <= set(self.classes) else None
 
     def oddities(self) -> Iterator[Finding]:

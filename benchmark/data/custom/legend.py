@@ -5,7 +5,7 @@ A line names a class and what labels store of it, in either order: `skin: R255 G
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,12 +39,12 @@ class Legend(NamedTuple):
         return found if len(self.names) - len(found) > 1 else []
 
 
-def find_legend(folder: Path, stored: Collection[int], colours: bool) -> Legend | None:
+def find_legend(folder: Path, stored: Mapping[int, int], colours: bool) -> Legend | None:
     """The legend that names most of what labels store; None where no file names over half of it.
 
     Args:
         folder: that holds the file.
-        stored: by the labels: indices, or colours as 0xRRGGBB.
+        stored: pixels of each index that labels store, or of each colour as 0xRRGGBB.
         colours: whether they are colours.
     """
     best: Legend | None = None
@@ -56,7 +56,9 @@ def find_legend(folder: Path, stored: Collection[int], colours: bool) -> Legend 
         except (OSError, UnicodeError):
             continue
         here = {value: named[value] for value in named if value in stored}
-        if len(here) < 2 or 2 * len(here) <= len(stored) or len(set(here.values())) < len(here):
+        pixels = sum(stored[value] for value in here)
+        few = len(here) < 2 or 2 * pixels <= sum(stored.values())
+        if few or len(set(here.values())) < len(here):
             continue
         if best is None or len(here) > len(best.names):
             best = Legend(path, here)

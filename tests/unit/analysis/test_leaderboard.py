@@ -84,6 +84,15 @@ def test_a_failed_seed_takes_the_cell_out_of_the_ranking():
     assert Runs(frame(records)).cells["status"].tolist() == ["failed (1 of 2 seeds)"]
 
 
+def test_a_seed_that_was_interrupted_has_not_run_yet():
+    stopped = {"status": "interrupted", "reason": "stopped by a signal"}
+    records = [record("a", miou=0.5, seed=0), record("a", seed=1, **stopped)]
+    found = Runs(frame([*records, record("b", seed=0, **stopped)]))
+    assert found.cells["status"].tolist() == ["done", "interrupted"]
+    assert found.cells["seeds"].tolist() == [1, 0]
+    assert found.leaderboard["metrics.miou"].tolist()[0] == 0.5
+
+
 @pytest.mark.parametrize(
     "change", [{"backbone": "resnet18"}, {"weights": "none"}, {"protocol_hash": "other"}]
 )

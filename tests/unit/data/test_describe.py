@@ -217,6 +217,21 @@ def test_what_a_legend_does_not_name_is_told(tmp_path, colours):
     assert "legend.txt" not in str(list(own.oddities()))
 
 
+def test_strays_that_a_legend_does_not_name_are_ignored_however_many_values_they_have(tmp_path):
+    table = np.array([0, 128, 255], np.uint8)
+    write(tmp_path / "a", lambda label: table[label], count=40)
+    path = tmp_path / "a/labels/p03.png"
+    label = np.array(Image.open(path))
+    label[0, :8] = [2, 3, 7, 9, 25, 42, 44, 45]
+    Image.fromarray(label).save(path)
+    with pytest.raises(DataError, match=r"few pixels, such as 2 \(1 pixel of p03.png\): edges"):
+        opened(tmp_path / "a")
+    (tmp_path / "a/key.txt").write_text("0 = background\n128 = cytoplasm\n255 = nucleus\n")
+    own, guess = opened(tmp_path / "a")
+    assert own.classes == ("background", "cytoplasm", "nucleus")
+    assert guess.fields["ignore"] == [2, 3, 7, 9, 25, 42, 44, 45]
+
+
 def test_of_two_classes_none_is_taken_as_void_by_its_name(tmp_path):
     write(tmp_path / "a", lambda label: label % 2)
     (tmp_path / "a/legend.txt").write_text("0: void\n1: crack\n")

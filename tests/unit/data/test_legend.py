@@ -21,15 +21,15 @@ COLOURS = {0x000000: "background", 0xFFC896: "skin", 0x408040: "wild animal"}
 )
 def test_colours(tmp_path, text):
     (tmp_path / "classes.txt").write_text(text, encoding="utf-8")
-    found = find_legend(tmp_path, list(COLOURS), colours=True)
+    found = find_legend(tmp_path, dict.fromkeys(COLOURS, 9), colours=True)
     assert found is not None and (found.path.name, found.names) == ("classes.txt", COLOURS)
-    assert find_legend(tmp_path, [0, 1, 2], colours=False) is None
+    assert find_legend(tmp_path, {0: 9, 1: 9, 2: 9}, colours=False) is None
 
 
 @pytest.mark.parametrize("text", ["0: sky\n1: sea\n", "sky,0\nsea,1\n", "0 sky\n1 sea\n7 none\n"])
 def test_indices(tmp_path, text):
     (tmp_path / "names.csv").write_text(text)
-    assert find_legend(tmp_path, [0, 1], colours=False).names == {0: "sky", 1: "sea"}
+    assert find_legend(tmp_path, {0: 9, 1: 9}, colours=False).names == {0: "sky", 1: "sea"}
 
 
 @pytest.mark.parametrize(
@@ -42,10 +42,10 @@ def test_indices(tmp_path, text):
 )
 def test_one_that_names_most_classes_names_these(tmp_path, text):
     (tmp_path / "classes.txt").write_text(text)
-    found = find_legend(tmp_path, list(COLOURS), colours=True)
+    found = find_legend(tmp_path, dict.fromkeys(COLOURS, 9), colours=True)
     assert found is not None and found.names == {0: "a", 0xFFC896: "b"}
     (tmp_path / "whole.txt").write_text("x: 0 0 0\ny: 255 200 150\nz: 64 128 64\n")
-    found = find_legend(tmp_path, list(COLOURS), colours=True)
+    found = find_legend(tmp_path, dict.fromkeys(COLOURS, 9), colours=True)
     assert found is not None and list(found.names.values()) == ["x", "y", "z"]
 
 
@@ -60,11 +60,11 @@ def test_one_that_names_most_classes_names_these(tmp_path, text):
 )
 def test_what_names_few_classes_or_two_alike_is_no_legend(tmp_path, text):
     (tmp_path / "classes.txt").write_text(text)
-    assert find_legend(tmp_path, list(COLOURS), colours=True) is None
+    assert find_legend(tmp_path, dict.fromkeys(COLOURS, 9), colours=True) is None
 
 
 def test_files_that_are_no_text(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00\xd8")
     (tmp_path / "b.txt").mkdir()
     (tmp_path / "c.txt").write_text("0: sky\n1: sea\n")
-    assert find_legend(tmp_path, [0, 1], colours=False).path.name == "c.txt"
+    assert find_legend(tmp_path, {0: 9, 1: 9}, colours=False).path.name == "c.txt"
