@@ -112,7 +112,7 @@ def test_a_format_loads_without_this_package(runs, tmp_path, form, method, scrip
     [
         ("dinov3", "lora", "linear", True),
         ("swin", "lora", "linear", False),
-        ("convnext", "spm", "upernet", True),
+        pytest.param("convnext", "spm", "upernet", True, marks=pytest.mark.exhaustive),
         ("vit", "spm", "segformer", True),
     ],
 )
@@ -128,8 +128,8 @@ def test_backbones_and_decoders_in_onnx(tmp_path, family, method, decoder, free)
     ("family", "methods", "between"),
     [
         ("resnet", ("spm", "linear"), (1, 2, 3, 4)),
-        ("convnext", ("side", "lst"), ()),
-        ("swin", ("lst", "spm"), (1, 2, 3, 4)),
+        pytest.param("convnext", ("side", "lst"), (), marks=pytest.mark.exhaustive),
+        pytest.param("swin", ("lst", "spm"), (1, 2, 3, 4), marks=pytest.mark.exhaustive),
         ("vit", ("linear", "side"), ()),
     ],
 )
