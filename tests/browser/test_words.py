@@ -250,7 +250,7 @@ def test_each_method_is_named_once_where_printed_scores_are_equal():
 
 
 def test_a_rival_is_what_no_method_is_significantly_better_than():
-    """Whatever lies between: the scores of some vary more, so the tests find less."""
+    """Also where methods with better scores are: some vary more between seeds."""
     pairs = differences({"big", "mid"}, {"big", "tiny"}, among=FOUR["method"])
     said = said_by(answer(FOUR, pairs, grid(FOUR["method"])))
     assert said["Not significantly worse than any method"][0] == ("small",)

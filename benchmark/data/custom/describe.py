@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import yaml
@@ -574,19 +575,66 @@ def _packed(colours: np.ndarray) -> np.ndarray:
     return (r << 16) | (g << 8) | b
 
 
+class Content(NamedTuple):
+    """What all labels of a folder store.
+
+    Attributes:
+        colours: whether that is colours, as 0xRRGGBB, in place of values.
+        pixels: of each value or colour.
+        holding: labels that hold each of them.
+        most_in: the label with most pixels of each, and how many these are.
+    """
+
+    colours: bool
+    pixels: dict[int, int]
+    holding: Counter[int]
+    most_in: dict[int, tuple[int, Path]]
+
+
+Stored = tuple[bool, Path, str, dict[int, int]]
+"""Of a label: whether it looks blended, its file, what its values are, and the pixels of each."""
+
+
 def _add_classes(guess: Guess, found: Pairing, folder: Path) -> None:
     """Adds classes and `labels`: of indices where labels have one channel, else of colours."""
-    values: dict[int, int] = {}
-    colours: dict[int, int] = {}
-    holding: Counter[int] = Counter()
-    most_in: dict[int, tuple[int, Path]] = {}
-    stored: list[tuple[bool, Path, str, dict[int, int]]] = []
+    stored: list[Stored] = []
     as_colours = _all_as_colours(found.labels)
     for path in found.labels:
         own, target = _content(path, as_colours)
         stored.append((blended(own), path, target, _counts(own)))
     if _add_threshold(guess, found, stored):
         return
+    content = _together(guess, stored)
+    legend = find_legend(folder, content.pixels, colours=content.colours)
+    strays = _few_unnamed(content.pixels, legend)
+    pixels = {value: count for value, count in content.pixels.items() if value not in strays}
+    where = found.labels[0].parent
+    grey = _grey(pixels) if content.colours else {}
+    _refuse_smoothed(grey or pixels, where, content.most_in)
+    if len(pixels) < 2:
+        raise DataError(
+            f"{where}: all {len(found.labels)} labels hold one value only, so every prediction "
+            "would be right; export labels with at least two classes"
+        )
+    form = "#{:06X}" if content.colours else ""
+    content = content._replace(pixels=_without_strays(guess, pixels, strays, form))
+    files = {"files": found.template} if found.template != "{stem}.png" else {}
+    if content.colours:
+        _add_colours(guess, content, legend, files, len(found.labels), folder)
+    else:
+        _add_values(guess, sorted(content.pixels), legend, files, where)
+
+
+def _together(guess: Guess, stored: Sequence[Stored]) -> Content:
+    """What all labels store; those with blended edges are left out, and told.
+
+    Raises:
+        DataError: they store too many values.
+    """
+    values: dict[int, int] = {}
+    colours: dict[int, int] = {}
+    holding: Counter[int] = Counter()
+    most_in: dict[int, tuple[int, Path]] = {}
     smooth: list[str] = []
     doubtful = 2 * sum(one[0] for one in stored) < len(stored)
     for suspicious, path, target, pixels in sorted(stored, key=lambda one: one[0]):
@@ -606,49 +654,72 @@ def _add_classes(guess: Guess, found: Pairing, folder: Path) -> None:
     fix = "export them again, or resize them with nearest-neighbour"
     for finding in grouped("serious", "labels with blended edges", smooth, fix):
         guess.faults.append(f"{finding.what}; {finding.fix}")
-    named = find_legend(folder, colours or values, colours=bool(colours))
-    strays = _few_unnamed(colours or values, named)
-    colours, values = (
-        {value: count for value, count in pixels.items() if value not in strays}
-        for pixels in (colours, values)
-    )
-    _refuse_smoothed(_grey(colours) or colours or values, found.labels[0].parent, most_in)
-    if len(colours or values) < 2:
-        raise DataError(
-            f"{found.labels[0].parent}: all {len(found.labels)} labels hold one value only, so "
-            "every prediction would be right; export labels with at least two classes"
-        )
-    files = {"files": found.template} if found.template != "{stem}.png" else {}
-    if colours:
-        colours = _without_strays(guess, colours, strays, "#{:06X}")
-    else:
-        values = _without_strays(guess, values, strays)
-    if colours:
-        most = sorted(colours, key=lambda value: -colours[value])
-        if named and named.void:
-            most = [value for value in most if value not in named.void]
-            guess.fields["void"] = [f"#{value:06X}" for value in named.void]
-            guess.notes.append(_void_by_name(named))
-        known = named.names if named else {}
-        names = {value: known.get(value, f"class_{k}") for k, value in enumerate(most)}
-        guess.fields["classes"] = {name: f"#{value:06X}" for value, name in names.items()}
-        guess.fields["labels"] = files | {"values": "colour"} if files else "colour"
-        total = sum(colours.values())
-        about = {
-            value: f"{name} (#{value:06X}) has {100 * colours[value] / total:.2g} % of the pixels, "
-            f"in {holding[value]} of {counted(len(found.labels), 'label')}, most in "
-            f"{most_in[value][1].relative_to(folder)}"
-            for value, name in names.items()
-        }
-        guess.notes.append(_names_from(named, "their colours are known"))
-        guess.notes += _not_named(named, about)
-        guess.notes += _rare(about, colours, holding, len(found.labels))
-        return
-    present = sorted(values)
+    return Content(bool(colours), colours or values, holding, most_in)
+
+
+def _add_colours(
+    guess: Guess,
+    content: Content,
+    legend: Legend | None,
+    files: dict[str, str],
+    labels: int,
+    folder: Path,
+) -> None:
+    """Adds classes that labels store as colours, the most frequent first.
+
+    Args:
+        guess: gets the fields.
+        content: of the labels.
+        legend: where one was found.
+        files: what label files are called, where that is not the usual.
+        labels: number of labels.
+        folder: of the set.
+    """
+    pixels = content.pixels
+    most = sorted(pixels, key=lambda value: -pixels[value])
+    if legend and legend.void:
+        most = [value for value in most if value not in legend.void]
+        guess.fields["void"] = [f"#{value:06X}" for value in legend.void]
+        guess.notes.append(_void_by_name(legend))
+    known = legend.names if legend else {}
+    names = {value: known.get(value, f"class_{k}") for k, value in enumerate(most)}
+    guess.fields["classes"] = {name: f"#{value:06X}" for value, name in names.items()}
+    guess.fields["labels"] = files | {"values": "colour"} if files else "colour"
+    total = sum(pixels.values())
+    about = {
+        value: f"{name} (#{value:06X}) has {100 * pixels[value] / total:.2g} % of the pixels, in "
+        f"{content.holding[value]} of {counted(labels, 'label')}, most in "
+        f"{content.most_in[value][1].relative_to(folder)}"
+        for value, name in names.items()
+    }
+    guess.notes.append(_names_from(legend, "their colours are known"))
+    guess.notes += _not_named(legend, about)
+    guess.notes += _rare(about, pixels, content.holding, labels)
+
+
+def _add_values(
+    guess: Guess,
+    present: Sequence[int],
+    legend: Legend | None,
+    files: dict[str, str],
+    where: Path,
+) -> None:
+    """Adds classes that labels store as numbers.
+
+    Args:
+        guess: gets the fields.
+        present: the numbers, sorted.
+        legend: where one was found.
+        files: what label files are called, where that is not the usual.
+        where: the folder of labels.
+
+    Raises:
+        DataError: these are no numbers of classes.
+    """
     if present[-1] > IGNORE:
         raise DataError(
-            f"{found.labels[0].parent}: labels store values up to {present[-1]}, which are no "
-            "classes; export class numbers from 0 to 255"
+            f"{where}: labels store values up to {present[-1]}, which are no classes; export class "
+            "numbers from 0 to 255"
         )
     if len(present) == 2:
         names = {present[0]: "background", present[1]: "foreground"}
@@ -662,18 +733,19 @@ def _add_classes(guess: Guess, found: Pairing, folder: Path) -> None:
             )
         elif IGNORE in present:
             guess.notes.append("255 is taken as void: pixels that nobody labelled.")
-    names = {value: named.names.get(value, names[value]) for value in names} if named else names
-    if named and named.void:
-        names = {value: name for value, name in names.items() if value not in named.void}
+    if legend:
+        names = {value: legend.names.get(value, name) for value, name in names.items()}
+    if legend and legend.void:
+        names = {value: name for value, name in names.items() if value not in legend.void}
         guess.fields["void"] = [value for value in present if value not in names]
-        guess.notes.append(_void_by_name(named))
-    guess.notes.append(_names_from(named, "the values of the labels are known"))
-    guess.notes += _not_named(named, {value: f"label value {value}" for value in names})
+        guess.notes.append(_void_by_name(legend))
+    guess.notes.append(_names_from(legend, "the values of the labels are known"))
+    guess.notes += _not_named(legend, {value: f"label value {value}" for value in names})
     guess.fields["classes"] = list(names.values())
     if list(names) != list(range(len(names))):
         guess.fields["labels"] = files | {"values": names} if files else names
     elif files:
-        guess.fields["labels"] = found.template
+        guess.fields["labels"] = files["files"]
 
 
 def _names_from(legend: Legend | None, known: str) -> str:
@@ -775,9 +847,7 @@ def _are_spread(present: Sequence[int]) -> bool:
     return present[-1] == IGNORE and spaced
 
 
-def _add_threshold(
-    guess: Guess, found: Pairing, stored: Sequence[tuple[bool, Path, str, dict[int, int]]]
-) -> bool:
+def _add_threshold(guess: Guess, found: Pairing, stored: Sequence[Stored]) -> bool:
     """Adds two classes and the value between them, where labels are black, white, and grey edges.
 
     Returns:
